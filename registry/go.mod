@@ -1,0 +1,7 @@
+module github.com/berth-registry/berth/registry
+
+go 1.26.0
+
+require github.com/berth-registry/berth/proto v0.0.0
+
+replace github.com/berth-registry/berth/proto => ../proto
