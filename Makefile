@@ -1,0 +1,123 @@
+# `make help` is the index; `make check` is what every change must pass.
+SHELL       := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+
+TOOLS := $(CURDIR)/.bin
+export PATH := $(TOOLS):$(PATH)
+export CGO_ENABLED ?= 0
+export BERTH_CACHE ?= $(HOME)/.cache/berth
+
+VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GOFLAGS_OK := -tags grpcnotrace -trimpath
+LDFLAGS    := -s -w -X main.version=$(VERSION)
+
+# Program and package, in the order they are built.
+berth           := ./allinone/cmd/berth
+berth-edge      := ./allinone/cmd/berth-edge
+berth-gateway   := ./services/gateway/cmd/berth-gateway
+berth-blobstore := ./services/blobstore/cmd/berth-blobstore
+berth-metadata  := ./services/metadata/cmd/berth-metadata
+PROGRAMS        := berth berth-edge berth-gateway berth-blobstore berth-metadata
+
+# Every module of the workspace, as a directory relative to the root.
+MODULES = $(shell go work edit -json | jq -r '.Use[].DiskPath')
+PKGS    = $(addsuffix /...,$(MODULES))
+
+# End-to-end tests run the programs in bin/; their build tag keeps them out of `make test`.
+E2E = go test -tags e2e -count=1 -timeout 60m ./allinone/e2e
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+## ---- building ----
+
+.PHONY: build run $(PROGRAMS)
+build: $(PROGRAMS) ## Build every program into bin/
+
+$(PROGRAMS): %:
+	@echo "building bin/$@"
+	go build $(GOFLAGS_OK) -ldflags '$(LDFLAGS)' -o bin/$@ $($@)
+
+run: berth ## Build and run the all-in-one: 127.0.0.1:5000, ./data
+	./bin/berth serve
+
+.PHONY: modules
+modules: ## Build each module alone (GOWORK=off), which proves its go.mod and boundary
+	@for m in $(MODULES); do echo "building module $$m"; GOWORK=off go -C $$m build -tags grpcnotrace ./...; done
+
+.PHONY: size release-size
+size: berth berth-edge ## Program sizes against their limits, and no reachable reflect.Method
+	@allinone/e2e/size.sh bin/berth-edge 20000000 $(berth-edge) bin/berth 40000000 $(berth)
+
+release-size: ## Sizes of both all-in-one programs for amd64, arm64 and armv7
+	@for arch in amd64 arm64 arm; do for p in berth-edge berth; do \
+		GOARCH=$$arch GOARM=7 go build $(GOFLAGS_OK) -ldflags '$(LDFLAGS)' -o bin/$$arch/$$p ./allinone/cmd/$$p; \
+		printf '%-6s %-11s %6.2f MB\n' $$arch $$p $$(echo "$$(stat -c %s bin/$$arch/$$p) / 1000000" | bc -l); \
+	done; done
+
+## ---- testing ----
+
+.PHONY: test race fuzz
+test: ## Unit and port tests of every module, race detector on
+	CGO_ENABLED=1 go test -race -timeout 15m $(PKGS)
+
+race: test ## The same as test
+
+FUZZTIME ?= 10s
+fuzz: ## Every fuzz target for FUZZTIME (10s) each
+	@allinone/e2e/fuzz.sh $(FUZZTIME) $(MODULES)
+
+.PHONY: e2e conformance clients guide slow
+e2e: build clients-install ## All end-to-end tests: conformance, client matrix, guide, both topologies
+	$(E2E) -v
+
+conformance: build clients-install ## Official OCI suite: linked, split, two gateways; strict and sparse
+	$(E2E) -v -run '^TestConformance$$'
+
+clients: build clients-install ## Client matrix against both topologies (UPDATE=1 rewrites docs/clients.md)
+	$(E2E) -v -run '^TestClients$$'
+
+guide: build clients-install ## The zot guide's commands and config blocks, run against berth
+	$(E2E) -v -run '^TestGuide$$'
+
+slow: build ## 1 GiB at 1 MB/s through every pair of services (about 20 minutes each way)
+	$(E2E) -v -run '^TestSlow'  -slow
+
+.PHONY: clients-install
+clients-install: ## Install the clients that the end-to-end tests drive (cached)
+	@allinone/e2e/install.sh
+
+## ---- source ----
+
+.PHONY: tools lint generate check
+tools: $(TOOLS)/.stamp ## Install the pinned generators and linters into .bin
+
+$(TOOLS)/.stamp: tools/go.mod tools/go.sum
+	GOBIN=$(TOOLS) GOWORK=off go -C tools install tool
+	touch $@
+
+lint: tools ## gofmt, go vet, staticcheck, buf lint, shell syntax
+	@unformatted=$$(gofmt -l $(MODULES)); \
+	if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+	go vet -tags grpcnotrace,e2e $(PKGS)
+	staticcheck -tags grpcnotrace,e2e $(PKGS)
+	if compgen -G 'proto/berth/*/v*/*.proto' >/dev/null; then buf lint; fi
+	for s in .ci/run allinone/e2e/*.sh; do bash -n $$s; done
+
+generate: tools ## Regenerate proto/gen
+	buf generate
+
+.PHONY: generate-diff
+generate-diff: tools ## Fail when the committed generated files are not what `make generate` writes
+	@old=$$(mktemp -d); trap 'rm -rf "$$old"' EXIT
+	cp -r proto/gen "$$old/gen"
+	$(MAKE) --no-print-directory generate
+	diff -r "$$old/gen" proto/gen
+
+check: lint generate-diff ## What a change must pass: lint, generate-diff, modules, test, size
+	$(MAKE) modules
+	$(MAKE) test
+	$(MAKE) size
