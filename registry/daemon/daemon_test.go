@@ -1,0 +1,111 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestRunStopsInReverse(t *testing.T) {
+	var events []string
+	ctx, cancel := context.WithCancel(t.Context())
+	ready := new(Readiness)
+	unit := func(name string) Unit {
+		return Unit{
+			Name:  name,
+			Start: func(context.Context) error { events = append(events, "start "+name); return nil },
+			Stop: func(context.Context) error {
+				if ready.Ready() {
+					t.Error("ready while stopping")
+				}
+				events = append(events, "stop "+name)
+				return nil
+			},
+		}
+	}
+	last := unit("c")
+	last.Run = func() error {
+		cancel()
+		<-t.Context().Done()
+		return nil
+	}
+	if err := Run(ctx, slog.New(slog.DiscardHandler), Options{Ready: ready}, unit("a"), unit("b"), last); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"start a", "start b", "start c", "stop c", "stop b", "stop a"}
+	if diff := cmp.Diff(want, events); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestRunFailures(t *testing.T) {
+	boom := errors.New("boom")
+	for name, bad := range map[string]Unit{
+		"start":     {Name: "bad", Start: func(context.Context) error { return boom }},
+		"run":       {Name: "bad", Run: func() error { return boom }},
+		"ends":      {Name: "bad", Run: func() error { return nil }},
+		"bad close": Closer("bad", func() error { return boom }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			stopped := false
+			good := Closer("good", func() error { stopped = true; return nil })
+			if name == "bad close" {
+				cancel()
+			}
+			if err := Run(ctx, slog.New(slog.DiscardHandler), Options{}, good, bad); err == nil {
+				t.Error("no error")
+			}
+			if !stopped {
+				t.Error("the unit that had started was not stopped")
+			}
+		})
+	}
+}
+
+func TestLogLines(t *testing.T) {
+	var buf bytes.Buffer
+	slog.New(newHandler(&buf, slog.LevelInfo)).Warn("hello", "repo", "a/b")
+	var got map[string]any
+	if err := json.Unmarshal(buf.Bytes(), &got); err != nil {
+		t.Fatal(err)
+	}
+	delete(got, "time")
+	want := map[string]any{"level": "warn", "message": "hello", "repo": "a/b"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestLogLevelUnknown(t *testing.T) {
+	if _, _, err := NewLogger(LogOptions{Level: "loud"}); err == nil {
+		t.Error("level accepted")
+	}
+}
+
+func TestCgroupLimit(t *testing.T) {
+	file := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
+	cgroups := fstest.MapFS{
+		"memory.max":          file("max\n"),
+		"pods/memory.max":     file("67108864\n"),
+		"pods/one/other":      file("1"),
+		"pods/two/memory.max": file("1073741824\n"),
+	}
+	for self, want := range map[string]int64{
+		"0::/\n":          0,
+		"0::/pods/one\n":  64 << 20,
+		"0::/pods/two\n":  64 << 20,
+		"1:memory:/old\n": 0,
+	} {
+		if got := cgroupLimit(cgroups, self); got != want {
+			t.Errorf("%q: got %d, want %d", self, got, want)
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Unit is a part of a process with a life of its own. Each of its functions may
+// be nil.
+type Unit struct {
+	Name string
+	// Start brings the unit to work and returns, or says why it can't.
+	Start func(ctx context.Context) error
+	// Run works until Stop is called and then returns nil. Returning earlier
+	// ends the process.
+	Run func() error
+	// Stop ends the unit. When ctx ends it gives up what is still in work.
+	Stop func(ctx context.Context) error
+}
+
+// Closer returns a unit that only has to be closed.
+func Closer(name string, close func() error) Unit {
+	return Unit{Name: name, Stop: func(context.Context) error { return close() }}
+}
+
+// Readiness is what a process tells a load balancer: it is up once all units
+// have started, and goes down before the first of them stops.
+type Readiness struct{ up atomic.Bool }
+
+// Ready reports whether the process wants new requests.
+func (r *Readiness) Ready() bool { return r.up.Load() }
+
+// Options of [Run].
+type Options struct {
+	// Ready is told when the process is up and when it begins to stop.
+	Ready *Readiness
+	// Drain is how long units may take to stop, all together.
+	Drain time.Duration
+}
+
+// DefaultDrain is the time that a push in progress gets to finish when its
+// process is told to stop. Kubernetes kills after 30 s by default.
+const DefaultDrain = 25 * time.Second
+
+// Run starts units in order and runs them until ctx ends, the process gets
+// SIGTERM, SIGINT or SIGHUP, or one of them fails. Then it stops those that had
+// started, in reverse order, and returns the first failure, if any. A second
+// signal ends the process at once.
+func Run(ctx context.Context, log *slog.Logger, o Options, units ...Unit) error {
+	ctx, cancel := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer cancel()
+	if o.Ready == nil {
+		o.Ready = new(Readiness)
+	}
+
+	failed := make(chan error, len(units))
+	started := 0
+	var err error
+	for _, u := range units {
+		if u.Start != nil {
+			if err = u.Start(ctx); err != nil {
+				err = fmt.Errorf("starting %s: %w", u.Name, err)
+				break
+			}
+		}
+		started++
+		if u.Run != nil {
+			go func() {
+				if err := u.Run(); err != nil {
+					failed <- fmt.Errorf("%s: %w", u.Name, err)
+					return
+				}
+				failed <- nil
+			}()
+		}
+	}
+	if err == nil {
+		o.Ready.up.Store(true)
+		select {
+		case <-ctx.Done():
+			log.Info("stopping", "reason", "signal")
+		case err = <-failed:
+			if err == nil {
+				err = errors.New("a unit ended by itself")
+			}
+			log.Error("stopping", "reason", err.Error())
+		}
+	}
+	o.Ready.up.Store(false)
+	cancel() // from here on a second signal kills
+	return errors.Join(err, stop(log, o.Drain, units[:started]))
+}
+
+func stop(log *slog.Logger, drain time.Duration, units []Unit) error {
+	if drain <= 0 {
+		drain = DefaultDrain
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), drain)
+	defer cancel()
+	var errs []error
+	for i := len(units) - 1; i >= 0; i-- {
+		u := units[i]
+		if u.Stop == nil {
+			continue
+		}
+		if err := u.Stop(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stopping %s: %w", u.Name, err))
+			continue
+		}
+		log.Debug("stopped", "unit", u.Name)
+	}
+	return errors.Join(errs...)
+}
+
+// HTTP returns a unit that serves srv on l.
+func HTTP(name string, l net.Listener, srv *http.Server) Unit {
+	return Unit{
+		Name: name,
+		Run: func() error {
+			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
+		},
+		Stop: func(ctx context.Context) error {
+			if err := srv.Shutdown(ctx); err != nil {
+				// Requests that did not finish in time are cut; clients resume.
+				return errors.Join(err, srv.Close())
+			}
+			return nil
+		},
+	}
+}
+
+// Main runs f as the body of a program: its error goes to stderr, and the exit
+// code is 0, 1 for an error, or what an [Exit] says.
+func Main(f func(ctx context.Context, args []string) error) {
+	err := f(context.Background(), os.Args[1:])
+	if err == nil {
+		return
+	}
+	var exit Exit
+	if errors.As(err, &exit) {
+		if exit.Err != nil {
+			fmt.Fprintln(os.Stderr, exit.Err)
+		}
+		os.Exit(exit.Code)
+	}
+	fmt.Fprintln(os.Stderr, "error:", err)
+	os.Exit(1)
+}
+
+// Exit is an error that asks for an exit code of its own.
+type Exit struct {
+	Code int
+	Err  error
+}
+
+func (e Exit) Error() string {
+	if e.Err == nil {
+		return fmt.Sprintf("exit code %d", e.Code)
+	}
+	return e.Err.Error()
+}
+
+func (e Exit) Unwrap() error { return e.Err }
