@@ -1,0 +1,213 @@
+package cli
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/berth-registry/berth/registry/config"
+	"github.com/berth-registry/berth/registry/daemon"
+)
+
+// Server is how a program serves.
+type Server struct {
+	// Program says which sections of the config file it needs.
+	Program config.Program
+	// NeedsFile refuses to serve without a config file.
+	NeedsFile bool
+	// Units builds what runs. ready is for those that report readiness. Units
+	// holds nothing open when it returns an error.
+	Units func(ctx context.Context, cfg *config.Config, ready *daemon.Readiness, log *slog.Logger) ([]daemon.Unit, error)
+	// HTTP reports whether the program listens on http.address.
+	HTTP bool
+}
+
+// common are the commands that every program has.
+func (p Program) common() []Command {
+	return []Command{
+		{
+			Name: "serve", Args: p.Serve.fileArg(), Summary: "run until SIGTERM",
+			Example: p.Name + " serve /etc/" + p.Name + "/config.json",
+			Run:     p.serve,
+		},
+		{
+			Name: "verify", Args: "FILE", Summary: "check a config file; exit code 0 if it can be served",
+			Example: p.Name + " verify config.json",
+			Run:     p.verify,
+		},
+		{
+			Name: "schema", Summary: "print the JSON Schema of the config file",
+			Run: func(_ context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
+				if _, err := parse(flags, args, 0); err != nil {
+					return err
+				}
+				_, err := out.Write(config.Schema())
+				return err
+			},
+		},
+		{
+			Name: "version", Summary: "print the version",
+			Run: func(_ context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
+				if _, err := parse(flags, args, 0); err != nil {
+					return err
+				}
+				_, err := fmt.Fprintf(out, "%s %s, distribution-spec %s, %s\n", p.Name, p.Version, config.SpecVersion, goVersion())
+				return err
+			},
+		},
+		{
+			Name: "healthcheck", Args: p.Serve.fileArg(), Summary: "ask a running server whether it is ready; for containers without a shell",
+			Example: p.Name + " healthcheck --url http://127.0.0.1:5000/readyz",
+			Run:     p.healthcheck,
+		},
+	}
+}
+
+func (s Server) fileArg() string {
+	if s.NeedsFile {
+		return "FILE"
+	}
+	return "[FILE]"
+}
+
+func acceptFlag(flags *flag.FlagSet) *list {
+	accept := new(list)
+	flags.Var(accept, "accept-unbuilt", "`KEY` of the file whose feature is not built yet and that may be ignored; may be repeated")
+	return accept
+}
+
+// load reads the config file for the program, and logs its warnings.
+func (p Program) load(file string, accept []string) (*config.Config, []config.Warning, error) {
+	if file == "" && p.Serve.NeedsFile {
+		return nil, nil, daemon.Exit{Code: ExitUsage, Err: fmt.Errorf("%s: a config file is needed", p.Name)}
+	}
+	return config.LoadFor(file, p.Serve.Program, accept)
+}
+
+func (p Program) serve(ctx context.Context, flags *flag.FlagSet, args []string, _ io.Writer) error {
+	accept := acceptFlag(flags)
+	drain := flags.Duration("drain", daemon.DefaultDrain, "`TIME` that requests in progress get to finish when told to stop")
+	args, err := parse(flags, args, 1)
+	if err != nil {
+		return err
+	}
+	cfg, warnings, err := p.load(first(args), *accept)
+	if err != nil {
+		return err
+	}
+	log, closer, err := daemon.NewLogger(daemon.LogOptions{Level: cfg.Log.Level, Output: cfg.Log.Output})
+	if err != nil {
+		return err
+	}
+	defer closer.Close()
+	for _, w := range warnings {
+		log.Warn(w.String())
+	}
+	daemon.SetMemoryLimit()
+
+	ready := new(daemon.Readiness)
+	units, err := p.Serve.Units(ctx, cfg, ready, log)
+	if err != nil {
+		return err
+	}
+	if p.Serve.HTTP {
+		p.announce(cfg, log)
+	}
+	return daemon.Run(ctx, log, daemon.Options{Ready: ready, Drain: *drain}, units...)
+}
+
+// announce says what someone who starts a registry wants to know first.
+func (p Program) announce(cfg *config.Config, log *slog.Logger) {
+	authenticated := cfg.HTTP.Auth != nil
+	log.Info("starting "+p.Name,
+		"version", p.Version,
+		"address", net.JoinHostPort(cfg.HTTP.Address, cfg.HTTP.Port),
+		"data", cfg.Storage.RootDirectory,
+		"authentication", authenticated)
+	if !authenticated && !loopback(cfg.HTTP.Address) {
+		log.Warn("anyone who reaches this address may read, push and delete: no authentication is configured", "address", cfg.HTTP.Address)
+	}
+}
+
+// loopback reports whether only this machine can reach host.
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+func (p Program) verify(_ context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
+	accept := acceptFlag(flags)
+	args, err := parse(flags, args, 1)
+	if err != nil {
+		return err
+	}
+	if len(args) == 0 {
+		return daemon.Exit{Code: ExitUsage, Err: fmt.Errorf("%s verify: a config file is needed", p.Name)}
+	}
+	_, warnings, err := p.load(args[0], *accept)
+	if err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		fmt.Fprintln(out, "warning:", w)
+	}
+	_, err = fmt.Fprintf(out, "%s: config file is valid\n", args[0])
+	return err
+}
+
+func (p Program) healthcheck(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
+	url := flags.String("url", "", "`URL` to ask; made from the config file if absent")
+	timeout := flags.Duration("timeout", 5*time.Second, "`TIME` to wait for the answer")
+	args, err := parse(flags, args, 1)
+	if err != nil {
+		return err
+	}
+	if *url == "" {
+		cfg := config.WithoutFile()
+		if len(args) > 0 {
+			if cfg, _, err = config.Load(args[0]); err != nil {
+				return err
+			}
+		}
+		*url = "http://" + net.JoinHostPort(reachable(cfg.HTTP.Address), cfg.HTTP.Port) + "/readyz"
+	}
+	ctx, cancel := context.WithTimeout(ctx, *timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, *url, nil)
+	if err != nil {
+		return fmt.Errorf("asking for health: %w", err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("asking for health: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answered %s", *url, resp.Status)
+	}
+	_, err = fmt.Fprintln(out, "ok")
+	return err
+}
+
+// reachable returns an address to dial for one that is listened on.
+func reachable(host string) string {
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		return "localhost"
+	}
+	return host
+}
+
+func first(args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	return args[0]
+}
