@@ -4,7 +4,7 @@ SHELL       := bash
 .ONESHELL:
 .DELETE_ON_ERROR:
 
-TOOLS := $(CURDIR)/.bin
+TOOLS ?= $(CURDIR)/.bin
 export PATH := $(TOOLS):$(PATH)
 export CGO_ENABLED ?= 0
 export BERTH_CACHE ?= $(HOME)/.cache/berth
@@ -99,11 +99,8 @@ $(TOOLS)/.stamp: tools/go.mod tools/go.sum
 	GOBIN=$(TOOLS) GOWORK=off go -C tools install tool
 	touch $@
 
-lint: tools ## gofmt, go vet, staticcheck, buf lint, shell syntax
-	@unformatted=$$(gofmt -l $(MODULES)); \
-	if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
-	go vet -tags grpcnotrace,e2e $(PKGS)
-	staticcheck -tags grpcnotrace,e2e $(PKGS)
+lint: tools ## golangci-lint (gofmt, vet, staticcheck, import rules), buf lint, shell syntax
+	golangci-lint run $(PKGS)
 	if compgen -G 'proto/berth/*/v*/*.proto' >/dev/null; then buf lint; fi
 	for s in .ci/run allinone/e2e/*.sh; do bash -n $$s; done
 

@@ -1,0 +1,262 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+)
+
+// Topology says which programs make up a [System].
+type Topology string
+
+const (
+	Linked      Topology = "linked"       // one process: berth
+	Split       Topology = "split"        // blobstore, metadata and gateway, over gRPC
+	TwoGateways Topology = "two-gateways" // split, with two gateways behind a round-robin proxy
+	Peer        Topology = "peer"         // Debian's docker-registry: what the harness and the figures are checked against
+)
+
+// Options describe the system that [Start] brings up.
+type Options struct {
+	Topology Topology
+
+	// Dir is the storage root. Empty means a new directory that goes away with
+	// the test.
+	Dir string
+
+	// Edit may change the configuration before it is written. It is called
+	// once for each file; the value is what encoding/json would decode.
+	Edit func(config map[string]any)
+
+	// Args are added to every program's command line after the file.
+	Args []string
+
+	// Env is added to the environment of every program.
+	Env []string
+}
+
+// System is a running registry.
+type System struct {
+	Topology Topology
+	Addr     string // host:port that clients speak to, plain HTTP
+	Dir      string // storage root
+	Config   string // configuration file (the first gateway's, where there are two)
+
+	Processes []*Process // in the order in which they were started
+}
+
+// URL is the base of the registry's API without a slash at its end.
+func (s *System) URL() string { return "http://" + s.Addr }
+
+// Start brings a system up and returns when it answers /readyz. It is stopped
+// and its logs are checked when t ends.
+func Start(t testing.TB, opt Options) *System {
+	t.Helper()
+	s := &System{Topology: opt.Topology, Dir: opt.Dir}
+	if s.Dir == "" {
+		s.Dir = t.TempDir()
+	}
+	etc := t.TempDir()
+	switch opt.Topology {
+	case Linked:
+		port := freePort(t)
+		s.Addr = loopback(port)
+		s.Config = writeConfig(t, etc, "config.json", s.Dir, port, nil, opt)
+		s.add(t, opt, "berth", s.Config)
+	case Split, TwoGateways:
+		services := map[string]any{}
+		for _, name := range []string{"blobstore", "metadata"} {
+			addr := loopback(freePort(t))
+			services[name] = map[string]any{"listen": addr, "address": addr}
+		}
+		port := freePort(t)
+		s.Addr = loopback(port)
+		s.Config = writeConfig(t, etc, "config.json", s.Dir, port, services, opt)
+		s.add(t, opt, "berth-blobstore", s.Config)
+		s.add(t, opt, "berth-metadata", s.Config)
+		s.add(t, opt, "berth-gateway", s.Config)
+		if opt.Topology == TwoGateways {
+			other := freePort(t)
+			// The same file but for the port: two gateways on one host cannot share it.
+			config := writeConfig(t, etc, "config-2.json", s.Dir, other, services, opt)
+			s.add(t, opt, "berth-gateway", config)
+			s.Addr = roundRobin(t, loopback(port), loopback(other))
+		}
+	case Peer:
+		s.startPeer(t, etc, opt)
+		return s
+	default:
+		t.Fatalf("unknown topology %q", opt.Topology)
+	}
+	for _, p := range s.Processes {
+		p.start(t)
+	}
+	for _, p := range s.Processes {
+		if p.ready != "" {
+			p.waitReady(t)
+		}
+	}
+	return s
+}
+
+// add registers a program of the system; those that serve HTTP are waited for.
+func (s *System) add(t testing.TB, opt Options, program, config string) {
+	t.Helper()
+	p := &Process{
+		Name: program,
+		Path: Program(t, program),
+		Args: append([]string{"serve", config}, opt.Args...),
+		Env:  opt.Env,
+	}
+	if program == "berth" || program == "berth-gateway" {
+		p.ready = "http://" + loopback(httpPort(t, config)) + "/readyz"
+	}
+	s.Processes = append(s.Processes, p)
+}
+
+// Process returns the nth process (from 0) that runs the program.
+func (s *System) Process(t testing.TB, program string, nth int) *Process {
+	t.Helper()
+	for _, p := range s.Processes {
+		if p.Name == program {
+			if nth == 0 {
+				return p
+			}
+			nth--
+		}
+	}
+	t.Fatalf("topology %s has no such process: %s", s.Topology, program)
+	return nil
+}
+
+// startPeer runs Debian's docker-registry on the same kind of store.
+func (s *System) startPeer(t testing.TB, etc string, opt Options) {
+	t.Helper()
+	s.Addr = loopback(freePort(t))
+	s.Config = filepath.Join(etc, "config.yml")
+	config := fmt.Sprintf(`version: 0.1
+log: {level: error}
+storage:
+  filesystem: {rootdirectory: %s}
+  delete: {enabled: true}
+http: {addr: %s}
+`, s.Dir, s.Addr)
+	if err := os.WriteFile(s.Config, []byte(config), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p := &Process{
+		Name:  "docker-registry",
+		Path:  "/usr/bin/docker-registry",
+		Args:  []string{"serve", s.Config},
+		Env:   opt.Env,
+		ready: s.URL() + "/v2/",
+	}
+	s.Processes = []*Process{p}
+	p.start(t)
+	p.waitReady(t)
+}
+
+// writeConfig writes a configuration file in zot's format and returns its path.
+func writeConfig(t testing.TB, etc, name, root string, port int, services map[string]any, opt Options) string {
+	t.Helper()
+	config := map[string]any{
+		"distSpecVersion": "1.1.1",
+		"storage":         map[string]any{"rootDirectory": root},
+		"http":            map[string]any{"address": "127.0.0.1", "port": strconv.Itoa(port)},
+		"log":             map[string]any{"level": "info"},
+	}
+	if services != nil {
+		config["services"] = maps.Clone(services)
+	}
+	if opt.Edit != nil {
+		opt.Edit(config)
+	}
+	text, err := json.MarshalIndent(config, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(etc, name)
+	if err := os.WriteFile(path, append(text, '\n'), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// httpPort reads back the port that a configuration file names, so that an
+// Edit may choose one.
+func httpPort(t testing.TB, config string) int {
+	t.Helper()
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		HTTP struct {
+			Port string `json:"port"`
+		} `json:"http"`
+	}
+	if err := json.Unmarshal(text, &file); err != nil {
+		t.Fatalf("reading %s: %v", config, err)
+	}
+	port, err := strconv.Atoi(file.HTTP.Port)
+	if err != nil {
+		t.Fatalf("port in %s: %v", config, err)
+	}
+	return port
+}
+
+func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+// freePort returns a port that was free a moment ago. The programs bind it
+// themselves, so nothing can hold it for them; the kernel hands out ephemeral
+// ports in a random order, which makes a clash unlikely.
+func freePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// Program returns the path of a built program: bin/ of the repository, or
+// $BERTH_BIN.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	dir := os.Getenv("BERTH_BIN")
+	if dir == "" {
+		dir = filepath.Join(Root(t), "bin")
+	}
+	path := filepath.Join(dir, name)
+	if _, err := os.Stat(path); err != nil {
+		t.Fatalf("program %s is not built (run `make build`): %v", name, err)
+	}
+	return path
+}
+
+// Root is the directory of the repository: the one that holds go.work.
+func Root(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for !slices.ContainsFunc([]string{"go.work"}, func(name string) bool {
+		_, err := os.Stat(filepath.Join(dir, name))
+		return err == nil
+	}) {
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			t.Fatal("no go.work above the working directory")
+		}
+		dir = parent
+	}
+	return dir
+}
