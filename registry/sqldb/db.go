@@ -1,0 +1,172 @@
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// ErrClosed is the error of operations after [DB.Close].
+var ErrClosed = errors.New("database is closed")
+
+// DB is one database: a pool to read from and the one way to write to it.
+type DB struct {
+	dialect Dialect
+	read    *sql.DB
+	writes  *sql.DB
+	w       writer
+
+	mu    sync.RWMutex // guards stmts
+	stmts map[string]*sql.Stmt
+}
+
+// writer runs operations: the collector or direct.
+type writer interface {
+	write(ctx context.Context, low bool, fn func(*Tx) error) error
+	close() error
+}
+
+// Options are what a driver package hands to [Open].
+type Options struct {
+	Dialect Dialect
+	// Write is the pool to write through. If writes are collected it must have
+	// exactly one connection.
+	Write *sql.DB
+	// Read is the pool to read from. It may be Write if writes are not collected.
+	Read *sql.DB
+	// Fatal is called, once, with an error that [Dialect.Fatal] reports. It should
+	// end the process; if it returns, all writes fail from then on. It must not
+	// call the DB.
+	Fatal func(error)
+}
+
+// Open returns the database behind o's pools, which belong to it from then on.
+func Open(ctx context.Context, o Options) (*DB, error) {
+	db := &DB{dialect: o.Dialect, read: o.Read, writes: o.Write, stmts: map[string]*sql.Stmt{}}
+	fatal := o.Fatal
+	if fatal == nil {
+		fatal = func(error) {}
+	}
+	if o.Dialect.Begin == "" {
+		db.w = &direct{db: o.Write, dialect: &db.dialect, fatal: fatal, low: make(chan struct{}, 1)}
+		return db, nil
+	}
+	c, err := newCollector(ctx, o.Write, &db.dialect, fatal)
+	if err != nil {
+		db.closePools()
+		return nil, fmt.Errorf("opening the connection to write: %w", err)
+	}
+	db.w = c
+	return db, nil
+}
+
+// Dialect returns where this database differs from others.
+func (db *DB) Dialect() Dialect { return db.dialect }
+
+// Write runs fn in a transaction and returns when that is durable and visible
+// to every read that begins from then on, or with the error that undid all that
+// fn did. If fn fails or panics only its own changes are undone.
+//
+// When ctx ends first, Write returns its error: the operation has then happened
+// as a whole or not at all, and fn is not running any more. fn may run more than
+// once. It must not use the DB, wait for anything, or start goroutines.
+func (db *DB) Write(ctx context.Context, fn func(*Tx) error) error {
+	return db.dialect.translate(db.w.write(ctx, false, fn))
+}
+
+// WriteLow is [DB.Write] for work nobody waits for: it runs alone, in a
+// transaction of its own, and a Write never waits for more than one of them. fn
+// must be short.
+func (db *DB) WriteLow(ctx context.Context, fn func(*Tx) error) error {
+	return db.dialect.translate(db.w.write(ctx, true, fn))
+}
+
+// QueryRow runs a query that returns at most one row, on the pool to read from.
+func (db *DB) QueryRow(ctx context.Context, query string, args ...any) Row {
+	st, err := db.prepare(ctx, query)
+	if err != nil {
+		return Row{err: err}
+	}
+	return Row{row: st.QueryRowContext(db.context(ctx), args...)}
+}
+
+// Query runs a query on the pool to read from. The caller closes the rows.
+func (db *DB) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	st, err := db.prepare(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return st.QueryContext(db.context(ctx), args...)
+}
+
+// context returns the context that statements get.
+func (db *DB) context(ctx context.Context) context.Context {
+	if db.dialect.InProcess {
+		return context.WithoutCancel(ctx)
+	}
+	return ctx
+}
+
+// prepare returns the statement for query, which is prepared on each connection
+// of the pool when that first runs it.
+func (db *DB) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	db.mu.RLock()
+	st := db.stmts[query]
+	db.mu.RUnlock()
+	if st != nil {
+		return st, nil
+	}
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if st := db.stmts[query]; st != nil {
+		return st, nil
+	}
+	st, err := db.read.PrepareContext(db.context(ctx), query)
+	if err != nil {
+		return nil, fmt.Errorf("preparing a query: %w", err)
+	}
+	db.stmts[query] = st
+	return st, nil
+}
+
+// Ping reports whether the database answers.
+func (db *DB) Ping(ctx context.Context) error { return db.read.PingContext(ctx) }
+
+// Close finishes the writes that are queued, refuses others with [ErrClosed],
+// and closes the pools. It may be called only once.
+func (db *DB) Close() error {
+	return errors.Join(db.w.close(), db.closePools())
+}
+
+func (db *DB) closePools() error {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	for _, st := range db.stmts {
+		st.Close()
+	}
+	clear(db.stmts)
+	err := db.read.Close()
+	if db.writes != db.read {
+		err = errors.Join(err, db.writes.Close())
+	}
+	return err
+}
+
+// Row is the answer of a query for one row.
+type Row struct {
+	row *sql.Row
+	err error
+}
+
+// Scan copies the row's columns into dest, or returns [sql.ErrNoRows].
+func (r Row) Scan(dest ...any) error {
+	if r.err != nil {
+		return r.err
+	}
+	return r.row.Scan(dest...)
+}

@@ -1,0 +1,91 @@
+package sqldb
+
+import (
+	"database/sql"
+	"math/bits"
+	"strconv"
+	"strings"
+)
+
+// Dialect is where one database differs from another. The functions may be nil.
+type Dialect struct {
+	// Name of the database, for messages.
+	Name string
+
+	// Begin begins a transaction that takes the write lock at once. If it is
+	// set, writes are collected, see [DB.Write]; "" means that each write is a
+	// transaction of its own.
+	Begin string
+
+	// InProcess says that statements are short calls in this process. A context
+	// that ends then ends the wait for a statement's turn, but not the statement:
+	// watching it would cost a goroutine per query and could abort a transaction
+	// that others share.
+	InProcess bool
+
+	// Clustered replaces the comment /*clustered*/ in migrations. It follows the
+	// column list of a table that is to be stored in the order of its primary key.
+	Clustered string
+
+	// Isolation of transactions that are not collected.
+	Isolation sql.IsolationLevel
+
+	// Retry reports that a transaction met another one and should run again.
+	Retry func(error) bool
+
+	// Fatal reports that what the database holds is no longer certain: an fsync
+	// failed. Nothing may be written after it.
+	Fatal func(error) bool
+
+	// Translate gives a driver's error a meaning that callers know, a full disk
+	// for instance, and returns all others as they are.
+	Translate func(error) error
+}
+
+func (d *Dialect) retry(err error) bool { return d.Retry != nil && d.Retry(err) }
+func (d *Dialect) fatal(err error) bool { return d.Fatal != nil && d.Fatal(err) }
+
+func (d *Dialect) translate(err error) error {
+	if err == nil || d.Translate == nil {
+		return err
+	}
+	return d.Translate(err)
+}
+
+// maxPadded keeps the number of placeholders below what any database allows
+// (SQLite 32,766, PostgreSQL 65,535), even with eight of them per item.
+const maxPadded = 1024
+
+// Padded calls f with one part of items after another, each padded to a power
+// of two of at most 1,024 items by repeating its last one. So a statement that
+// lists items has only eleven texts. Repetition does no harm to IN (…), nor to
+// INSERT … ON CONFLICT DO NOTHING.
+func Padded[T any](items []T, f func(part []T) error) error {
+	for len(items) > 0 {
+		n := min(len(items), maxPadded)
+		size := 1 << bits.Len(uint(n-1))
+		part := make([]T, size)
+		copy(part, items[:n])
+		for i := n; i < size; i++ {
+			part[i] = items[n-1]
+		}
+		if err := f(part); err != nil {
+			return err
+		}
+		items = items[n:]
+	}
+	return nil
+}
+
+// Placeholders returns "$first,$first+1,…", n of them.
+func Placeholders(first, n int) string {
+	var b strings.Builder
+	for i := range n {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteByte('$')
+		b.WriteString(strconv.Itoa(first + i))
+	}
+	return b.String()
+}
