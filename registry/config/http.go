@@ -1,0 +1,90 @@
+package config
+
+import (
+	"slices"
+	"time"
+)
+
+// HTTP is the gateway's section.
+type HTTP struct {
+	Address       string         `json:"address"`
+	Port          string         `json:"port"` // a number or service name; "0" or "": any free port
+	ExternalURL   string         `json:"externalUrl"`
+	AllowOrigin   string         `json:"allowOrigin"`  // comma list; empty: any
+	ReadTimeout   time.Duration  `json:"readTimeout"`  // without a byte received; 0 or less: none
+	WriteTimeout  time.Duration  `json:"writeTimeout"` // without a byte sent; 0 or less: none
+	Realm         string         `json:"realm"`
+	TLS           *TLS           `json:"tls"`
+	Ratelimit     *Ratelimit     `json:"ratelimit"`
+	Compat        []string       `json:"compat"` // see AcceptsDocker
+	Auth          *Auth          `json:"auth"`
+	AccessControl *AccessControl `json:"accessControl"`
+}
+
+// Docker is the http.compat value for Docker's own image types.
+const Docker = "docker2s2"
+
+// AcceptsDocker reports whether Docker schema 2 manifests and lists may be
+// pushed. They may, unless http.compat is there and does not list them.
+func (h HTTP) AcceptsDocker() bool {
+	return h.Compat == nil || slices.Contains(h.Compat, Docker)
+}
+
+// TLS names certificate files.
+type TLS struct {
+	Cert   string `json:"cert"`
+	Key    string `json:"key"`
+	CACert string `json:"cacert"` // who may present a certificate to us
+}
+
+// Ratelimit holds requests per second.
+type Ratelimit struct {
+	Rate    int           `json:"rate"` // over all methods; 0: none
+	Methods []MethodLimit `json:"methods"`
+}
+
+// MethodLimit is the limit of one HTTP method.
+type MethodLimit struct {
+	Method string `json:"method"`
+	Rate   int    `json:"rate"`
+}
+
+// AccessControl says who may do what in which repositories.
+type AccessControl struct {
+	Repositories map[string]RepositoryPolicy `json:"repositories"` // by glob, lower case
+	AdminPolicy  *Policy                     `json:"adminPolicy"`
+	Groups       map[string]Group            `json:"groups"` // by name, lower case
+	Metrics      *MetricsAccess              `json:"metrics"`
+}
+
+// RepositoryPolicy is what one glob grants.
+type RepositoryPolicy struct {
+	Policies        []Policy `json:"policies"`
+	DefaultPolicy   []string `json:"defaultPolicy"`   // actions of any known user
+	AnonymousPolicy []string `json:"anonymousPolicy"` // actions of nobody in particular
+}
+
+// Policy grants actions to users and groups.
+type Policy struct {
+	Users      []string    `json:"users"`
+	Groups     []string    `json:"groups"`
+	Actions    []string    `json:"actions"`
+	Conditions []Condition `json:"conditions"`
+}
+
+// Condition is a CEL expression that must hold for a policy to grant.
+type Condition struct {
+	Expression string `json:"expression"`
+	Message    string `json:"message"`
+}
+
+// Group is a static group of users. Its name is matched without letter case.
+type Group struct {
+	Users []string `json:"users"`
+}
+
+// MetricsAccess says who may read metrics.
+type MetricsAccess struct {
+	Users           []string `json:"users"`
+	AnonymousPolicy []string `json:"anonymousPolicy"`
+}

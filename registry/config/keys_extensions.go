@@ -1,0 +1,132 @@
+package config
+
+func extensionKeys() []Key {
+	const (
+		search = "extensions.search"
+		trivy  = search + ".cve.trivy"
+		sink   = "extensions.events.sinks[]"
+	)
+	return []Key{
+		{Path: "extensions", Type: Object, Status: Built, Doc: "Optional features. A block that is there is on, unless it says \"enable\": false."},
+
+		{Path: search, Type: Object, Status: Warned, when: whenPresent, Doc: "GraphQL search."},
+		{Path: search + ".enable", Type: Bool, Default: "true", when: never, Doc: "On if the block is there."},
+		{Path: search + ".cve", Type: Object, when: whenPresent, Doc: "Vulnerability scanning."},
+		{Path: search + ".cve.updateInterval", Type: Duration, Default: "2h", Doc: "How often the vulnerability database is renewed; at least 2h."},
+		{Path: trivy, Type: Object, Doc: "Where vulnerability data comes from."},
+		{Path: trivy + ".dbRepository", Type: String, Default: "ghcr.io/aquasecurity/trivy-db", Doc: "Repository of the vulnerability database."},
+		{Path: trivy + ".javaDBRepository", Type: String, Default: "ghcr.io/aquasecurity/trivy-java-db", Doc: "Repository of the Java index."},
+		{Path: trivy + ".vulnSeveritySources", Type: Strings, Default: "[\"auto\"]", Doc: "Whose severity counts, in order."},
+		{Path: trivy + ".sbom", Type: Object, Doc: "Bill of materials, pushed as a referrer after a scan."},
+		{Path: trivy + ".sbom.enable", Type: Bool, Default: "false", Doc: "Make one."},
+		{Path: trivy + ".sbom.format", Type: String, Default: "spdx-json", Values: []string{"spdx-json", "cyclonedx"}, Doc: "Its format."},
+		{Path: trivy + ".ignoreFile", Type: Path, Doc: "List of findings to leave out."},
+
+		{Path: "extensions.ui", Type: Object, Status: Warned, when: whenPresent, Doc: "The web UI."},
+		{Path: "extensions.ui.enable", Type: Bool, Default: "true", when: never, Doc: "On if the block is there."},
+
+		{Path: "extensions.metrics", Type: Object, Status: Warned, when: whenPresent, Doc: "Prometheus metrics."},
+		{Path: "extensions.metrics.enable", Type: Bool, Default: "true", when: never, Doc: "On if the block is there."},
+		{Path: "extensions.metrics.prometheus", Type: Object, Doc: "Where they are served."},
+		{Path: "extensions.metrics.prometheus.path", Type: String, Default: "/metrics", Doc: "Path; neither / nor /v2."},
+
+		{Path: "extensions.scrub", Type: Object, Status: Warned, when: whenPresent, Doc: "Re-hash stored content in the background."},
+		{Path: "extensions.scrub.enable", Type: Bool, Default: "true", when: never, Doc: "On if the block is there."},
+		{Path: "extensions.scrub.interval", Type: Duration, Default: "24h", Doc: "How often each blob is checked; at least 2h."},
+
+		{Path: "extensions.lint", Type: Object, Status: Refused, when: whenEnabled, Doc: "Refuse images that lack annotations."},
+		{Path: "extensions.lint.enable", Type: Bool, Default: "false", when: never, Doc: "On only if true."},
+		{Path: "extensions.lint.mandatoryAnnotations", Type: Strings, Doc: "Annotations (or config labels) an image must have."},
+
+		{Path: "extensions.trust", Type: Object, Status: Refused, when: whenPresent, Doc: "Verify signatures."},
+		{Path: "extensions.trust.enable", Type: Bool, Default: "true", when: never, Doc: "On if the block is there."},
+		{Path: "extensions.trust.cosign", Type: Bool, Default: "false", Doc: "Cosign signatures."},
+		{Path: "extensions.trust.notation", Type: Bool, Default: "false", Doc: "Notation signatures."},
+
+		{Path: "extensions.events", Type: Object, Status: Warned, when: whenEnabled, Doc: "Tell others what happens, as CloudEvents."},
+		{Path: "extensions.events.enable", Type: Bool, Default: "false", when: never, Doc: "On only if true."},
+		{Path: "extensions.events.sinks", Type: List, lax: true, Doc: "Receivers."},
+		{Path: sink + ".type", Type: String, Values: []string{"http", "nats"}, Doc: "Kind of receiver."},
+		{Path: sink + ".address", Type: URL, Doc: "Its URL."},
+		{Path: sink + ".channel", Type: String, Doc: "NATS subject."},
+		{Path: sink + ".timeout", Type: Duration, Default: "30s", Doc: "Time for one event."},
+		{Path: sink + ".proxy", Type: URL, Doc: "HTTP proxy."},
+		{Path: sink + ".headers", Type: SecretsT, Doc: "Further HTTP headers."},
+		{Path: sink + ".credentials", Type: Object, Doc: "How we prove who we are."},
+		{Path: sink + ".credentials.username", Type: String, Doc: "User name."},
+		{Path: sink + ".credentials.password", Type: SecretT, Doc: "Password."},
+		{Path: sink + ".credentials.file", Type: Path, Doc: "NATS credentials file."},
+		{Path: sink + ".credentials.token", Type: SecretT, Doc: "Bearer token."},
+		{Path: sink + ".tlsConfig", Type: Object, Doc: "TLS towards the receiver."},
+		{Path: sink + ".tlsConfig.caCertFile", Type: Path, Doc: "Authority, PEM."},
+		{Path: sink + ".tlsConfig.certFile", Type: Path, Doc: "Our certificate, PEM."},
+		{Path: sink + ".tlsConfig.keyFile", Type: Path, Doc: "Its key, PEM."},
+
+		{Path: "extensions.mgmt", Type: Object, Status: Unneeded, when: whenPresent, Doc: "The management endpoint comes with search."},
+		{Path: "extensions.mgmt.enable", Type: Bool, when: never, Doc: "No effect."},
+		{Path: "extensions.userprefs", Type: Object, Status: Unneeded, when: whenPresent, Doc: "User preferences come with search and ui."},
+		{Path: "extensions.userprefs.enable", Type: Bool, when: never, Doc: "No effect."},
+		{Path: "extensions.apikey", Type: Object, Status: Unneeded, when: whenPresent, Doc: "API keys are turned on by http.auth.apikey."},
+		{Path: "extensions.apikey.enable", Type: Bool, when: never, Doc: "No effect."},
+	}
+}
+
+func syncKeys() []Key {
+	const (
+		reg   = "extensions.sync.registries[]"
+		oauth = reg + ".oauth2CredentialHelper"
+	)
+	return []Key{
+		{Path: "extensions.sync", Type: Object, Status: Warned, when: whenPresent, Doc: "Mirror other registries. Read by programs that run the syncer."},
+		{Path: "extensions.sync.enable", Type: Bool, Default: "true", when: never, Doc: "On if the block is there."},
+		{Path: "extensions.sync.credentialsFile", Type: Path, Doc: "JSON file of upstream host to username and password."},
+		{Path: "extensions.sync.downloadDir", Type: Path, Status: Unneeded, Doc: "Mirrored content is written to the store as it arrives, whatever the storage driver."},
+		{Path: "extensions.sync.registries", Type: List, Doc: "Upstreams, asked in this order."},
+		{Path: reg + ".urls", Type: Strings, Doc: "The upstream, then its mirrors."},
+		{Path: reg + ".onDemand", Type: Bool, Default: "false", Doc: "Fetch what clients ask for."},
+		{Path: reg + ".pollInterval", Type: Duration, Doc: "Copy what content selects this often; needs content."},
+		{Path: reg + ".manifestCheckInterval", Type: Duration, Doc: "How long a tag is trusted before upstream is asked again; needs onDemand."},
+		{Path: reg + ".content", Type: List, Doc: "What is mirrored; absent is everything, on demand only."},
+		{Path: reg + ".content[].prefix", Type: String, Doc: "Glob of upstream repository names."},
+		{Path: reg + ".content[].destination", Type: String, Doc: "Where they go here."},
+		{Path: reg + ".content[].stripPrefix", Type: Bool, Default: "false", Doc: "Drop the fixed part of the prefix from the local name."},
+		{Path: reg + ".content[].tags", Type: Object, Doc: "Tags to copy; polling only."},
+		{Path: reg + ".content[].tags.regex", Type: String, Doc: "Tags that match."},
+		{Path: reg + ".content[].tags.excludeRegex", Type: String, Doc: "Except these."},
+		{Path: reg + ".content[].tags.semver", Type: Bool, Default: "false", Doc: "Only semantic versions."},
+		{Path: reg + ".tlsVerify", Type: Bool, Default: "true", Doc: "Check the upstream's certificate."},
+		{Path: reg + ".certDir", Type: Path, Doc: "Directory of *.crt authorities and a *.cert, *.key pair."},
+		{Path: reg + ".maxRetries", Type: Int, Doc: "Further attempts; needs retryDelay."},
+		{Path: reg + ".retryDelay", Type: Duration, Doc: "Time before the next attempt."},
+		{Path: reg + ".maxRetryDelay", Type: Duration, Doc: "What it may grow to; retryDelay when absent."},
+		{Path: reg + ".onlySigned", Type: Bool, Default: "false", Status: Refused, Doc: "Skip images without a signature."},
+		{Path: reg + ".syncLegacyCosignTags", Type: Bool, Default: "true", Doc: "Copy sha256-….sig, .sbom and .att tags, too."},
+		{Path: reg + ".preserveDigest", Type: Bool, Default: "false", Status: Unneeded, Doc: "Mirrored content always keeps its digest."},
+		{Path: reg + ".credentials", Type: Object, Doc: "User of the upstream."},
+		{Path: reg + ".credentials.username", Type: String, Doc: "User name."},
+		{Path: reg + ".credentials.password", Type: SecretT, Doc: "Password."},
+		{Path: reg + ".credentials.passwordFile", Type: Path, Doc: "File that holds the password."},
+		{Path: reg + ".credentialHelper", Type: String, Values: []string{"", "ecr", "gcp", "oauth2"}, Doc: "Where credentials that expire come from."},
+		{Path: oauth, Type: Object, Doc: "Exchange an assertion for a token."},
+		{Path: oauth + ".tokenURL", Type: URL, Doc: "Token endpoint."},
+		{Path: oauth + ".assertionFile", Type: Path, Doc: "File with the assertion; this or signingFile."},
+		{Path: oauth + ".signingFile", Type: Path, Doc: "Key that signs an assertion."},
+		{Path: oauth + ".grantType", Type: String, Default: "client_credentials", Doc: "client_credentials, or the URN of jwt-bearer or token-exchange."},
+		{Path: oauth + ".clientID", Type: String, Doc: "Client id."},
+		{Path: oauth + ".clientSecretFile", Type: Path, Doc: "File with the client secret."},
+		{Path: oauth + ".scopes", Type: Strings, Doc: "Scopes to ask for."},
+		{Path: oauth + ".username", Type: String, Default: "<token>", Doc: "User name to send the token with."},
+		{Path: oauth + ".audience", Type: String, Doc: "Audience; needed for a token exchange."},
+		{Path: oauth + ".subjectTokenType", Type: String, Doc: "URI of the assertion's type."},
+		{Path: oauth + ".requestedTokenType", Type: String, Doc: "URI of the type to ask for."},
+		{Path: reg + ".syncTimeout", Type: Duration, Default: "3h", Doc: "Limit of one image."},
+		{Path: reg + ".responseHeaderTimeout", Type: Duration, Default: "30s", Doc: "How long upstream may take to begin an answer."},
+		{Path: reg + ".reqConcurrent", Type: Int, Default: "3", Doc: "Requests at a time, per host."},
+		{Path: reg + ".reqPerSec", Type: Float, Doc: "Requests per second; absent is no limit."},
+		{Path: reg + ".disableHTTP2", Type: Bool, Default: "false", Doc: "Speak HTTP/1.1 only."},
+		{Path: reg + ".maxIdleConnsPerHost", Type: Int, Default: "2", Doc: "Idle connections kept."},
+		{Path: reg + ".platforms", Type: Strings, Doc: "Platforms of an index to copy, such as linux/amd64."},
+		{Path: reg + ".downloadRate", Type: String, Doc: "Limit in bytes per second, such as 2MB."},
+		{Path: reg + ".stream", Type: Bool, Default: "true", Status: Unneeded, Doc: "Content is always passed on while it arrives."},
+	}
+}

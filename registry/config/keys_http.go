@@ -1,0 +1,100 @@
+package config
+
+func httpKeys() []Key {
+	return []Key{
+		{Path: "http", Type: Object, Status: Built, Doc: "The registry's HTTP side. Read by programs that run the gateway."},
+		{Path: "http.address", Type: String, Default: "127.0.0.1", Doc: "Address to listen on. The default is reachable from this machine only."},
+		{Path: "http.port", Type: String, Default: "8080", Doc: "Port number or service name; \"0\" or \"\" is any free port."},
+		{Path: "http.compat", Type: Strings, Values: []string{Docker}, Doc: "Foreign image types that may be pushed. Absent: Docker's too. Present without docker2s2: OCI only."},
+		{Path: "http.readTimeout", Type: Duration, Default: "1m", Doc: "How long a client may send nothing in the middle of a request; 0 or less is for ever. The whole transfer has no limit."},
+		{Path: "http.writeTimeout", Type: Duration, Default: "1m", Doc: "How long a client may accept nothing of an answer; 0 or less is for ever. The whole transfer has no limit."},
+		{Path: "http.realm", Type: String, Default: "", Status: Warned, Doc: "Realm of the Basic challenge."},
+		{Path: "http.externalUrl", Type: URL, Status: Warned, Doc: "Where clients reach the registry: used in token challenges and login callbacks, never the Host header."},
+		{Path: "http.allowOrigin", Type: String, Status: Warned, Doc: "Origins that browsers may call from, divided by commas."},
+
+		{Path: "http.tls", Type: Object, Status: Refused, Doc: "Serve HTTPS."},
+		{Path: "http.tls.cert", Type: Path, Doc: "Certificate chain, PEM."},
+		{Path: "http.tls.key", Type: Path, Doc: "Its private key, PEM."},
+		{Path: "http.tls.cacert", Type: Path, Doc: "Authorities of client certificates, PEM; certificates are checked if clients send one."},
+
+		{Path: "http.ratelimit", Type: Object, Status: Refused, Doc: "Answer 429 above so many requests per second."},
+		{Path: "http.ratelimit.rate", Type: Int, Doc: "Requests per second in all; 0 is no limit."},
+		{Path: "http.ratelimit.methods", Type: List, when: whenPresent, Doc: "Limits by method."},
+		{Path: "http.ratelimit.methods[].method", Type: String, Doc: "HTTP method."},
+		{Path: "http.ratelimit.methods[].rate", Type: Int, Doc: "Its requests per second."},
+	}
+}
+
+func accessKeys() []Key {
+	return append([]Key{
+		{Path: "http.accessControl", Type: Object, Status: Refused, when: whenPresent, Doc: "Who may do what. Absent: whoever gets past authentication may do everything."},
+		{Path: "http.accessControl.repositories", Type: Map, Doc: "By glob of repository names; only the longest glob that matches counts."},
+		{Path: "http.accessControl.repositories.*", Type: Object, Doc: "What one glob grants."},
+		{Path: "http.accessControl.repositories.*.policies", Type: List, Doc: "Grants to users and groups."},
+		{Path: "http.accessControl.repositories.*.defaultPolicy", Type: Strings, Values: actions(), Doc: "Actions of every authenticated user."},
+		{Path: "http.accessControl.repositories.*.anonymousPolicy", Type: Strings, Values: actions(), Doc: "Actions of clients without credentials, and of those only."},
+		{Path: "http.accessControl.adminPolicy", Type: Object, Doc: "Grants for all repositories."},
+		{Path: "http.accessControl.groups", Type: Map, Doc: "Static groups, by name; letter case does not count."},
+		{Path: "http.accessControl.groups.*", Type: Object, Doc: "One group."},
+		{Path: "http.accessControl.groups.*.users", Type: Strings, Doc: "Its members."},
+		{Path: "http.accessControl.metrics", Type: Object, Doc: "Who may read metrics."},
+		{Path: "http.accessControl.metrics.users", Type: Strings, Doc: "These users."},
+		{Path: "http.accessControl.metrics.anonymousPolicy", Type: Strings, Values: actions(), Doc: "\"read\" lets everybody."},
+	}, append(
+		policyKeys("http.accessControl.repositories.*.policies[]"),
+		policyKeys("http.accessControl.adminPolicy")...)...)
+}
+
+func actions() []string {
+	return []string{"read", "create", "update", "delete", "detectManifestCollision"}
+}
+
+func policyKeys(at string) []Key {
+	return []Key{
+		{Path: at + ".users", Type: Strings, Doc: "User names."},
+		{Path: at + ".groups", Type: Strings, Doc: "Group names: static ones, or those of LDAP, OpenID or a token."},
+		{Path: at + ".actions", Type: Strings, Values: actions(), Doc: "What they may do."},
+		{Path: at + ".conditions", Type: List, Doc: "All must hold for the policy to grant."},
+		{Path: at + ".conditions[].expression", Type: String, Doc: "CEL expression over req, user, client, tls and claims."},
+		{Path: at + ".conditions[].message", Type: String, Doc: "What a client is told when it does not hold."},
+	}
+}
+
+func logKeys() []Key {
+	return []Key{
+		{Path: "log", Type: Object, Status: Built, Doc: "The program's own log, in JSON lines."},
+		{Path: "log.level", Type: String, Default: "debug", Values: []string{"debug", "info", "warn", "error", "fatal", "panic"}, Doc: "Least important record to write."},
+		{Path: "log.output", Type: Path, Doc: "File to write to; standard output when absent."},
+		{Path: "log.audit", Type: Path, Status: Refused, Doc: "File for the audit log: who changed what."},
+	}
+}
+
+func serviceKeys() []Key {
+	keys := []Key{
+		{Path: "services", Type: Object, Status: Built, Doc: "The gRPC services, for deployments of more than one program."},
+		{Path: "services.insecure", Type: Bool, Default: "false", Doc: "Allow gRPC without TLS on addresses other machines can reach."},
+		{Path: "services.tls", Type: Object, Status: Refused, Doc: "Mutual TLS between the services."},
+		{Path: "services.tls.cert", Type: Path, Doc: "This program's certificate chain, PEM."},
+		{Path: "services.tls.key", Type: Path, Doc: "Its private key, PEM."},
+		{Path: "services.tls.cacert", Type: Path, Doc: "Authority of the other programs' certificates, PEM."},
+	}
+	for _, name := range []string{"blobstore", "metadata", "syncer", "scanner"} {
+		at := "services." + name
+		keys = append(keys,
+			Key{Path: at, Type: Object, Doc: "The " + name + " service."},
+			Key{Path: at + ".listen", Type: String, Doc: "host:port that berth-" + name + " listens on. Without TLS only loopback, unless services.insecure is true."},
+			Key{Path: at + ".address", Type: Addrs, Doc: "Where other programs dial it: host:port or a gRPC target such as dns:///" + name + ":7000. Absent: a program that can runs the service itself."},
+		)
+	}
+	return append(keys,
+		Key{Path: "scheduler", Type: Object, Status: Unneeded, Doc: "Background work is paced by load, not by a number of workers."},
+		Key{Path: "scheduler.numWorkers", Type: Int, Doc: "Background work is paced by load, not by a number of workers."},
+		Key{Path: "cluster", Type: Object, Status: Unneeded, when: whenPresent, Doc: "Any gateway serves any repository, so requests need not be divided between members."},
+		Key{Path: "cluster.members", Type: Strings, Doc: "host:port of each member."},
+		Key{Path: "cluster.hashKey", Type: SecretT, Doc: "Key of 16 characters that divides repositories between members."},
+		Key{Path: "cluster.tls", Type: Object, Doc: "TLS between members."},
+		Key{Path: "cluster.tls.cert", Type: Path, Doc: "Certificate."},
+		Key{Path: "cluster.tls.key", Type: Path, Doc: "Private key."},
+		Key{Path: "cluster.tls.cacert", Type: Path, Doc: "Authority."},
+	)
+}

@@ -1,0 +1,89 @@
+package config
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+)
+
+// Program names a program that reads the file. Each reads its own sections only.
+type Program int
+
+// The programs. AllInOne runs the gateway and whatever has no address.
+const (
+	AllInOne Program = iota
+	OnlyGateway
+	OnlyBlobstore
+	OnlyMetadata
+	OnlySyncer
+	OnlyScanner
+)
+
+// ValidateFor checks that the file tells program what it has to know. It
+// assumes that [Config.Validate] holds.
+func (c *Config) ValidateFor(program Program) error {
+	ch := &checker{file: c.file}
+	s := &c.Services
+	switch program {
+	case AllInOne:
+		ch.rootFor(c, len(s.Blobstore.Address) == 0, len(s.Metadata.Address) == 0)
+	case OnlyGateway:
+		ch.dials(s)
+	case OnlyBlobstore:
+		ch.rootFor(c, true, false)
+		ch.listens(s, &s.Blobstore, "blobstore")
+	case OnlyMetadata:
+		ch.rootFor(c, false, true)
+		ch.listens(s, &s.Metadata, "metadata")
+	case OnlySyncer:
+		ch.dials(s)
+		ch.listens(s, &s.Syncer, "syncer")
+	case OnlyScanner:
+		ch.dials(s)
+		ch.listens(s, &s.Scanner, "scanner")
+	}
+	return ch.err()
+}
+
+// rootFor requires a root directory for what a program links.
+func (ch *checker) rootFor(c *Config, blobs, catalog bool) {
+	if blobs || catalog && c.Storage.Metadata.Driver == SQLite {
+		ch.require(c.Storage.RootDirectory != "", place{"storage", "rootDirectory"}, "needed: it says where everything is stored")
+	}
+}
+
+// dials requires the addresses of the two services that every other one needs.
+func (ch *checker) dials(s *Services) {
+	const why = "needed: this program does not run the service itself"
+	ch.require(len(s.Blobstore.Address) > 0, place{"services", "blobstore", "address"}, why)
+	ch.require(len(s.Metadata.Address) > 0, place{"services", "metadata", "address"}, why)
+}
+
+// listens requires an address to listen on which nobody else can reach, unless
+// the file says that it may be without TLS.
+func (ch *checker) listens(all *Services, s *Service, name string) {
+	at := place{"services", name, "listen"}
+	host, port, err := net.SplitHostPort(s.Listen)
+	switch {
+	case s.Listen == "":
+		ch.fail(at, "needed")
+		return
+	case err != nil:
+		ch.fail(at, "must be host:port")
+		return
+	}
+	ch.port(port, at)
+	if !all.Insecure && !loopback(host) && (all.TLS == nil || all.TLS.Cert == "") {
+		ch.fail(at, "other machines can reach this address without TLS: configure services.tls, or set services.insecure to true")
+	}
+}
+
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}
+
+func (ch *checker) err() error { return errors.Join(ch.errs...) }

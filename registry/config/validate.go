@@ -1,0 +1,274 @@
+package config
+
+import (
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Validate checks every value, whichever program it is for. [Load] has done so
+// already.
+func (c *Config) Validate() error { return c.check().err() }
+
+// check makes all checks.
+func (c *Config) check() *checker {
+	ch := &checker{file: c.file}
+	if !strings.HasPrefix(c.DistSpecVersion, "1.") {
+		ch.warn("this registry serves version "+SpecVersion, "distSpecVersion")
+	}
+	ch.storage(&c.Storage)
+	ch.http(&c.HTTP)
+	if c.Extensions != nil {
+		ch.extensions(c.Extensions)
+		ch.sync(c.Extensions.Sync)
+	}
+	return ch
+}
+
+// checker collects what is wrong, and finds the line of each key.
+type checker struct {
+	file     file
+	warnings []Warning
+	errs     []error
+}
+
+// place is where a key stands: names as in the table, and list indexes.
+type place []any
+
+func (p place) with(more ...any) place { return append(p[:len(p):len(p)], more...) }
+
+// find returns the key as written in messages and the line it stands on, or
+// that of the innermost block there is.
+func (ch *checker) find(at place) (string, int) {
+	var p keyPath
+	n, line := ch.file.root, 0
+	for _, step := range at {
+		switch step := step.(type) {
+		case string:
+			p = p.key(step)
+			n = n.find(step)
+		case int:
+			p = p.index(step)
+			if n != nil && n.kind == listNode && step < len(n.items) {
+				n = n.items[step]
+			} else if n != nil && n.kind != objectNode { // one object is a list of one
+				n = nil
+			}
+		}
+		if n != nil {
+			line = n.line
+		}
+	}
+	return p.String(), line
+}
+
+func (ch *checker) fail(at place, format string, args ...any) {
+	key, line := ch.find(at)
+	if len(ch.errs) < maxErrors {
+		ch.errs = append(ch.errs, &Error{File: ch.file.name, Line: line, Key: key, Text: fmt.Sprintf(format, args...)})
+	}
+}
+
+func (ch *checker) warn(text string, at ...any) {
+	key, line := ch.find(at)
+	ch.warnings = append(ch.warnings, Warning{Line: line, Key: key, Text: text})
+}
+
+// require fails unless ok.
+func (ch *checker) require(ok bool, at place, format string, args ...any) {
+	if !ok {
+		ch.fail(at, format, args...)
+	}
+}
+
+func (ch *checker) notNegative(d time.Duration, at place) {
+	ch.require(d >= 0, at, "must not be negative")
+}
+
+// oneOf fails if a value and its …File twin are both given.
+func (ch *checker) oneOf(value Secret, file string, at place, key string) {
+	ch.require(value == "" || file == "", at.with(key+"File"), "give %s or %sFile, not both", key, key)
+}
+
+func (ch *checker) regex(expr string, at place) {
+	if _, err := regexp.Compile(expr); err != nil {
+		ch.fail(at, "not a regular expression: %v", err)
+	}
+}
+
+func (ch *checker) url(text string, at place, schemes ...string) {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		ch.fail(at, "not a URL")
+	case !slices.Contains(schemes, u.Scheme) || u.Host == "":
+		ch.fail(at, "must be a URL that begins with %s://", strings.Join(schemes, ":// or "))
+	}
+}
+
+// glob checks a doublestar pattern: its brackets and braces must close.
+func (ch *checker) glob(pattern string, at place) {
+	braces, class, escaped := 0, false, false
+	for _, c := range pattern {
+		switch {
+		case escaped:
+			escaped = false
+		case c == '\\':
+			escaped = true
+		case class:
+			class = c != ']'
+		case c == '[':
+			class = true
+		case c == '{':
+			braces++
+		case c == '}':
+			braces--
+		}
+		if braces < 0 {
+			break
+		}
+	}
+	ch.require(pattern != "" && braces == 0 && !class && !escaped, at, "%q is not a glob", pattern)
+}
+
+func (ch *checker) storage(s *Storage) {
+	at := place{"storage"}
+	ch.pool(&s.Pool, at)
+	ch.notNegative(s.UndoWindow, at.with("undoWindow"))
+	ch.require(s.MaxRepos >= 0, at.with("maxRepos"), "must not be negative")
+	roots := []root{{at.with("rootDirectory"), s.Pool}}
+	for _, name := range sorted(s.SubPaths) {
+		sub, at := s.SubPaths[name], at.with("subPaths", name)
+		ch.require(len(name) > 1 && name[0] == '/', at, "must be a slash and the first path component of repository names")
+		ch.require(sub.RootDirectory != "", at.with("rootDirectory"), "needed")
+		ch.require(!sub.GC || sub.GCDelay > 0, at.with("gcDelay"), "must be more than 0 when gc is on")
+		if strings.Contains(strings.TrimSuffix(strings.TrimPrefix(name, "/"), "/"), "/") {
+			ch.warn("only the first path component of a repository chooses its pool, so nothing goes here", at...)
+		}
+		ch.pool(&sub.Pool, at)
+		roots = append(roots, root{at.with("rootDirectory"), sub.Pool})
+	}
+	ch.apart(roots)
+	m := &s.Metadata
+	at = at.with("metadata")
+	ch.oneOf(m.DSN, m.DSNFile, at, "dsn")
+	ch.notNegative(m.MaxStaleness, at.with("maxStaleness"))
+	hasDSN := m.DSN != "" || m.DSNFile != ""
+	ch.require(hasDSN || m.Driver != Postgres, at.with("dsn"), "needed by driver postgres (or dsnFile)")
+	ch.require(!hasDSN || m.Driver == Postgres, at.with("dsn"), "is for driver postgres only")
+	if s.Retention != nil {
+		ch.retention(s.Retention)
+	}
+}
+
+func (ch *checker) pool(p *Pool, at place) {
+	ch.notNegative(p.GCDelay, at.with("gcDelay"))
+	ch.notNegative(p.GCInterval, at.with("gcInterval"))
+	if w := p.GCTimeWindow; w != "" {
+		from, to, ok := timeWindow(w)
+		ch.require(ok, at.with("gcTimeWindow"), "must be a daily time window such as 22:00-04:30, in UTC")
+		ch.require(!ok || from != to, at.with("gcTimeWindow"), "begins when it ends")
+	}
+	name := p.StorageDriver.Name()
+	ch.require(len(p.StorageDriver) == 0 || slices.Contains([]string{"s3", "gcs", "azure", "local"}, name),
+		at.with("storageDriver", "name"), "must be s3, gcs, azure or local")
+	ch.require(!p.RedirectBlobURL || !p.Local(), at.with("redirectBlobURL"), "needs a storageDriver: local files have no URL")
+}
+
+// timeWindow parses "HH:MM-HH:MM" into minutes of the day.
+func timeWindow(s string) (from, to int, ok bool) {
+	a, b, dash := strings.Cut(s, "-")
+	from, ok1 := timeOfDay(strings.TrimSpace(a))
+	to, ok2 := timeOfDay(strings.TrimSpace(b))
+	return from, to, dash && ok1 && ok2
+}
+
+func timeOfDay(s string) (int, bool) {
+	t, err := time.Parse("15:04", s)
+	return t.Hour()*60 + t.Minute(), err == nil && len(s) == len("15:04")
+}
+
+// root is the directory of a pool and the place of its key.
+type root struct {
+	at   place
+	pool Pool
+}
+
+// apart fails for roots on the same driver that are equal or lie in each other.
+func (ch *checker) apart(roots []root) {
+	for i, a := range roots {
+		for _, b := range roots[:i] {
+			if a.pool.RootDirectory == "" || b.pool.RootDirectory == "" || a.pool.StorageDriver.Name() != b.pool.StorageDriver.Name() {
+				continue
+			}
+			x, y := filepath.Clean(a.pool.RootDirectory), filepath.Clean(b.pool.RootDirectory)
+			other, _ := ch.find(b.at)
+			switch {
+			case x == y:
+				ch.fail(a.at, "is the same directory as %s", other)
+			case within(x, y):
+				ch.fail(a.at, "lies in %s", other)
+			case within(y, x):
+				ch.fail(a.at, "contains %s", other)
+			}
+		}
+	}
+}
+
+// within reports whether the clean path inner lies below outer.
+func within(inner, outer string) bool {
+	rel, err := filepath.Rel(outer, inner)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
+}
+
+func (ch *checker) retention(r *Retention) {
+	at := place{"storage", "retention"}
+	if r.Delay != nil {
+		ch.notNegative(*r.Delay, at.with("delay"))
+	}
+	for i, p := range r.Policies {
+		at := at.with("policies", i)
+		ch.require(len(p.Repositories) > 0, at.with("repositories"), "needed")
+		for j, g := range p.Repositories {
+			ch.glob(g, at.with("repositories", j))
+		}
+		for j, k := range p.KeepTags {
+			at := at.with("keepTags", j)
+			for n, expr := range k.Patterns {
+				ch.regex(expr, at.with("patterns", n))
+			}
+			ch.keep(&k.KeepRule, at)
+		}
+		if p.KeepUntagged != nil {
+			ch.keep(p.KeepUntagged, at.with("keepUntagged"))
+		}
+	}
+}
+
+func (ch *checker) keep(k *KeepRule, at place) {
+	for key, d := range map[string]*time.Duration{"pulledWithin": k.PulledWithin, "pushedWithin": k.PushedWithin} {
+		if d != nil {
+			ch.notNegative(*d, at.with(key))
+		}
+	}
+	ch.require(k.MostRecentlyPulledCount >= 0, at.with("mostRecentlyPulledCount"), "must not be negative")
+	ch.require(k.MostRecentlyPushedCount >= 0, at.with("mostRecentlyPushedCount"), "must not be negative")
+}
+
+func (ch *checker) port(port string, at place) {
+	if n, err := strconv.Atoi(port); err == nil {
+		ch.require(n >= 0 && n <= 65535, at, "must be between 0 and 65535")
+		return
+	}
+	for _, c := range []byte(port) { // a service name of RFC 6335
+		if c != '-' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') {
+			ch.fail(at, "must be a port number or the name of a service")
+			return
+		}
+	}
+}

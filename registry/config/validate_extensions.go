@@ -1,0 +1,115 @@
+package config
+
+import (
+	"path"
+	"strings"
+	"time"
+)
+
+// shortest is the least interval of scrubbing and of vulnerability updates.
+const shortest = 2 * time.Hour
+
+func (ch *checker) extensions(e *Extensions) {
+	at := place{"extensions"}
+	if e.UI.Enabled() {
+		ch.require(e.Search != nil && e.Search.Enabled(), at.with("ui"), "needs extensions.search")
+	}
+	if s := e.Search; s != nil && s.Enabled() && s.CVE != nil {
+		ch.atLeast(&s.CVE.UpdateInterval, at.with("search", "cve", "updateInterval"))
+	}
+	if s := e.Scrub; s != nil && s.Enabled() {
+		ch.atLeast(&s.Interval, at.with("scrub", "interval"))
+	}
+	if m := e.Metrics; m != nil && m.Enabled() && m.Prometheus != nil {
+		p := m.Prometheus.Path
+		taken := p == "/" || p == "/v2" || strings.HasPrefix(p, "/v2/")
+		ch.require(strings.HasPrefix(p, "/") && path.Clean(p) == p && !taken, at.with("metrics", "prometheus", "path"),
+			"must be a clean absolute path, and neither / nor /v2")
+	}
+	if e.Events != nil && e.Events.Enabled() {
+		for i, s := range e.Events.Sinks {
+			at := at.with("events", "sinks", i)
+			ch.require(s.Type != "", at.with("type"), "needed")
+			ch.require(s.Address != "", at.with("address"), "needed")
+			ch.require(s.Type != "nats" || s.Channel != "", at.with("channel"), "needed by type nats")
+			ch.notNegative(s.Timeout, at.with("timeout"))
+		}
+	}
+}
+
+// atLeast raises an interval to the shortest allowed, as zot does.
+func (ch *checker) atLeast(d *time.Duration, at place) {
+	if *d < shortest {
+		ch.warn("raised to 2h, the shortest allowed", at...)
+		*d = shortest
+	}
+}
+
+func (ch *checker) sync(s *Sync) {
+	if s == nil || !s.Enabled() {
+		return
+	}
+	for i := range s.Registries {
+		ch.registry(&s.Registries[i], place{"extensions", "sync", "registries", i})
+	}
+}
+
+func (ch *checker) registry(r *SyncRegistry, at place) {
+	ch.require(len(r.URLs) > 0, at.with("urls"), "needed")
+	for i, u := range r.URLs {
+		ch.url(u, at.with("urls", i), "https", "http")
+	}
+	ch.notNegative(r.PollInterval, at.with("pollInterval"))
+	ch.require(r.PollInterval == 0 || len(r.Content) > 0, at.with("content"), "needed by pollInterval: it selects what is copied")
+	ch.notNegative(r.ManifestCheckInterval, at.with("manifestCheckInterval"))
+	ch.require(r.ManifestCheckInterval == 0 || r.OnDemand, at.with("manifestCheckInterval"), "needs onDemand")
+	ch.require(r.MaxRetries >= 0, at.with("maxRetries"), "must not be negative")
+	ch.notNegative(r.RetryDelay, at.with("retryDelay"))
+	ch.require(r.MaxRetries == 0 || r.RetryDelay > 0, at.with("retryDelay"), "needed by maxRetries")
+	ch.require(r.MaxRetryDelay == 0 || r.MaxRetryDelay >= r.RetryDelay, at.with("maxRetryDelay"), "must not be less than retryDelay")
+	ch.notNegative(r.SyncTimeout, at.with("syncTimeout"))
+	ch.notNegative(r.ResponseHeaderTimeout, at.with("responseHeaderTimeout"))
+	ch.require(r.ReqConcurrent > 0, at.with("reqConcurrent"), "must be more than 0")
+	ch.require(r.ReqPerSec >= 0, at.with("reqPerSec"), "must be more than 0")
+	ch.require(r.MaxIdleConnsPerHost > 0, at.with("maxIdleConnsPerHost"), "must be more than 0")
+	for i, c := range r.Content {
+		ch.content(&c, at.with("content", i))
+	}
+	if c := r.Credentials; c != nil {
+		ch.oneOf(c.Password, c.PasswordFile, at.with("credentials"), "password")
+		ch.require(c.Username != "", at.with("credentials", "username"), "needed")
+		ch.require(r.CredentialHelper == "", at.with("credentialHelper"), "give it or credentials, not both")
+	}
+	ch.require(r.CredentialHelper != "oauth2" || r.OAuth2CredentialHelper != nil, at.with("oauth2CredentialHelper"), "needed by credentialHelper oauth2")
+	if h := r.OAuth2CredentialHelper; h != nil {
+		ch.oauth2(h, at.with("oauth2CredentialHelper"))
+	}
+}
+
+func (ch *checker) content(c *SyncContent, at place) {
+	ch.glob(c.Prefix, at.with("prefix"))
+	ch.require(!c.StripPrefix || c.Destination != "/" || strings.ContainsAny(c.Prefix, "*?[{"), at.with("stripPrefix"),
+		"with destination / needs a glob as prefix, or nothing is left of the name")
+	if t := c.Tags; t != nil {
+		ch.regex(t.Regex, at.with("tags", "regex"))
+		ch.regex(t.ExcludeRegex, at.with("tags", "excludeRegex"))
+	}
+}
+
+// The grants of OAuth 2.0 that are not a plain word (RFC 7523, RFC 8693).
+const (
+	grantJWTBearer = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+	grantExchange  = "urn:ietf:params:oauth:grant-type:token-exchange"
+)
+
+func (ch *checker) oauth2(h *OAuth2CredentialHelper, at place) {
+	ch.url(h.TokenURL, at.with("tokenURL"), "https", "http")
+	ch.require((h.AssertionFile == "") != (h.SigningFile == ""), at.with("assertionFile"), "give either it or signingFile")
+	exchange := h.GrantType == grantExchange
+	ch.require(exchange || h.GrantType == "client_credentials" || h.GrantType == grantJWTBearer, at.with("grantType"),
+		"must be client_credentials, %s or %s", grantJWTBearer, grantExchange)
+	ch.require(!exchange || h.Audience != "", at.with("audience"), "needed by a token exchange")
+	for key, uri := range map[string]string{"subjectTokenType": h.SubjectTokenType, "requestedTokenType": h.RequestedTokenType} {
+		ch.require(uri == "" || exchange && strings.Contains(uri, ":"), at.with(key), "must be an absolute URI, and is for a token exchange only")
+	}
+}
