@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Installs what the end-to-end tests drive: Debian packages where they are
+# missing (as root), and clients.txt at its pinned versions into the cache.
+# Does nothing, quickly, when all is there.
+set -eu -o pipefail
+cd "$(dirname "$0")"
+cache=${BERTH_CACHE:-$HOME/.cache/berth}/clients
+
+# package:a file that it installs
+debian=(
+	docker.io:/usr/sbin/dockerd
+	skopeo:/usr/bin/skopeo
+	docker-registry:/usr/bin/docker-registry
+	nginx:/usr/sbin/nginx
+	apache2-utils:/usr/bin/htpasswd
+	wrk:/usr/bin/wrk
+	jq:/usr/bin/jq
+	curl:/usr/bin/curl
+	openssl:/usr/bin/openssl
+)
+missing=()
+for p in "${debian[@]}"; do
+	[ -e "${p#*:}" ] || missing+=("${p%%:*}")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+	echo "installing Debian packages: ${missing[*]}"
+	log=$(mktemp)
+	if ! { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+		tail -n 30 "$log" >&2
+		exit 1
+	fi
+	rm -f "$log"
+fi
+
+while read -r name version package; do
+	case $name in '' | '#'*) continue ;; esac
+	dir=$cache/$name-$version
+	[ -x "$dir/$name" ] && continue
+	echo "building $name $version"
+	mkdir -p "$dir"
+	# Into a directory of its own first: a build that is cut short must not look finished.
+	GOWORK=off GOFLAGS=-buildvcs=false CGO_ENABLED=0 GOBIN=$dir.part \
+		go install -trimpath -ldflags '-s -w' "$package@$version"
+	mv "$dir.part/$name" "$dir/$name"
+	rmdir "$dir.part"
+done <clients.txt
