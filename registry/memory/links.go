@@ -1,0 +1,133 @@
+package memory
+
+import (
+	"context"
+
+	"github.com/berth-registry/berth/registry"
+)
+
+// Blob implements [registry.Links].
+func (c *Catalog) Blob(ctx context.Context, _ registry.Actor, repo registry.Name, d registry.Digest) (registry.Blob, error) {
+	if err := c.lock(ctx); err != nil {
+		return registry.Blob{}, err
+	}
+	defer c.mu.Unlock()
+	r, err := c.repo(repo)
+	if err != nil {
+		return registry.Blob{}, err
+	}
+	return r.blob(d)
+}
+
+// blob returns what the repository knows as d. A nil repository knows nothing.
+func (r *repository) blob(d registry.Digest) (registry.Blob, error) {
+	if !r.knows(d) {
+		return registry.Blob{}, registry.ErrBlobUnknown
+	}
+	if b, ok := r.links[d]; ok {
+		return b, nil
+	}
+	m := r.manifests[d]
+	return registry.Blob{
+		Stored: registry.Stored{Digest: d, Size: int64(len(m.bytes))},
+		Inline: m.bytes,
+	}, nil
+}
+
+// Link implements [registry.Links].
+func (c *Catalog) Link(ctx context.Context, _ registry.Actor, repo registry.Name, s registry.Stored) (registry.Stored, error) {
+	if err := c.lock(ctx); err != nil {
+		return registry.Stored{}, err
+	}
+	at := place{s.Pool, s.Digest}
+	kept, ok := c.copies[at]
+	if !ok {
+		kept = s
+		c.copies[at] = s
+	}
+	if kept.Locator != s.Locator {
+		c.garbage = append(c.garbage, s)
+	}
+	c.ensure(repo).links[s.Digest] = registry.Blob{Stored: kept}
+	c.mu.Unlock()
+
+	// The link stands, whatever becomes of the second copy.
+	c.reap(context.WithoutCancel(ctx))
+	return kept, nil
+}
+
+// reap removes the copies nobody needs. What can't be removed now is tried
+// again the next time.
+func (c *Catalog) reap(ctx context.Context) {
+	if c.options.Reaper == nil {
+		return
+	}
+	c.mu.Lock()
+	garbage := c.garbage
+	c.garbage = nil
+	c.mu.Unlock()
+	for _, s := range garbage {
+		if err := c.options.Reaper.Remove(ctx, s); err != nil {
+			c.mu.Lock()
+			c.garbage = append(c.garbage, s)
+			c.mu.Unlock()
+		}
+	}
+}
+
+// Mount implements [registry.Links].
+func (c *Catalog) Mount(ctx context.Context, _ registry.Actor, repo registry.Name, d registry.Digest, from registry.Name) (registry.Stored, error) {
+	if err := c.lock(ctx); err != nil {
+		return registry.Stored{}, err
+	}
+	defer c.mu.Unlock()
+	b, err := c.repos[from].blob(d)
+	if from == "" {
+		b, err = c.anywhere(d)
+	}
+	if err != nil {
+		return registry.Stored{}, err
+	}
+	if b.Inline == nil {
+		// A link leads to the repository's own pool.
+		own, ok := c.copies[place{registry.PoolOf(repo, c.options.Pools), d}]
+		if !ok {
+			return registry.Stored{}, registry.ErrBlobUnknown
+		}
+		b.Stored = own
+	}
+	if r := c.ensure(repo); !r.knows(d) {
+		r.links[d] = b
+	}
+	return b.Stored, nil
+}
+
+// anywhere returns what any repository knows as d. c.mu must be held.
+func (c *Catalog) anywhere(d registry.Digest) (registry.Blob, error) {
+	for _, r := range c.repos {
+		if b, err := r.blob(d); err == nil {
+			return b, nil
+		}
+	}
+	return registry.Blob{}, registry.ErrBlobUnknown
+}
+
+// Unlink implements [registry.Links].
+func (c *Catalog) Unlink(ctx context.Context, _ registry.Actor, repo registry.Name, d registry.Digest) error {
+	if err := c.lock(ctx); err != nil {
+		return err
+	}
+	defer c.mu.Unlock()
+	r, err := c.repo(repo)
+	if err != nil {
+		return err
+	}
+	if !r.knows(d) {
+		return registry.ErrBlobUnknown
+	}
+	if _, ok := r.manifests[d]; ok || r.uses(d) {
+		return registry.ErrInUse
+	}
+	delete(r.links, d)
+	return nil
+}

@@ -1,0 +1,28 @@
+package memory_test
+
+import (
+	"testing"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/memory"
+	"github.com/berth-registry/berth/registry/registrytest"
+)
+
+func TestBlobs(t *testing.T) {
+	pools := []registry.Pool{"/a", "/b"}
+	registrytest.Blobs(t, registrytest.BlobsBackend{
+		New: func(*testing.T) registry.Blobs { return memory.NewBlobs(pools...) },
+		// A crash that loses nothing: memory has no disk to open again.
+		Reopen: func(_ *testing.T, b registry.Blobs) registry.Blobs { return b },
+		Pools:  pools,
+	})
+}
+
+func TestCatalog(t *testing.T) {
+	registrytest.Catalog(t, registrytest.CatalogBackend{
+		New: func(_ *testing.T, o registrytest.CatalogOptions) registry.Catalog {
+			return memory.NewCatalog(memory.CatalogOptions{AllowSparse: o.AllowSparse, Pools: o.Pools, Reaper: o.Reaper})
+		},
+		Reopen: func(_ *testing.T, c registry.Catalog) registry.Catalog { return c },
+	})
+}
