@@ -1,0 +1,79 @@
+package gateway
+
+import (
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/berth-registry/berth/registry"
+)
+
+// maxLogged is how many bytes of a text from the client a record may hold.
+const maxLogged = 2 << 10
+
+// record writes the one log record of a request, in zot's words. Headers are
+// not in it, so no credential is.
+func (g *Gateway) record(x *exchange, began time.Time, err error) {
+	ctx := x.r.Context()
+	level := slog.LevelInfo
+	switch {
+	case x.status >= 500 || err != nil && x.status < 400:
+		level = slog.LevelError
+	case x.resource == livez || x.resource == readyz || x.resource == startupz:
+		level = slog.LevelDebug
+	}
+	if !g.log.Enabled(ctx, level) {
+		return
+	}
+	attrs := [9]slog.Attr{
+		slog.String("clientIP", x.r.RemoteAddr),
+		slog.String("method", clip(x.r.Method)),
+		slog.String("path", clip(loggedPath(x))),
+		slog.Int("statusCode", x.status),
+		slog.String("latency", time.Since(began).String()),
+		slog.Int64("bodySize", x.sent),
+		slog.String("username", x.actor.ID),
+	}
+	n := 7
+	if agent := x.header("User-Agent"); agent != "" {
+		attrs[n] = slog.String("userAgent", clip(agent))
+		n++
+	}
+	if err != nil && worthALine(err) {
+		attrs[n] = slog.String("error", clip(err.Error()))
+		n++
+	}
+	g.log.LogAttrs(ctx, level, "HTTP API", attrs[:n]...)
+}
+
+// worthALine reports whether an error says more than the status does.
+func worthALine(err error) bool {
+	switch registry.AsError(err).Code {
+	case registry.NameUnknown, registry.ManifestUnknown, registry.BlobUnknown, registry.Unauthorized, registry.Denied:
+		return false
+	}
+	return true
+}
+
+// loggedPath returns path and query as they came, less what an upload token
+// would let a reader of the log do.
+func loggedPath(x *exchange) string {
+	uri := x.r.RequestURI
+	i := strings.Index(uri, stateParam+"=")
+	if i < 0 {
+		return uri
+	}
+	i += len(stateParam) + 1
+	rest := ""
+	if j := strings.IndexByte(uri[i:], '&'); j >= 0 {
+		rest = uri[i+j:]
+	}
+	return uri[:i] + "******" + rest
+}
+
+func clip(s string) string {
+	if len(s) > maxLogged {
+		return s[:maxLogged] + "…"
+	}
+	return s
+}

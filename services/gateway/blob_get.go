@@ -1,0 +1,103 @@
+package gateway
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+
+	"github.com/berth-registry/berth/registry"
+)
+
+// immutable lets the client keep what it got by digest: it can't change. Nobody
+// else may keep it, because others may not be allowed to have it.
+const immutable = "private, max-age=31536000, immutable"
+
+// blobGet answers GET and HEAD of a blob.
+func (g *Gateway) blobGet(x *exchange) error {
+	ctx := x.r.Context()
+	b, err := g.catalog.Blob(ctx, x.actor, x.repo, x.ref.Digest)
+	if err != nil {
+		return doing("resolving a blob", err)
+	}
+	tag := etag(x.ref.Digest)
+	x.set("Docker-Content-Digest", string(x.ref.Digest))
+	x.set("Etag", tag)
+	x.set("Cache-Control", immutable)
+	if matchesNone(x.r.Header["If-None-Match"], tag) {
+		x.empty(http.StatusNotModified)
+		return nil
+	}
+	size := b.Size
+	if b.Inline != nil {
+		size = int64(len(b.Inline))
+	}
+	part, status := registry.Whole, http.StatusOK
+	if rh := x.header("Range"); rh != "" && x.r.Method == http.MethodGet && ifRange(x.header("If-Range"), tag) {
+		var partial bool
+		if part, partial, err = parseRange(rh, size); err != nil {
+			x.set("Content-Range", "bytes */"+strconv.FormatInt(size, 10))
+			return err
+		}
+		if partial {
+			status = http.StatusPartialContent
+		}
+	}
+	offset, length, err := part.Resolve(size)
+	if err != nil {
+		return err
+	}
+	if x.r.Method == http.MethodHead || b.Inline != nil {
+		x.blobHeader(status, offset, length, size)
+		if b.Inline == nil {
+			return nil
+		}
+		return x.write(b.Inline[offset : offset+length])
+	}
+	content, err := g.blobs.Open(ctx, b.Stored, part)
+	if err != nil {
+		return doing("opening a blob", lost(err))
+	}
+	defer content.Close()
+	x.blobHeader(status, offset, length, size)
+	return doing("sending a blob", x.send(content, length))
+}
+
+// lost turns "no such copy", said of a copy the Catalog named, into a fault: the
+// client must not take it for a blob that was never there, and an operator has
+// to know.
+func lost(err error) error {
+	if errors.Is(err, registry.ErrBlobUnknown) || errors.Is(err, registry.ErrRangeInvalid) {
+		return registry.ErrInternal.Because(err)
+	}
+	return err
+}
+
+// blobHeader sends the header of a blob or a part of it. A browser that is led
+// here must not take the bytes for a page of ours.
+func (x *exchange) blobHeader(status int, offset, length, size int64) {
+	if status == http.StatusPartialContent {
+		var buf [80]byte
+		b := append(buf[:0], "bytes "...)
+		b = strconv.AppendInt(b, offset, 10)
+		b = append(b, '-')
+		b = strconv.AppendInt(b, offset+length-1, 10)
+		b = append(b, '/')
+		b = strconv.AppendInt(b, size, 10)
+		x.set("Content-Range", string(b))
+	}
+	x.set("Accept-Ranges", "bytes")
+	x.set("Content-Type", "application/octet-stream")
+	x.set("Content-Disposition", "attachment")
+	x.set("Content-Security-Policy", "sandbox")
+	x.length(length)
+	x.start(status)
+}
+
+// blobDelete answers DELETE of a blob.
+func (g *Gateway) blobDelete(x *exchange) error {
+	if err := g.catalog.Unlink(x.r.Context(), x.actor, x.repo, x.ref.Digest); err != nil {
+		return doing("deleting a blob", err)
+	}
+	x.empty(http.StatusAccepted)
+	return nil
+}

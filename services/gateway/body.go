@@ -1,0 +1,101 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/berth-registry/berth/registry"
+)
+
+// body is the body of a request. A read fails when no byte arrives for the idle
+// time, however long the whole may take. It remembers what went wrong, because
+// a port may not return a reader's own error.
+type body struct {
+	src     io.Reader
+	control *http.ResponseController
+	idle    time.Duration
+	renewed time.Time
+	want    int64 // bytes that must come, -1 if any number may
+	got     int64
+	err     error // why it ended early, nil if it hasn't
+	done    bool
+}
+
+// open prepares x's body. want is the length the client announced, or -1.
+func (x *exchange) open(idle time.Duration, want int64) *body {
+	x.body = body{src: x.r.Body, idle: idle, want: want}
+	if idle > 0 {
+		x.body.control = http.NewResponseController(x.w)
+	}
+	return &x.body
+}
+
+// Read implements io.Reader.
+func (b *body) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	if b.done {
+		return 0, io.EOF
+	}
+	b.renew()
+	n, err := b.src.Read(p)
+	b.got += int64(n)
+	switch {
+	case b.want >= 0 && b.got > b.want:
+		n -= int(b.got - b.want)
+		err = registry.ErrSizeInvalid.With("the body is longer than Content-Range says")
+	case err == io.EOF && b.want >= 0 && b.got < b.want:
+		err = registry.ErrSizeInvalid.With("the body is shorter than Content-Range says")
+	case err == io.EOF:
+		b.done = true
+		b.release()
+		return n, io.EOF
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		err = registry.ErrUploadInvalid.With("no byte arrived for %v: what came before is kept, go on from there", b.idle).Because(err)
+	case err != nil:
+		err = clientGone(err)
+	}
+	if err != nil {
+		b.err = err
+		b.release()
+	}
+	return n, err
+}
+
+// renew moves the deadline when a good part of it is over: an honest client
+// reads many times a second.
+func (b *body) renew() {
+	if b.control == nil {
+		return
+	}
+	if now := time.Now(); now.Sub(b.renewed) >= b.idle/32 {
+		b.renewed = now
+		_ = b.control.SetReadDeadline(now.Add(b.idle)) // unsupported in tests only
+	}
+}
+
+// release lifts the deadline: the server goes on reading the connection, to see
+// whether the client leaves, while a handler may take its time.
+func (b *body) release() {
+	if b.control != nil {
+		_ = b.control.SetReadDeadline(time.Time{})
+	}
+}
+
+// cause returns the reason why reading the body failed, or err if it did not.
+func (b *body) cause(err error) error {
+	if err != nil && b.err != nil {
+		return b.err
+	}
+	return err
+}
+
+// clientGone marks an error of the client's connection.
+func clientGone(err error) error {
+	return registry.ErrCanceled.Because(fmt.Errorf("the client went away: %w", err))
+}

@@ -1,0 +1,91 @@
+package gateway
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/berth-registry/berth/registry"
+)
+
+// etag returns the entity tag of content (RFC 9110 §8.8.3). It is strong: a
+// digest names bytes.
+func etag(d registry.Digest) string { return `"` + string(d) + `"` }
+
+// matchesNone reports whether If-None-Match lets a reader do with what it has
+// (RFC 9110 §13.1.2; the comparison is weak).
+func matchesNone(header []string, tag string) bool {
+	for _, line := range header {
+		for item := range strings.SplitSeq(line, ",") {
+			item = strings.TrimPrefix(strings.Trim(item, " \t"), "W/")
+			if item == tag || item == "*" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// ifRange reports whether a Range is to be honoured (RFC 9110 §13.1.5). A date
+// or a weak tag never matches: we know of no date.
+func ifRange(header, tag string) bool { return header == "" || header == tag }
+
+// condition turns If-Match and If-None-Match of a change into one of the
+// Catalog's. A list, or "*", needs to know the tag's value now; the change then
+// depends on that very value, so what happens in between can't be lost.
+func (g *Gateway) condition(x *exchange) (registry.Condition, error) {
+	match, none := etags(x.r.Header["If-Match"]), etags(x.r.Header["If-None-Match"])
+	switch {
+	case len(match)+len(none) > maxETags:
+		return registry.Condition{}, registry.ErrPreconditionFailed.With("more than %d entity tags", maxETags)
+	case len(match) == 0 && len(none) == 0:
+		return registry.Condition{}, nil
+	case len(match) == 0 && slices.Equal(none, []string{"*"}):
+		return registry.Condition{Absent: true}, nil
+	case len(match) == 1 && match[0] != "*" && len(none) == 0:
+		d, err := digestOf(match[0])
+		return registry.Condition{Match: d}, err
+	}
+	m, err := g.catalog.Manifest(x.r.Context(), x.actor, x.repo, registry.ManifestQuery{Ref: x.ref, NoBytes: true})
+	now, exists := etag(m.Digest), err == nil
+	if err != nil && !errors.Is(err, registry.ErrManifestUnknown) && !errors.Is(err, registry.ErrNameUnknown) {
+		return registry.Condition{}, doing("resolving a manifest for a condition", err)
+	}
+	if len(match) > 0 && (!exists || !slices.Contains(match, "*") && !slices.Contains(match, now)) {
+		return registry.Condition{}, registry.ErrPreconditionFailed
+	}
+	if exists && (slices.Contains(none, "*") || slices.Contains(none, now)) {
+		return registry.Condition{}, registry.ErrPreconditionFailed
+	}
+	if !exists {
+		return registry.Condition{Absent: true}, nil
+	}
+	return registry.Condition{Match: m.Digest}, nil
+}
+
+// etags returns the members of a list of entity tags. Digests hold no comma.
+func etags(header []string) []string {
+	var all []string
+	for _, line := range header {
+		for item := range strings.SplitSeq(line, ",") {
+			if item = strings.Trim(item, " \t"); item != "" && len(all) <= maxETags {
+				all = append(all, item)
+			}
+		}
+	}
+	return all
+}
+
+// digestOf reads an entity tag of ours. Any other one matches nothing there is.
+func digestOf(tag string) (registry.Digest, error) {
+	s, ok1 := strings.CutPrefix(tag, `"`)
+	s, ok2 := strings.CutSuffix(s, `"`)
+	if !ok1 || !ok2 {
+		return "", registry.ErrPreconditionFailed
+	}
+	d, err := registry.ParseDigest(s)
+	if err != nil {
+		return "", registry.ErrPreconditionFailed
+	}
+	return d, nil
+}

@@ -1,0 +1,55 @@
+package gateway
+
+import (
+	"errors"
+	"time"
+)
+
+// Config is what an operator can set. Start from [Defaults].
+type Config struct {
+	// Realm is shown to users who have to authenticate.
+	Realm string
+	// Host is how clients reach the registry, "host" or "host:port"; it appears
+	// on the page at "/" only. "" means the Host of each request.
+	Host string
+	// DockerSchema2 allows pushes of docker's image manifests and lists. What is
+	// stored already is served in any case.
+	DockerSchema2 bool
+	// AllowOrigin lists the origins whose scripts may read answers (CORS). Empty
+	// means any: such scripts still have no credentials.
+	AllowOrigin []string
+	// ReadIdle and WriteIdle end a request whose client sends, or takes, nothing
+	// for so long. Zero or less means no limit.
+	ReadIdle, WriteIdle time.Duration
+	// HeaderTimeout is how long a client may take to send a request's header.
+	HeaderTimeout time.Duration
+	// KeepAlive is how long an idle connection stays open.
+	KeepAlive time.Duration
+	// ManifestCache is how many bytes of manifests are kept in memory.
+	ManifestCache int64
+	// Version and Commit of the program, for the page at "/" and for mgmt.
+	Version, Commit string
+}
+
+// Defaults returns the configuration of a gateway nobody configured.
+func Defaults() Config {
+	return Config{
+		Realm:         "Authorization Required",
+		DockerSchema2: true,
+		ReadIdle:      time.Minute,
+		WriteIdle:     time.Minute,
+		HeaderTimeout: 10 * time.Second,
+		KeepAlive:     2 * time.Minute,
+		ManifestCache: 16 << 20,
+	}
+}
+
+func (c Config) validate() error {
+	if c.HeaderTimeout <= 0 || c.KeepAlive <= 0 {
+		return errors.New("gateway: HeaderTimeout and KeepAlive must be positive")
+	}
+	if c.ManifestCache < 0 {
+		return errors.New("gateway: ManifestCache must not be negative")
+	}
+	return nil
+}

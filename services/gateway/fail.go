@@ -1,0 +1,83 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/berth-registry/berth/registry"
+)
+
+// errorJSON is the body of an error (distribution-spec, "Error Codes").
+type errorJSON struct {
+	Errors []errorItem `json:"errors"`
+}
+
+type errorItem struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Detail  any    `json:"detail,omitempty"`
+}
+
+// leaveBody prepares the connection for an answer before the end of the body. A
+// little of it is read away so that the connection can be used again; if more
+// than that may follow, the connection ends with the answer.
+func (x *exchange) leaveBody() {
+	if n := x.r.ContentLength; x.r.ProtoMajor == 1 && (n < 0 || n > 64<<10) {
+		x.set("Connection", "close")
+	}
+	_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(unread))
+}
+
+// unread is how long a client that is refused may take to send the rest of what
+// it is sending. The server reads a little of it, so that the client gets to
+// read the answer.
+const unread = 5 * time.Second
+
+// fail answers with an error. It is the only place where one becomes an answer.
+func (g *Gateway) fail(x *exchange, err error) {
+	e := clientError(x.r.Context(), err)
+	h := x.w.Header()
+	for _, content := range []string{"Etag", "Cache-Control", "Content-Disposition", "Content-Security-Policy", "Accept-Ranges"} {
+		delete(h, content)
+	}
+	switch {
+	case e.Code == registry.Unauthorized:
+		x.set("Www-Authenticate", "Basic realm="+strconv.Quote(g.cfg.Realm))
+	case e.Code == registry.TooManyRequests, e.Code.Kind() == registry.Passing:
+		x.set("Retry-After", "5")
+	}
+	if x.r.ContentLength != 0 && !x.body.done {
+		x.leaveBody()
+	}
+	if x.r.Method == http.MethodHead {
+		x.set("Content-Type", "application/json")
+		x.start(e.Code.HTTP())
+		return
+	}
+	item := errorItem{Code: e.Code.OCI(), Message: e.Text(), Detail: e.Detail}
+	b, jsonErr := json.Marshal(errorJSON{[]errorItem{item}})
+	if jsonErr != nil { // a detail that isn't JSON
+		item.Detail = nil
+		b, _ = json.Marshal(errorJSON{[]errorItem{item}})
+	}
+	_ = x.bytes(e.Code.HTTP(), "application/json", append(b, '\n')) // nobody is left to tell
+}
+
+// clientError returns what the client is told about err. A context that ended is
+// the client's doing if the request's did, else a deadline of ours.
+func clientError(ctx context.Context, err error) *registry.Error {
+	if e, ok := errors.AsType[*registry.Error](err); ok {
+		return e
+	}
+	switch {
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		return registry.ErrCanceled.Because(err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return registry.ErrUnavailable.Because(err)
+	}
+	return registry.AsError(err)
+}

@@ -1,0 +1,142 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/berth-registry/berth/registry"
+)
+
+// Deps are the services a gateway speaks for.
+type Deps struct {
+	Blobs   registry.Blobs
+	Catalog registry.Catalog
+	// Authenticate finds out on whose behalf a request is made, from its header
+	// alone; [registry.ErrUnauthorized] refuses credentials that are wrong. nil
+	// means that everybody is anonymous. Not called for health probes.
+	Authenticate func(*http.Request) (registry.Actor, error)
+}
+
+// Gateway answers HTTP requests. It may be used by many goroutines.
+type Gateway struct {
+	cfg       Config
+	blobs     registry.Blobs
+	catalog   registry.Catalog
+	actor     func(*http.Request) (registry.Actor, error)
+	log       *slog.Logger
+	keys      keyring
+	manifests manifestCache
+	table     [nResources]methods
+	page      page
+}
+
+// New returns a gateway for the services in d. It does not call them.
+func New(cfg Config, d Deps, log *slog.Logger) (*Gateway, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	if d.Blobs == nil || d.Catalog == nil {
+		return nil, errors.New("gateway: Deps lacks Blobs or Catalog")
+	}
+	g := &Gateway{
+		cfg:     cfg,
+		blobs:   d.Blobs,
+		catalog: d.Catalog,
+		actor:   d.Authenticate,
+		log:     log.With("module", "http", "component", "session"),
+		keys:    keyring{from: d.Catalog},
+		table:   table(),
+	}
+	if g.actor == nil {
+		g.actor = func(*http.Request) (registry.Actor, error) { return registry.Actor{}, nil }
+	}
+	g.manifests.init(cfg.ManifestCache)
+	g.page.init(cfg)
+	return g, nil
+}
+
+// ServeHTTP answers one request.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	began := time.Now()
+	x := &exchange{w: w, r: r, idle: g.cfg.WriteIdle}
+	x.renewWrite()
+	err := g.handle(x)
+	if err != nil && x.status == 0 {
+		g.fail(x, err)
+	}
+	g.record(x, began, err)
+	if err != nil && x.status < 400 {
+		// The header promised what did not come. Only a broken connection tells
+		// the client so.
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// handle finds the handler and calls it.
+func (g *Gateway) handle(x *exchange) error {
+	path := x.r.URL.EscapedPath()
+	if len(path)+len(x.r.URL.RawQuery) > maxURL {
+		return registry.ErrTooManyTags.With("URL is longer than %d bytes", maxURL)
+	}
+	var pathErr error
+	x.route, pathErr = parsePath(path)
+	g.common(x)
+	if x.resource == noResource {
+		return pathErr
+	}
+	ms := &g.table[x.resource]
+	if x.r.Method == http.MethodOptions {
+		return g.options(x, ms)
+	}
+	h := ms.handler(x.r.Method)
+	if h == nil {
+		x.set("Allow", ms.allow)
+		return registry.ErrUnsupported.With("method not allowed here; allowed: %s", ms.allow)
+	}
+	if x.resource < apiBase {
+		return h(g, x)
+	}
+	var err error
+	if x.actor, err = g.actor(x.r); err != nil {
+		return err
+	}
+	if pathErr != nil {
+		return pathErr
+	}
+	if x.r.URL.RawQuery != "" {
+		if x.params(""); x.queryErr != nil {
+			return registry.ErrPageInvalid.With("the query has a malformed escape")
+		}
+	}
+	return h(g, x)
+}
+
+// common sets the headers that all answers have.
+func (g *Gateway) common(x *exchange) {
+	if strings.HasPrefix(x.r.URL.Path, "/v2") {
+		x.set("Docker-Distribution-Api-Version", "registry/2.0")
+	}
+	x.set("X-Content-Type-Options", "nosniff")
+	if origin := x.header("Origin"); origin != "" && (x.reading() || x.r.Method == http.MethodOptions) {
+		g.allowOrigin(x, origin)
+	}
+}
+
+// finish returns a context for the last step of a change whose bytes are safe
+// already: a client that leaves now would only make us do it twice.
+func finish(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+}
+
+// doing wraps an error with what was being done, for the log.
+func doing(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}

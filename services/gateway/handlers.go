@@ -1,0 +1,89 @@
+package gateway
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// handler answers a request whose path, method and actor are known. An error it
+// returns is answered by [Gateway.fail] if the header is not out yet, and ends
+// the connection otherwise.
+type handler func(*Gateway, *exchange) error
+
+// methods is a row of the handler table.
+type methods struct {
+	get, post, put, patch, del handler // HEAD is served by get
+	allow                      string
+}
+
+// table is the route table: every resource and what can be done with it.
+func table() [nResources]methods {
+	t := [nResources]methods{
+		rootPage:  {get: (*Gateway).root},
+		livez:     {get: (*Gateway).live},
+		readyz:    {get: (*Gateway).ready},
+		startupz:  {get: (*Gateway).live},
+		apiBase:   {get: (*Gateway).base},
+		catalog:   {get: (*Gateway).repositories},
+		discover:  {get: (*Gateway).discover},
+		mgmt:      {get: (*Gateway).mgmt},
+		tagList:   {get: (*Gateway).tags},
+		manifest:  {get: (*Gateway).manifestGet, put: (*Gateway).manifestPut, del: (*Gateway).manifestDelete},
+		blob:      {get: (*Gateway).blobGet, del: (*Gateway).blobDelete},
+		uploads:   {post: (*Gateway).uploadStart},
+		upload:    {get: (*Gateway).uploadStatus, put: (*Gateway).uploadFinish, patch: (*Gateway).uploadAppend, del: (*Gateway).uploadAbort},
+		referrers: {get: (*Gateway).referrers},
+	}
+	for i := range t {
+		t[i].allow = t[i].allowed()
+	}
+	return t
+}
+
+func (m *methods) handler(method string) handler {
+	switch method {
+	case http.MethodGet, http.MethodHead:
+		return m.get
+	case http.MethodPost:
+		return m.post
+	case http.MethodPut:
+		return m.put
+	case http.MethodPatch:
+		return m.patch
+	case http.MethodDelete:
+		return m.del
+	}
+	return nil
+}
+
+// allowed returns the value of the Allow header.
+func (m *methods) allowed() string {
+	all := []string{http.MethodDelete, http.MethodGet, http.MethodHead, http.MethodPatch, http.MethodPost, http.MethodPut}
+	have := slices.DeleteFunc(all, func(method string) bool { return m.handler(method) == nil })
+	return strings.Join(append(have, http.MethodOptions), ", ")
+}
+
+// options answers a question for the methods of a resource. It needs no rights:
+// browsers ask without credentials.
+func (g *Gateway) options(x *exchange, ms *methods) error {
+	x.set("Allow", ms.allow)
+	if ms.get != nil {
+		x.set("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS")
+		x.set("Access-Control-Allow-Headers", "Authorization,content-type,X-ZOT-API-CLIENT")
+	}
+	x.empty(http.StatusNoContent)
+	return nil
+}
+
+// allowOrigin lets scripts of an allowed origin read the answer (CORS).
+func (g *Gateway) allowOrigin(x *exchange, origin string) {
+	if len(g.cfg.AllowOrigin) == 0 {
+		x.set("Access-Control-Allow-Origin", "*")
+		return
+	}
+	x.set("Vary", "Origin")
+	if slices.Contains(g.cfg.AllowOrigin, origin) {
+		x.set("Access-Control-Allow-Origin", origin)
+	}
+}

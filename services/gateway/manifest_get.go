@@ -1,0 +1,71 @@
+package gateway
+
+import (
+	"net/http"
+
+	"github.com/berth-registry/berth/registry"
+)
+
+// manifestGet answers GET and HEAD of a manifest. Whatever the client says to
+// accept, it gets what is stored: a 404 for a manifest that exists misleads, and
+// a 406 helps nobody. A Range is ignored, as RFC 9110 §14.2 allows.
+func (g *Gateway) manifestGet(x *exchange) error {
+	head := x.r.Method == http.MethodHead
+	q := registry.ManifestQuery{Ref: x.ref, NoBytes: head}
+	var have []byte
+	if !head {
+		q.Have, have = g.manifests.guess(x.repo, x.ref)
+	}
+	m, err := g.catalog.Manifest(x.r.Context(), x.actor, x.repo, q)
+	if err != nil {
+		return doing("resolving a manifest", err)
+	}
+	tag := etag(m.Digest)
+	x.set("Docker-Content-Digest", string(m.Digest))
+	x.set("Etag", tag)
+	if x.ref.Digest != "" {
+		x.set("Cache-Control", immutable)
+	} else {
+		x.set("Cache-Control", "private, no-cache") // a tag can move: ask again
+	}
+	if matchesNone(x.r.Header["If-None-Match"], tag) {
+		x.empty(http.StatusNotModified)
+		return nil
+	}
+	if !head {
+		if m.Bytes == nil && m.Digest == q.Have {
+			m.Bytes = have
+		}
+		if int64(len(m.Bytes)) != m.Size {
+			return registry.ErrInternal.With("the catalog sent %d bytes of a manifest of %d", len(m.Bytes), m.Size)
+		}
+		if have == nil || m.Digest != q.Have {
+			g.manifests.add(x.repo, x.ref, m)
+		}
+	}
+	x.set("Content-Type", m.MediaType)
+	x.length(m.Size)
+	x.start(http.StatusOK)
+	return x.write(m.Bytes)
+}
+
+// manifestDelete answers DELETE of a tag, or of a manifest with all its tags.
+func (g *Gateway) manifestDelete(x *exchange) error {
+	ctx := x.r.Context()
+	cond, err := g.condition(x)
+	if err != nil {
+		return err
+	}
+	if x.ref.Tag != "" {
+		err = g.catalog.DeleteTag(ctx, x.actor, x.repo, x.ref.Tag, cond)
+	} else if cond.Absent || cond.Match != "" && cond.Match != x.ref.Digest {
+		err = registry.ErrPreconditionFailed
+	} else {
+		err = g.catalog.DeleteManifest(ctx, x.actor, x.repo, x.ref.Digest)
+	}
+	if err != nil {
+		return doing("deleting a manifest", err)
+	}
+	x.empty(http.StatusAccepted)
+	return nil
+}

@@ -1,0 +1,103 @@
+package gateway
+
+import (
+	"bytes"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/berth-registry/berth/registry"
+)
+
+// manifestPut answers PUT of a manifest, by tag or by digest, in the latter case
+// with any number of tags to set.
+func (g *Gateway) manifestPut(x *exchange) error {
+	tags, err := x.tags()
+	if err != nil {
+		return err
+	}
+	mediaType := x.header("Content-Type")
+	if i := strings.IndexByte(mediaType, ';'); i >= 0 {
+		mediaType = mediaType[:i]
+	}
+	mediaType = strings.Trim(mediaType, " \t")
+	if !g.cfg.DockerSchema2 && (mediaType == registry.TypeDockerManifest || mediaType == registry.TypeDockerList) {
+		return registry.ErrMediaTypeUnsupported.With("docker image types are turned off here (http.compat lacks docker2s2): push OCI types, for instance with docker buildx build --output type=image,oci-mediatypes=true")
+	}
+	content, err := g.readManifest(x)
+	if err != nil {
+		return err
+	}
+	cond, err := g.condition(x)
+	if err != nil {
+		return err
+	}
+	put := registry.ManifestPut{Digest: x.ref.Digest, MediaType: mediaType, Bytes: content, Tags: tags, If: cond}
+	if put.Digest == "" {
+		put.Digest = registry.SHA256.FromBytes(content)
+	}
+	ctx, cancel := finish(x.r.Context())
+	defer cancel()
+	info, err := g.catalog.PutManifest(ctx, x.actor, x.repo, put)
+	if err != nil {
+		return doing("storing a manifest", err)
+	}
+	if info.Subject != "" {
+		x.set("Oci-Subject", string(info.Subject))
+	}
+	if len(x.r.URL.RawQuery) > 0 {
+		for _, t := range tags {
+			x.w.Header()["Oci-Tag"] = append(x.w.Header()["Oci-Tag"], string(t))
+		}
+	}
+	x.created("/manifests/", put.Digest)
+	return nil
+}
+
+// tags returns the tags that a PUT sets: that of the path, and those of the
+// query, each once.
+func (x *exchange) tags() ([]registry.Tag, error) {
+	var tags []registry.Tag
+	if x.ref.Tag != "" {
+		tags = append(tags, x.ref.Tag)
+	}
+	params := x.params("tag")
+	if len(params) > registry.MaxTagsPerPut {
+		return nil, registry.ErrTooManyTags.With("at most %d tags at once", registry.MaxTagsPerPut)
+	}
+	for _, p := range params {
+		t, err := registry.ParseTag(p)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(tags, t) {
+			tags = append(tags, t)
+		}
+	}
+	if len(tags) > registry.MaxTagsPerPut {
+		return nil, registry.ErrTooManyTags.With("at most %d tags at once", registry.MaxTagsPerPut)
+	}
+	return tags, nil
+}
+
+// readManifest reads the body, of which no more than one byte above the limit is
+// ever in memory, and none if Content-Length is above it.
+func (g *Gateway) readManifest(x *exchange) ([]byte, error) {
+	tooLarge := registry.ErrTooLarge.With("manifest is larger than %d bytes", registry.MaxManifest)
+	if x.r.ContentLength > registry.MaxManifest {
+		return nil, tooLarge
+	}
+	b := x.open(g.cfg.ReadIdle, -1)
+	var buf bytes.Buffer
+	if n := x.r.ContentLength; n > 0 {
+		buf.Grow(int(min(n, 64<<10)) + bytes.MinRead) // more when it has come
+	}
+	_, err := buf.ReadFrom(&io.LimitedReader{R: b, N: registry.MaxManifest + 1})
+	switch {
+	case err != nil:
+		return nil, doing("reading a manifest", b.cause(err))
+	case buf.Len() > registry.MaxManifest:
+		return nil, tooLarge
+	}
+	return buf.Bytes(), nil
+}

@@ -1,0 +1,119 @@
+package gateway
+
+import (
+	"net/http"
+
+	"github.com/berth-registry/berth/registry"
+)
+
+// uploadStart answers POST /v2/<name>/blobs/uploads/ in its three forms: mount
+// a blob of another repository, take a whole blob in the body, open a session.
+func (g *Gateway) uploadStart(x *exchange) error {
+	ctx := x.r.Context()
+	pool, err := g.catalog.Admit(ctx, x.actor, x.repo)
+	if err != nil {
+		return doing("admitting an upload", err)
+	}
+	var want registry.Digest
+	var alg registry.Algorithm
+	if a := x.param("digest-algorithm"); a != "" {
+		if alg, err = registry.ParseAlgorithm(a); err != nil {
+			return err
+		}
+	}
+	if d := x.param("digest"); d != "" {
+		if want, err = registry.ParseDigest(d); err != nil {
+			return err
+		}
+		alg = want.Algorithm()
+	}
+	if mount := x.param("mount"); mount != "" {
+		mounted, err := g.mount(x, mount)
+		if mounted || err != nil {
+			return err
+		}
+	}
+	if want != "" {
+		return g.uploadWhole(x, pool, want)
+	}
+	u, err := g.blobs.Start(ctx, pool, alg)
+	if err != nil {
+		return doing("starting an upload", err)
+	}
+	if err := g.uploadHeader(x, u, alg); err != nil {
+		return err
+	}
+	x.empty(http.StatusAccepted)
+	return nil
+}
+
+// mount tries to make a blob of another repository known here. Whatever stands
+// in the way of that, except a fault of ours, the client gets a session and sends
+// the bytes: a refusal would break its push (containerd gives up on a 403).
+func (g *Gateway) mount(x *exchange, mount string) (done bool, err error) {
+	d, err := registry.ParseDigest(mount)
+	if err != nil {
+		x.warn("mount ignored: malformed digest")
+		return false, nil
+	}
+	var from registry.Name
+	if f := x.param("from"); f != "" {
+		if from, err = registry.ParseName(f); err != nil {
+			x.warn("mount ignored: from is not a repository name")
+			return false, nil
+		}
+	}
+	stored, err := g.catalog.Mount(x.r.Context(), x.actor, x.repo, d, from)
+	if err != nil {
+		switch clientError(x.r.Context(), err).Code.Kind() {
+		case registry.Fault, registry.Passing, registry.Gone, registry.Exhausted:
+			return false, doing("mounting a blob", err)
+		}
+		return false, nil
+	}
+	x.created("/blobs/", stored.Digest)
+	return true, nil
+}
+
+// uploadWhole stores the body as a blob in one request.
+func (g *Gateway) uploadWhole(x *exchange, pool registry.Pool, want registry.Digest) error {
+	ctx := x.r.Context()
+	u, err := g.blobs.Start(ctx, pool, want.Algorithm())
+	if err != nil {
+		return doing("starting an upload", err)
+	}
+	b := x.open(g.cfg.ReadIdle, -1)
+	stored, err := g.blobs.Commit(ctx, u, b, want)
+	if err != nil {
+		// The client does not know the session, so nobody can go on with it.
+		late, cancel := finish(ctx)
+		defer cancel()
+		_ = g.blobs.Abort(late, u) // else it goes when it expires
+		return doing("storing a blob", b.cause(err))
+	}
+	return g.link(x, stored)
+}
+
+// link makes a stored blob known in the repository and answers 201.
+func (g *Gateway) link(x *exchange, s registry.Stored) error {
+	ctx, cancel := finish(x.r.Context())
+	defer cancel()
+	if _, err := g.catalog.Link(ctx, x.actor, x.repo, s); err != nil {
+		return doing("linking a blob", err)
+	}
+	x.created("/blobs/", s.Digest)
+	return nil
+}
+
+// created answers 201 for content that can be read at collection + d.
+func (x *exchange) created(collection string, d registry.Digest) {
+	x.set("Location", "/v2/"+string(x.repo)+collection+string(d))
+	x.set("Docker-Content-Digest", string(d))
+	x.empty(http.StatusCreated)
+}
+
+// warn tells the people at the client's end something (RFC 7234 §5.5, which
+// distribution-spec, "Warnings", still uses). text holds no quotes.
+func (x *exchange) warn(text string) {
+	x.set("Warning", `299 - "`+text+`"`)
+}
