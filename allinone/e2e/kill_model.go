@@ -1,0 +1,170 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// killModel is what the clients of the kill test were told, and so what the
+// registry must show after a crash. A name has a value that was acknowledged,
+// and perhaps others that were asked for without an answer.
+type killModel struct {
+	mu    sync.Mutex // guards all fields
+	names map[string]*expected
+	stats map[string]*killStats // by kind of operation
+	open  map[string]int        // operations in progress, by kind
+}
+
+// expected is what a GET of a manifest URL may answer: one of the values, ""
+// for 404.
+type expected struct {
+	acked string
+	maybe []string
+	fresh bool // touched since the last check
+}
+
+// killStats counts operations of one kind.
+type killStats struct{ started, acked, hit, kills int }
+
+func newKillModel() *killModel {
+	return &killModel{names: map[string]*expected{}, stats: map[string]*killStats{}, open: map[string]int{}}
+}
+
+// begin notes that an operation of kind will set url to value ("" deletes), and
+// returns what to call with its outcome: acknowledged or without an answer.
+func (m *killModel) begin(kind string, values map[string]string) func(acked bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.stats[kind] == nil {
+		m.stats[kind] = &killStats{}
+	}
+	m.stats[kind].started++
+	m.open[kind]++
+	for url, v := range values {
+		e := m.names[url]
+		if e == nil {
+			e = &expected{}
+			m.names[url] = e
+		}
+		e.maybe = append(e.maybe, v)
+		e.fresh = true
+	}
+	return func(acked bool) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.open[kind]--
+		if !acked {
+			return
+		}
+		m.stats[kind].acked++
+		for url, v := range values {
+			// Each name has one writer at a time, so nothing else is pending.
+			*m.names[url] = expected{acked: v, fresh: true}
+		}
+	}
+}
+
+// killed notes which kinds of operation the kill interrupts.
+func (m *killModel) killed() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for kind, s := range m.stats {
+		s.kills++
+		if m.open[kind] > 0 {
+			s.hit++
+		}
+	}
+}
+
+// check compares what was touched since the last check with the registry. What
+// it finds is from then on the acknowledged value: a crash decides once.
+func (m *killModel) check(client *http.Client) []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var bad []string
+	for url, e := range m.names {
+		if !e.fresh {
+			continue
+		}
+		got, err := manifestAt(client, url)
+		if err != nil {
+			bad = append(bad, fmt.Sprintf("%s: %v", url, err))
+			continue
+		}
+		ok := got == e.acked
+		for _, v := range e.maybe {
+			ok = ok || got == v
+		}
+		if !ok {
+			bad = append(bad, fmt.Sprintf("%s: is %q, acknowledged was %q, without an answer %q", url, got, e.acked, e.maybe))
+		}
+		*e = expected{acked: got}
+	}
+	return bad
+}
+
+// touchAll makes the next check look at every name there is.
+func (m *killModel) touchAll() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range m.names {
+		e.fresh = true
+	}
+}
+
+// manifestAt returns the digest of the manifest at url after reading it and all
+// it refers to, "" if there is none.
+func manifestAt(client *http.Client, url string) (string, error) {
+	body, status, err := fetch(client, url)
+	if err != nil || status == http.StatusNotFound {
+		return "", err
+	}
+	if status != http.StatusOK {
+		return "", fmt.Errorf("answered %d", status)
+	}
+	base, _, _ := strings.Cut(url, "/manifests/")
+	for _, d := range referenced(body) {
+		blob, status, err := fetch(client, base+"/blobs/"+d)
+		switch {
+		case err != nil:
+			return "", err
+		case status != http.StatusOK:
+			return "", fmt.Errorf("blob %s answered %d", d, status)
+		case digest.FromBytes(blob).String() != d:
+			return "", fmt.Errorf("blob %s has other bytes", d)
+		}
+	}
+	return digest.FromBytes(body).String(), nil
+}
+
+// referenced returns all digests in a manifest.
+func referenced(manifest []byte) []string {
+	var all []string
+	for part := range bytes.SplitSeq(manifest, []byte(`"`)) {
+		if d, err := digest.Parse(string(part)); err == nil {
+			all = append(all, d.String())
+		}
+	}
+	return all
+}
+
+func fetch(client *http.Client, url string) (body []byte, status int, err error) {
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		return nil, 0, err
+	}
+	req.Header.Set("Accept", "*/*")
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer resp.Body.Close()
+	body, err = io.ReadAll(resp.Body)
+	return body, resp.StatusCode, err
+}

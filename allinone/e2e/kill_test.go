@@ -1,0 +1,148 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	mrand "math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"maps"
+)
+
+// TestKill kills the registry with SIGKILL at random points while clients push,
+// push in chunks, move tags and delete. After each kill `berth fsck` must find
+// nothing, and after each restart the registry must show what it had
+// acknowledged (invariants I1 to I4, I6, I8, I9, I12).
+//
+// KILLS is the number of kills (300), KILL_SEED the seed of the kill times and
+// sizes. The run is void, and fails, if fewer than a fifth of the kills hit an
+// open operation of each kind.
+func TestKill(t *testing.T) {
+	for _, topology := range []Topology{Linked, Split} {
+		t.Run(string(topology), func(t *testing.T) {
+			kills := envInt(t, "KILLS", 300)
+			if topology == Split {
+				kills = (kills + 4) / 5
+			}
+			killLoop(t, topology, kills)
+		})
+	}
+}
+
+func killLoop(t *testing.T, topology Topology, kills int) {
+	seed := uint64(envInt(t, "KILL_SEED", int(time.Now().UnixNano()>>20)))
+	t.Logf("%s: %d kills, KILL_SEED=%d", topology, kills, seed)
+	rnd := mrand.New(mrand.NewPCG(seed, 0))
+	s := Start(t, Options{Topology: topology, Edit: func(c map[string]any) {
+		c["log"] = map[string]any{"level": "warn"}
+	}})
+	model := newKillModel()
+
+	var clients []*killClient
+	for i, kind := range slices.Sorted(maps.Keys(killKinds)) {
+		for j := range 2 {
+			clients = append(clients, &killClient{
+				kind:  kind,
+				base:  fmt.Sprintf("%s/v2/kill/%c%d", s.URL(), 'a'+i, j),
+				model: model,
+				rnd:   mrand.New(mrand.NewPCG(seed, uint64(i*2+j+1))),
+			})
+		}
+	}
+	for n := range kills {
+		killOnce(t, s, rnd, model, clients)
+		checkStore(t, s, n)
+		for _, p := range s.Processes {
+			p.Restart(t)
+		}
+		transport := &http.Transport{}
+		client := &http.Client{Transport: transport}
+		if n == kills-1 {
+			model.touchAll()
+		}
+		bad := model.check(client)
+		for _, c := range clients {
+			c.http = client
+			if err := c.resume(); err != nil {
+				bad = append(bad, err.Error())
+			}
+		}
+		transport.CloseIdleConnections()
+		if len(bad) > 0 {
+			t.Fatalf("after kill %d (KILL_SEED=%d):\n%s", n+1, seed, bad)
+		}
+	}
+	report(t, model, kills)
+}
+
+// killOnce lets the clients work for a random time, kills all programs, and
+// waits for the clients to notice.
+func killOnce(t *testing.T, s *System, rnd *mrand.Rand, model *killModel, clients []*killClient) {
+	t.Helper()
+	transport := &http.Transport{MaxIdleConnsPerHost: 4}
+	defer transport.CloseIdleConnections()
+	errs := make([]error, len(clients))
+	var working sync.WaitGroup
+	for i, c := range clients {
+		c.http = &http.Client{Transport: transport, Timeout: 30 * time.Second}
+		working.Go(func() { errs[i] = c.run() })
+	}
+	<-time.After(20*time.Millisecond + time.Duration(rnd.Int64N(int64(80*time.Millisecond))))
+	model.killed()
+	for i := len(s.Processes) - 1; i >= 0; i-- {
+		s.Processes[i].Kill(t)
+	}
+	working.Wait()
+	for _, err := range errs {
+		// Killed service by service, a gateway that outlives the others answers 503.
+		if err != nil && len(s.Processes) == 1 {
+			t.Error(err)
+		}
+	}
+}
+
+// checkStore runs the offline check on the stopped store.
+func checkStore(t *testing.T, s *System, n int) {
+	t.Helper()
+	args := []string{"fsck", s.Config}
+	if n%25 == 24 {
+		args = []string{"fsck", "--read-data", s.Config}
+	}
+	out, err := exec.Command(Program(t, "berth"), args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("fsck after kill %d: %v\n%s", n+1, err, out)
+	}
+}
+
+func report(t *testing.T, model *killModel, kills int) {
+	t.Logf("%-10s %9s %13s %14s", "operation", "started", "acknowledged", "kills inside")
+	for _, kind := range slices.Sorted(maps.Keys(killKinds)) {
+		s := model.stats[kind]
+		t.Logf("%-10s %9d %13d %8d/%d", kind, s.started, s.acked, s.hit, kills)
+		if s.hit*5 < kills {
+			t.Errorf("void: only %d of %d kills hit an open %s", s.hit, kills, kind)
+		}
+	}
+	t.Logf("%d kills: 0 acknowledged operations lost, 0 findings", kills)
+}
+
+func envInt(t *testing.T, name string, otherwise int) int {
+	t.Helper()
+	s := os.Getenv(name)
+	if s == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
