@@ -178,7 +178,7 @@ func testWriteTo(t *testing.T, b *blobs) {
 
 // limitedWriter takes room bytes and fails then.
 type limitedWriter struct {
-	bytes.Buffer
+	got  bytes.Buffer // not embedded: its ReadFrom would be one of the writer
 	room int
 }
 
@@ -190,7 +190,7 @@ func (w *limitedWriter) Write(p []byte) (int, error) {
 		n, err = w.room, errFull
 	}
 	w.room -= n
-	w.Buffer.Write(p[:n])
+	w.got.Write(p[:n])
 	return n, err
 }
 
@@ -203,7 +203,7 @@ func testWriteToFails(t *testing.T, b *blobs) {
 	w := &limitedWriter{room: 1<<20 + 500}
 	n, err := c.WriteTo(w)
 	wantErr(t, "WriteTo", err, errFull)
-	if n != 1<<20+500 || !bytes.Equal(w.Bytes(), data[:n]) {
+	if n != 1<<20+500 || !bytes.Equal(w.got.Bytes(), data[:n]) {
 		t.Errorf("WriteTo: got %d, want %d, what the writer took", n, 1<<20+500)
 	}
 }
