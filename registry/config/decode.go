@@ -209,10 +209,15 @@ func weakBool(n *node) (v, ok bool) {
 	case n.kind == numberNode:
 		f, err := strconv.ParseFloat(n.text, 64)
 		return f != 0, err == nil
-	default:
-		b, err := strconv.ParseBool(n.text)
-		return b, err == nil
 	}
+	switch strings.ToLower(n.text) {
+	case "yes", "on":
+		return true, true
+	case "no", "off":
+		return false, true
+	}
+	b, err := strconv.ParseBool(n.text)
+	return b, err == nil
 }
 
 func weakInt(n *node) (int64, bool) {

@@ -12,3 +12,5 @@
 // It owns no state, serves every program and needs nothing but the YAML parser.
 // A [Config] is not changed after start, so it may be read concurrently.
 package config
+
+//go:generate go test -run ^TestReferenceIsCurrent$ . -update

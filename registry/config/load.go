@@ -64,5 +64,9 @@ func Parse(name string, data []byte, env func(string) (string, bool)) (*Config, 
 		return nil, p.warnings, err
 	}
 	check := c.check()
-	return c, append(p.warnings, check.warnings...), errors.Join(check.errs...)
+	warnings := append(p.warnings, check.warnings...)
+	if err := check.err(); err != nil {
+		return nil, warnings, err
+	}
+	return c, warnings, nil
 }

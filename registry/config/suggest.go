@@ -8,7 +8,11 @@ import "strings"
 func (s *spec) suggest(unknown string) string {
 	best, distance := "", -1
 	for _, name := range s.order {
-		if d := editDistance(unknown, name); distance < 0 || d < distance {
+		d := editDistance(unknown, name)
+		if d > 1 && len(unknown) > 2 && hasPrefixFold(name, unknown) {
+			d = 1 // an abbreviation
+		}
+		if distance < 0 || d < distance {
 			best, distance = name, d
 		}
 	}
@@ -23,6 +27,10 @@ func (s *spec) suggest(unknown string) string {
 		return "no keys are known here"
 	}
 	return "the nearest known one is " + best
+}
+
+func hasPrefixFold(s, prefix string) bool {
+	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }
 
 // editDistance counts the letters to insert, remove, change or swap with their

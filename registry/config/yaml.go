@@ -29,7 +29,7 @@ func (p *parser) parseYAML(data []byte) (*node, error) {
 // yamlError turns "yaml: line 3: found …" into an Error with that line.
 func yamlError(err error) error {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	line := 0
+	line := 1 // the parser names no line when it is the first
 	if rest, ok := strings.CutPrefix(text, "line "); ok {
 		if number, after, ok := strings.Cut(rest, ": "); ok {
 			if n, err := strconv.Atoi(number); err == nil {

@@ -1,0 +1,84 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestPrograms(t *testing.T) {
+	const root, addresses = `"storage":{"rootDirectory":"/x"}`, `"blobstore":{"address":"b:1"},"metadata":{"address":["m:1","m:2"]}`
+	for _, test := range []struct {
+		name    string
+		program Program
+		text    string
+		want    string // in the error; empty: none
+	}{
+		{"all in one", AllInOne, `{` + root + `}`, ""},
+		{"all in one without a root", AllInOne, `{"http":{"port":1}}`, "storage.rootDirectory: needed"},
+		{"all in one with far services", AllInOne, `{"services":{` + addresses + `}}`, ""},
+		{"all in one with a far blobstore", AllInOne, `{"services":{"blobstore":{"address":"b:1"}}}`, "storage.rootDirectory: needed"},
+		{"gateway", OnlyGateway, `{"services":{` + addresses + `}}`, ""},
+		{"gateway alone", OnlyGateway, `{` + root + `}`, "services.blobstore.address: needed"},
+		{"blobstore", OnlyBlobstore, `{` + root + `,"services":{"blobstore":{"listen":"127.0.0.1:7001"}}}`, ""},
+		{"blobstore on ::1", OnlyBlobstore, `{` + root + `,"services":{"blobstore":{"listen":"[::1]:7001"}}}`, ""},
+		{"blobstore on localhost", OnlyBlobstore, `{` + root + `,"services":{"blobstore":{"listen":"localhost:0"}}}`, ""},
+		{"blobstore without a root", OnlyBlobstore, `{"services":{"blobstore":{"listen":"127.0.0.1:7001"}}}`, "storage.rootDirectory: needed"},
+		{"blobstore that does not listen", OnlyBlobstore, `{` + root + `}`, "services.blobstore.listen: needed"},
+		{"blobstore in the open", OnlyBlobstore, `{` + root + `,"services":{"blobstore":{"listen":"0.0.0.0:7001"}}}`, "without TLS"},
+		{"blobstore everywhere", OnlyBlobstore, `{` + root + `,"services":{"blobstore":{"listen":":7001"}}}`, "without TLS"},
+		{"blobstore by name", OnlyBlobstore, `{` + root + `,"services":{"blobstore":{"listen":"blobstore:7001"}}}`, "without TLS"},
+		{"blobstore open on purpose", OnlyBlobstore, `{` + root + `,"services":{"insecure":true,"blobstore":{"listen":":7001"}}}`, ""},
+		{"blobstore without a port", OnlyBlobstore, `{` + root + `,"services":{"blobstore":{"listen":"127.0.0.1"}}}`, "must be host:port"},
+		{"metadata", OnlyMetadata, `{` + root + `,"services":{"metadata":{"listen":"127.0.0.1:7002"}}}`, ""},
+		{"metadata without a root", OnlyMetadata, `{"services":{"metadata":{"listen":"127.0.0.1:7002"}}}`, "storage.rootDirectory: needed"},
+		{"metadata on PostgreSQL", OnlyMetadata, `{"storage":{"metadata":{"driver":"postgres","dsn":"x"}},"services":{"metadata":{"listen":"127.0.0.1:7002"}}}`, ""},
+		{"metadata in the open", OnlyMetadata, `{` + root + `,"services":{"metadata":{"listen":"0.0.0.0:1"}}}`, "without TLS"},
+		{"syncer", OnlySyncer, `{"services":{` + addresses + `,"syncer":{"listen":"127.0.0.1:7003"}}}`, ""},
+		{"syncer alone", OnlySyncer, `{"services":{"syncer":{"listen":"127.0.0.1:7003"}}}`, "services.metadata.address: needed"},
+		{"scanner", OnlyScanner, `{"services":{` + addresses + `,"scanner":{"listen":"127.0.0.1:7004"}}}`, ""},
+		{"scanner that does not listen", OnlyScanner, `{"services":{` + addresses + `}}`, "services.scanner.listen: needed"},
+	} {
+		err := mustParse(t, "x.json", test.text).ValidateFor(test.program)
+		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %v, want %q", test.name, err, test.want)
+		}
+	}
+}
+
+func TestLoadFor(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	good := write("good.yaml", "storage: {rootDirectory: /x, gc: true}\n")
+	c, warnings, err := LoadFor(good, AllInOne, nil)
+	if err != nil || c.Storage.RootDirectory != "/x" || len(warnings) != 1 {
+		t.Errorf("good file: %v, %v", warnings, err)
+	}
+	if c, warnings, err := LoadFor("", AllInOne, nil); err != nil || len(warnings) != 0 || c.HTTP.Port != "5000" {
+		t.Errorf("no file: %v, %v", warnings, err)
+	}
+	if _, _, err := LoadFor("", OnlyGateway, nil); err == nil {
+		t.Error("a gateway without a file knows no services")
+	}
+	refused := write("refused.json", `{"storage":{"rootDirectory":"/x"},"log":{"audit":"/y"}}`)
+	if _, _, err := LoadFor(refused, AllInOne, nil); err == nil || !strings.Contains(err.Error(), "--accept-unbuilt log.audit") {
+		t.Errorf("refused key: %v", err)
+	}
+	if _, warnings, err := LoadFor(refused, AllInOne, []string{"log.audit"}); err != nil || len(warnings) != 1 {
+		t.Errorf("accepted key: %v, %v", warnings, err)
+	}
+	if _, _, err := LoadFor(filepath.Join(dir, "none.json"), AllInOne, nil); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("missing file: %v", err)
+	}
+	if _, _, err := LoadFor(write("big.json", strings.Repeat(" ", maxBytes+1)), AllInOne, nil); err == nil || !strings.Contains(err.Error(), "larger than") {
+		t.Errorf("huge file: %v", err)
+	}
+}

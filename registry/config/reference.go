@@ -1,0 +1,93 @@
+package config
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+)
+
+// Reference returns docs/configuration.md: the rules of the file and the table.
+func Reference() []byte {
+	var out bytes.Buffer
+	out.WriteString(referenceHead)
+	section := ""
+	for _, k := range Keys() {
+		if top, _, _ := strings.Cut(k.Path, "."); top != section {
+			section = top
+			fmt.Fprintf(&out, "\n## %s\n\n", section)
+			out.WriteString("| Key | Type | Default | State | Meaning |\n|---|---|---|---|---|\n")
+		}
+		kind := string(k.Type)
+		if len(k.Values) > 0 && k.Type == String {
+			kind = list(k.Values)
+		}
+		state := k.Status.String()
+		if len(k.unbuilt) > 0 {
+			state += "; " + list(k.unbuilt) + " refused"
+		}
+		fmt.Fprintf(&out, "| %s | %s | %s | %s | %s |\n", code(k.Path), kind, code(k.Default), state, strings.ReplaceAll(k.Doc, "|", "\\|"))
+	}
+	out.WriteString(referenceTail)
+	return out.Bytes()
+}
+
+func code(s string) string {
+	if s == "" {
+		return ""
+	}
+	return "`" + strings.ReplaceAll(s, "|", "\\|") + "`"
+}
+
+const referenceHead = `<!-- Generated from registry/config by "go generate ./config" in registry. Do not edit. -->
+
+# Configuration
+
+Every Berth program reads the same file, and of it only the sections it needs. The file is zot's, with a few keys
+of our own: a zot configuration works as it is.
+
+    berth serve config.json     # run
+    berth verify config.json    # check, and say what would be ignored or refused
+    berth schema                # JSON Schema (draft-07) of the file
+
+` + "`berth serve`" + ` without a file listens on 127.0.0.1:5000 and keeps its data in ` + "`./data`" + `.
+
+## How the file is read
+
+* The extension tells the format: ` + "`.json`, `.yaml` or `.yml`" + `; with another one each is tried. TOML is not supported.
+* JSON may have ` + "`//` and `/* */`" + ` comments. YAML may have anchors and merge keys. One file holds one document.
+* Letter case of keys does not count. Names of your choice (globs, groups, sub-paths, providers) become lower case.
+* An unknown key is an error that names the key, its line and the nearest known one. So is a value that can't be right.
+  Only below ` + "`extensions.events.sinks`" + ` unknown keys are ignored, with a warning, as in zot.
+* A key given twice in a JSON object: the last one counts, with a warning. In two spellings, or in YAML, it is an error.
+* Types are weak: ` + "`\"true\"`" + ` is a boolean, ` + "`5000`" + ` is a string, one string is a list (divided at commas), one object is a
+  list of one, ` + "`null`" + ` is as if the key were absent.
+* Durations are written as in Go (` + "`90s`, `1h30m`" + `); a bare number is nanoseconds.
+* ` + "`${NAME}`" + ` in a string value is replaced by that environment variable; it is an error if the variable is not set.
+  ` + "`$${`" + ` is a literal ` + "`${`" + `; a ` + "`$`" + ` before anything else is left alone.
+* Secrets can be kept out of the file: beside ` + "`dsn`, `bindPassword`, `clientsecret` and `password`" + ` stands a key with ` + "`File`" + `
+  at its end that names a file with the secret in it (a line end at its end does not count).
+  Secrets are never printed or logged.
+
+## States
+
+| State | What happens when the file uses the key |
+|---|---|
+| built | It does what it says. |
+| not needed | zot needs it and Berth does not. It is named once, with the reason. |
+| warned | Its feature is not built yet. It is named in one warning and ignored. |
+| refused | Its feature is not built yet, and going on without it would open, expose or lose something. The program does not start. ` + "`--accept-unbuilt KEY`" + ` overrides that for one key and those below it. |
+
+A block with ` + "`\"enable\": false`" + ` is not used, so nothing in it is warned about or refused; neither is a refused key that is
+empty, zero or false.
+
+In the tables ` + "`*`" + ` stands for a name of your choice and ` + "`[]`" + ` for each item of a list.
+`
+
+const referenceTail = `
+## Driver maps
+
+The keys of a driver are the driver's own and are not checked. ` + "`storageDriver`" + ` with ` + "`\"name\": \"s3\"`" + ` takes zot's: rootdirectory,
+region, regionendpoint, bucket, forcepathstyle, secure, skipverify, accesskey, secretkey and the others of distribution's S3
+driver; ` + "`gcs`" + ` takes bucket, rootdirectory and credentialsFile; ` + "`azure`" + ` takes accountname, container, rootdirectory and
+credentials.
+`
