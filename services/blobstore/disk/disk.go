@@ -1,0 +1,204 @@
+package disk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/services/blobstore"
+)
+
+const (
+	dirMode  fs.FileMode = 0o700
+	fileMode fs.FileMode = 0o600
+)
+
+// Options are the choices of a [Driver].
+type Options struct {
+	// Durable makes what is published survive loss of power. Without it nothing
+	// is synced: after a crash of the machine blobs may be missing or damaged.
+	Durable bool
+}
+
+// Driver implements [blobstore.Driver] in a directory. Its methods may be called
+// from many goroutines at once.
+type Driver struct {
+	fs      fsys
+	durable bool
+	boot    bootID
+	lock    *os.File
+
+	home, blobs, uploads string // directories
+
+	mu     sync.Mutex                  // guards shards
+	shards map[registry.Algorithm]bool // the directories below blobs/<alg> are there for good
+}
+
+var _ blobstore.Driver = (*Driver)(nil)
+
+// Open returns the Driver for the directory root, which it makes if need be. It
+// returns an error if another process has it, or if another registry's content
+// is in it. It reads a bounded number of names.
+func Open(root string, o Options) (*Driver, error) {
+	d, err := open(root, o, system{})
+	if err != nil {
+		return nil, fmt.Errorf("opening the blob directory %s: %w", root, err)
+	}
+	return d, nil
+}
+
+func open(root string, o Options, fs fsys) (*Driver, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return nil, err
+	}
+	foreign, err := HoldsForeignLayout(root)
+	if err != nil {
+		return nil, err
+	}
+	if foreign != "" {
+		return nil, fmt.Errorf("it holds another registry's content (%s), which this version can't take over: choose an empty directory", foreign)
+	}
+	d := &Driver{
+		fs:      fs,
+		durable: o.Durable,
+		boot:    readBootID(),
+		home:    root + "/.berth",
+		shards:  make(map[registry.Algorithm]bool),
+	}
+	d.blobs, d.uploads = d.home+"/blobs", d.home+"/uploads"
+	names := []string{d.home, root} // directories that may have got new names
+	if _, err := os.Stat(root); errors.Is(err, os.ErrNotExist) {
+		names = append(names, filepath.Dir(root))
+	}
+	if err := os.MkdirAll(root, dirMode); err != nil {
+		return nil, err
+	}
+	if err := d.makeDir(d.home); err != nil {
+		return nil, err
+	}
+	info, err := d.fs.stat(d.home)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() || info.Mode().Perm()&0o002 != 0 {
+		return nil, fmt.Errorf("%s must be a directory that others can't write to: it is %v", d.home, info.Mode())
+	}
+	if err := d.takeLock(); err != nil {
+		return nil, err
+	}
+	err = errors.Join(d.makeDir(d.blobs), d.makeDir(d.uploads), d.syncDirs(names...))
+	if err != nil {
+		d.lock.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// makeDir makes a directory unless it is there.
+func (d *Driver) makeDir(name string) error {
+	if err := d.fs.mkdir(name, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+// syncDirs makes the names in directories durable.
+func (d *Driver) syncDirs(names ...string) error {
+	if !d.durable {
+		return nil
+	}
+	for _, name := range names {
+		if err := d.fs.syncDir(name); err != nil {
+			return &blobstore.SyncError{Op: "a directory", Err: err}
+		}
+	}
+	return nil
+}
+
+// takeLock makes this process the only one that uses the directory.
+func (d *Driver) takeLock() error {
+	f, err := os.OpenFile(d.home+"/lock", os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, fileMode)
+	if err != nil {
+		return err
+	}
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if err != nil {
+		f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return errors.New("another process is using it")
+		}
+		return fmt.Errorf("locking %s/lock: %w", d.home, err)
+	}
+	d.lock = f
+	return nil
+}
+
+// Check implements [blobstore.Driver].
+func (d *Driver) Check(context.Context) error {
+	_, err := d.fs.stat(d.blobs)
+	return err
+}
+
+// Close implements [blobstore.Driver].
+func (d *Driver) Close() error { return d.lock.Close() }
+
+func (d *Driver) uploadPath(id registry.UploadID) string { return d.uploads + "/" + string(id) }
+func (d *Driver) statePath(id registry.UploadID) string {
+	return d.uploads + "/" + string(id) + stateSuffix
+}
+
+const stateSuffix = ".state"
+
+// blobName returns the name of the copy l of blob dgst in its directory.
+func blobName(dgst registry.Digest, l registry.Locator) string {
+	return dgst.Encoded() + "." + string(l)
+}
+
+// shardPath returns the directory of the copies of dgst, which is valid.
+func (d *Driver) shardPath(dgst registry.Digest) string {
+	return d.blobs + "/" + string(dgst.Algorithm()) + "/" + dgst.Encoded()[:2]
+}
+
+// copyPath returns the path of a copy, false if there can be none: locators
+// come over the network, and only what names an upload leads to a file.
+func (d *Driver) copyPath(dgst registry.Digest, l registry.Locator) (string, bool) {
+	if _, err := registry.ParseUploadID(string(l)); err != nil {
+		return "", false
+	}
+	if _, err := registry.ParseDigest(dgst.String()); err != nil {
+		return "", false
+	}
+	return d.shardPath(dgst) + "/" + blobName(dgst, l), true
+}
+
+// shard returns the directory to publish dgst in. The first time it makes those
+// for all digests of that algorithm, since a sync for each would cost more.
+func (d *Driver) shard(dgst registry.Digest) (string, error) {
+	alg := dgst.Algorithm()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.shards[alg] {
+		return d.shardPath(dgst), nil
+	}
+	parent := d.blobs + "/" + string(alg)
+	if err := d.makeDir(parent); err != nil {
+		return "", err
+	}
+	for i := range 256 {
+		if err := d.makeDir(fmt.Sprintf("%s/%02x", parent, i)); err != nil {
+			return "", err
+		}
+	}
+	if err := d.syncDirs(parent, d.blobs); err != nil {
+		return "", err
+	}
+	d.shards[alg] = true
+	return d.shardPath(dgst), nil
+}

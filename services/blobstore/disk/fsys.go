@@ -1,0 +1,95 @@
+package disk
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+// fsys is the part of the operating system this package uses, so that tests can
+// make any call of it fail.
+type fsys interface {
+	// open opens a file, never through a symbolic link as the last part of name.
+	open(name string, flag int, perm fs.FileMode) (file, error)
+	mkdir(name string, perm fs.FileMode) error
+	rename(from, to string) error
+	remove(name string) error
+	stat(name string) (fs.FileInfo, error)
+	// syncData makes the bytes and the size of f durable.
+	syncData(f file) error
+	// startWriting starts to write bytes of f to the disk and does not wait. It
+	// is a hint.
+	startWriting(f file, offset, n int64)
+	// syncDir makes the names in a directory durable.
+	syncDir(name string) error
+}
+
+// file is an open file. It is an *os.File, or in tests something around one.
+type file interface {
+	io.ReadWriteCloser
+	io.ReaderAt
+	io.WriterAt
+	io.Seeker
+	Truncate(size int64) error
+	Sync() error
+	Stat() (fs.FileInfo, error)
+	ReadDir(n int) ([]fs.DirEntry, error)
+}
+
+// system is the operating system.
+type system struct{}
+
+func (system) open(name string, flag int, perm fs.FileMode) (file, error) {
+	f, err := os.OpenFile(name, flag|syscall.O_NOFOLLOW, perm)
+	if err != nil {
+		return nil, err // not a nil *os.File in a file
+	}
+	return f, nil
+}
+
+func (system) mkdir(name string, perm fs.FileMode) error { return os.Mkdir(name, perm) }
+func (system) rename(from, to string) error              { return os.Rename(from, to) }
+func (system) remove(name string) error                  { return syscallRemove(name) }
+func (system) stat(name string) (fs.FileInfo, error)     { return os.Lstat(name) }
+
+func (system) syncData(f file) error {
+	if f, ok := f.(*os.File); ok {
+		return syncData(f)
+	}
+	return f.Sync()
+}
+
+func (system) startWriting(f file, offset, n int64) {
+	if f, ok := f.(*os.File); ok {
+		startWriting(f, offset, n)
+	}
+}
+
+func (system) syncDir(name string) error {
+	d, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if e := d.Close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+// syscallRemove unlinks a file. Unlike os.Remove it does not try to remove a
+// directory of that name.
+func syscallRemove(name string) error {
+	for {
+		err := syscall.Unlink(name)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("removing %s: %w", name, err)
+		}
+		return nil
+	}
+}

@@ -1,0 +1,230 @@
+package disk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/services/blobstore"
+)
+
+// writeStep is after how many bytes the kernel is told to start writing, so
+// that little is left to do for the sync at the end.
+const writeStep = 8 << 20
+
+// upload is an open upload.
+type upload struct {
+	driver  *Driver
+	id      registry.UploadID
+	data    file
+	size    int64 // where the next Write goes
+	started int64 // the kernel was told to write so many bytes
+
+	mu     sync.Mutex // guards what follows: Sync runs beside Save
+	state  file       // nil until there is a record
+	number uint64     // of the last record
+	named  bool       // the upload's names are durable
+}
+
+// Write implements [blobstore.UploadFile].
+func (u *upload) Write(p []byte) (int, error) {
+	n, err := u.data.WriteAt(p, u.size)
+	u.size += int64(n)
+	if u.driver.durable && u.size-u.started >= writeStep {
+		u.driver.fs.startWriting(u.data, u.started, u.size-u.started)
+		u.started = u.size
+	}
+	return n, err
+}
+
+// ReadAt implements [blobstore.UploadFile].
+func (u *upload) ReadAt(p []byte, off int64) (int, error) { return u.data.ReadAt(p, off) }
+
+// Truncate implements [blobstore.UploadFile].
+func (u *upload) Truncate(size int64) error {
+	if err := u.data.Truncate(size); err != nil {
+		return err
+	}
+	u.size, u.started = size, size
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.state == nil {
+		return nil
+	}
+	_, err := u.state.WriteAt(make([]byte, 2*slotSize), 2*slotSize)
+	return err
+}
+
+// Save implements [blobstore.UploadFile].
+func (u *upload) Save(s blobstore.State) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.put(kindWritten, s)
+}
+
+// put writes a record. The caller holds u.mu.
+func (u *upload) put(k kind, s blobstore.State) error {
+	if u.state == nil {
+		f, err := u.driver.fs.open(u.driver.statePath(u.id), os.O_RDWR|os.O_CREATE, fileMode)
+		if err != nil {
+			return err
+		}
+		u.state = f
+	}
+	r := record{kind: k, number: u.number + 1, boot: u.driver.boot, state: s}
+	b := r.encode()
+	if _, err := u.state.WriteAt(b[:], r.slot()*slotSize); err != nil {
+		return err
+	}
+	u.number++
+	return nil
+}
+
+// Sync implements [blobstore.UploadFile].
+func (u *upload) Sync(s blobstore.State) error {
+	if !u.driver.durable {
+		return u.Save(s)
+	}
+	if err := u.driver.fs.syncData(u.data); err != nil {
+		return &blobstore.SyncError{Op: "an upload", Err: err}
+	}
+	state, named, err := u.putSynced(s)
+	if err != nil {
+		return err
+	}
+	if err := u.driver.fs.syncData(state); err != nil {
+		return &blobstore.SyncError{Op: "the state of an upload", Err: err}
+	}
+	if named {
+		return nil
+	}
+	if err := u.driver.fs.syncDir(u.driver.uploads); err != nil {
+		return &blobstore.SyncError{Op: "the directory of uploads", Err: err}
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.named = true
+	return nil
+}
+
+func (u *upload) putSynced(s blobstore.State) (state file, named bool, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	err = u.put(kindSynced, s)
+	return u.state, u.named, err
+}
+
+// Publish implements [blobstore.UploadFile].
+func (u *upload) Publish(_ context.Context, d registry.Digest) (registry.Locator, error) {
+	drv := u.driver
+	dir, err := drv.shard(d)
+	if err != nil {
+		return "", err
+	}
+	if drv.durable {
+		if err := u.data.Sync(); err != nil {
+			return "", &blobstore.SyncError{Op: "a blob", Err: err}
+		}
+	}
+	from, to := drv.uploadPath(u.id), dir+"/"+blobName(d, registry.Locator(u.id))
+	if err := drv.fs.rename(from, to); err != nil {
+		return "", err
+	}
+	if drv.durable {
+		if err := drv.fs.syncDir(dir); err != nil {
+			err = &blobstore.SyncError{Op: "a directory of blobs", Err: err}
+			// A later call must not find a blob that may be gone after a crash.
+			return "", errors.Join(err, drv.fs.remove(to))
+		}
+	}
+	if u.stateExists() {
+		// What stays behind is found by the sweep: an upload without bytes.
+		_ = drv.fs.remove(drv.statePath(u.id))
+	}
+	return registry.Locator(u.id), nil
+}
+
+func (u *upload) stateExists() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.state != nil
+}
+
+// Close implements [blobstore.UploadFile].
+func (u *upload) Close() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	err := u.data.Close()
+	if u.state != nil {
+		err = errors.Join(err, u.state.Close())
+	}
+	return err
+}
+
+// Create implements [blobstore.Driver].
+func (d *Driver) Create(_ context.Context, id registry.UploadID) (blobstore.UploadFile, error) {
+	f, err := d.fs.open(d.uploadPath(id), os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
+	if err != nil {
+		return nil, err
+	}
+	return &upload{driver: d, id: id, data: f}, nil
+}
+
+// Resume implements [blobstore.Driver].
+func (d *Driver) Resume(_ context.Context, id registry.UploadID) (blobstore.UploadFile, blobstore.Resumed, error) {
+	u, s, err := d.resume(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, blobstore.Resumed{}, registry.ErrUploadUnknown
+	}
+	if err != nil {
+		return nil, blobstore.Resumed{}, fmt.Errorf("opening upload %s: %w", id, err)
+	}
+	return u, s, nil
+}
+
+func (d *Driver) resume(id registry.UploadID) (_ *upload, _ blobstore.Resumed, err error) {
+	u := &upload{driver: d, id: id}
+	u.data, err = d.fs.open(d.uploadPath(id), os.O_RDWR, 0)
+	if err != nil {
+		return nil, blobstore.Resumed{}, err
+	}
+	defer func() {
+		if err != nil {
+			u.Close()
+		}
+	}()
+	info, err := u.data.Stat()
+	if err != nil {
+		return nil, blobstore.Resumed{}, err
+	}
+	var s saved
+	u.state, err = d.fs.open(d.statePath(id), os.O_RDWR, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, blobstore.Resumed{}, err
+	default:
+		b, err := readUpTo(u.state, stateSize)
+		if err != nil {
+			return nil, blobstore.Resumed{}, err
+		}
+		s = readState(b, info.Size(), d.boot)
+	}
+	if end := max(s.Safe.Offset, s.Claimed.Offset); info.Size() > end {
+		if err := u.data.Truncate(end); err != nil {
+			return nil, blobstore.Resumed{}, err
+		}
+	}
+	u.size, u.started, u.number = s.Safe.Offset, s.Safe.Offset, s.number
+	return u, s.Resumed, nil
+}
+
+// readUpTo reads at most n bytes from the start of f.
+func readUpTo(f file, n int64) ([]byte, error) {
+	return io.ReadAll(io.NewSectionReader(f, 0, n))
+}

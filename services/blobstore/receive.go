@@ -1,0 +1,150 @@
+package blobstore
+
+import (
+	"context"
+	"io"
+	"time"
+)
+
+const (
+	bufferSize = 256 << 10
+	// maxBuffers bounds the memory of one stream.
+	maxBuffers = 3
+	// maxHeld is how long received bytes wait for a buffer to get full.
+	maxHeld = time.Second
+)
+
+type buffer [bufferSize]byte
+
+// fill reads from r until p is full, r ends, or bytes have waited for others for
+// maxHeld.
+func fill(ctx context.Context, r io.Reader, p []byte) (n int, err error) {
+	var first time.Time
+	for empty := 0; n < len(p); {
+		if err := ctx.Err(); err != nil {
+			return n, err
+		}
+		m, err := r.Read(p[n:])
+		n += m
+		switch {
+		case err != nil:
+			return n, err
+		case m == 0:
+			if empty++; empty == 100 {
+				return n, io.ErrNoProgress
+			}
+		case n < len(p):
+			empty = 0
+			if first.IsZero() {
+				first = time.Now()
+			} else if time.Since(first) > maxHeld {
+				return n, nil
+			}
+		}
+	}
+	return n, nil
+}
+
+// receive appends the bytes of r to the session. It returns the error of r, nil
+// for io.EOF, or that of the storage; what was written before is hashed.
+func (s *Store) receive(ctx context.Context, p *pool, ses *session, r io.Reader) error {
+	buf := s.buffers.Get().(*buffer)
+	n, rerr := fill(ctx, r, buf[:])
+	if rerr == nil {
+		return s.stream(ctx, p, ses, r, buf, n)
+	}
+	defer s.buffers.Put(buf)
+	n, err := ses.write(buf[:n])
+	ses.hash.write(buf[:n])
+	if err != nil {
+		return err
+	}
+	return notEOF(rerr)
+}
+
+func notEOF(err error) error {
+	if err == io.EOF {
+		return nil
+	}
+	return err
+}
+
+// write appends b to the file. Its bytes are not hashed yet.
+func (ses *session) write(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	if ses.dirtySince.IsZero() {
+		ses.dirtySince = time.Now()
+	}
+	n, err := ses.file.Write(b)
+	ses.offset.Add(int64(n))
+	return n, err
+}
+
+// filled is a buffer with n bytes to be hashed.
+type filled struct {
+	buf *buffer
+	n   int
+}
+
+// stream is receive for content that does not fit into one buffer: one
+// goroutine hashes while this one reads and writes. buf holds the first n bytes.
+func (s *Store) stream(ctx context.Context, p *pool, ses *session, r io.Reader, buf *buffer, n int) error {
+	work, free := make(chan filled, maxBuffers), make(chan *buffer, maxBuffers)
+	go func() {
+		defer close(free)
+		for f := range work {
+			ses.hash.write(f.buf[:f.n])
+			free <- f.buf
+		}
+	}()
+	made, hashing := 1, 0 // buffers made; buffers the other goroutine has
+	var spare []*buffer
+
+	// hashed waits until all that was written is hashed.
+	hashed := func() {
+		for ; hashing > 0; hashing-- {
+			spare = append(spare, <-free)
+		}
+	}
+	defer func() {
+		close(work)
+		for b := range free {
+			spare = append(spare, b)
+		}
+		for _, b := range spare {
+			s.buffers.Put(b)
+		}
+	}()
+
+	var rerr error
+	for {
+		var err error
+		n, err = ses.write(buf[:n])
+		work <- filled{buf, n}
+		hashing++
+		if err != nil {
+			return err
+		}
+		if ses.due() {
+			hashed()
+			if err := p.syncIfDue(ses); err != nil {
+				return err
+			}
+		}
+		if rerr != nil {
+			return notEOF(rerr)
+		}
+		switch {
+		case len(spare) > 0:
+			buf, spare = spare[len(spare)-1], spare[:len(spare)-1]
+		case made < maxBuffers:
+			buf, made = s.buffers.Get().(*buffer), made+1
+		default:
+			buf = <-free
+			hashing--
+		}
+		n, rerr = fill(ctx, r, buf[:])
+	}
+}

@@ -1,0 +1,214 @@
+package blobstore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/berth-registry/berth/registry"
+)
+
+// Options are choices a [Store] leaves open. The zero value is fit for use.
+type Options struct {
+	// Now returns the wall time that upload ids get and expiry is counted by.
+	// nil means time.Now.
+	Now func() time.Time
+}
+
+// Store implements [registry.Blobs] on one [Driver] per pool.
+type Store struct {
+	pools   map[registry.Pool]*pool
+	now     func() time.Time
+	buffers sync.Pool // of *buffer
+
+	stop       context.CancelFunc // ends the janitor
+	background sync.WaitGroup     // the janitor
+}
+
+var _ registry.Blobs = (*Store)(nil)
+
+// pool is one pool: its storage, and the sessions that are in use.
+type pool struct {
+	name     registry.Pool
+	driver   Driver
+	log      *slog.Logger
+	readOnly atomic.Pointer[string] // why writes are refused, nil if they are not
+
+	mu       sync.Mutex // guards sessions, closed, and what session says it guards
+	sessions map[registry.UploadID]*session
+	closed   bool
+	settling sync.WaitGroup // goroutines of settle; Add under mu while not closed
+}
+
+// Open returns a Store on the given pools; there must be the default pool "".
+// It closes the drivers in [Store.Close], not if it fails. Nothing it does grows
+// with what is stored. ctx bounds Open alone.
+func Open(ctx context.Context, pools map[registry.Pool]Driver, o Options, log *slog.Logger) (*Store, error) {
+	if pools[""] == nil {
+		return nil, errors.New("opening the blobstore: no default pool")
+	}
+	s := &Store{pools: make(map[registry.Pool]*pool, len(pools)), now: o.Now}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	s.buffers.New = func() any { return new(buffer) }
+	for name, driver := range pools {
+		if err := driver.Check(ctx); err != nil {
+			return nil, fmt.Errorf("opening pool %q: %w", name, err)
+		}
+		s.pools[name] = &pool{
+			name:     name,
+			driver:   driver,
+			log:      log.With(slog.String("pool", string(name))),
+			sessions: make(map[registry.UploadID]*session),
+		}
+	}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
+	s.background.Go(func() { s.sweep(background) })
+	return s, nil
+}
+
+// Close saves what is known of open sessions, stops the work in the background
+// and closes the drivers. Methods called later are [registry.ErrUnavailable];
+// the caller has waited for those in progress.
+func (s *Store) Close() error {
+	s.stop()
+	s.background.Wait()
+	var errs []error
+	for _, p := range s.sorted() {
+		p.close()
+		if err := p.driver.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("closing pool %q: %w", p.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// sorted returns the pools in the order of their names.
+func (s *Store) sorted() []*pool {
+	all := make([]*pool, 0, len(s.pools))
+	for _, p := range s.pools {
+		all = append(all, p)
+	}
+	slices.SortFunc(all, func(a, b *pool) int { return cmp.Compare(a.name, b.name) })
+	return all
+}
+
+// pool returns the pool of that name.
+func (s *Store) pool(ctx context.Context, name registry.Pool) (*pool, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if p := s.pools[name]; p != nil {
+		return p, nil
+	}
+	return nil, registry.ErrUnavailable.Because(fmt.Errorf("no pool %q is configured", name))
+}
+
+// Check implements [registry.Checker].
+func (s *Store) Check(ctx context.Context) (registry.Health, error) {
+	var reasons []string
+	for _, p := range s.sorted() {
+		if err := p.driver.Check(ctx); err != nil {
+			return registry.Health{}, fmt.Errorf("checking pool %q: %w", p.name, err)
+		}
+		if why := p.readOnly.Load(); why != nil {
+			reasons = append(reasons, fmt.Sprintf("pool %q: %s", p.name, *why))
+		}
+	}
+	return registry.Health{ReadOnly: strings.Join(reasons, "; ")}, nil
+}
+
+// Open implements [registry.BlobReader].
+func (s *Store) Open(ctx context.Context, b registry.Stored, r registry.Range) (registry.Content, error) {
+	p, err := s.pool(ctx, b.Pool)
+	if err != nil {
+		return nil, err
+	}
+	if !named(b) {
+		return nil, registry.ErrBlobUnknown
+	}
+	offset, n, err := r.Resolve(b.Size)
+	if err != nil {
+		// A copy that is not there is unknown, whatever was asked of it.
+		size, missing := p.driver.Stat(ctx, b.Digest, b.Locator)
+		switch {
+		case missing != nil:
+			return nil, p.failed(missing)
+		case size != b.Size:
+			return nil, registry.ErrBlobUnknown
+		}
+		return nil, err
+	}
+	c, err := p.driver.Open(ctx, b, offset, n)
+	if err != nil {
+		return nil, p.failed(err)
+	}
+	return c, nil
+}
+
+// named reports whether b can name a copy at all.
+func named(b registry.Stored) bool {
+	_, err := registry.ParseDigest(b.Digest.String())
+	return err == nil && b.Locator != "" && b.Size >= 0
+}
+
+// Remove implements [registry.Reaper].
+func (s *Store) Remove(ctx context.Context, b registry.Stored) error {
+	p, err := s.pool(ctx, b.Pool)
+	if err != nil {
+		return err
+	}
+	if !named(b) {
+		return nil
+	}
+	return p.failed(p.driver.Remove(ctx, b))
+}
+
+// Verify implements [registry.Reaper].
+func (s *Store) Verify(ctx context.Context, b registry.Stored) error {
+	c, err := s.Open(ctx, b, registry.Whole)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	buf := s.buffers.Get().(*buffer)
+	defer s.buffers.Put(buf)
+	hash := newHash(b.Digest.Algorithm())
+	for {
+		n, err := c.Read(buf[:])
+		hash.Write(buf[:n])
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("reading %s: %w", b.Digest, err)
+		}
+	}
+	if got := registry.Digest(sum(b.Digest.Algorithm(), hash)); got != b.Digest {
+		return registry.ErrDigestInvalid.Because(fmt.Errorf("stored bytes of %s hash to %s", b.Digest, got))
+	}
+	return nil
+}
+
+// Copies implements [registry.Reaper].
+func (s *Store) Copies(ctx context.Context, name registry.Pool, after *registry.Stored, limit int) ([]registry.Stored, error) {
+	p, err := s.pool(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	all, err := p.driver.Copies(ctx, after, min(max(limit, 1), 1000))
+	for i := range all {
+		all[i].Pool = name
+	}
+	return all, p.failed(err)
+}

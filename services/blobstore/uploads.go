@@ -1,0 +1,267 @@
+package blobstore
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/berth-registry/berth/registry"
+)
+
+// Start implements [registry.Uploads].
+func (s *Store) Start(ctx context.Context, name registry.Pool, alg registry.Algorithm) (registry.Upload, error) {
+	p, err := s.pool(ctx, name)
+	if err != nil {
+		return registry.Upload{}, err
+	}
+	if err := p.writable(); err != nil {
+		return registry.Upload{}, err
+	}
+	id := registry.NewUploadID(s.now())
+	file, err := p.driver.Create(ctx, id)
+	if err != nil {
+		return registry.Upload{}, p.failed(err)
+	}
+	ses := &session{id: id, file: file, hash: newHashes(alg), busy: true}
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		file.Close()
+		return registry.Upload{}, registry.ErrUnavailable
+	}
+	p.sessions[id] = ses
+	p.mu.Unlock()
+	p.release(ses)
+	return registry.Upload{ID: id, Pool: name}, nil
+}
+
+// Append implements [registry.Uploads].
+func (s *Store) Append(ctx context.Context, u registry.Upload, r io.Reader) (registry.Upload, error) {
+	p, ses, err := s.holdAt(ctx, u)
+	if err != nil {
+		return u, err
+	}
+	err = s.extend(ctx, p, ses, r)
+	u.Offset = ses.offset.Load()
+	return u, p.done(ses, err)
+}
+
+// holdAt holds the session of u for writing at u.Offset.
+func (s *Store) holdAt(ctx context.Context, u registry.Upload) (*pool, *session, error) {
+	p, err := s.pool(ctx, u.Pool)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := p.writable(); err != nil {
+		return nil, nil, err
+	}
+	ses, err := p.hold(ctx, s, u.ID)
+	if err != nil {
+		return p, nil, err
+	}
+	if at := ses.offset.Load(); at != u.Offset {
+		p.release(ses)
+		return nil, nil, registry.ErrRangeInvalid.With("the upload's offset is %d", at)
+	}
+	return p, ses, nil
+}
+
+// extend appends the bytes of r and saves the new state.
+func (s *Store) extend(ctx context.Context, p *pool, ses *session, r io.Reader) error {
+	before := ses.offset.Load()
+	err := s.receive(ctx, p, ses, r)
+	if ses.offset.Load() == before {
+		return err
+	}
+	if _, lost := errors.AsType[*SyncError](err); lost {
+		return err
+	}
+	if e := p.syncIfDue(ses); e != nil {
+		return e
+	}
+	state, e := ses.hash.save(ses.offset.Load())
+	if e == nil {
+		e = ses.file.Save(state)
+	}
+	if err == nil {
+		err = e
+	}
+	return err
+}
+
+// done ends the use of a session that had an error, or none, and returns what
+// the caller is told.
+func (p *pool) done(ses *session, err error) error {
+	told := p.failed(err)
+	if p.discardLost(ses, err) {
+		p.drop(ses)
+	} else {
+		p.release(ses)
+	}
+	return told
+}
+
+// Status implements [registry.Uploads]. It may be called while another call
+// uses the session.
+func (s *Store) Status(ctx context.Context, u registry.Upload) (registry.Upload, error) {
+	p, err := s.pool(ctx, u.Pool)
+	if err != nil {
+		return registry.Upload{}, err
+	}
+	if at, ok := p.offset(u.ID); ok {
+		u.Offset = at
+		return u, nil
+	}
+	ses, err := p.hold(ctx, s, u.ID)
+	if err != nil {
+		if at, ok := p.offset(u.ID); ok && errors.Is(err, registry.ErrRangeInvalid) {
+			u.Offset = at
+			return u, nil
+		}
+		return registry.Upload{}, err
+	}
+	defer p.release(ses)
+	u.Offset = ses.offset.Load()
+	return u, nil
+}
+
+// offset returns the offset of a session in use.
+func (p *pool) offset(id registry.UploadID) (int64, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ses := p.sessions[id]
+	if ses == nil || ses.wait != nil {
+		return 0, false
+	}
+	return ses.offset.Load(), true
+}
+
+// Commit implements [registry.Uploads].
+func (s *Store) Commit(ctx context.Context, u registry.Upload, last io.Reader, want registry.Digest) (registry.Stored, error) {
+	want, err := registry.ParseDigest(want.String())
+	if err != nil {
+		return registry.Stored{}, err
+	}
+	p, ses, err := s.holdAt(ctx, u)
+	if errors.Is(err, registry.ErrUploadUnknown) {
+		return p.published(ctx, u.ID, want)
+	}
+	if err != nil {
+		return registry.Stored{}, err
+	}
+	stored, err := s.commit(ctx, p, ses, last, want)
+	if err != nil {
+		return registry.Stored{}, p.done(ses, err)
+	}
+	p.drop(ses)
+	return stored, nil
+}
+
+// published returns what an earlier Commit of the same upload made.
+func (p *pool) published(ctx context.Context, id registry.UploadID, d registry.Digest) (registry.Stored, error) {
+	if _, err := registry.ParseUploadID(string(id)); err != nil {
+		return registry.Stored{}, err
+	}
+	stored, err := p.driver.Published(ctx, id, d)
+	if err != nil {
+		return registry.Stored{}, p.failed(err)
+	}
+	stored.Pool = p.name
+	return stored, nil
+}
+
+// commit is Commit for who holds the session.
+func (s *Store) commit(ctx context.Context, p *pool, ses *session, last io.Reader, want registry.Digest) (registry.Stored, error) {
+	before := ses.offset.Load()
+	if last != nil {
+		if err := s.receive(ctx, p, ses, last); err != nil {
+			return registry.Stored{}, s.keep(ses, before, err)
+		}
+	}
+	size := ses.offset.Load()
+	got, err := s.digest(ctx, ses, want.Algorithm())
+	if err == nil && got != want {
+		err = registry.ErrDigestInvalid.Because(fmt.Errorf("content hashes to %s", got))
+	}
+	if err != nil {
+		return registry.Stored{}, s.keep(ses, before, err)
+	}
+	// A sync that failed has taken the error with it that the last one would
+	// have returned.
+	if err := p.settled(ses); err != nil {
+		return registry.Stored{}, err
+	}
+	if err := p.writable(); err != nil {
+		return registry.Stored{}, s.keep(ses, before, err)
+	}
+	locator, err := ses.file.Publish(ctx, want)
+	if err != nil {
+		return registry.Stored{}, s.keep(ses, before, err)
+	}
+	return registry.Stored{Digest: want, Size: size, Pool: p.name, Locator: locator}, nil
+}
+
+// keep saves the state of a session that could not be committed because of err,
+// which it returns.
+func (s *Store) keep(ses *session, before int64, err error) error {
+	if _, lost := errors.AsType[*SyncError](err); lost || ses.offset.Load() == before {
+		return err
+	}
+	if state, e := ses.hash.save(ses.offset.Load()); e == nil {
+		// Failing to save costs the bytes only if the process ends now, and the
+		// caller is told of an error anyway.
+		_ = ses.file.Save(state)
+	}
+	return err
+}
+
+// digest returns the digest of all bytes of the session.
+func (s *Store) digest(ctx context.Context, ses *session, alg registry.Algorithm) (registry.Digest, error) {
+	if h := ses.hash.of(alg); h != nil {
+		return sum(alg, h), nil
+	}
+	h := newHash(alg)
+	buf := s.buffers.Get().(*buffer)
+	defer s.buffers.Put(buf)
+	for at, size := int64(0), ses.offset.Load(); at < size; {
+		if err := ctx.Err(); err != nil {
+			return "", err
+		}
+		part := buf[:min(int64(len(buf)), size-at)]
+		if _, err := ses.file.ReadAt(part, at); err != nil {
+			return "", fmt.Errorf("reading upload %s: %w", ses.id, err)
+		}
+		h.Write(part)
+		at += int64(len(part))
+	}
+	return sum(alg, h), nil
+}
+
+// sum returns what h, which is of algorithm alg, has seen as a digest.
+func sum(alg registry.Algorithm, h hash.Hash) registry.Digest {
+	var room [64]byte
+	return registry.Digest(string(alg) + ":" + hex.EncodeToString(h.Sum(room[:0])))
+}
+
+// Abort implements [registry.Uploads].
+func (s *Store) Abort(ctx context.Context, u registry.Upload) error {
+	p, err := s.pool(ctx, u.Pool)
+	if err != nil {
+		return err
+	}
+	ses, err := p.hold(ctx, s, u.ID)
+	if err != nil {
+		return err
+	}
+	if err := p.settled(ses); err != nil {
+		p.log.Warn("upload that is aborted could not be synced", slog.String("upload", string(u.ID)), slog.Any("error", err))
+	}
+	err = p.driver.Discard(ctx, u.ID, time.Time{})
+	p.drop(ses)
+	return p.failed(err)
+}
