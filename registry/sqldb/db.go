@@ -17,6 +17,7 @@ type DB struct {
 	read    *sql.DB
 	writes  *sql.DB
 	w       writer
+	release func() error
 
 	mu    sync.RWMutex // guards stmts
 	stmts map[string]*sql.Stmt
@@ -25,6 +26,7 @@ type DB struct {
 // writer runs operations: the collector or direct.
 type writer interface {
 	write(ctx context.Context, low bool, fn func(*Tx) error) error
+	failure() error
 	close() error
 }
 
@@ -40,11 +42,15 @@ type Options struct {
 	// end the process; if it returns, all writes fail from then on. It must not
 	// call the DB.
 	Fatal func(error)
+	// Release is called after the pools are closed by [DB.Close]. nil if there is
+	// nothing to do.
+	Release func() error
 }
 
-// Open returns the database behind o's pools, which belong to it from then on.
+// Open returns the database behind o's pools. They belong to it from then on,
+// and are closed if it fails.
 func Open(ctx context.Context, o Options) (*DB, error) {
-	db := &DB{dialect: o.Dialect, read: o.Read, writes: o.Write, stmts: map[string]*sql.Stmt{}}
+	db := &DB{dialect: o.Dialect, read: o.Read, writes: o.Write, release: o.Release, stmts: map[string]*sql.Stmt{}}
 	fatal := o.Fatal
 	if fatal == nil {
 		fatal = func(error) {}
@@ -134,13 +140,20 @@ func (db *DB) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
 	return st, nil
 }
 
+// Failed returns the error that made all writes fail for good, nil if none has.
+func (db *DB) Failed() error { return db.w.failure() }
+
 // Ping reports whether the database answers.
 func (db *DB) Ping(ctx context.Context) error { return db.read.PingContext(ctx) }
 
 // Close finishes the writes that are queued, refuses others with [ErrClosed],
 // and closes the pools. It may be called only once.
 func (db *DB) Close() error {
-	return errors.Join(db.w.close(), db.closePools())
+	err := errors.Join(db.w.close(), db.closePools())
+	if db.release != nil {
+		err = errors.Join(err, db.release())
+	}
+	return err
 }
 
 func (db *DB) closePools() error {

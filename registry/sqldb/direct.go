@@ -71,6 +71,9 @@ func (d *direct) try(ctx context.Context, fn func(*Tx) error) error {
 	return err
 }
 
+// failure is nil: a server of its own answers for its disk.
+func (d *direct) failure() error { return nil }
+
 func (d *direct) close() error {
 	d.closed.Store(true)
 	return nil

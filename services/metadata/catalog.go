@@ -1,0 +1,142 @@
+package metadata
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/sqldb"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Options configure a [Catalog].
+type Options struct {
+	// Pools that blobs may be in, besides the default pool "".
+	Pools []registry.Pool
+	// AllowSparse accepts manifests whose content is missing.
+	AllowSparse bool
+	// Lease is how long content that nothing refers to may be used after an
+	// upload or a mount. 0 means 10 minutes.
+	Lease time.Duration
+	// Now returns the time. nil means time.Now.
+	Now func() time.Time
+}
+
+// Catalog implements [registry.Catalog] on a database that it owns.
+type Catalog struct {
+	db     *sqldb.DB
+	opt    Options
+	access access
+	rows   rows
+	log    *slog.Logger
+
+	reaper  registry.Reaper
+	garbage chan struct{}      // holds an element if the garbage queue has grown
+	stop    context.CancelFunc // ends the worker
+	stopped chan struct{}      // closed when the worker has ended
+}
+
+var _ registry.Catalog = (*Catalog)(nil)
+
+// Open brings the schema of db up to date and returns its catalog. reaper
+// removes copies that were never used, in the background; with nil they stay
+// queued. The catalog doesn't own db: close it after [Catalog.Close].
+func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, log *slog.Logger) (*Catalog, error) {
+	if err := db.Migrate(ctx, migrations, "migrations"); err != nil {
+		return nil, fmt.Errorf("opening the catalog: %w", err)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Lease == 0 {
+		o.Lease = 10 * time.Minute
+	}
+	c := &Catalog{
+		db:      db,
+		opt:     o,
+		access:  everyone{},
+		rows:    newRows(),
+		log:     log,
+		reaper:  reaper,
+		garbage: make(chan struct{}, 1),
+		stopped: make(chan struct{}),
+	}
+	ctx, c.stop = context.WithCancel(context.WithoutCancel(ctx))
+	go c.collectGarbage(ctx)
+	return c, nil
+}
+
+// Close ends the work in the background and waits for it.
+func (c *Catalog) Close() error {
+	c.stop()
+	<-c.stopped
+	return nil
+}
+
+// Check reports whether the database answers.
+func (c *Catalog) Check(ctx context.Context) (registry.Health, error) {
+	if err := c.db.Ping(ctx); err != nil {
+		return registry.Health{}, fmt.Errorf("checking the database: %w", err)
+	}
+	if err := c.db.Failed(); err != nil {
+		return registry.Health{ReadOnly: "an fsync of the metadata database failed"}, nil
+	}
+	return registry.Health{}, nil
+}
+
+func (c *Catalog) now() int64 { return c.opt.Now().UnixMicro() }
+
+// change returns an empty set of rows that an operation changes.
+func (c *Catalog) change() *change { return &change{rows: &c.rows} }
+
+const sqlRepo = `SELECT id FROM repositories WHERE name = $1`
+
+// repoID returns the identity of repo, or [registry.ErrNameUnknown].
+func repoID(tx *sqldb.Tx, repo registry.Name) (int64, error) {
+	return scanRepo(tx.QueryRow(sqlRepo, string(repo)))
+}
+
+// readRepoID is repoID outside of transactions: an identity never changes.
+func (c *Catalog) readRepoID(ctx context.Context, repo registry.Name) (int64, error) {
+	return scanRepo(c.db.QueryRow(ctx, sqlRepo, string(repo)))
+}
+
+func scanRepo(row interface{ Scan(...any) error }) (int64, error) {
+	var id int64
+	err := row.Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, registry.ErrNameUnknown
+	}
+	if err != nil {
+		return 0, fmt.Errorf("looking up a repository: %w", err)
+	}
+	return id, nil
+}
+
+const (
+	sqlLastRepo = `SELECT COALESCE(MAX(id), 0) FROM repositories`
+	sqlAddRepo  = `INSERT INTO repositories (name, id, created) VALUES ($1, $2, $3)`
+)
+
+// makeRepo returns the identity of repo, which it creates if there is none.
+func (c *Catalog) makeRepo(tx *sqldb.Tx, repo registry.Name) (int64, error) {
+	id, err := repoID(tx, repo)
+	if !errors.Is(err, registry.ErrNameUnknown) {
+		return id, err
+	}
+	if err := tx.QueryRow(sqlLastRepo).Scan(&id); err != nil {
+		return 0, fmt.Errorf("creating a repository: %w", err)
+	}
+	id++
+	if _, err := tx.Exec(sqlAddRepo, string(repo), id, c.now()); err != nil {
+		return 0, fmt.Errorf("creating a repository: %w", err)
+	}
+	return id, nil
+}

@@ -1,0 +1,153 @@
+package metadata
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/sqldb"
+)
+
+const (
+	sqlDiscard     = `INSERT INTO garbage (pool, locator, digest, size, due, attempts) VALUES ($1, $2, $3, $4, $5, 0) ON CONFLICT DO NOTHING`
+	sqlDue         = `SELECT pool, locator, digest, size, attempts FROM garbage WHERE due <= $1 ORDER BY due LIMIT $2`
+	sqlNextDue     = `SELECT MIN(due) FROM garbage`
+	sqlRemoved     = `DELETE FROM garbage WHERE pool = $1 AND locator = $2`
+	sqlRemoveLater = `UPDATE garbage SET due = $3, attempts = attempts + 1 WHERE pool = $1 AND locator = $2`
+)
+
+// garbageBatch is how many copies are removed between two transactions.
+const garbageBatch = 100
+
+// A copy that can't be removed is tried again after a second, then twice as
+// long each time, up to an hour.
+const (
+	firstRetry = time.Second
+	lastRetry  = time.Hour
+)
+
+// discard queues a copy for removal at once: it never was in use.
+func (c *Catalog) discard(tx *sqldb.Tx, digest []byte, s registry.Stored) error {
+	_, err := tx.Exec(sqlDiscard, string(s.Pool), string(s.Locator), digest, s.Size, c.now())
+	if err != nil {
+		return fmt.Errorf("queueing a second copy for removal: %w", err)
+	}
+	return nil
+}
+
+func (c *Catalog) wakeGarbage() {
+	select {
+	case c.garbage <- struct{}{}:
+	default:
+	}
+}
+
+// collectGarbage removes queued copies until ctx ends.
+func (c *Catalog) collectGarbage(ctx context.Context) {
+	defer close(c.stopped)
+	if c.reaper == nil {
+		return
+	}
+	for {
+		wait, err := c.removeDue(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			c.log.Error("removing copies of blobs nobody uses", "error", err)
+			wait = lastRetry
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-c.garbage:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+}
+
+// removeDue removes the copies that are due, and returns when to look again
+// unless woken.
+func (c *Catalog) removeDue(ctx context.Context) (time.Duration, error) {
+	for {
+		due, err := c.dueCopies(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if len(due) == 0 {
+			return c.untilDue(ctx)
+		}
+		// A copy that is in the queue never becomes live, so no transaction has to
+		// be open while its bytes go.
+		for i := range due {
+			due[i].err = c.reaper.Remove(ctx, due[i].Stored)
+			if ctx.Err() != nil {
+				return 0, ctx.Err()
+			}
+			if due[i].err != nil {
+				c.log.Warn("removing a copy of a blob nobody uses", "digest", due[i].Digest, "pool", due[i].Pool, "error", due[i].err)
+			}
+		}
+		if err := c.db.WriteLow(ctx, func(tx *sqldb.Tx) error { return c.settle(tx, due) }); err != nil {
+			return 0, fmt.Errorf("recording removed copies: %w", err)
+		}
+	}
+}
+
+// discarded is a copy in the queue.
+type discarded struct {
+	registry.Stored
+	attempts int
+	err      error // of the removal
+}
+
+func (c *Catalog) dueCopies(ctx context.Context) ([]discarded, error) {
+	rows, err := c.db.Query(ctx, sqlDue, c.now(), garbageBatch)
+	if err != nil {
+		return nil, fmt.Errorf("reading the garbage queue: %w", err)
+	}
+	defer rows.Close()
+	var all []discarded
+	for rows.Next() {
+		var d discarded
+		var digest []byte
+		if err := rows.Scan(&d.Pool, &d.Locator, &digest, &d.Size, &d.attempts); err != nil {
+			return nil, fmt.Errorf("reading the garbage queue: %w", err)
+		}
+		if d.Digest, err = unpack(digest); err != nil {
+			return nil, err
+		}
+		all = append(all, d)
+	}
+	return all, rows.Err()
+}
+
+func (c *Catalog) untilDue(ctx context.Context) (time.Duration, error) {
+	var next *int64
+	if err := c.db.QueryRow(ctx, sqlNextDue).Scan(&next); err != nil {
+		return 0, fmt.Errorf("reading the garbage queue: %w", err)
+	}
+	if next == nil {
+		return lastRetry, nil
+	}
+	return max(time.Duration(*next-c.now())*time.Microsecond, 0), nil
+}
+
+// settle takes the copies that are removed from the queue.
+func (c *Catalog) settle(tx *sqldb.Tx, all []discarded) error {
+	var failed error
+	for _, d := range all {
+		var err error
+		if d.err == nil {
+			_, err = tx.Exec(sqlRemoved, string(d.Pool), string(d.Locator))
+		} else {
+			retry := min(firstRetry<<min(d.attempts, 20), lastRetry)
+			_, err = tx.Exec(sqlRemoveLater, string(d.Pool), string(d.Locator), c.opt.Now().Add(retry).UnixMicro())
+		}
+		failed = errors.Join(failed, err)
+	}
+	return failed
+}

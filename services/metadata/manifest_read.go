@@ -1,0 +1,81 @@
+package metadata
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/berth-registry/berth/registry"
+)
+
+// The row is there if the repository is; its columns are NULL if the manifest is
+// not. $3 asks for the bytes, unless the manifest is $4.
+const (
+	sqlManifestByDigest = `
+		SELECT m.digest, m.media_type, m.size, CASE WHEN $3 AND m.digest <> $4 THEN m.payload END
+		FROM repositories r
+		LEFT JOIN manifests m ON m.repo_id = r.id AND m.digest = $2
+		WHERE r.name = $1`
+	sqlManifestByTag = `
+		SELECT m.digest, m.media_type, m.size, CASE WHEN $3 AND m.digest <> $4 THEN m.payload END
+		FROM repositories r
+		LEFT JOIN tags t ON t.repo_id = r.id AND t.name = $2
+		LEFT JOIN manifests m ON m.repo_id = r.id AND m.digest = t.digest
+		WHERE r.name = $1`
+)
+
+// Manifest returns what q names.
+func (c *Catalog) Manifest(ctx context.Context, a registry.Actor, repo registry.Name, q registry.ManifestQuery) (registry.Manifest, error) {
+	if err := c.access.allow(a, repo, actRead); err != nil {
+		return registry.Manifest{}, err
+	}
+	if m, ok := c.rows.manifest(repo, q); ok {
+		return m, ctx.Err()
+	}
+	at := c.rows.now()
+	m, err := c.readManifest(ctx, repo, q)
+	if err != nil {
+		return registry.Manifest{}, err
+	}
+	c.rows.fillManifest(repo, q, m, at)
+	return m, nil
+}
+
+func (c *Catalog) readManifest(ctx context.Context, repo registry.Name, q registry.ManifestQuery) (registry.Manifest, error) {
+	query, ref := sqlManifestByTag, any(string(q.Ref.Tag))
+	if q.Ref.Digest != "" {
+		d, err := pack(q.Ref.Digest)
+		if err != nil {
+			return registry.Manifest{}, err
+		}
+		query, ref = sqlManifestByDigest, d
+	}
+	have := []byte{} // no digest
+	if q.Have != "" {
+		var err error
+		if have, err = pack(q.Have); err != nil {
+			return registry.Manifest{}, err
+		}
+	}
+	var (
+		digest    []byte
+		mediaType sql.NullString
+		size      sql.NullInt64
+		m         registry.Manifest
+	)
+	err := c.db.QueryRow(ctx, query, string(repo), ref, !q.NoBytes, have).Scan(&digest, &mediaType, &size, &m.Bytes)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return registry.Manifest{}, registry.ErrNameUnknown
+	case err != nil:
+		return registry.Manifest{}, fmt.Errorf("reading a manifest: %w", err)
+	case digest == nil:
+		return registry.Manifest{}, registry.ErrManifestUnknown
+	}
+	m.MediaType, m.Size = mediaType.String, size.Int64
+	if m.Digest, err = unpack(digest); err != nil {
+		return registry.Manifest{}, err
+	}
+	return m, nil
+}

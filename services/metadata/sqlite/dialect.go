@@ -1,0 +1,50 @@
+package sqlite
+
+import (
+	"errors"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/sqldb"
+)
+
+func dialect() sqldb.Dialect {
+	return sqldb.Dialect{
+		Name:      "sqlite",
+		Begin:     "BEGIN IMMEDIATE",
+		InProcess: true,
+		Clustered: "WITHOUT ROWID",
+		Fatal:     isFatal,
+		Translate: translate,
+	}
+}
+
+// code returns SQLite's extended result code, 0 if err is not of SQLite.
+func code(err error) int {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		return e.Code()
+	}
+	return 0
+}
+
+// isFatal reports a failed fsync: the kernel may have dropped the pages it
+// could not write, so neither the database nor a second try can be believed.
+func isFatal(err error) bool {
+	switch code(err) {
+	case sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC:
+		return true
+	}
+	return false
+}
+
+func translate(err error) error {
+	switch code(err) & 0xff { // the primary code
+	case sqlite3.SQLITE_FULL:
+		return registry.ErrStorageFull.Because(err)
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY:
+		return registry.ErrUnavailable.Because(err)
+	}
+	return err
+}

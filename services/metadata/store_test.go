@@ -1,0 +1,78 @@
+package metadata_test
+
+import (
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/sqldb"
+	"github.com/berth-registry/berth/services/metadata"
+	"github.com/berth-registry/berth/services/metadata/sqlite"
+)
+
+// store is a catalog with its database.
+type store struct {
+	*metadata.Catalog
+	db      *sqldb.DB
+	root    string
+	options metadata.Options
+	reaper  registry.Reaper
+	open    bool
+}
+
+// openStore opens the catalog in root.
+func openStore(t testing.TB, root string, o metadata.Options, r registry.Reaper) *store {
+	t.Helper()
+	db, err := sqlite.Open(t.Context(), root, func(err error) { t.Errorf("fatal: %v", err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := metadata.Open(t.Context(), db, r, o, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &store{Catalog: c, db: db, root: root, options: o, reaper: r, open: true}
+	t.Cleanup(func() { s.close(t) })
+	return s
+}
+
+func (s *store) close(t testing.TB) {
+	if !s.open {
+		return
+	}
+	s.open = false
+	if err := s.Catalog.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := s.db.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// crash opens what a crash at this moment would leave of the store.
+func (s *store) crash(t testing.TB) *store {
+	t.Helper()
+	root := t.TempDir()
+	copyDatabase(t, s.root, root)
+	s.close(t)
+	return openStore(t, root, s.options, s.reaper)
+}
+
+func copyDatabase(t testing.TB, from, to string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Join(to, ".berth"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"metadata.db", "metadata.db-wal"} {
+		b, err := os.ReadFile(filepath.Join(from, ".berth", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(to, ".berth", name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
