@@ -13,4 +13,4 @@
 // A [Config] is not changed after start, so it may be read concurrently.
 package config
 
-//go:generate go test -run ^TestReferenceIsCurrent$ . -update
+//go:generate go test -run TestReferenceIsCurrent . -update

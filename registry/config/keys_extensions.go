@@ -124,7 +124,7 @@ func syncKeys() []Key {
 		{Path: reg + ".reqConcurrent", Type: Int, Default: "3", Doc: "Requests at a time, per host."},
 		{Path: reg + ".reqPerSec", Type: Float, Doc: "Requests per second; absent is no limit."},
 		{Path: reg + ".disableHTTP2", Type: Bool, Default: "false", Doc: "Speak HTTP/1.1 only."},
-		{Path: reg + ".maxIdleConnsPerHost", Type: Int, Default: "2", Doc: "Idle connections kept."},
+		{Path: reg + ".maxIdleConnsPerHost", Type: Int, Doc: "Idle connections kept; when absent 2, or reqConcurrent if disableHTTP2."},
 		{Path: reg + ".platforms", Type: Strings, Doc: "Platforms of an index to copy, such as linux/amd64."},
 		{Path: reg + ".downloadRate", Type: String, Doc: "Limit in bytes per second, such as 2MB."},
 		{Path: reg + ".stream", Type: Bool, Default: "true", Status: Unneeded, Doc: "Content is always passed on while it arrives."},

@@ -33,7 +33,7 @@ type SyncRegistry struct {
 	ReqConcurrent          int                     `json:"reqConcurrent"` // per host
 	ReqPerSec              float64                 `json:"reqPerSec"`     // 0: no limit
 	DisableHTTP2           bool                    `json:"disableHTTP2"`
-	MaxIdleConnsPerHost    int                     `json:"maxIdleConnsPerHost"`
+	MaxIdleConnsPerHost    int                     `json:"maxIdleConnsPerHost"` // 0: 2, or ReqConcurrent if DisableHTTP2
 	Stream                 bool                    `json:"stream"`
 	Platforms              []string                `json:"platforms"`
 	DownloadRate           string                  `json:"downloadRate"`
@@ -45,7 +45,6 @@ func (r *SyncRegistry) setDefaults() {
 	r.SyncTimeout = 3 * time.Hour
 	r.ResponseHeaderTimeout = 30 * time.Second
 	r.ReqConcurrent = 3
-	r.MaxIdleConnsPerHost = 2
 	r.Stream = true
 }
 

@@ -233,7 +233,9 @@ func (ch *checker) retention(r *Retention) {
 	}
 	for i, p := range r.Policies {
 		at := at.with("policies", i)
-		ch.require(len(p.Repositories) > 0, at.with("repositories"), "needed")
+		if len(p.Repositories) == 0 {
+			ch.warn("names no repositories, so it applies to none", at...)
+		}
 		for j, g := range p.Repositories {
 			ch.glob(g, at.with("repositories", j))
 		}

@@ -71,7 +71,7 @@ func (ch *checker) registry(r *SyncRegistry, at place) {
 	ch.notNegative(r.ResponseHeaderTimeout, at.with("responseHeaderTimeout"))
 	ch.require(r.ReqConcurrent > 0, at.with("reqConcurrent"), "must be more than 0")
 	ch.require(r.ReqPerSec >= 0, at.with("reqPerSec"), "must be more than 0")
-	ch.require(r.MaxIdleConnsPerHost > 0, at.with("maxIdleConnsPerHost"), "must be more than 0")
+	ch.require(r.MaxIdleConnsPerHost >= 0, at.with("maxIdleConnsPerHost"), "must not be negative")
 	for i, c := range r.Content {
 		ch.content(&c, at.with("content", i))
 	}

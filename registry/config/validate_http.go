@@ -125,7 +125,9 @@ func (ch *checker) bearer(b *Bearer, at place) {
 func (ch *checker) provider(name string, p *OpenIDProvider, at place) {
 	ch.oneOf(p.ClientSecret, p.ClientSecretFile, at, "clientsecret")
 	ch.require(p.ClientID != "" || p.CredentialsFile != "", at.with("clientid"), "needed (or a credentialsFile)")
-	ch.require(p.ClientID == "" || p.CredentialsFile == "", at.with("credentialsFile"), "give it or clientid, not both")
+	if p.CredentialsFile != "" && (p.ClientID != "" || p.ClientSecret != "") {
+		ch.warn("counts in place of clientid and clientsecret", at.with("credentialsFile")...)
+	}
 	ch.require(len(p.Scopes) > 0, at.with("scopes"), "needed")
 	if name != "github" || p.Issuer != "" {
 		ch.url(p.Issuer, at.with("issuer"), "https", "http")
