@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"log/slog"
 	"strings"
 	"time"
@@ -17,6 +18,8 @@ func (g *Gateway) record(x *exchange, began time.Time, err error) {
 	ctx := x.r.Context()
 	level := slog.LevelInfo
 	switch {
+	case errors.Is(err, registry.ErrCanceled):
+		level = slog.LevelWarn
 	case x.status >= 500 || err != nil && x.status < 400:
 		level = slog.LevelError
 	case x.resource == livez || x.resource == readyz || x.resource == startupz:

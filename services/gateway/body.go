@@ -99,3 +99,18 @@ func (b *body) cause(err error) error {
 func clientGone(err error) error {
 	return registry.ErrCanceled.Because(fmt.Errorf("the client went away: %w", err))
 }
+
+// unread is how long a client that is refused may take to send the rest of what
+// it is sending. The server reads a little of it, so that the client gets to
+// read the answer.
+const unread = 5 * time.Second
+
+// leaveBody prepares the connection for an answer before the end of the body. A
+// little of it is read away so that the connection can be used again; if more
+// than that may follow, the connection ends with the answer.
+func (x *exchange) leaveBody() {
+	if n := x.r.ContentLength; x.r.ProtoMajor == 1 && (n < 0 || n > 64<<10) {
+		x.set("Connection", "close")
+	}
+	_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(unread))
+}

@@ -45,6 +45,8 @@ func (g *Gateway) condition(x *exchange) (registry.Condition, error) {
 	case len(match) == 1 && match[0] != "*" && len(none) == 0:
 		d, err := digestOf(match[0])
 		return registry.Condition{Match: d}, err
+	case x.ref.Tag == "":
+		return registry.Condition{}, registry.ErrPreconditionFailed.With("with a digest only If-None-Match: * or If-Match with one digest is understood")
 	}
 	m, err := g.catalog.Manifest(x.r.Context(), x.actor, x.repo, registry.ManifestQuery{Ref: x.ref, NoBytes: true})
 	now, exists := etag(m.Digest), err == nil

@@ -50,14 +50,18 @@ func (x *exchange) length(n int64) {
 
 // start sends the header.
 func (x *exchange) start(status int) {
+	if x.r.ContentLength != 0 && !x.body.done {
+		x.leaveBody()
+	}
 	x.renewWrite()
 	x.status = status
 	x.w.WriteHeader(status)
 }
 
-// renewWrite gives the client another idle time to take some bytes. The deadline
-// stays on the connection when the answer is complete: the next request on it
-// starts by renewing, too.
+// renewWrite gives the client another idle time to take some bytes. Over HTTP/1
+// the deadline stays on the connection when the answer is complete: the next
+// answer on it starts by renewing, too. Over HTTP/2 one that passes ends the
+// stream even if nothing waits to be written, so there is none before the answer.
 func (x *exchange) renewWrite() {
 	if x.idle <= 0 {
 		return

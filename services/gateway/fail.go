@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/berth-registry/berth/registry"
 )
@@ -22,21 +21,6 @@ type errorItem struct {
 	Detail  any    `json:"detail,omitempty"`
 }
 
-// leaveBody prepares the connection for an answer before the end of the body. A
-// little of it is read away so that the connection can be used again; if more
-// than that may follow, the connection ends with the answer.
-func (x *exchange) leaveBody() {
-	if n := x.r.ContentLength; x.r.ProtoMajor == 1 && (n < 0 || n > 64<<10) {
-		x.set("Connection", "close")
-	}
-	_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(unread))
-}
-
-// unread is how long a client that is refused may take to send the rest of what
-// it is sending. The server reads a little of it, so that the client gets to
-// read the answer.
-const unread = 5 * time.Second
-
 // fail answers with an error. It is the only place where one becomes an answer.
 func (g *Gateway) fail(x *exchange, err error) {
 	e := clientError(x.r.Context(), err)
@@ -49,9 +33,6 @@ func (g *Gateway) fail(x *exchange, err error) {
 		x.set("Www-Authenticate", "Basic realm="+strconv.Quote(g.cfg.Realm))
 	case e.Code == registry.TooManyRequests, e.Code.Kind() == registry.Passing:
 		x.set("Retry-After", "5")
-	}
-	if x.r.ContentLength != 0 && !x.body.done {
-		x.leaveBody()
 	}
 	if x.r.Method == http.MethodHead {
 		x.set("Content-Type", "application/json")

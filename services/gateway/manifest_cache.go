@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"container/list"
+	"strings"
 	"sync"
 
 	"github.com/berth-registry/berth/registry"
@@ -72,7 +73,9 @@ func (c *manifestCache) add(repo registry.Name, ref registry.Reference, m regist
 				break
 			}
 		}
-		c.hints[hint{repo, ref.Tag}] = m.Digest
+		// Clones: the originals are parts of a whole request target.
+		h := hint{registry.Name(strings.Clone(string(repo))), registry.Tag(strings.Clone(string(ref.Tag)))}
+		c.hints[h] = m.Digest
 	}
 	if e, ok := c.items[m.Digest]; ok {
 		c.byAge.MoveToFront(e)

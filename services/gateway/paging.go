@@ -56,8 +56,8 @@ func (x *exchange) link(path, last string, n int, more url.Values) {
 	if n >= 0 {
 		b.WriteString("&n=" + strconv.Itoa(n))
 	}
-	if len(more) > 0 {
-		b.WriteString("&" + more.Encode())
+	if q := more.Encode(); q != "" {
+		b.WriteString("&" + q)
 	}
 	b.WriteString(`>; rel="next"`)
 	x.set("Link", b.String())

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 
 	"github.com/berth-registry/berth/registry"
 )
@@ -71,8 +72,7 @@ func (s sender) ReadFrom(r io.Reader) (int64, error) {
 
 // sendError tells a client that left from a file that can't be read.
 func sendError(err error) error {
-	var path *os.PathError
-	if errors.As(err, &path) {
+	if _, path := errors.AsType[*os.PathError](err); path || errors.Is(err, syscall.EIO) {
 		return err
 	}
 	return clientGone(err)

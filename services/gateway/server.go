@@ -15,7 +15,7 @@ func (g *Gateway) Server() *http.Server {
 		ReadHeaderTimeout: g.cfg.HeaderTimeout,
 		IdleTimeout:       g.cfg.KeepAlive,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelWarn),
 		HTTP2: &http.HTTP2Config{
 			// One stalled layer must not stop the others on its connection.
 			MaxReceiveBufferPerStream:     1 << 20,

@@ -1,0 +1,106 @@
+package gateway
+
+import (
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/memory"
+)
+
+// world is a gateway over ports in memory. A test changes the fields it cares
+// about before it calls gateway, serve or do.
+type world struct {
+	cfg  Config
+	deps Deps
+	log  *slog.Logger
+}
+
+func newWorld() *world {
+	return &world{
+		cfg:  Defaults(),
+		deps: Deps{Blobs: memory.NewBlobs(), Catalog: memory.NewCatalog(memory.CatalogOptions{})},
+		log:  slog.New(slog.DiscardHandler),
+	}
+}
+
+func (w *world) gateway(t testing.TB) *Gateway {
+	t.Helper()
+	g, err := New(w.cfg, w.deps, w.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// serve starts a server and returns its URL.
+func (w *world) serve(t testing.TB) string {
+	t.Helper()
+	s := httptest.NewUnstartedServer(nil)
+	s.Config = w.gateway(t).Server()
+	s.Start()
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// answer is a response that was read to its end.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// do sends a request; headers are "Key: value".
+func do(t testing.TB, method, url string, body io.Reader, headers ...string) answer {
+	t.Helper()
+	req, err := http.NewRequest(method, url, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range headers {
+		key, value, _ := strings.Cut(h, ": ")
+		req.Header.Add(key, value)
+	}
+	res, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatalf("%s %s: reading the answer: %v", method, url, err)
+	}
+	return answer{res.StatusCode, res.Header, string(b)}
+}
+
+// want fails the test unless a has this status.
+func (a answer) want(t testing.TB, status int) answer {
+	t.Helper()
+	if a.status != status {
+		t.Fatalf("got status %d, want %d; body %q", a.status, status, a.body)
+	}
+	return a
+}
+
+// pushBlob stores content and returns its digest.
+func pushBlob(t testing.TB, url, repo, content string) registry.Digest {
+	t.Helper()
+	d := registry.SHA256.FromString(content)
+	do(t, "POST", url+"/v2/"+repo+"/blobs/uploads/?digest="+d.String(), strings.NewReader(content)).want(t, 201)
+	return d
+}
+
+// emptyImage is a manifest that needs the blob "{}" only.
+const emptyImage = `{"schemaVersion":2,"mediaType":"` + registry.TypeManifest + `","config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[]}`
+
+// pushImage stores emptyImage under a tag and returns its digest.
+func pushImage(t testing.TB, url, repo, tag string) registry.Digest {
+	t.Helper()
+	pushBlob(t, url, repo, "{}")
+	do(t, "PUT", url+"/v2/"+repo+"/manifests/"+tag, strings.NewReader(emptyImage), "Content-Type: "+registry.TypeManifest).want(t, 201)
+	return registry.SHA256.FromString(emptyImage)
+}
