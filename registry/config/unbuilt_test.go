@@ -99,10 +99,8 @@ func TestEveryKey(t *testing.T) {
 			t.Errorf("%s: no line in %v", k.Path, err)
 		}
 	}
-	for _, s := range []Status{Built, Unneeded, Warned, Refused} {
-		if counts[s] < 10 {
-			t.Errorf("only %d keys are %s", counts[s], s)
-		}
+	if counts[Built] < 10 || counts[Unneeded] < 10 {
+		t.Errorf("keys by status: %v", counts)
 	}
 }
 
@@ -124,7 +122,8 @@ func alsoWarned(p string, want Status) bool {
 }
 
 // TestNeverOpenByAccident names what must stop the start for as long as it is
-// not built; turning one of these to "warned" is never right.
+// not built. Who builds a feature removes its lines here and gives its row the
+// status Built; turning one of these to Warned is never right.
 func TestNeverOpenByAccident(t *testing.T) {
 	for _, text := range []string{
 		`{"http":{"auth":{"htpasswd":{"path":"/x"}}}}`,
