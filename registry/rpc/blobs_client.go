@@ -1,0 +1,101 @@
+package rpc
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	blobstorev1 "github.com/berth-registry/berth/proto/gen/berth/blobstore/v1"
+	"github.com/berth-registry/berth/registry"
+)
+
+// NewBlobs returns the Blobs that is served at the other end of conn. Make conn
+// with [Dial].
+func NewBlobs(conn grpc.ClientConnInterface) registry.Blobs {
+	return newBlobs(conn, clientLimits())
+}
+
+func newBlobs(conn grpc.ClientConnInterface, l limits) *blobs {
+	return &blobs{blobstorev1.NewBlobServiceClient(conn), l}
+}
+
+// blobs implements registry.Blobs.
+type blobs struct {
+	client blobstorev1.BlobServiceClient
+	limits limits
+}
+
+func (b *blobs) Open(ctx context.Context, s registry.Stored, r registry.Range) (registry.Content, error) {
+	req := &blobstorev1.OpenBlobRequest{Stored: storedToWire(s), Offset: r.Offset, Length: r.Length}
+	var c *content
+	err := repeat(ctx, b.limits, true, func() (err error) {
+		c, err = openContent(ctx, b.client, b.limits, req)
+		return err
+	})
+	if err != nil {
+		return nil, fromStatus(ctx, err)
+	}
+	return c, nil
+}
+
+func (b *blobs) Start(ctx context.Context, p registry.Pool, alg registry.Algorithm) (registry.Upload, error) {
+	resp, err := unary(ctx, b.limits, b.limits.write, false, b.client.StartUpload,
+		&blobstorev1.StartUploadRequest{Pool: text(string(p)), Algorithm: text(string(alg))})
+	return uploadFromWire(resp.GetUpload()), err
+}
+
+func (b *blobs) Status(ctx context.Context, u registry.Upload) (registry.Upload, error) {
+	resp, err := unary(ctx, b.limits, b.limits.read, true, b.client.GetUpload,
+		&blobstorev1.GetUploadRequest{Upload: uploadToWire(u)})
+	if err != nil {
+		return u, err
+	}
+	return uploadFromWire(resp.GetUpload()), nil
+}
+
+func (b *blobs) Abort(ctx context.Context, u registry.Upload) error {
+	_, err := unary(ctx, b.limits, b.limits.write, false, b.client.AbortUpload,
+		&blobstorev1.AbortUploadRequest{Upload: uploadToWire(u)})
+	return err
+}
+
+func (b *blobs) Remove(ctx context.Context, s registry.Stored) error {
+	_, err := unary(ctx, b.limits, b.limits.write, false, b.client.RemoveBlob,
+		&blobstorev1.RemoveBlobRequest{Stored: storedToWire(s)})
+	return err
+}
+
+func (b *blobs) Copies(ctx context.Context, p registry.Pool, after *registry.Stored, limit int) ([]registry.Stored, error) {
+	req := &blobstorev1.ListCopiesRequest{Pool: text(string(p)), Limit: size32(limit)}
+	if after != nil {
+		req.After = storedToWire(*after)
+	}
+	resp, err := unary(ctx, b.limits, b.limits.read, true, b.client.ListCopies, req)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]registry.Stored, len(resp.GetCopies()))
+	for i, s := range resp.GetCopies() {
+		list[i] = storedFromWire(s)
+	}
+	return list, nil
+}
+
+func (b *blobs) Check(ctx context.Context) (registry.Health, error) {
+	resp, err := unary(ctx, b.limits, b.limits.read, true, b.client.Check, &blobstorev1.CheckRequest{})
+	return registry.Health{ReadOnly: resp.GetReadOnly()}, err
+}
+
+// Verify has no deadline but waits for signs of life.
+func (b *blobs) Verify(ctx context.Context, s registry.Stored) error {
+	return watch(ctx, b.limits, func(ctx context.Context, p *patience) error {
+		stream, err := b.client.VerifyBlob(ctx, &blobstorev1.VerifyBlobRequest{Stored: storedToWire(s)})
+		for err == nil {
+			err = p.during(func() error {
+				_, err := stream.Recv()
+				return err
+			})
+		}
+		return endOfStream(err)
+	})
+}

@@ -1,0 +1,98 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
+)
+
+// DialOptions are what a connection may need besides an address. The zero value
+// is a plaintext connection over TCP.
+type DialOptions struct {
+	// Credentials encrypt and authenticate. nil: plaintext.
+	Credentials credentials.TransportCredentials
+	// Dialer makes connections, in tests. nil: TCP.
+	Dialer func(ctx context.Context, address string) (net.Conn, error)
+}
+
+const (
+	// streamWindow bounds what a stream holds whose reader does not read, and
+	// with the round-trip time its speed: 1 GB/s at 1 ms. The buffers of the
+	// transport are left at 32 KiB: larger ones cost a third of the speed.
+	streamWindow = 1 << 20
+	connWindow   = 16 << 20
+)
+
+// pickAndProbe spreads calls over all addresses whose server says it is well.
+const pickAndProbe = `{"loadBalancingConfig":[{"round_robin":{}}],"healthCheckConfig":{"serviceName":""}}`
+
+// Dial returns a connection to the service at addresses. One address is host:port
+// or a gRPC target: dns:///host:port follows every address the name has. Several
+// are host:port each. Calls go to all of them in turn, except those whose health
+// check fails. Dial does not connect; the first call does.
+func Dial(addresses []string, o DialOptions) (*grpc.ClientConn, error) {
+	creds := o.Credentials
+	if creds == nil {
+		creds = insecure.NewCredentials()
+	}
+	opts := []grpc.DialOption{
+		grpc.WithTransportCredentials(creds),
+		grpc.WithDisableServiceConfig(), // DNS TXT records have no say
+		grpc.WithDefaultServiceConfig(pickAndProbe),
+		grpc.WithDisableRetry(), // package rpc knows what may be repeated
+		grpc.WithStaticStreamWindowSize(streamWindow),
+		grpc.WithStaticConnWindowSize(connWindow),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{
+			Time:                20 * time.Second,
+			Timeout:             10 * time.Second,
+			PermitWithoutStream: true,
+		}),
+	}
+	if o.Dialer != nil {
+		opts = append(opts, grpc.WithContextDialer(o.Dialer))
+	}
+	target, list, err := targetOf(addresses)
+	if err != nil {
+		return nil, err
+	}
+	if list != nil {
+		r := manual.NewBuilderWithScheme("list")
+		r.InitialState(resolver.State{Addresses: list})
+		opts = append(opts, grpc.WithResolvers(r))
+	}
+	conn, err := grpc.NewClient(target, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("dialling %s: %w", strings.Join(addresses, ", "), err)
+	}
+	return conn, nil
+}
+
+// targetOf returns the gRPC target for addresses and, if they are several, what
+// it resolves to.
+func targetOf(addresses []string) (target string, list []resolver.Address, err error) {
+	switch len(addresses) {
+	case 0:
+		return "", nil, errors.New("dialling a service: no address")
+	case 1:
+		return addresses[0], nil, nil
+	}
+	for _, a := range addresses {
+		a = strings.TrimPrefix(a, "dns:///")
+		host, _, err := net.SplitHostPort(a)
+		if err != nil {
+			return "", nil, fmt.Errorf("dialling a service: one of several addresses must be host:port: %w", err)
+		}
+		list = append(list, resolver.Address{Addr: a, ServerName: host})
+	}
+	return "list:///" + addresses[0], list, nil
+}

@@ -1,0 +1,31 @@
+// Package rpc carries the ports of package registry over gRPC, in both
+// directions: [NewBlobs] and [NewCatalog] are clients that have the methods of a
+// port, [ServeBlobs] and [ServeCatalog] serve a port to such clients. It is the
+// only place that knows protobuf.
+//
+// It owns nothing but connections. [Dial] and [NewServer] hold every setting of
+// the transport: addresses, keep-alive, windows, limits of size and time.
+//
+// # Bytes
+//
+// Blobs travel as messages of up to 1 MiB whose bytes are never copied between
+// the network's buffers and the reader or writer: see chunk.go and
+// docs/adr/0002-chunk-codec.md. On the wire they are ordinary protobuf messages.
+//
+// # Failures
+//
+// A [registry.Error] goes through as it is, except for its cause, which stays in
+// the server's log. Any other error becomes [registry.ErrInternal], and what
+// went wrong stays in the log, too. The end of the caller's context is that
+// context's error. Whatever the network does is [registry.ErrUnavailable].
+//
+// # Time
+//
+// A unary call ends after 30 s, or 60 s if it writes, unless its context says
+// otherwise. Nothing limits a transfer as a whole; but when nothing moves for
+// 60 s the client gives it up, and after 90 s the server does. A sender that
+// waits for more bytes sends those it has after a second, and one whose peer is
+// slow sends small messages, so that slow peers are not taken for dead ones.
+// Calls that only read are tried again twice if the network failed before
+// anything arrived; no other calls are.
+package rpc

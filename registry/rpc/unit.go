@@ -1,0 +1,95 @@
+package rpc
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"google.golang.org/grpc"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/daemon"
+)
+
+// Unit returns a unit that serves srv on l as [Serve] does, and gives calls in
+// progress the time that the process has to stop.
+func Unit(name string, l net.Listener, srv *grpc.Server, check registry.Checker) daemon.Unit {
+	serving, end := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	return daemon.Unit{
+		Name: name,
+		Run: func() error {
+			defer close(ended)
+			return Serve(serving, l, srv, check, daemon.DefaultDrain)
+		},
+		Stop: func(ctx context.Context) error {
+			end()
+			select {
+			case <-ended:
+			case <-ctx.Done():
+				srv.Stop()
+				<-ended
+			}
+			return nil
+		},
+	}
+}
+
+// BlobsUnit returns a unit that serves b on address.
+func BlobsUnit(ctx context.Context, address string, b registry.Blobs, log *slog.Logger) (daemon.Unit, error) {
+	return unit(ctx, "blobstore gRPC", address, b, log, func(srv *grpc.Server) { ServeBlobs(srv, b) })
+}
+
+// CatalogUnit returns a unit that serves c on address.
+func CatalogUnit(ctx context.Context, address string, c registry.Catalog, log *slog.Logger) (daemon.Unit, error) {
+	return unit(ctx, "metadata gRPC", address, c, log, func(srv *grpc.Server) { ServeCatalog(srv, c) })
+}
+
+func unit(ctx context.Context, name, address string, check registry.Checker, log *slog.Logger, register func(*grpc.Server)) (daemon.Unit, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return daemon.Unit{}, fmt.Errorf("listening for %s: %w", name, err)
+	}
+	srv := NewServer(ServerOptions{Log: log})
+	register(srv)
+	u := Unit(name, l, srv, check)
+	u.Abandon = l.Close
+	return u, nil
+}
+
+// RemoteBlobs is [registry.Blobs] behind a connection of its own.
+type RemoteBlobs struct {
+	registry.Blobs
+	conn *grpc.ClientConn
+}
+
+// DialBlobs returns the blobstore at addresses, see [Dial].
+func DialBlobs(addresses []string) (*RemoteBlobs, error) {
+	conn, err := Dial(addresses, DialOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return &RemoteBlobs{NewBlobs(conn), conn}, nil
+}
+
+// Close closes the connection.
+func (r *RemoteBlobs) Close() error { return r.conn.Close() }
+
+// RemoteCatalog is [registry.Catalog] behind a connection of its own.
+type RemoteCatalog struct {
+	registry.Catalog
+	conn *grpc.ClientConn
+}
+
+// DialCatalog returns the catalog at addresses, see [Dial].
+func DialCatalog(addresses []string) (*RemoteCatalog, error) {
+	conn, err := Dial(addresses, DialOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return &RemoteCatalog{NewCatalog(conn), conn}, nil
+}
+
+// Close closes the connection.
+func (r *RemoteCatalog) Close() error { return r.conn.Close() }
