@@ -27,6 +27,10 @@ type Dialect struct {
 	// column list of a table that is to be stored in the order of its primary key.
 	Clustered string
 
+	// Integrity are queries whose rows, but for a row "ok", each tell of something
+	// that is broken in the database itself. They may read all of it.
+	Integrity []string
+
 	// Isolation of transactions that are not collected.
 	Isolation sql.IsolationLevel
 

@@ -11,11 +11,11 @@ import (
 )
 
 const (
-	sqlDiscard     = `INSERT INTO garbage (pool, locator, digest, size, due, attempts) VALUES ($1, $2, $3, $4, $5, 0) ON CONFLICT DO NOTHING`
-	sqlDue         = `SELECT pool, locator, digest, size, attempts FROM garbage WHERE due <= $1 ORDER BY due LIMIT $2`
+	sqlDiscard     = `INSERT INTO garbage (pool, digest, locator, size, due, attempts) VALUES ($1, $2, $3, $4, $5, 0) ON CONFLICT DO NOTHING`
+	sqlDue         = `SELECT pool, digest, locator, size, attempts FROM garbage WHERE due <= $1 ORDER BY due LIMIT $2`
 	sqlNextDue     = `SELECT MIN(due) FROM garbage`
-	sqlRemoved     = `DELETE FROM garbage WHERE pool = $1 AND locator = $2`
-	sqlRemoveLater = `UPDATE garbage SET due = $3, attempts = attempts + 1 WHERE pool = $1 AND locator = $2`
+	sqlRemoved     = `DELETE FROM garbage WHERE pool = $1 AND digest = $2 AND locator = $3`
+	sqlRemoveLater = `UPDATE garbage SET due = $4, attempts = attempts + 1 WHERE pool = $1 AND digest = $2 AND locator = $3`
 )
 
 // garbageBatch is how many copies are removed between two transactions.
@@ -30,7 +30,7 @@ const (
 
 // discard queues a copy for removal at once: it never was in use.
 func (c *Catalog) discard(tx *sqldb.Tx, digest []byte, s registry.Stored) error {
-	_, err := tx.Exec(sqlDiscard, string(s.Pool), string(s.Locator), digest, s.Size, c.now())
+	_, err := tx.Exec(sqlDiscard, string(s.Pool), digest, string(s.Locator), s.Size, c.now())
 	if err != nil {
 		return fmt.Errorf("queueing a second copy for removal: %w", err)
 	}
@@ -100,6 +100,7 @@ func (c *Catalog) removeDue(ctx context.Context) (time.Duration, error) {
 // discarded is a copy in the queue.
 type discarded struct {
 	registry.Stored
+	packed   []byte // the digest
 	attempts int
 	err      error // of the removal
 }
@@ -113,11 +114,10 @@ func (c *Catalog) dueCopies(ctx context.Context) ([]discarded, error) {
 	var all []discarded
 	for rows.Next() {
 		var d discarded
-		var digest []byte
-		if err := rows.Scan(&d.Pool, &d.Locator, &digest, &d.Size, &d.attempts); err != nil {
+		if err := rows.Scan(&d.Pool, &d.packed, &d.Locator, &d.Size, &d.attempts); err != nil {
 			return nil, fmt.Errorf("reading the garbage queue: %w", err)
 		}
-		if d.Digest, err = unpack(digest); err != nil {
+		if d.Digest, err = unpack(d.packed); err != nil {
 			return nil, err
 		}
 		all = append(all, d)
@@ -142,10 +142,10 @@ func (c *Catalog) settle(tx *sqldb.Tx, all []discarded) error {
 	for _, d := range all {
 		var err error
 		if d.err == nil {
-			_, err = tx.Exec(sqlRemoved, string(d.Pool), string(d.Locator))
+			_, err = tx.Exec(sqlRemoved, string(d.Pool), d.packed, string(d.Locator))
 		} else {
 			retry := min(firstRetry<<min(d.attempts, 20), lastRetry)
-			_, err = tx.Exec(sqlRemoveLater, string(d.Pool), string(d.Locator), c.opt.Now().Add(retry).UnixMicro())
+			_, err = tx.Exec(sqlRemoveLater, string(d.Pool), d.packed, string(d.Locator), c.opt.Now().Add(retry).UnixMicro())
 		}
 		failed = errors.Join(failed, err)
 	}

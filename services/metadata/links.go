@@ -73,7 +73,7 @@ const (
 		INSERT INTO blobs (pool, digest, size, locator, state, epoch, lease_until, created, inline)
 		VALUES ($1, $2, $3, $4, 0, 0, $5, $6, $7)`
 	sqlReplaceInline = `UPDATE blobs SET locator = $3, inline = NULL WHERE pool = $1 AND digest = $2`
-	sqlIsGarbage     = `SELECT 1 FROM garbage WHERE pool = $1 AND locator = $2`
+	sqlIsGarbage     = `SELECT 1 FROM garbage WHERE pool = $1 AND digest = $2 AND locator = $3`
 	sqlLink          = `INSERT INTO links (repo_id, digest, pool) VALUES ($1, $2, $3) ON CONFLICT (repo_id, digest) DO UPDATE SET pool = excluded.pool`
 )
 
@@ -138,7 +138,7 @@ func (c *Catalog) keepOne(tx *sqldb.Tx, digest []byte, s registry.Stored) (regis
 	inline := err == nil
 
 	// Its bytes may be gone any moment.
-	if removing, err := exists(tx.QueryRow(sqlIsGarbage, string(s.Pool), string(s.Locator))); err != nil {
+	if removing, err := exists(tx.QueryRow(sqlIsGarbage, string(s.Pool), digest, string(s.Locator))); err != nil {
 		return kept, err
 	} else if removing {
 		return kept, registry.ErrBlobUnknown.With("this copy of the blob was given up: upload it again")

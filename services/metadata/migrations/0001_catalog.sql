@@ -95,12 +95,12 @@ CREATE INDEX links_by_digest ON links (digest, pool);
 -- Copies to remove once due has come. A copy that is in here never becomes live.
 CREATE TABLE garbage (
     pool     TEXT   NOT NULL,
-    locator  TEXT   NOT NULL,
     digest   BYTEA  NOT NULL,
+    locator  TEXT   NOT NULL,
     size     BIGINT NOT NULL,
     due      BIGINT NOT NULL,
     attempts BIGINT NOT NULL,
-    PRIMARY KEY (pool, locator)
+    PRIMARY KEY (pool, digest, locator)
 ) /*clustered*/;
 
 CREATE INDEX garbage_by_due ON garbage (due);

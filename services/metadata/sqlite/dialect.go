@@ -16,6 +16,10 @@ func dialect() sqldb.Dialect {
 		Begin:     "BEGIN IMMEDIATE",
 		InProcess: true,
 		Clustered: "WITHOUT ROWID",
+		Integrity: []string{
+			"SELECT integrity_check FROM pragma_integrity_check",
+			`SELECT 'row ' || COALESCE(rowid, '') || ' of ' || "table" || ' refers to nothing in ' || parent FROM pragma_foreign_key_check`,
+		},
 		Fatal:     isFatal,
 		Translate: translate,
 	}

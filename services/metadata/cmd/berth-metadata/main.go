@@ -1,0 +1,56 @@
+// Program berth-metadata serves a catalog over gRPC.
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/cli"
+	"github.com/berth-registry/berth/registry/config"
+	"github.com/berth-registry/berth/registry/daemon"
+	"github.com/berth-registry/berth/registry/rpc"
+	"github.com/berth-registry/berth/services/metadata"
+	"github.com/berth-registry/berth/services/metadata/sqlite"
+)
+
+var version = "unknown" // set by the linker
+
+func main() {
+	cli.Program{
+		Name:    "berth-metadata",
+		Version: version,
+		Summary: "keeps the names of an OCI registry",
+		Serve:   cli.Server{Program: config.OnlyMetadata, NeedsFile: true, Units: units},
+	}.Main()
+}
+
+func units(ctx context.Context, cfg *config.Config, _ *daemon.Readiness, log *slog.Logger) (_ []daemon.Unit, err error) {
+	var units []daemon.Unit
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, daemon.Abandon(units))
+		}
+	}()
+	var reaper registry.Reaper // nil keeps what is to be removed in the queue
+	if addresses := cfg.Services.Blobstore.Address; len(addresses) > 0 {
+		blobs, err := rpc.DialBlobs(addresses)
+		if err != nil {
+			return nil, err
+		}
+		reaper = blobs
+		units = append(units, daemon.Closer("connection to the blobstore", blobs.Close))
+	}
+	fatal, doom := daemon.Fatal("metadata database")
+	catalog, err := metadata.OpenConfigured(ctx, cfg.Storage, map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured}, reaper, doom, log)
+	if err != nil {
+		return nil, err
+	}
+	units = append(units, daemon.Closer("metadata", catalog.Close), fatal)
+	server, err := rpc.CatalogUnit(ctx, cfg.Services.Metadata.Listen, catalog, log)
+	if err != nil {
+		return nil, err
+	}
+	return append(units, server), nil
+}

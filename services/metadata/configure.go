@@ -1,0 +1,48 @@
+package metadata
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/config"
+	"github.com/berth-registry/berth/registry/sqldb"
+)
+
+// OpenDB opens the database that a config file describes. It calls fatal, once,
+// when what the database holds is no longer known; the process should end then.
+type OpenDB func(ctx context.Context, cfg config.Storage, fatal func(error)) (*sqldb.DB, error)
+
+// Service is a [Catalog] with the database it was opened on.
+type Service struct {
+	*Catalog
+	DB *sqldb.DB
+}
+
+// Close ends the catalog's work and closes its database.
+func (s *Service) Close() error { return errors.Join(s.Catalog.Close(), s.DB.Close()) }
+
+// OpenConfigured opens the catalog that the storage section of a config file
+// describes. drivers are those that the program has in it, by the name in
+// storage.metadata.driver.
+func OpenConfigured(ctx context.Context, cfg config.Storage, drivers map[string]OpenDB, reaper registry.Reaper, fatal func(error), log *slog.Logger) (*Service, error) {
+	open := drivers[cfg.Metadata.Driver]
+	if open == nil {
+		return nil, fmt.Errorf("this program has no metadata driver %q", cfg.Metadata.Driver)
+	}
+	db, err := open(ctx, cfg, fatal)
+	if err != nil {
+		return nil, err
+	}
+	o := Options{AllowSparse: cfg.AllowSparse}
+	for name := range cfg.SubPaths {
+		o.Pools = append(o.Pools, registry.Pool(name))
+	}
+	c, err := Open(ctx, db, reaper, o, log)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return &Service{Catalog: c, DB: db}, nil
+}
