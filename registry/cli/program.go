@@ -113,9 +113,10 @@ func (p Program) help(out io.Writer, c Command, flags *flag.FlagSet) {
 	}
 }
 
-// parse parses flags that may stand before, between and behind the arguments,
-// as users of zot's command line expect, and returns the arguments.
-func parse(flags *flag.FlagSet, args []string, most int) ([]string, error) {
+// ParseArgs parses flags that may stand before, between and behind the arguments,
+// as users of zot's command line expect, and returns the arguments, of which
+// there may be most.
+func ParseArgs(flags *flag.FlagSet, args []string, most int) ([]string, error) {
 	var rest []string
 	for {
 		if err := flags.Parse(args); err != nil {

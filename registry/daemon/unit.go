@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -25,6 +26,48 @@ type Unit struct {
 	Run func() error
 	// Stop ends the unit. When ctx ends it gives up what is still in work.
 	Stop func(ctx context.Context) error
+	// Abandon gives up what a unit holds that was never started. nil means Stop
+	// does that, too.
+	Abandon func() error
+}
+
+// Abandon gives up units that were built and never run, in reverse order.
+func Abandon(units []Unit) error {
+	var errs []error
+	for _, u := range slices.Backward(units) {
+		switch {
+		case u.Abandon != nil:
+			errs = append(errs, u.Abandon())
+		case u.Stop != nil:
+			errs = append(errs, u.Stop(context.Background()))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Fatal returns a unit that ends the process when doom is called with the
+// reason. doom may be called at any time and many times.
+func Fatal(name string) (u Unit, doom func(error)) {
+	reason := make(chan error, 1)
+	stopped := make(chan struct{})
+	return Unit{
+			Name: name,
+			Run: func() error {
+				select {
+				case err := <-reason:
+					return err
+				case <-stopped:
+					return nil
+				}
+			},
+			Stop:    func(context.Context) error { close(stopped); return nil },
+			Abandon: func() error { return nil },
+		}, func(err error) {
+			select {
+			case reason <- err:
+			default: // the process is ending already
+			}
+		}
 }
 
 // Closer returns a unit that only has to be closed.
@@ -107,8 +150,7 @@ func stop(log *slog.Logger, drain time.Duration, units []Unit) error {
 	ctx, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
 	var errs []error
-	for i := len(units) - 1; i >= 0; i-- {
-		u := units[i]
+	for _, u := range slices.Backward(units) {
 		if u.Stop == nil {
 			continue
 		}

@@ -20,6 +20,9 @@ type Deps struct {
 	// alone; [registry.ErrUnauthorized] refuses credentials that are wrong. nil
 	// means that everybody is anonymous. Not called for health probes.
 	Authenticate func(*http.Request) (registry.Actor, error)
+	// Ready reports whether the process wants new requests; /readyz says so. nil
+	// means that it always does.
+	Ready func() bool
 }
 
 // Gateway answers HTTP requests. It may be used by many goroutines.
@@ -28,6 +31,7 @@ type Gateway struct {
 	blobs     registry.Blobs
 	catalog   registry.Catalog
 	actor     func(*http.Request) (registry.Actor, error)
+	wanted    func() bool
 	log       *slog.Logger
 	keys      keyring
 	manifests manifestCache
@@ -48,12 +52,16 @@ func New(cfg Config, d Deps, log *slog.Logger) (*Gateway, error) {
 		blobs:   d.Blobs,
 		catalog: d.Catalog,
 		actor:   d.Authenticate,
+		wanted:  d.Ready,
 		log:     log.With("module", "http", "component", "session"),
 		keys:    keyring{from: d.Catalog},
 		table:   table(),
 	}
 	if g.actor == nil {
 		g.actor = func(*http.Request) (registry.Actor, error) { return registry.Actor{}, nil }
+	}
+	if g.wanted == nil {
+		g.wanted = func() bool { return true }
 	}
 	g.manifests.init(cfg.ManifestCache)
 	g.page.init(cfg)

@@ -44,6 +44,10 @@ func (g *Gateway) ready(x *exchange) error {
 			readOnly += s.name + ": read-only: " + h.ReadOnly + "\n"
 		}
 	}
+	if !g.wanted() {
+		status = http.StatusServiceUnavailable
+		text += "gateway: stopping\n"
+	}
 	if readOnly != "" && x.r.URL.Query().Has("writes") {
 		status = http.StatusServiceUnavailable
 	}

@@ -1,0 +1,21 @@
+// Program berth-edge is an OCI registry in one process, for small machines: disk and SQLite.
+package main
+
+import (
+	"github.com/berth-registry/berth/allinone"
+	"github.com/berth-registry/berth/services/blobstore"
+	"github.com/berth-registry/berth/services/blobstore/disk"
+	"github.com/berth-registry/berth/services/metadata"
+	"github.com/berth-registry/berth/services/metadata/sqlite"
+)
+
+var version = "unknown" // set by the linker
+
+func main() {
+	parts := allinone.Stores(
+		map[string]blobstore.OpenPool{"local": disk.OpenPool},
+		map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured},
+	)
+	parts.Version = version
+	allinone.Program("berth-edge", "an OCI registry in one process, for small machines: disk and SQLite", parts).Main()
+}

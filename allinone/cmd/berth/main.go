@@ -1,0 +1,21 @@
+// Program berth is an OCI registry in one process.
+package main
+
+import (
+	"github.com/berth-registry/berth/allinone"
+	"github.com/berth-registry/berth/services/blobstore"
+	"github.com/berth-registry/berth/services/blobstore/disk"
+	"github.com/berth-registry/berth/services/metadata"
+	"github.com/berth-registry/berth/services/metadata/sqlite"
+)
+
+var version = "unknown" // set by the linker
+
+func main() {
+	parts := allinone.Stores(
+		map[string]blobstore.OpenPool{"local": disk.OpenPool},
+		map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured},
+	)
+	parts.Version = version
+	allinone.Program("berth", "an OCI registry in one process", parts).Main()
+}

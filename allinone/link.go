@@ -1,0 +1,97 @@
+// Package allinone links the services of Berth into one process.
+package allinone
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/config"
+	"github.com/berth-registry/berth/registry/daemon"
+	"github.com/berth-registry/berth/registry/rpc"
+	"github.com/berth-registry/berth/services/gateway"
+)
+
+// Parts are the services that a program has in it, each as the function that
+// opens it. The programs differ in nothing else.
+type Parts struct {
+	Blobs   func(ctx context.Context, cfg *config.Config, log *slog.Logger) (Blobs, error)
+	Catalog func(ctx context.Context, cfg *config.Config, blobs registry.Reaper, fatal func(error), log *slog.Logger) (Catalog, error)
+	Version string
+}
+
+// Blobs is a blobstore in this process, or a connection to one.
+type Blobs interface {
+	registry.Blobs
+	io.Closer
+}
+
+// Catalog is a catalog in this process, or a connection to one.
+type Catalog interface {
+	registry.Catalog
+	io.Closer
+}
+
+// Link builds every service in this process, or dials it if the config file
+// says where it is, and hands each the others. It is the graph that the split
+// programs make with addresses.
+func Link(ctx context.Context, cfg *config.Config, parts Parts, ready *daemon.Readiness, log *slog.Logger) (_ []daemon.Unit, err error) {
+	var units []daemon.Unit // started in this order, stopped in the reverse
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, daemon.Abandon(units))
+		}
+	}()
+
+	blobs, err := near(cfg.Services.Blobstore, dialBlobs, func() (Blobs, error) {
+		return parts.Blobs(ctx, cfg, log.With("service", "blobstore"))
+	})
+	if err != nil {
+		return nil, err
+	}
+	units = append(units, daemon.Closer("blobstore", blobs.Close))
+
+	fatal, doom := daemon.Fatal("metadata")
+	catalog, err := near(cfg.Services.Metadata, dialCatalog, func() (Catalog, error) {
+		return parts.Catalog(ctx, cfg, blobs, doom, log.With("service", "metadata"))
+	})
+	if err != nil {
+		return nil, err
+	}
+	units = append(units, daemon.Closer("metadata", catalog.Close), fatal)
+
+	// Clients inside the installation may use the services of this process, too.
+	if s := cfg.Services.Blobstore; s.Listen != "" && len(s.Address) == 0 {
+		unit, err := rpc.BlobsUnit(ctx, s.Listen, blobs, log)
+		if err != nil {
+			return nil, err
+		}
+		units = append(units, unit)
+	}
+	if s := cfg.Services.Metadata; s.Listen != "" && len(s.Address) == 0 {
+		unit, err := rpc.CatalogUnit(ctx, s.Listen, catalog, log)
+		if err != nil {
+			return nil, err
+		}
+		units = append(units, unit)
+	}
+
+	front, err := gateway.Configured(ctx, cfg.HTTP, gateway.Deps{Blobs: blobs, Catalog: catalog, Ready: ready.Ready}, parts.Version, log)
+	if err != nil {
+		return nil, err
+	}
+	return append(units, front), nil
+}
+
+// near returns a service of this process, or one that is dialled.
+func near[P any](s config.Service, dial func(addresses []string) (P, error), open func() (P, error)) (P, error) {
+	if len(s.Address) > 0 {
+		return dial(s.Address)
+	}
+	return open()
+}
+
+func dialBlobs(addresses []string) (Blobs, error)     { return rpc.DialBlobs(addresses) }
+func dialCatalog(addresses []string) (Catalog, error) { return rpc.DialCatalog(addresses) }

@@ -1,0 +1,32 @@
+package allinone
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/config"
+	"github.com/berth-registry/berth/services/blobstore"
+	"github.com/berth-registry/berth/services/metadata"
+)
+
+// Stores returns the constructors of a blobstore and a catalog that have the
+// given drivers in them, by the names that the config file uses.
+func Stores(pools map[string]blobstore.OpenPool, databases map[string]metadata.OpenDB) Parts {
+	return Parts{
+		Blobs: func(ctx context.Context, cfg *config.Config, log *slog.Logger) (Blobs, error) {
+			s, err := blobstore.OpenConfigured(ctx, cfg.Storage, pools, log)
+			if err != nil {
+				return nil, err // not s: a nil *Store is no nil Blobs
+			}
+			return s, nil
+		},
+		Catalog: func(ctx context.Context, cfg *config.Config, blobs registry.Reaper, fatal func(error), log *slog.Logger) (Catalog, error) {
+			s, err := metadata.OpenConfigured(ctx, cfg.Storage, databases, blobs, fatal, log)
+			if err != nil {
+				return nil, err
+			}
+			return s, nil
+		},
+	}
+}

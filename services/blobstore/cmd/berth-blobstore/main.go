@@ -1,0 +1,38 @@
+// Program berth-blobstore serves a blobstore over gRPC.
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/berth-registry/berth/registry/cli"
+	"github.com/berth-registry/berth/registry/config"
+	"github.com/berth-registry/berth/registry/daemon"
+	"github.com/berth-registry/berth/registry/rpc"
+	"github.com/berth-registry/berth/services/blobstore"
+	"github.com/berth-registry/berth/services/blobstore/disk"
+)
+
+var version = "unknown" // set by the linker
+
+func main() {
+	cli.Program{
+		Name:    "berth-blobstore",
+		Version: version,
+		Summary: "keeps the bytes of an OCI registry",
+		Serve:   cli.Server{Program: config.OnlyBlobstore, NeedsFile: true, Units: units},
+	}.Main()
+}
+
+func units(ctx context.Context, cfg *config.Config, _ *daemon.Readiness, log *slog.Logger) ([]daemon.Unit, error) {
+	store, err := blobstore.OpenConfigured(ctx, cfg.Storage, map[string]blobstore.OpenPool{"local": disk.OpenPool}, log)
+	if err != nil {
+		return nil, err
+	}
+	server, err := rpc.BlobsUnit(ctx, cfg.Services.Blobstore.Listen, store, log)
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	return []daemon.Unit{daemon.Closer("blobstore", store.Close), server}, nil
+}

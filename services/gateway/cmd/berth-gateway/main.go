@@ -1,0 +1,45 @@
+// Program berth-gateway speaks HTTP for a blobstore and a catalog elsewhere.
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/berth-registry/berth/registry/cli"
+	"github.com/berth-registry/berth/registry/config"
+	"github.com/berth-registry/berth/registry/daemon"
+	"github.com/berth-registry/berth/registry/rpc"
+	"github.com/berth-registry/berth/services/gateway"
+)
+
+var version = "unknown" // set by the linker
+
+func main() {
+	cli.Program{
+		Name:    "berth-gateway",
+		Version: version,
+		Summary: "the HTTP front of an OCI registry; it keeps nothing",
+		Serve:   cli.Server{Program: config.OnlyGateway, NeedsFile: true, HTTP: true, Units: units},
+	}.Main()
+}
+
+func units(ctx context.Context, cfg *config.Config, ready *daemon.Readiness, log *slog.Logger) ([]daemon.Unit, error) {
+	blobs, err := rpc.DialBlobs(cfg.Services.Blobstore.Address)
+	if err != nil {
+		return nil, err
+	}
+	catalog, err := rpc.DialCatalog(cfg.Services.Metadata.Address)
+	if err != nil {
+		return nil, errors.Join(err, blobs.Close())
+	}
+	front, err := gateway.Configured(ctx, cfg.HTTP, gateway.Deps{Blobs: blobs, Catalog: catalog, Ready: ready.Ready}, version, log)
+	if err != nil {
+		return nil, errors.Join(err, catalog.Close(), blobs.Close())
+	}
+	return []daemon.Unit{
+		daemon.Closer("connection to the blobstore", blobs.Close),
+		daemon.Closer("connection to the catalog", catalog.Close),
+		front,
+	}, nil
+}

@@ -1,0 +1,38 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+
+	"github.com/berth-registry/berth/registry/config"
+	"github.com/berth-registry/berth/registry/daemon"
+)
+
+// Configured returns a unit that serves d as the http section of a config file
+// says. It listens when it returns.
+func Configured(ctx context.Context, h config.HTTP, d Deps, version string, log *slog.Logger) (daemon.Unit, error) {
+	cfg := Defaults()
+	cfg.Version = version
+	cfg.DockerSchema2 = h.AcceptsDocker()
+	cfg.ReadIdle, cfg.WriteIdle = h.ReadTimeout, h.WriteTimeout
+	if h.Realm != "" {
+		cfg.Realm = h.Realm
+	}
+	if u, err := url.Parse(h.ExternalURL); err == nil {
+		cfg.Host = u.Host
+	}
+	g, err := New(cfg, d, log)
+	if err != nil {
+		return daemon.Unit{}, err
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(h.Address, h.Port))
+	if err != nil {
+		return daemon.Unit{}, fmt.Errorf("listening for HTTP: %w", err)
+	}
+	unit := daemon.HTTP("gateway", l, g.Server())
+	unit.Abandon = l.Close
+	return unit, nil
+}
