@@ -96,13 +96,9 @@ func (x *exchange) write(b []byte) error {
 	if x.r.Method == http.MethodHead {
 		return nil
 	}
-	x.renewWrite()
-	n, err := x.w.Write(b)
+	n, err := sender{x}.Write(b)
 	x.sent += int64(n)
-	if err != nil {
-		return clientGone(err)
-	}
-	return nil
+	return err
 }
 
 // param returns the first value of a query parameter, "" if there is none. A

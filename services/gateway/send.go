@@ -6,16 +6,26 @@ import (
 	"io"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/berth-registry/berth/registry"
 )
 
-// sendChunk is how much of a file the kernel sends under one write deadline. A
-// client has to take that much per idle time: 256 KiB a minute.
-const sendChunk = 256 << 10
-
-// small content is cheaper copied: it leaves in one system call with the header.
-const small = 16 << 10
+const (
+	// fileChunk is how much of a file the kernel sends under one write deadline.
+	// If the deadline passes, what was sent until then tells whether the client
+	// is slow or gone.
+	fileChunk = 4 << 20
+	// writeChunk is how much is written under one deadline where a deadline that
+	// passed can't be survived: a client has to take that much per idle time,
+	// about 1 KiB/s.
+	writeChunk = 64 << 10
+	// small content is cheaper copied: it leaves in one system call with the
+	// header.
+	small = 16 << 10
+	// sniffed is what net/http may count as sent although it is only buffered.
+	sniffed = 512
+)
 
 // send copies content to the client. The header is out already, so an error
 // can't become an answer: the caller returns it and the connection is aborted.
@@ -34,19 +44,25 @@ func (x *exchange) send(c registry.Content, size int64) error {
 type sender struct{ x *exchange }
 
 func (s sender) Write(p []byte) (int, error) {
-	s.x.renewWrite()
-	n, err := s.x.w.Write(p)
-	if err != nil {
-		err = clientGone(err)
+	total := 0
+	for {
+		s.x.renewWrite()
+		n, err := s.x.w.Write(p[:min(len(p), writeChunk)])
+		total += n
+		if err != nil {
+			return total, clientGone(err)
+		}
+		if p = p[n:]; len(p) == 0 {
+			return total, nil
+		}
 	}
-	return n, err
 }
 
 // ReadFrom implements io.ReaderFrom.
 func (s sender) ReadFrom(r io.Reader) (int64, error) {
 	w, ok := s.x.w.(io.ReaderFrom)
 	lr, limited := r.(*io.LimitedReader)
-	if !ok || !limited || lr.N <= small {
+	if !ok || !limited || lr.N <= small || s.x.r.TLS != nil || s.x.r.ProtoMajor != 1 {
 		return io.Copy(plainWriter{s}, r)
 	}
 	if _, file := lr.R.(*os.File); !file {
@@ -56,14 +72,16 @@ func (s sender) ReadFrom(r io.Reader) (int64, error) {
 	chunk := &io.LimitedReader{R: lr.R}
 	for lr.N > 0 {
 		s.x.renewWrite()
-		chunk.N = min(sendChunk, lr.N)
+		chunk.N = min(fileChunk, lr.N)
 		n, err := w.ReadFrom(chunk)
 		total += n
 		lr.N -= n
-		if err != nil {
+		switch {
+		case n > sniffed && errors.Is(err, os.ErrDeadlineExceeded):
+			s.x.renewed = time.Time{} // slow, not gone
+		case err != nil:
 			return total, sendError(err)
-		}
-		if n == 0 {
+		case n == 0:
 			return total, nil // the file ended early: its content says so
 		}
 	}
