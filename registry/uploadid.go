@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
+	"strings"
 	"time"
 )
 
@@ -30,7 +31,7 @@ func NewUploadID(t time.Time) UploadID {
 // ParseUploadID returns s as an UploadID, or [ErrUploadUnknown]: an ID that we
 // did not make names no session.
 func ParseUploadID(s string) (UploadID, error) {
-	if len(s) != 36 || s[14] != '7' {
+	if len(s) != 36 || s[14] != '7' || strings.IndexByte("89ab", s[19]) < 0 {
 		return "", ErrUploadUnknown
 	}
 	for i := range len(s) {

@@ -103,13 +103,25 @@ func testAppendElsewhere(t *testing.T, b *blobs) {
 
 var errReader = errors.New("the client went away")
 
+// lastGasp is a reader whose last bytes come together with an error.
+type lastGasp struct{ data []byte }
+
+func (r *lastGasp) Read(p []byte) (int, error) {
+	n := copy(p, r.data)
+	r.data = r.data[n:]
+	if len(r.data) == 0 {
+		return n, errReader
+	}
+	return n, nil
+}
+
 func testAppendReaderFails(t *testing.T, b *blobs) {
 	data := noise(big, 22)
 	u := b.start(t)
 	for _, n := range []int{0, 1, 1000, 2 << 20} {
 		want := u
 		want.Offset += int64(n)
-		r := io.MultiReader(bytes.NewReader(data[u.Offset:want.Offset]), iotest.ErrReader(errReader))
+		r := &lastGasp{data[u.Offset:want.Offset]}
 		got, err := b.Append(t.Context(), u, r)
 		wantErr(t, "Append from a reader that fails", err, errReader)
 		if got != want {
@@ -145,7 +157,12 @@ func (g *gate) Read(p []byte) (int, error) {
 }
 
 func testAppendsOverlap(t *testing.T, b *blobs) {
-	slow, fast := noise(1000, 23), noise(2000, 24)
+	for _, slow := range [][]byte{noise(1000, 23), nil} {
+		b.overlap(t, slow, noise(2000, 24))
+	}
+}
+
+func (b *blobs) overlap(t *testing.T, slow, fast []byte) {
 	u := b.start(t)
 	g := newGate(slow)
 	first := make(chan error, 1)
@@ -154,9 +171,18 @@ func testAppendsOverlap(t *testing.T, b *blobs) {
 		first <- err
 	}()
 	<-g.read
-	// Across a network the second may still be the earlier one.
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
+	// Where the first stands now, if its bytes are there already.
+	now, err := b.Status(ctx, u)
+	must(t, "Status", err)
+	if now.Offset > 0 {
+		_, err := b.Append(ctx, now, bytes.NewReader(fast))
+		wantErr(t, "Append behind an Append that goes on", err, registry.ErrRangeInvalid)
+		_, err = b.Commit(ctx, now, nil, sha256of(slow[:now.Offset]))
+		wantErr(t, "Commit while an Append goes on", err, registry.ErrRangeInvalid)
+	}
+	// Where both start. Across a network the second may still be the earlier one.
 	_, err2 := b.Append(ctx, u, bytes.NewReader(fast))
 	_, errCommit := b.Commit(ctx, u, bytes.NewReader(fast), sha256of(fast))
 	close(g.opened)
