@@ -72,8 +72,8 @@ type manifestJSON struct {
 // ParseManifest reads a manifest of the given media type. It returns
 // [ErrMediaTypeUnsupported] for a type that is not one of the four,
 // [ErrTooLarge] beyond [MaxManifest], and [ErrManifestInvalid] for bytes that
-// are not a manifest of that type. Unknown members, media types and
-// annotations are allowed.
+// are not a manifest of that type, and for the two artifact types that OCI 1.1
+// dropped. Unknown members, media types and annotations are allowed.
 func ParseManifest(mediaType string, b []byte) (ManifestInfo, error) {
 	switch mediaType {
 	case TypeManifest, TypeDockerManifest, TypeIndex, TypeDockerList:
