@@ -36,8 +36,8 @@ type Driver struct {
 
 	home, blobs, uploads string // directories
 
-	mu     sync.Mutex                  // guards shards
-	shards map[registry.Algorithm]bool // the directories below blobs/<alg> are there for good
+	mu     sync.Mutex      // guards shards
+	shards map[string]bool // directories below blobs that are there for good
 }
 
 var _ blobstore.Driver = (*Driver)(nil)
@@ -70,7 +70,7 @@ func open(root string, o Options, fs fsys) (*Driver, error) {
 		durable: o.Durable,
 		boot:    readBootID(),
 		home:    root + "/.berth",
-		shards:  make(map[registry.Algorithm]bool),
+		shards:  make(map[string]bool),
 	}
 	d.blobs, d.uploads = d.home+"/blobs", d.home+"/uploads"
 	names := []string{d.home, root} // directories that may have got new names
@@ -178,27 +178,51 @@ func (d *Driver) copyPath(dgst registry.Digest, l registry.Locator) (string, boo
 	return d.shardPath(dgst) + "/" + blobName(dgst, l), true
 }
 
-// shard returns the directory to publish dgst in. The first time it makes those
-// for all digests of that algorithm, since a sync for each would cost more.
+// shard returns the directory to publish dgst in, which is there for good.
 func (d *Driver) shard(dgst registry.Digest) (string, error) {
 	alg := dgst.Algorithm()
+	parent, path := d.blobs+"/"+string(alg), d.shardPath(dgst)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.shards[alg] {
-		return d.shardPath(dgst), nil
-	}
-	parent := d.blobs + "/" + string(alg)
-	if err := d.makeDir(parent); err != nil {
-		return "", err
-	}
-	for i := range 256 {
-		if err := d.makeDir(fmt.Sprintf("%s/%02x", parent, i)); err != nil {
+	if !d.shards[parent] {
+		if err := d.adoptShards(parent); err != nil {
 			return "", err
 		}
 	}
-	if err := d.syncDirs(parent, d.blobs); err != nil {
+	if d.shards[path] {
+		return path, nil
+	}
+	if err := d.makeDir(path); err != nil {
 		return "", err
 	}
-	d.shards[alg] = true
-	return d.shardPath(dgst), nil
+	if err := d.syncDirs(parent); err != nil {
+		return "", err
+	}
+	d.shards[path] = true
+	return path, nil
+}
+
+// adoptShards notes the directories below parent that another process made, and
+// makes them durable, with one sync for all of them. The caller holds d.mu.
+func (d *Driver) adoptShards(parent string) error {
+	if err := d.makeDir(parent); err != nil {
+		return err
+	}
+	dir, err := d.fs.open(parent, os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	entries, err := dir.ReadDir(-1)
+	if err != nil {
+		return err
+	}
+	if err := d.syncDirs(parent, d.blobs); err != nil {
+		return err
+	}
+	for _, e := range entries {
+		d.shards[parent+"/"+e.Name()] = true
+	}
+	d.shards[parent] = true
+	return nil
 }

@@ -5,6 +5,10 @@ import (
 	"syscall"
 )
 
+// largeFile is a flag for open(2) that processors of 32 bits need for files
+// beyond 2 GiB.
+const largeFile = syscall.O_LARGEFILE
+
 // syncData is fdatasync(2).
 func syncData(f *os.File) error {
 	conn, err := f.SyscallConn()

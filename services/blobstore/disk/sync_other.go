@@ -4,6 +4,8 @@ package disk
 
 import "os"
 
+const largeFile = 0
+
 func syncData(f *os.File) error { return f.Sync() }
 
 func startWriting(*os.File, int64, int64) {}
