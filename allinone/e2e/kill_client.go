@@ -23,7 +23,9 @@ type killClient struct {
 	rnd   *mrand.Rand
 	round int
 
-	tags []string // manifest URLs that exist, for moves and deletes
+	tags     []string // manifest URLs that exist, for deletes
+	prepared bool     // the blobs that variants share are there
+	variants int      // manifests made from them
 
 	// A chunked upload that the kill interrupted: checked after the restart.
 	upload string // URL of the session
@@ -68,14 +70,11 @@ func (c *killClient) randomBlob(most int) []byte {
 func (c *killClient) push() error {
 	layer := c.randomBlob(64 << 10)
 	config := []byte(fmt.Sprintf(`{"n":%d,"by":%q}`, c.round, c.base))
-	manifest := imageOf(config, layer)
+	manifest := imageOf(config, "", layer)
 	tag := fmt.Sprintf("%s/manifests/t%d", c.base, c.round)
 	done := c.model.begin(c.kind, map[string]string{tag: digest.FromBytes(manifest).String()})
 	err := c.pushImage(tag, manifest, config, layer)
 	done(err == nil)
-	if err == nil {
-		c.tags = append(c.tags, tag)
-	}
 	return err
 }
 
@@ -92,7 +91,7 @@ func (c *killClient) pushImage(tag string, manifest []byte, blobs ...[]byte) err
 func (c *killClient) chunked() error {
 	layer := c.randomBlob(256 << 10)
 	config := []byte("{}")
-	manifest := imageOf(config, layer)
+	manifest := imageOf(config, "", layer)
 	tag := fmt.Sprintf("%s/manifests/c%d", c.base, c.round)
 	done := c.model.begin(c.kind, map[string]string{tag: digest.FromBytes(manifest).String()})
 	err := c.chunks(layer)
@@ -159,33 +158,44 @@ func (c *killClient) resume() error {
 	return nil
 }
 
-// move points one tag at one image after the other.
+// move points one tag at one image after the other. They differ in an annotation
+// only, so that nearly all of the time goes into the tag.
 func (c *killClient) move() error {
-	config := []byte("{}")
-	layer := fmt.Appendf(nil, "layer %d", c.round)
-	manifest := imageOf(config, layer)
-	for _, b := range [][]byte{config, layer} {
-		if err := c.blob(b); err != nil {
-			return err
-		}
+	manifest, err := c.variant()
+	if err != nil {
+		return err
 	}
 	tag := c.base + "/manifests/moving"
 	done := c.model.begin(c.kind, map[string]string{tag: digest.FromBytes(manifest).String()})
-	err := c.put(tag, manifest)
+	err = c.put(tag, manifest)
 	done(err == nil)
 	return err
+}
+
+// variant returns a manifest that was not used before and whose blobs are there.
+func (c *killClient) variant() ([]byte, error) {
+	config := []byte("{}")
+	if !c.prepared {
+		if err := c.blob(config); err != nil {
+			return nil, err
+		}
+		c.prepared = true
+	}
+	c.variants++
+	return imageOf(config, fmt.Sprintf("%d", c.variants)), nil
 }
 
 // remove deletes tags and manifests that it has pushed before.
 func (c *killClient) remove() error {
 	if len(c.tags) == 0 {
-		config := []byte("{}")
-		for i := range 8 {
-			layer := fmt.Appendf(nil, "layer %d.%d", c.round, i)
-			manifest := imageOf(config, layer)
-			tag := fmt.Sprintf("%s/manifests/d%d.%d", c.base, c.round, i)
+		for range 16 {
+			manifest, err := c.variant()
+			if err != nil {
+				return err
+			}
+			tag := fmt.Sprintf("%s/manifests/d%d", c.base, c.variants)
 			done := c.model.begin("setup", map[string]string{tag: digest.FromBytes(manifest).String()})
-			err := c.pushImage(tag, manifest, config, layer)
+			err = c.put(tag, manifest)
 			done(err == nil)
 			if err != nil {
 				return err
@@ -202,6 +212,7 @@ func (c *killClient) remove() error {
 			return err
 		}
 		target = c.base + "/manifests/" + d
+		c.model.known(target, d)
 		values[target] = ""
 	}
 	done := c.model.begin(c.kind, values)
@@ -287,11 +298,12 @@ func withDigest(location string, b []byte) string {
 	return location + sep + "digest=" + digest.FromBytes(b).String()
 }
 
-func imageOf(config []byte, layers ...[]byte) []byte {
+// imageOf returns the manifest of an image; note makes it differ from others.
+func imageOf(config []byte, note string, layers ...[]byte) []byte {
 	var list []string
 	for _, l := range layers {
 		list = append(list, fmt.Sprintf(`{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":%q,"size":%d}`, digest.FromBytes(l), len(l)))
 	}
-	return fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":%d},"layers":[%s]}`,
-		imageManifest, digest.FromBytes(config), len(config), strings.Join(list, ","))
+	return fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":%d},"layers":[%s],"annotations":{"note":%q}}`,
+		imageManifest, digest.FromBytes(config), len(config), strings.Join(list, ","), note)
 }

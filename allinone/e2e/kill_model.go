@@ -30,7 +30,11 @@ type expected struct {
 }
 
 // killStats counts operations of one kind.
-type killStats struct{ started, acked, hit, kills int }
+type killStats struct {
+	started, acked int
+	hit            int // kills while one was open
+	round          int // started since the last kill
+}
 
 func newKillModel() *killModel {
 	return &killModel{names: map[string]*expected{}, stats: map[string]*killStats{}, open: map[string]int{}}
@@ -45,6 +49,7 @@ func (m *killModel) begin(kind string, values map[string]string) func(acked bool
 		m.stats[kind] = &killStats{}
 	}
 	m.stats[kind].started++
+	m.stats[kind].round++
 	m.open[kind]++
 	for url, v := range values {
 		e := m.names[url]
@@ -70,12 +75,33 @@ func (m *killModel) begin(kind string, values map[string]string) func(acked bool
 	}
 }
 
+// loaded reports whether an operation of each kind has begun since the last kill.
+func (m *killModel) loaded() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for kind := range killKinds {
+		if s := m.stats[kind]; s == nil || s.round == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// known notes that url shows value now, if nothing is known of it.
+func (m *killModel) known(url, value string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.names[url] == nil {
+		m.names[url] = &expected{acked: value}
+	}
+}
+
 // killed notes which kinds of operation the kill interrupts.
 func (m *killModel) killed() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for kind, s := range m.stats {
-		s.kills++
+		s.round = 0
 		if m.open[kind] > 0 {
 			s.hit++
 		}

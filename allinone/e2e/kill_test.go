@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"maps"
 	mrand "math/rand/v2"
 	"net/http"
 	"os"
@@ -13,8 +14,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"maps"
 )
 
 // TestKill kills the registry with SIGKILL at random points while clients push,
@@ -48,12 +47,12 @@ func killLoop(t *testing.T, topology Topology, kills int) {
 
 	var clients []*killClient
 	for i, kind := range slices.Sorted(maps.Keys(killKinds)) {
-		for j := range 2 {
+		for j := range 3 {
 			clients = append(clients, &killClient{
 				kind:  kind,
 				base:  fmt.Sprintf("%s/v2/kill/%c%d", s.URL(), 'a'+i, j),
 				model: model,
-				rnd:   mrand.New(mrand.NewPCG(seed, uint64(i*2+j+1))),
+				rnd:   mrand.New(mrand.NewPCG(seed, uint64(i*3+j+1))),
 			})
 		}
 	}
@@ -83,8 +82,8 @@ func killLoop(t *testing.T, topology Topology, kills int) {
 	report(t, model, kills)
 }
 
-// killOnce lets the clients work for a random time, kills all programs, and
-// waits for the clients to notice.
+// killOnce lets the clients work until each kind of operation has begun and for
+// a random time more, kills all programs, and waits for the clients to notice.
 func killOnce(t *testing.T, s *System, rnd *mrand.Rand, model *killModel, clients []*killClient) {
 	t.Helper()
 	transport := &http.Transport{MaxIdleConnsPerHost: 4}
@@ -95,7 +94,8 @@ func killOnce(t *testing.T, s *System, rnd *mrand.Rand, model *killModel, client
 		c.http = &http.Client{Transport: transport, Timeout: 30 * time.Second}
 		working.Go(func() { errs[i] = c.run() })
 	}
-	<-time.After(20*time.Millisecond + time.Duration(rnd.Int64N(int64(80*time.Millisecond))))
+	model.awaitLoad(t)
+	<-time.After(time.Duration(rnd.Int64N(int64(100 * time.Millisecond))))
 	model.killed()
 	for i := len(s.Processes) - 1; i >= 0; i-- {
 		s.Processes[i].Kill(t)
@@ -106,6 +106,19 @@ func killOnce(t *testing.T, s *System, rnd *mrand.Rand, model *killModel, client
 		if err != nil && len(s.Processes) == 1 {
 			t.Error(err)
 		}
+	}
+}
+
+// awaitLoad waits until an operation of each kind has begun since the last kill:
+// the minimum load without which a kill says nothing.
+func (m *killModel) awaitLoad(t *testing.T) {
+	t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for !m.loaded() {
+		if time.Now().After(deadline) {
+			t.Fatal("void: some kind of operation did not begin within a minute")
+		}
+		<-time.After(time.Millisecond)
 	}
 }
 
