@@ -140,8 +140,12 @@ func explain(rule *guideRule, command string) string {
 func (g *guide) local(command string) string {
 	return strings.NewReplacer(
 		"sudo ", "",
+		"zot-data:/var/lib/zot", "zot-data:/var/lib/zot", // in a container
 		"/var/lib/zot", g.dir+"/var/lib/zot",
+		"/var/log/zot", g.dir+"/var/log/zot",
 		"/etc/zot", g.dir+"/etc/zot",
+		"/certs/", g.dir+"/certs/",
+		"/mnt/", g.dir+"/mnt/",
 		"https://zot.example.com", "http://"+g.addr,
 		"zot.example.com", g.addr,
 		"localhost:5000", g.addr,
@@ -158,8 +162,8 @@ func (g *guide) bash(t *testing.T, step guideStep, command string) string {
 }
 
 // serve puts a configuration on the guide's machine and serves it from a
-// program in place of the one that runs.
-func (g *guide) serve(t *testing.T, config string) {
+// program in place of the one that runs. accepted are keys that are not built.
+func (g *guide) serve(t *testing.T, config string, accepted ...string) {
 	t.Helper()
 	g.stop(t)
 	g.served++
@@ -167,7 +171,12 @@ func (g *guide) serve(t *testing.T, config string) {
 	if err := os.WriteFile(path, []byte(g.reachable(config)), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	g.server = &Process{Name: "berth", Path: Program(t, "berth"), Args: []string{"serve", path}, ready: "http://" + g.addr + "/readyz"}
+	g.server = &Process{
+		Name:  "berth",
+		Path:  Program(t, "berth"),
+		Args:  append([]string{"serve"}, append(accepting(accepted), path)...),
+		ready: "http://" + g.addr + "/readyz",
+	}
 	g.server.start(t)
 	g.server.waitReady(t)
 }
@@ -196,14 +205,16 @@ func (g *guide) reachable(config string) string {
 	return g.local(config)
 }
 
-// config checks a configuration of the guide. An excerpt is completed with a
-// root directory. Keys whose feature is not built are accepted one by one, by
-// the names that verify gives them, and printed.
+// config checks a configuration of the guide, and serves it if it is a whole
+// one. An excerpt is completed with a root directory. Keys whose feature is not
+// built are accepted one by one, by the names that verify gives them, and
+// printed.
 func (g *guide) config(t *testing.T, step guideStep) {
 	t.Helper()
 	text := step.text
-	how := "verified"
-	if !strings.Contains(text, `"rootDirectory"`) {
+	whole := strings.Contains(text, `"rootDirectory"`)
+	how := "verified and served"
+	if !whole {
 		text = strings.Replace(text, "{", `{"storage": {"rootDirectory": "/var/lib/zot"},`, 1)
 		how = "excerpt verified with a root directory"
 	}
@@ -215,6 +226,10 @@ func (g *guide) config(t *testing.T, step guideStep) {
 	if len(accepted) > 0 {
 		how += ", not built yet: " + strings.Join(accepted, " ")
 	}
+	if whole {
+		g.serve(t, text, accepted...)
+		g.bash(t, step, "curl -fsS http://"+g.addr+"/v2/")
+	}
 	t.Logf("%-8s %4d: %s", "config", step.line, how)
 }
 
@@ -225,11 +240,8 @@ var unbuiltKey = regexp.MustCompile(`--accept-unbuilt ([A-Za-z0-9_.\[\]*/-]+)`)
 func verifyAccepting(t *testing.T, sh *Commands, path string) (accepted []string) {
 	t.Helper()
 	for range 20 {
-		args := []string{"verify"}
-		for _, key := range accepted {
-			args = append(args, "--accept-unbuilt", key)
-		}
-		stdout, stderr, err := sh.Try(Program(t, "berth"), append(args, path)...)
+		args := append([]string{"verify"}, append(accepting(accepted), path)...)
+		stdout, stderr, err := sh.Try(Program(t, "berth"), args...)
 		if err == nil {
 			return accepted
 		}
@@ -246,6 +258,15 @@ func verifyAccepting(t *testing.T, sh *Commands, path string) (accepted []string
 	return accepted
 }
 
+// accepting returns the flags that accept unbuilt keys.
+func accepting(keys []string) []string {
+	var args []string
+	for _, key := range keys {
+		args = append(args, "--accept-unbuilt", key)
+	}
+	return args
+}
+
 // deploy serves the configuration of a Kubernetes deployment and asks what its
 // probes ask.
 func (g *guide) deploy(t *testing.T, step guideStep) {
@@ -255,16 +276,14 @@ func (g *guide) deploy(t *testing.T, step guideStep) {
 	if !ok || !ok2 || !json.Valid([]byte(config)) {
 		t.Fatalf("the deployment at line %d has no config.json:\n%s", step.line, step.text)
 	}
-	g.config(t, guideStep{step.line, stepConfig, config})
 	g.bash(t, step, "docker rm -f zot")
-	g.serve(t, config)
+	g.config(t, guideStep{step.line, stepConfig, config})
 	for _, want := range []string{"- serve\n- /etc/zot/config.json", "livenessProbe:\nhttpGet:\npath: /v2/", "readinessProbe:\nhttpGet:\npath: /v2/"} {
 		if !strings.Contains(step.text, want) {
 			t.Errorf("the deployment at line %d is not the one this test knows: no %q", step.line, want)
 		}
 	}
-	g.bash(t, step, "curl -fsS http://"+g.addr+"/v2/")
-	t.Logf("%-8s %4d: served, and asked what its probes ask\n               in its place: no cluster here", "deploy", step.line)
+	t.Logf("%-8s %4d: its configuration served, and asked what its probes ask\n               in its place: no cluster here", "deploy", step.line)
 }
 
 func firstLine(s string) string {
