@@ -62,8 +62,8 @@ func runMatrix(t *testing.T, topologies []Topology, cells []cell) string {
 }
 
 const (
-	tableBegin = "<!-- matrix: written by `make clients UPDATE=1` -->\n"
-	tableEnd   = "<!-- end of matrix -->\n"
+	matrixBegin = "<!-- matrix: written by `make clients UPDATE=1` -->\n"
+	matrixEnd   = "<!-- end of matrix -->\n"
 )
 
 // compareTable fails unless docs/clients.md shows the table; with $UPDATE it
@@ -75,8 +75,8 @@ func compareTable(t *testing.T, table string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, rest, ok := strings.Cut(string(text), tableBegin)
-	old, after, ok2 := strings.Cut(rest, tableEnd)
+	before, rest, ok := strings.Cut(string(text), matrixBegin)
+	old, after, ok2 := strings.Cut(rest, matrixEnd)
 	if !ok || !ok2 {
 		t.Fatalf("%s has no place for the table", path)
 	}
@@ -87,7 +87,7 @@ func compareTable(t *testing.T, table string) {
 		t.Errorf("%s is not what the matrix shows now; `make clients UPDATE=1` writes it", path)
 		return
 	}
-	if err := os.WriteFile(path, []byte(before+tableBegin+table+tableEnd+after), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte(before+matrixBegin+table+matrixEnd+after), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

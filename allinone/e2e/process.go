@@ -123,7 +123,7 @@ func (p *Process) Stop() error {
 			return nil
 		}
 		p.killed = true // said once
-		return fmt.Errorf("%s ended by itself: %v", p.Name, p.exitErr)
+		return fmt.Errorf("%s ended by itself: %s", p.Name, p.cmd.ProcessState)
 	default:
 	}
 	p.killed = true
