@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"hash/crc32"
@@ -160,7 +161,7 @@ func algorithmOf(code byte) registry.Algorithm {
 type saved struct {
 	blobstore.Resumed
 	number  uint64 // of the latest record
-	records int    // how many were whole
+	damaged bool   // there are records, and none is whole
 	beyond  int64  // the largest offset a record counts that the file has not, 0 if none
 }
 
@@ -170,12 +171,16 @@ type saved struct {
 func readState(b []byte, size int64, boot bootID) saved {
 	var s saved
 	var safe, claimed record
+	whole, torn := 0, 0
 	for i := 0; i+slotSize <= min(len(b), stateSize); i += slotSize {
 		r, ok := decode(b[i : i+slotSize])
 		if !ok {
+			if !bytes.Equal(b[i:i+slotSize], make([]byte, slotSize)) {
+				torn++
+			}
 			continue
 		}
-		s.records++
+		whole++
 		s.number = max(s.number, r.number)
 		if r.kind == kindWritten && (r.boot != boot || boot == bootID{}) {
 			continue
@@ -191,6 +196,7 @@ func readState(b []byte, size int64, boot bootID) saved {
 			claimed = r
 		}
 	}
+	s.damaged = torn > 0 && whole == 0
 	s.Safe = safe.state
 	if claimed.state.Offset > safe.state.Offset {
 		s.Claimed = claimed.state

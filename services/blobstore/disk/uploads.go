@@ -126,7 +126,7 @@ func (d *Driver) CheckUpload(_ context.Context, id registry.UploadID) (string, e
 	switch {
 	case s.beyond > 0:
 		return fmt.Sprintf("its state counts %d bytes, and there are %d", s.beyond, info.Size()), nil
-	case s.records == 0 && len(b) > 0:
+	case s.damaged:
 		return "its state can't be read", nil
 	}
 	return "", nil
