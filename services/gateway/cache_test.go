@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -53,6 +54,32 @@ func TestManifestBytesAreFetchedOnce(t *testing.T) {
 	}
 	do(t, "DELETE", url+"/v2/a/manifests/t", nil).want(t, 202)
 	do(t, "GET", url+"/v2/a/manifests/t", nil).want(t, 404)
+}
+
+// forgetfulCatalog says that the caller has the bytes when it has not.
+type forgetfulCatalog struct{ registry.Catalog }
+
+func (c forgetfulCatalog) Manifest(ctx context.Context, a registry.Actor, repo registry.Name, q registry.ManifestQuery) (registry.Manifest, error) {
+	m, err := c.Catalog.Manifest(ctx, a, repo, q)
+	m.Bytes = nil
+	return m, err
+}
+
+// TestMissingManifestBytesAreAFault: no stale or empty body instead.
+func TestMissingManifestBytesAreAFault(t *testing.T) {
+	w := newWorld()
+	url := w.serve(t)
+	pushImage(t, url, "a", "t")
+	w.deps.Catalog = forgetfulCatalog{w.deps.Catalog}
+	g := w.gateway(t)
+	other := []byte(emptyImage[:len(emptyImage)-1] + " }")[:len(emptyImage)]
+	g.manifests.add("a", registry.Reference{Tag: "t"}, registry.Manifest{Digest: digestA, Bytes: other})
+	for range 2 {
+		d := &discard{h: make(http.Header)}
+		if g.ServeHTTP(d, newRequest("GET", "/v2/a/manifests/t", "")); d.status != 500 {
+			t.Errorf("got status %d", d.status)
+		}
+	}
 }
 
 func TestManifestCacheIsBounded(t *testing.T) {

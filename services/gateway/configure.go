@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"strings"
 
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
@@ -24,6 +25,14 @@ func Configured(ctx context.Context, h config.HTTP, d Deps, version string, log 
 	if u, err := url.Parse(h.ExternalURL); err == nil {
 		cfg.Host = u.Host
 	}
+	for origin := range strings.SplitSeq(h.AllowOrigin, ",") {
+		if origin = strings.TrimSpace(origin); origin == "*" {
+			cfg.AllowOrigin = nil
+			break
+		} else if origin != "" {
+			cfg.AllowOrigin = append(cfg.AllowOrigin, origin)
+		}
+	}
 	g, err := New(cfg, d, log)
 	if err != nil {
 		return daemon.Unit{}, err
@@ -32,6 +41,7 @@ func Configured(ctx context.Context, h config.HTTP, d Deps, version string, log 
 	if err != nil {
 		return daemon.Unit{}, fmt.Errorf("listening for HTTP: %w", err)
 	}
+	log.Info("listening for HTTP", "address", l.Addr().String()) // the port may be one we did not choose
 	unit := daemon.HTTP("gateway", l, g.Server())
 	unit.Abandon = l.Close
 	return unit, nil

@@ -42,6 +42,15 @@ func TestProbes(t *testing.T) {
 	}
 }
 
+func TestReadinessGoesDownFirst(t *testing.T) {
+	w := newWorld()
+	w.deps.Ready = func() bool { return false }
+	url := w.serve(t)
+	do(t, "GET", url+"/readyz", nil).want(t, 503)
+	do(t, "GET", url+"/livez", nil).want(t, 200)
+	do(t, "GET", url+"/v2/", nil).want(t, 200)
+}
+
 func TestPageEscapesWhatItIsGiven(t *testing.T) {
 	const markup = `<script>"'&`
 	p := page{version: markup}

@@ -121,6 +121,50 @@ func TestP81RetryAfter(t *testing.T) {
 	}
 }
 
+// stubbornCatalog refuses the first link.
+type stubbornCatalog struct {
+	registry.Catalog
+	refused bool
+}
+
+func (c *stubbornCatalog) Link(ctx context.Context, a registry.Actor, repo registry.Name, s registry.Stored) (registry.Stored, error) {
+	if !c.refused {
+		c.refused = true
+		return registry.Stored{}, registry.ErrUnavailable
+	}
+	return c.Catalog.Link(ctx, a, repo, s)
+}
+
+// TestP18CommittedButNotLinked fails between the two steps of a PUT: repeating
+// it completes it, with or without its last chunk.
+func TestP18CommittedButNotLinked(t *testing.T) {
+	for _, last := range []string{"", "tail"} {
+		w := newWorld()
+		w.deps.Catalog = &stubbornCatalog{Catalog: w.deps.Catalog}
+		url := w.serve(t)
+		loc := do(t, "POST", url+"/v2/a/blobs/uploads/", nil).want(t, 202).header.Get("Location")
+		do(t, "PATCH", url+loc, strings.NewReader("content")).want(t, 202)
+		d := registry.SHA256.FromString("content" + last)
+		do(t, "PUT", url+loc+"&digest="+d.String(), strings.NewReader(last)).want(t, 503)
+		do(t, "HEAD", url+"/v2/a/blobs/"+d.String(), nil).want(t, 404)
+		do(t, "PUT", url+loc+"&digest="+d.String(), strings.NewReader(last)).want(t, 201)
+		do(t, "HEAD", url+"/v2/a/blobs/"+d.String(), nil).want(t, 200)
+	}
+}
+
+// TestP08CancelNeedsPushRightOnly: no other question is asked of the Catalog.
+func TestP08CancelNeedsPushRightOnly(t *testing.T) {
+	w := newWorld()
+	guard := &guardedCatalog{Catalog: w.deps.Catalog}
+	w.deps.Catalog = guard
+	url := w.serve(t)
+	loc := do(t, "POST", url+"/v2/a/blobs/uploads/", nil).want(t, 202).header.Get("Location")
+	guard.deny("a", registry.ErrDenied)
+	do(t, "DELETE", url+loc, nil).want(t, 403)
+	guard.deny("a", nil)
+	do(t, "DELETE", url+loc, nil).want(t, 204)
+}
+
 // TestP85OneCatalogCall counts what a request costs the Catalog.
 func TestP85OneCatalogCall(t *testing.T) {
 	w := newWorld()
