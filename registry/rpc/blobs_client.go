@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/mem"
 
 	blobstorev1 "github.com/berth-registry/berth/proto/gen/berth/blobstore/v1"
 	"github.com/berth-registry/berth/registry"
@@ -12,17 +13,18 @@ import (
 // NewBlobs returns the Blobs that is served at the other end of conn. Make conn
 // with [Dial].
 func NewBlobs(conn grpc.ClientConnInterface) registry.Blobs {
-	return newBlobs(conn, clientLimits())
+	return newBlobs(conn, clientLimits(), mem.DefaultBufferPool())
 }
 
-func newBlobs(conn grpc.ClientConnInterface, l limits) *blobs {
-	return &blobs{blobstorev1.NewBlobServiceClient(conn), l}
+func newBlobs(conn grpc.ClientConnInterface, l limits, pool mem.BufferPool) *blobs {
+	return &blobs{blobstorev1.NewBlobServiceClient(conn), l, pool}
 }
 
 // blobs implements registry.Blobs.
 type blobs struct {
 	client blobstorev1.BlobServiceClient
 	limits limits
+	pool   mem.BufferPool
 }
 
 func (b *blobs) Open(ctx context.Context, s registry.Stored, r registry.Range) (registry.Content, error) {

@@ -16,11 +16,11 @@ import (
 
 // ServeBlobs makes srv serve b. srv must come from [NewServer].
 func ServeBlobs(srv grpc.ServiceRegistrar, b registry.Blobs) {
-	serveBlobs(srv, b, serverLimits())
+	serveBlobs(srv, b, serverLimits(), mem.DefaultBufferPool())
 }
 
-func serveBlobs(srv grpc.ServiceRegistrar, b registry.Blobs, l limits) {
-	blobstorev1.RegisterBlobServiceServer(srv, &blobsServer{blobs: b, limits: l})
+func serveBlobs(srv grpc.ServiceRegistrar, b registry.Blobs, l limits, pool mem.BufferPool) {
+	blobstorev1.RegisterBlobServiceServer(srv, &blobsServer{blobs: b, limits: l, pool: pool})
 }
 
 // blobsServer serves registry.Blobs. It checks what clients send, so that blobs
@@ -29,6 +29,7 @@ type blobsServer struct {
 	blobstorev1.UnimplementedBlobServiceServer
 	blobs  registry.Blobs
 	limits limits
+	pool   mem.BufferPool
 }
 
 func (s *blobsServer) OpenBlob(req *blobstorev1.OpenBlobRequest, stream grpc.ServerStreamingServer[blobstorev1.OpenBlobResponse]) error {
@@ -61,7 +62,7 @@ func (s *blobsServer) OpenBlob(req *blobstorev1.OpenBlobRequest, stream grpc.Ser
 			return stream.SendMsg(ch)
 		},
 		stop:  stream.Context().Done(),
-		pool:  mem.DefaultBufferPool(),
+		pool:  s.pool,
 		flush: s.limits.flush,
 	}
 	readErr, sendErr := out.pour(c)

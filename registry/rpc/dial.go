@@ -41,6 +41,10 @@ const pickAndProbe = `{"loadBalancingConfig":[{"round_robin":{}}],"healthCheckCo
 // are host:port each. Calls go to all of them in turn, except those whose health
 // check fails. Dial does not connect; the first call does.
 func Dial(addresses []string, o DialOptions) (*grpc.ClientConn, error) {
+	return dial(addresses, o)
+}
+
+func dial(addresses []string, o DialOptions, more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	creds := o.Credentials
 	if creds == nil {
 		creds = insecure.NewCredentials()
@@ -70,7 +74,7 @@ func Dial(addresses []string, o DialOptions) (*grpc.ClientConn, error) {
 		r.InitialState(resolver.State{Addresses: list})
 		opts = append(opts, grpc.WithResolvers(r))
 	}
-	conn, err := grpc.NewClient(target, opts...)
+	conn, err := grpc.NewClient(target, append(opts, more...)...)
 	if err != nil {
 		return nil, fmt.Errorf("dialling %s: %w", strings.Join(addresses, ", "), err)
 	}

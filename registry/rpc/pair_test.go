@@ -5,8 +5,11 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,9 +27,10 @@ type pair struct {
 	client limits
 	server limits
 	log    io.Writer
-	pool   *countingPool // nil: the default pool
+	pool   *countingPool // of senders; nil: the default pool
+	net    *countingPool // of gRPC; nil: the default pool
 
-	pipe *bufconn.Listener
+	pipe atomic.Pointer[bufconn.Listener] // where clients connect to
 	srv  *grpc.Server
 	conn *grpc.ClientConn
 	stop func()
@@ -37,19 +41,18 @@ func newPair() *pair { return &pair{client: clientLimits(), server: serverLimits
 // serve starts the server, with what register adds to it, and the client.
 func (p *pair) serve(t testing.TB, register func(*grpc.Server)) {
 	t.Helper()
-	p.pipe = bufconn.Listen(256 << 10)
 	var serverPool []grpc.ServerOption
 	var clientPool []grpc.DialOption
-	if p.pool != nil {
-		serverPool = append(serverPool, experimental.BufferPool(p.pool))
-		clientPool = append(clientPool, experimental.WithBufferPool(p.pool))
+	if p.net != nil {
+		serverPool = append(serverPool, experimental.BufferPool(p.net))
+		clientPool = append(clientPool, experimental.WithBufferPool(p.net))
 	}
 	p.srv = newServer(ServerOptions{Log: slog.New(slog.NewTextHandler(p.log, nil))}, p.server, serverPool...)
 	register(p.srv)
-	p.run(t, p.srv)
+	p.listen(t, p.srv)
 	var err error
 	p.conn, err = dial([]string{"passthrough:///pipe"}, DialOptions{Dialer: func(ctx context.Context, _ string) (net.Conn, error) {
-		return p.pipe.DialContext(ctx)
+		return p.pipe.Load().DialContext(ctx)
 	}}, clientPool...)
 	if err != nil {
 		t.Fatal(err)
@@ -61,10 +64,16 @@ func (p *pair) serve(t testing.TB, register func(*grpc.Server)) {
 	t.Cleanup(p.stop)
 }
 
-func (p *pair) run(t testing.TB, srv *grpc.Server) {
+// listen makes srv the server of the pair.
+func (p *pair) listen(t testing.TB, srv *grpc.Server) {
+	pipe := bufconn.Listen(256 << 10)
+	p.pipe.Store(pipe)
 	var running sync.WaitGroup
-	running.Go(func() { _ = srv.Serve(p.pipe) })
-	t.Cleanup(running.Wait)
+	running.Go(func() { _ = srv.Serve(pipe) })
+	t.Cleanup(func() {
+		srv.Stop()
+		running.Wait()
+	})
 }
 
 // blobs returns local as seen through the pair.
@@ -142,6 +151,11 @@ func (p *countingPool) check(t *testing.T) {
 		}
 		return n
 	}
+	defer func() {
+		if t.Failed() {
+			t.Logf("out: %v", slices.Collect(maps.Values(p.out)))
+		}
+	}()
 	eventually(t, "all buffers back", func() bool { return large() == 0 })
 	if p.got == 0 {
 		t.Error("the pool was not used")

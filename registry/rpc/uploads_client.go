@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
 	blobstorev1 "github.com/berth-registry/berth/proto/gen/berth/blobstore/v1"
@@ -26,7 +25,7 @@ func (b *blobs) Append(ctx context.Context, u registry.Upload, r io.Reader) (reg
 		failed: &blobstorev1.AppendUploadRequest{SourceFailed: true},
 		answer: resp,
 	}
-	err := up.run(ctx, b.limits, r)
+	err := up.run(ctx, b, r)
 	if resp.GetUpload() == nil {
 		return u, err
 	}
@@ -48,7 +47,7 @@ func (b *blobs) Commit(ctx context.Context, u registry.Upload, last io.Reader, w
 		failed: &blobstorev1.CommitUploadRequest{SourceFailed: true},
 		answer: resp,
 	}
-	if err := up.run(ctx, b.limits, last); err != nil {
+	if err := up.run(ctx, b, last); err != nil {
 		return registry.Stored{}, err
 	}
 	return storedFromWire(resp.GetStored()), nil
@@ -66,9 +65,9 @@ type upload struct {
 // all; r is not read any further then. If r fails the server is told, so that
 // it knows that these were not all bytes, and r's error is returned together
 // with the answer.
-func (up upload) run(ctx context.Context, l limits, r io.Reader) error {
+func (up upload) run(ctx context.Context, b *blobs, r io.Reader) error {
 	var readErr error
-	err := watch(ctx, l, func(ctx context.Context, p *patience) error {
+	err := watch(ctx, b.limits, func(ctx context.Context, p *patience) error {
 		stream, err := up.open(ctx)
 		if err != nil {
 			return err
@@ -86,8 +85,8 @@ func (up upload) run(ctx context.Context, l limits, r io.Reader) error {
 			out := pourer{
 				send:  func(ch *chunk) error { return send(ch) },
 				stop:  answered,
-				pool:  mem.DefaultBufferPool(),
-				flush: l.flush,
+				pool:  b.pool,
+				flush: b.limits.flush,
 			}
 			readErr, err = out.pour(r)
 		}
@@ -97,7 +96,7 @@ func (up upload) run(ctx context.Context, l limits, r io.Reader) error {
 		// What an io.EOF of sending means is in the answer.
 		early := err != nil || isClosed(answered)
 		_ = stream.CloseSend()
-		p.limit = l.finish
+		p.limit = b.limits.finish
 		_ = p.during(func() error {
 			<-answered
 			return nil

@@ -1,0 +1,376 @@
+package rpc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	blobstorev1 "github.com/berth-registry/berth/proto/gen/berth/blobstore/v1"
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/memory"
+)
+
+// readers read content in many ways. It is data, if they get to its end.
+func readers(data []byte) map[string]func(*testing.T, registry.Content) {
+	return map[string]func(*testing.T, registry.Content){
+		"read whole": func(t *testing.T, c registry.Content) {
+			if got, err := io.ReadAll(struct{ io.Reader }{c}); err != nil || !bytes.Equal(got, data) {
+				t.Errorf("got %d bytes, error %v", len(got), err)
+			}
+		},
+		"written whole": func(t *testing.T, c registry.Content) {
+			var got bytes.Buffer
+			if _, err := io.Copy(&got, c); err != nil || !bytes.Equal(got.Bytes(), data) {
+				t.Errorf("got %d bytes, error %v", got.Len(), err)
+			}
+		},
+		"read in part": func(t *testing.T, c registry.Content) {
+			_, _ = io.ReadFull(c, make([]byte, len(data)/2+7))
+		},
+		"not read": func(*testing.T, registry.Content) {},
+		"to a writer that fails": func(t *testing.T, c registry.Content) {
+			_, _ = c.WriteTo(writerFunc(func(p []byte) (int, error) { return len(p) / 2, errors.New("full") }))
+		},
+		"closed meanwhile": func(t *testing.T, c registry.Content) {
+			_, err := c.WriteTo(writerFunc(func(p []byte) (int, error) {
+				c.Close()
+				return len(p), nil
+			}))
+			wantErr(t, "WriteTo", err, os.ErrClosed)
+		},
+	}
+}
+
+// What gRPC hands to us, content frees exactly once.
+func TestContentFreesBuffers(t *testing.T) {
+	data := pattern(50_000)
+	for name, read := range readers(data) {
+		t.Run(name, func(t *testing.T) {
+			pool := newCountingPool(t)
+			stream := &receivedStream{ctx: t.Context(), pool: pool, messages: []proto.Message{
+				&blobstorev1.OpenBlobResponse{Header: &blobstorev1.OpenBlobHeader{Size: int64(len(data))}},
+				&blobstorev1.OpenBlobResponse{Data: data[:20_000]},
+				&blobstorev1.OpenBlobResponse{Data: data[20_000:]},
+			}}
+			c, err := NewBlobs(stream).Open(t.Context(), registry.Stored{}, registry.Whole)
+			if err != nil {
+				t.Fatal(err)
+			}
+			read(t, c)
+			c.Close()
+			c.Close()
+			pool.check(t)
+		})
+	}
+}
+
+// receivedStream is a connection with one stream, on which messages arrive.
+type receivedStream struct {
+	grpc.ClientStream
+	ctx      context.Context
+	pool     *countingPool
+	messages []proto.Message
+}
+
+func (s *receivedStream) Invoke(context.Context, string, any, any, ...grpc.CallOption) error {
+	return errors.ErrUnsupported
+}
+
+func (s *receivedStream) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+	return s, nil
+}
+
+func (s *receivedStream) SendMsg(any) error { return nil }
+func (s *receivedStream) CloseSend() error  { return nil }
+
+func (s *receivedStream) RecvMsg(m any) error {
+	if len(s.messages) == 0 {
+		return io.EOF
+	}
+	wire, err := proto.Marshal(s.messages[0])
+	if err != nil {
+		return err
+	}
+	s.messages = s.messages[1:]
+	in := cut(s.pool, wire, 2000)
+	defer in.Free()
+	return newCodec(0).Unmarshal(in, m)
+}
+
+// All buffers come back after a stream that ended well. None is freed twice or
+// used after, however it ended. (gRPC leaves what was on its way when a stream
+// is reset to the garbage collector.)
+func TestBuffersOverTheWire(t *testing.T) {
+	data := pattern(5<<20 + 3)
+	start := func(t *testing.T, local registry.Blobs) (*pair, *blobs) {
+		p := newPair()
+		p.pool, p.net = newCountingPool(t), newCountingPool(t)
+		return p, p.blobs(t, local)
+	}
+	end := func(t *testing.T, p *pair, whole bool) {
+		if whole {
+			p.pool.check(t)
+			p.stop()
+			p.net.check(t)
+		}
+	}
+	for name, read := range readers(data) {
+		t.Run(name, func(t *testing.T) {
+			local := memory.NewBlobs()
+			p, b := start(t, local)
+			c, err := b.Open(t.Context(), put(t, local, data), registry.Whole)
+			if err != nil {
+				t.Fatal(err)
+			}
+			read(t, c)
+			c.Close()
+			end(t, p, strings.HasSuffix(name, "whole"))
+		})
+	}
+	for name, write := range map[string]func(t *testing.T, b *blobs, u registry.Upload){
+		"commit whole": func(t *testing.T, b *blobs, u registry.Upload) {
+			if _, err := b.Commit(t.Context(), u, bytes.NewReader(data), registry.SHA256.FromBytes(data)); err != nil {
+				t.Error(err)
+			}
+		},
+		"source fails": func(t *testing.T, b *blobs, u registry.Upload) {
+			_, err := b.Append(t.Context(), u, io.MultiReader(bytes.NewReader(data), iotest.ErrReader(errSource)))
+			wantErr(t, "Append", err, errSource)
+		},
+		"refused": func(t *testing.T, b *blobs, u registry.Upload) {
+			u.Offset = 1
+			_, err := b.Append(t.Context(), u, bytes.NewReader(data))
+			wantErr(t, "Append", err, registry.ErrRangeInvalid)
+		},
+		"cancelled": func(t *testing.T, b *blobs, u registry.Upload) {
+			ctx, cancel := context.WithCancel(t.Context())
+			_, err := b.Append(ctx, u, io.MultiReader(bytes.NewReader(data), readerFunc(func(p []byte) (int, error) {
+				cancel()
+				return len(p), nil
+			})))
+			wantErr(t, "Append", err, context.Canceled)
+		},
+	} {
+		t.Run("upload "+name, func(t *testing.T) {
+			p, b := start(t, memory.NewBlobs())
+			u, err := b.Start(t.Context(), "", registry.SHA256)
+			if err != nil {
+				t.Fatal(err)
+			}
+			write(t, b, u)
+			end(t, p, strings.HasSuffix(name, "whole"))
+		})
+	}
+}
+
+var errSource = errors.New("source failed")
+
+func TestServerGoneMidStream(t *testing.T) {
+	p := newPair()
+	local := memory.NewBlobs()
+	s := put(t, local, pattern(8<<20))
+	b := p.blobs(t, local)
+	c, err := b.Open(t.Context(), s, registry.Whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.ReadFull(c, make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	p.srv.Stop()
+	n, err := io.Copy(io.Discard, c)
+	wantErr(t, "reading on", err, registry.ErrUnavailable)
+	if n >= 8<<20-100 {
+		t.Error("got all bytes: the test stopped the server too late")
+	}
+}
+
+// oddServer is a server that others might have written: it knows the generated
+// messages only, and sends what it is told.
+type oddServer struct {
+	blobstorev1.UnimplementedBlobServiceServer
+	send []*blobstorev1.OpenBlobResponse
+	end  error
+}
+
+func (s *oddServer) OpenBlob(_ *blobstorev1.OpenBlobRequest, stream grpc.ServerStreamingServer[blobstorev1.OpenBlobResponse]) error {
+	for _, m := range s.send {
+		if err := stream.Send(m); err != nil {
+			return err
+		}
+	}
+	return s.end
+}
+
+func (s *oddServer) AppendUpload(stream grpc.ClientStreamingServer[blobstorev1.AppendUploadRequest, blobstorev1.AppendUploadResponse]) error {
+	var u *blobstorev1.Upload
+	for {
+		m, err := stream.Recv()
+		if err == io.EOF {
+			return stream.SendAndClose(&blobstorev1.AppendUploadResponse{Upload: u})
+		}
+		if err != nil {
+			return err
+		}
+		if m.GetHeader() != nil {
+			u = m.GetHeader().GetUpload()
+		}
+		u.Offset += int64(len(m.GetData()))
+	}
+}
+
+func TestOrdinaryServer(t *testing.T) {
+	header := func(n int64, data []byte) *blobstorev1.OpenBlobResponse {
+		return &blobstorev1.OpenBlobResponse{Data: data, Header: &blobstorev1.OpenBlobHeader{Size: n}}
+	}
+	bare := func(data []byte) *blobstorev1.OpenBlobResponse { return &blobstorev1.OpenBlobResponse{Data: data} }
+	data := pattern(100_000)
+	for _, test := range []struct {
+		name string
+		send []*blobstorev1.OpenBlobResponse
+		end  error
+		open error // of Open
+		read error
+	}{
+		{name: "in two", send: []*blobstorev1.OpenBlobResponse{header(100_000, nil), bare(data[:50_000]), bare(data[50_000:])}},
+		{name: "empty messages", send: []*blobstorev1.OpenBlobResponse{header(100_000, data[:10]), bare(nil), bare(data[10:]), bare(nil)}},
+		{name: "all with the header", send: []*blobstorev1.OpenBlobResponse{header(100_000, data)}},
+		{name: "4 MiB", send: []*blobstorev1.OpenBlobResponse{header(4<<20, nil), bare(make([]byte, 4<<20))}},
+		{name: "short", send: []*blobstorev1.OpenBlobResponse{header(100_001, data)}, read: io.ErrUnexpectedEOF},
+		{name: "long", send: []*blobstorev1.OpenBlobResponse{header(99_999, nil), bare(data)}, read: registry.ErrInternal},
+		{name: "long at once", send: []*blobstorev1.OpenBlobResponse{header(99_999, data)}, open: registry.ErrInternal},
+		{name: "negative", send: []*blobstorev1.OpenBlobResponse{header(-1, nil)}, open: registry.ErrInternal},
+		{name: "no header", send: []*blobstorev1.OpenBlobResponse{bare(data)}, open: registry.ErrInternal},
+		{name: "nothing", open: registry.ErrInternal},
+		{name: "fails at the end", send: []*blobstorev1.OpenBlobResponse{header(100_000, data)}, end: toStatus(registry.ErrStorageFull).Err(), read: registry.ErrStorageFull},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := newPair()
+			p.serveOrdinary(t, &oddServer{send: test.send, end: test.end})
+			c, err := NewBlobs(p.conn).Open(t.Context(), registry.Stored{}, registry.Whole)
+			if !errors.Is(err, test.open) {
+				t.Fatalf("Open: got error %v, want %v", err, test.open)
+			}
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			got, err := io.ReadAll(c)
+			if !errors.Is(err, test.read) {
+				t.Errorf("Read: got error %v, want %v", err, test.read)
+			}
+			if test.read == nil && int64(len(got)) != c.Size() {
+				t.Errorf("got %d bytes, want %d", len(got), c.Size())
+			}
+			if test.read == nil && test.name != "4 MiB" && !bytes.Equal(got, data) {
+				t.Error("got other bytes than were sent")
+			}
+		})
+	}
+	t.Run("append", func(t *testing.T) {
+		p := newPair()
+		p.serveOrdinary(t, new(oddServer))
+		u, err := NewBlobs(p.conn).Append(t.Context(), registry.Upload{ID: "x", Offset: 5}, bytes.NewReader(pattern(3<<20)))
+		if want := (registry.Upload{ID: "x", Offset: 5 + 3<<20}); err != nil || u != want {
+			t.Errorf("got %+v, %v, want %+v", u, err, want)
+		}
+	})
+}
+
+// serveOrdinary starts a plain gRPC server for s.
+func (p *pair) serveOrdinary(t *testing.T, s blobstorev1.BlobServiceServer) {
+	t.Helper()
+	p.serve(t, func(*grpc.Server) {}) // for the connection
+	p.srv.Stop()
+	plain := grpc.NewServer()
+	blobstorev1.RegisterBlobServiceServer(plain, s)
+	p.listen(t, plain)
+}
+
+func TestOrdinaryClient(t *testing.T) {
+	p := newPair()
+	local := memory.NewBlobs()
+	p.blobs(t, local)
+	client := blobstorev1.NewBlobServiceClient(p.conn)
+	data := pattern(3<<20 + 1)
+
+	start, err := client.StartUpload(t.Context(), &blobstorev1.StartUploadRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit, err := client.CommitUpload(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []*blobstorev1.CommitUploadRequest{
+		{Data: data[:10], Header: &blobstorev1.CommitUploadHeader{Upload: start.Upload, Digest: registry.SHA256.FromBytes(data).String()}},
+		{},
+		{Data: data[10 : 2<<20]},
+		{Data: data[2<<20:]},
+	} {
+		if err := commit.Send(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done, err := commit.CloseAndRecv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []struct{ offset, length int64 }{{0, -1}, {7, 100}} {
+		open, err := client.OpenBlob(t.Context(), &blobstorev1.OpenBlobRequest{Stored: done.Stored, Offset: part.offset, Length: part.length})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []byte
+		for {
+			m, err := open.Recv()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, m.GetData()...)
+		}
+		want := data
+		if part.length >= 0 {
+			want = data[part.offset : part.offset+part.length]
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("got %d bytes, want %d", len(got), len(want))
+		}
+	}
+}
+
+// Local content that ends early must not look whole on the other side.
+func TestShortContent(t *testing.T) {
+	for _, size := range []int{smallChunk, 3 << 20} {
+		p := newPair()
+		b := p.blobs(t, &faulty{Blobs: memory.NewBlobs(), open: func(context.Context, registry.Stored, registry.Range) (registry.Content, error) {
+			return shortContent{Reader: bytes.NewReader(pattern(size - 1)), size: int64(size)}, nil
+		}})
+		c, err := b.Open(t.Context(), registry.Stored{Digest: registry.SHA256.FromString("")}, registry.Whole)
+		if err == nil {
+			_, err = io.Copy(io.Discard, c)
+			c.Close()
+		}
+		wantErr(t, "short content", err, io.ErrUnexpectedEOF)
+	}
+}
+
+type shortContent struct {
+	*bytes.Reader
+	size int64
+}
+
+func (c shortContent) Size() int64  { return c.size }
+func (c shortContent) Close() error { return nil }
