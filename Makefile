@@ -64,14 +64,16 @@ release-size: ## Sizes of both all-in-one programs for amd64, arm64 and armv7
 test: ## Unit and port tests of every module, race detector on
 	CGO_ENABLED=1 go test -race -timeout 15m $(PKGS)
 
-race: test ## The same as test
+race: ## All programs with the race detector in bin/race, and the conformance suite against them
+	CGO_ENABLED=1 go build -race -tags grpcnotrace -o bin/race/ $(foreach p,$(PROGRAMS),$($(p)))
+	BERTH_BIN=$(CURDIR)/bin/race $(E2E) -v -run '^TestConformance$$'
 
 FUZZTIME ?= 10s
 fuzz: ## Every fuzz target for FUZZTIME (10s) each
 	@allinone/e2e/fuzz.sh $(FUZZTIME) $(MODULES)
 
-.PHONY: e2e conformance clients guide slow
-e2e: build clients-install ## All end-to-end tests: conformance, client matrix, guide, both topologies
+.PHONY: e2e conformance clients guide kill slow bench fsck
+e2e: build clients-install ## All end-to-end tests: conformance, client matrix, guide, kill loop; every topology
 	$(E2E) -v
 
 conformance: build clients-install ## Official OCI suite: linked, split, two gateways; strict and sparse
@@ -83,8 +85,20 @@ clients: build clients-install ## Client matrix against both topologies (UPDATE=
 guide: build clients-install ## The zot guide's commands and config blocks, run against berth
 	$(E2E) -v -run '^TestGuide$$'
 
-slow: build ## 1 GiB at 1 MB/s through every pair of services (about 20 minutes each way)
-	$(E2E) -v -run '^TestSlow'  -slow
+KILLS ?= 300
+kill: build ## kill -9 under load, linked and split: KILLS (300) times, nothing acknowledged may be lost
+	KILLS=$(KILLS) $(E2E) -v -run '^TestKill$$'
+
+slow: build ## 1 GiB at 1 MB/s in both directions through every topology, at once (18 minutes)
+	go test -tags e2e,slow -count=1 -timeout 60m ./allinone/e2e -v -run '^TestSlow$$'
+
+bench: build clients-install ## Figures against peers in the same run; BENCH_SHORT=1 for less, BENCH_UPDATE=1 writes docs
+	go test -tags bench -count=1 -timeout 60m ./allinone/e2e -v -run '^TestBench$$'
+
+CONFIG ?= bin/data.json
+fsck: berth ## Check the stopped store of CONFIG (default: ./data, as `make run` leaves it)
+	@[ "$(CONFIG)" != bin/data.json ] || echo '{"storage": {"rootDirectory": "data"}}' >bin/data.json
+	./bin/berth fsck $(CONFIG)
 
 .PHONY: clients-install
 clients-install: ## Install the clients that the end-to-end tests drive (cached)
@@ -99,20 +113,22 @@ $(TOOLS)/.stamp: tools/go.mod tools/go.sum
 	GOBIN=$(TOOLS) GOWORK=off go -C tools install tool
 	touch $@
 
-lint: tools ## golangci-lint (gofmt, vet, staticcheck, import rules), buf lint, shell syntax
+lint: tools ## golangci-lint (gofmt, vet, staticcheck, import rules, ...), buf lint, shell syntax
 	golangci-lint run $(PKGS)
 	if compgen -G 'proto/berth/*/v*/*.proto' >/dev/null; then buf lint; fi
 	for s in .ci/run allinone/e2e/*.sh; do bash -n $$s; done
 
-generate: tools ## Regenerate proto/gen
+generate: tools ## Regenerate proto/gen and docs/configuration.md
 	buf generate
+	go generate ./registry/...
 
 .PHONY: generate-diff
 generate-diff: tools ## Fail when the committed generated files are not what `make generate` writes
 	@old=$$(mktemp -d); trap 'rm -rf "$$old"' EXIT
-	cp -r proto/gen "$$old/gen"
+	cp -r proto/gen docs/configuration.md "$$old/"
 	$(MAKE) --no-print-directory generate
 	diff -r "$$old/gen" proto/gen
+	diff "$$old/configuration.md" docs/configuration.md
 
 check: lint generate-diff ## What a change must pass: lint, generate-diff, modules, test, size
 	$(MAKE) modules

@@ -16,6 +16,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
+const manifestType = "application/vnd.oci.image.manifest.v1+json"
+
 // A benchClient speaks to one repository. It may be used by many goroutines.
 type benchClient struct {
 	base string // ".../v2/NAME"
@@ -120,7 +122,7 @@ func (c *benchClient) mount(d digest.Digest, from string) error {
 
 // manifest pushes an image manifest under a tag or digest.
 func (c *benchClient) manifest(reference string, data []byte) error {
-	_, err := c.send(http.MethodPut, c.base+"/manifests/"+reference, data, imageManifest, http.StatusCreated)
+	_, err := c.send(http.MethodPut, c.base+"/manifests/"+reference, data, manifestType, http.StatusCreated)
 	return err
 }
 

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // childRole is the environment variable that makes the test binary one of the
@@ -122,10 +124,14 @@ func smallImage(client, n int) (layer, config, manifest []byte) {
 	layer = make([]byte, 4<<10)
 	rand.Read(layer)
 	config = fmt.Appendf(nil, `{"architecture":"amd64","os":"linux","config":{"Labels":{"client":"%d","image":"%d"}},"rootfs":{"type":"layers","diff_ids":[]}}`, client, n)
-	return layer, config, imageOf(config, layer)
+	manifest = fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,`+
+		`"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":%d},`+
+		`"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":%q,"size":%d}]}`,
+		manifestType, digest.FromBytes(config), len(config), digest.FromBytes(layer), len(layer))
+	return layer, config, manifest
 }
 
-// childArgs is how the test binary is run in a role.
+// childProcess is how the test binary is run in a role.
 func childProcess(t testing.TB, role string, args ...string) *Process {
 	t.Helper()
 	self, err := os.Executable()

@@ -130,9 +130,9 @@ func describeRun(t testing.TB, b *bench) string {
 	if b.short {
 		command = "BENCH_SHORT=1 make bench"
 	}
-	return fmt.Sprintf("Commit %s, %s, `%s`, on %d CPUs (%s), %s of memory, Linux %s, %s.",
+	return fmt.Sprintf("Commit %s, %s, `%s`, on %d CPUs (%s), %s of memory, Linux %s, %s; load average before the run %s.",
 		bytes.TrimSpace(commit), time.Now().UTC().Format(time.DateOnly), command, runtime.NumCPU(),
-		firstMatch("/proc/cpuinfo", "model name"), memory(), kernel(), runtime.Version())
+		firstMatch("/proc/cpuinfo", "model name"), memory(), kernel(), runtime.Version(), b.load)
 }
 
 // firstMatch returns the value of the first "key : value" line of a file of /proc.
@@ -163,6 +163,17 @@ func kernel() string {
 		return "unknown"
 	}
 	return string(bytes.TrimSpace(text))
+}
+
+// loadAverage is that of the last minute: a figure from a busy machine is worth
+// little, and the reader should know.
+func loadAverage() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	load, _, _ := strings.Cut(string(text), " ")
+	return load
 }
 
 const (
