@@ -1,0 +1,143 @@
+package metadata
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/berth-registry/berth/registry/sqldb"
+	"github.com/berth-registry/berth/services/metadata/sqlite"
+)
+
+// statements returns the constants of the package whose names begin with sql,
+// by name, and one text of each that is made by a function.
+func statements(t *testing.T) map[string]string {
+	t.Helper()
+	all := map[string]string{
+		"sqlKnown(links)":     sqlKnown("links", 4),
+		"sqlKnown(manifests)": sqlKnown("manifests", 4),
+		"sqlAddReferences(4)": sqlAddReferences(4),
+	}
+	files, err := fs.Glob(os.DirFS("."), "*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			v, ok := n.(*ast.ValueSpec)
+			if !ok {
+				return true
+			}
+			for i, id := range v.Names {
+				if !strings.HasPrefix(id.Name, "sql") || i >= len(v.Values) {
+					continue
+				}
+				lit, ok := v.Values[i].(*ast.BasicLit)
+				if !ok {
+					t.Fatalf("%s is not a literal", id.Name)
+				}
+				if all[id.Name], err = strconv.Unquote(lit.Value); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return true
+		})
+	}
+	if len(all) < 40 {
+		t.Fatalf("found only %d statements", len(all))
+	}
+	return all
+}
+
+// Each statement is a search in an index, whatever the size of the store, and
+// rows come in order. Only upload_keys has a handful of rows.
+func TestQueryPlans(t *testing.T) {
+	db, err := sqlite.Open(t.Context(), t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.Migrate(t.Context(), migrations, "migrations"); err != nil {
+		t.Fatal(err)
+	}
+	scan := regexp.MustCompile(`^SCAN |USE TEMP B-TREE|AUTOMATIC`)
+	allowed := map[string][]string{
+		"sqlUploadKeys":  {"SCAN upload_keys", "USE TEMP B-TREE FOR ORDER BY"},
+		"sqlFsckHistory": {"SCAN n"}, // one row
+
+		"sqlAddReferences(4)": {"SCAN 4-ROW VALUES CLAUSE"},
+	}
+	for name, query := range statements(t) {
+		for _, step := range plan(t, db, query) {
+			ok := !scan.MatchString(step)
+			for _, a := range allowed[name] {
+				ok = ok || step == a
+			}
+			if !ok {
+				t.Errorf("%s: %s\n%s", name, step, query)
+			}
+		}
+	}
+}
+
+func TestQueryPlanOfAScan(t *testing.T) {
+	db, err := sqlite.Open(t.Context(), t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.Migrate(t.Context(), migrations, "migrations"); err != nil {
+		t.Fatal(err)
+	}
+	if got := plan(t, db, "SELECT name FROM tags WHERE digest = $1"); len(got) != 1 || !strings.HasPrefix(got[0], "SCAN tags") {
+		t.Errorf("the plan of a scan is %q: TestQueryPlans looks for the wrong words", got)
+	}
+}
+
+var placeholder = regexp.MustCompile(`\$(\d+)`)
+
+// plan returns the steps that the database takes to run query.
+func plan(t *testing.T, db *sqldb.DB, query string) []string {
+	t.Helper()
+	var args []any
+	for _, m := range placeholder.FindAllStringSubmatch(query, -1) {
+		n, err := strconv.Atoi(m[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for len(args) < n {
+			args = append(args, nil)
+		}
+	}
+	var steps []string
+	err := db.Write(t.Context(), func(tx *sqldb.Tx) error {
+		steps = nil
+		rows, err := tx.Query("EXPLAIN QUERY PLAN "+query, args...)
+		if err != nil {
+			return err
+		}
+		for rows.Next() {
+			var id, parent, unused int
+			var step string
+			if err := rows.Scan(&id, &parent, &unused, &step); err != nil {
+				return err
+			}
+			steps = append(steps, step)
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		t.Fatalf("explaining %s: %v", query, err)
+	}
+	return steps
+}
