@@ -23,7 +23,7 @@ const attempts = 3
 
 // bench is one run of the benchmark.
 type bench struct {
-	short bool // BENCH_SHORT: fewer rounds and a smaller store, for CI
+	short bool   // BENCH_SHORT: fewer rounds and a smaller store, for CI
 	load  string // load average of the machine before the run
 	table table
 }
