@@ -46,7 +46,11 @@ run: berth ## Build and run the all-in-one: 127.0.0.1:5000, ./data
 
 .PHONY: modules
 modules: ## Build each module alone (GOWORK=off), which proves its go.mod and boundary
-	@for m in $(MODULES); do echo "building module $$m"; GOWORK=off go -C $$m build -tags grpcnotrace ./...; done
+	@for m in $(MODULES); do
+		echo "building module $$m"
+		GOWORK=off go -C $$m mod tidy -diff
+		GOWORK=off go -C $$m build -tags grpcnotrace ./...
+	done
 
 .PHONY: size release-size
 size: berth berth-edge ## Program sizes against their limits, and no reachable reflect.Method
@@ -92,7 +96,7 @@ kill: build ## kill -9 under load, linked and split: KILLS (300) times, nothing 
 slow: build ## 1 GiB at 1 MB/s in both directions through every topology, at once (18 minutes)
 	go test -tags e2e,slow -count=1 -timeout 60m ./allinone/e2e -v -run '^TestSlow$$'
 
-bench: build ## Figures against peers in the same run; BENCH_SHORT=1 for less, BENCH_UPDATE=1 writes docs
+bench: build packages ## Figures against peers in the same run; BENCH_SHORT=1 for less, BENCH_UPDATE=1 writes docs
 	go test -tags bench -count=1 -timeout 60m ./allinone/e2e -v -run '^TestBench$$'
 
 CONFIG ?= bin/data.json
@@ -100,7 +104,10 @@ fsck: berth ## Check the stopped store of CONFIG (default: ./data, as `make run`
 	@[ "$(CONFIG)" != bin/data.json ] || echo '{"storage": {"rootDirectory": "data"}}' >bin/data.json
 	./bin/berth fsck $(CONFIG)
 
-.PHONY: clients-install
+.PHONY: packages clients-install
+packages: ## Install the Debian packages that tests and figures use, where they are missing
+	@allinone/e2e/install.sh packages
+
 clients-install: ## Install the clients that the end-to-end tests drive (cached)
 	@allinone/e2e/install.sh
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
+# Usage: install.sh [packages]
 # Installs what the end-to-end tests drive: Debian packages where they are
-# missing (as root), and clients.txt at its pinned versions into the cache.
-# Does nothing, quickly, when all is there.
+# missing (as root), and, but for `packages`, clients.txt at its pinned versions
+# into the cache. Does nothing, quickly, when all is there.
 set -eu -o pipefail
 cd "$(dirname "$0")"
 cache=${BERTH_CACHE:-$HOME/.cache/berth}/clients
@@ -31,6 +32,7 @@ if [ ${#missing[@]} -gt 0 ]; then
 	fi
 	rm -f "$log"
 fi
+[ "${1:-}" = packages ] && exit
 
 while read -r name version package; do
 	case $name in '' | '#'*) continue ;; esac
