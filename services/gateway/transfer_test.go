@@ -311,3 +311,30 @@ func TestP25StalledStreamStopsNoOther(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestS112RefusedBodies: after a refusal the connection can be used again if
+// what is left of the body is small, and ends otherwise.
+func TestS112RefusedBodies(t *testing.T) {
+	url := newWorld().serve(t)
+	for size, closed := range map[int]bool{100: false, 1 << 20: true} {
+		c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		go func() {
+			fmt.Fprintf(c, "PATCH /v2/a/blobs/uploads/%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", idA, size)
+			io.WriteString(c, strings.Repeat("x", size))
+			io.WriteString(c, "GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
+		}()
+		r := bufio.NewReader(c)
+		res, err := http.ReadResponse(r, nil)
+		if err != nil || res.StatusCode != 404 || res.Close != closed {
+			t.Fatalf("%d bytes: got %v, %v", size, res, err)
+		}
+		io.Copy(io.Discard, res.Body)
+		if res, err = http.ReadResponse(r, nil); closed == (err == nil) {
+			t.Errorf("%d bytes: after the refusal %v, %v", size, res, err)
+		}
+	}
+}
