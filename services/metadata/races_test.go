@@ -154,7 +154,7 @@ func flipAndRead(t *testing.T, f flip) {
 			}
 		})
 	}
-	for i := range int64(100) {
+	for i := range int64(40) {
 		state.Store(-1)
 		change := f.remove
 		if i%2 == 1 {
@@ -165,7 +165,7 @@ func flipAndRead(t *testing.T, f flip) {
 			break
 		}
 		state.Store(i + 1)
-		for n := checked.Load(); checked.Load() < n+4 && !t.Failed(); {
+		for n := checked.Load(); checked.Load() < n+2 && !t.Failed(); {
 			_ = f.known() // until readers have looked at this state, too
 		}
 	}

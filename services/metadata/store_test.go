@@ -76,3 +76,15 @@ func copyDatabase(t testing.TB, from, to string) {
 		}
 	}
 }
+
+// mustExec changes the database behind the catalog's back.
+func (s *store) mustExec(t testing.TB, statement string, args ...any) {
+	t.Helper()
+	err := s.db.Write(t.Context(), func(tx *sqldb.Tx) error {
+		_, err := tx.Exec(statement, args...)
+		return err
+	})
+	if err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
+}
