@@ -94,7 +94,7 @@ kill: build ## kill -9 under load, linked and split: KILLS (300) times, nothing 
 	KILLS=$(KILLS) $(E2E) -v -run '^TestKill$$'
 
 slow: build ## 1 GiB at 1 MB/s in both directions through every topology, at once (18 minutes)
-	go test -tags e2e,slow -count=1 -timeout 60m ./allinone/e2e -v -run '^TestSlow$$'
+	go test -tags e2e,slow -count=1 -parallel 16 -timeout 60m ./allinone/e2e -v -run '^TestSlow$$'
 
 bench: build packages ## Figures against peers in the same run; BENCH_SHORT=1 for less, BENCH_UPDATE=1 writes docs
 	go test -tags bench -count=1 -timeout 60m ./allinone/e2e -v -run '^TestBench$$'
