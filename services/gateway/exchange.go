@@ -58,10 +58,10 @@ func (x *exchange) start(status int) {
 	x.w.WriteHeader(status)
 }
 
-// renewWrite gives the client another idle time to take some bytes. Over HTTP/1
-// the deadline stays on the connection when the answer is complete: the next
-// answer on it starts by renewing, too. Over HTTP/2 one that passes ends the
-// stream even if nothing waits to be written, so there is none before the answer.
+// renewWrite gives the client another idle time to take some bytes. There is no
+// deadline before the answer starts: over HTTP/2 one that passes ends the stream,
+// a long upload say, even if nothing waits to be written. net/http lifts the
+// deadline when the answer is complete.
 func (x *exchange) renewWrite() {
 	if x.idle <= 0 {
 		return

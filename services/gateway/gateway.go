@@ -72,9 +72,6 @@ func New(cfg Config, d Deps, log *slog.Logger) (*Gateway, error) {
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	x := &exchange{w: w, r: r, idle: g.cfg.WriteIdle}
-	if r.ProtoMajor == 1 && r.ContentLength != 0 {
-		x.renewWrite() // a "100 Continue" may be written
-	}
 	err := g.handle(x)
 	if err != nil && x.status == 0 {
 		g.fail(x, err)

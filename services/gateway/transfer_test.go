@@ -338,3 +338,34 @@ func TestS112RefusedBodies(t *testing.T) {
 		}
 	}
 }
+
+// TestIdleConnectionCanBeUsedAgain: the write deadline of one answer must not
+// hit the next, nor the "100 Continue" before it.
+func TestIdleConnectionCanBeUsedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newWorld().servePipes(t)
+		loc := p.ask(t, "POST", "/v2/a/blobs/uploads/").Header.Get("Location")
+		c := p.dial()
+		defer c.Close()
+		r := bufio.NewReader(c)
+		for i, request := range []string{
+			"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n",
+			"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n",
+			"PATCH " + loc + " HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n",
+		} {
+			if i > 0 {
+				time.Sleep(100 * time.Second) // fake: this is a bubble
+			}
+			io.WriteString(c, request)
+			res, err := http.ReadResponse(r, nil)
+			if err == nil && res.StatusCode == 100 {
+				io.WriteString(c, "x")
+				res, err = http.ReadResponse(r, nil)
+			}
+			if err != nil || res.StatusCode/100 != 2 {
+				t.Fatalf("%q: %v, %v", request, res, err)
+			}
+			io.Copy(io.Discard, res.Body)
+		}
+	})
+}
