@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"testing"
 )
@@ -33,12 +32,6 @@ type Options struct {
 	// Edit may change the configuration before it is written. It is called
 	// once for each file; the value is what encoding/json would decode.
 	Edit func(config map[string]any)
-
-	// Args are added to every program's command line after the file.
-	Args []string
-
-	// Env is added to the environment of every program.
-	Env []string
 }
 
 // System is a running registry.
@@ -68,7 +61,7 @@ func Start(t testing.TB, opt Options) *System {
 		port := freePort(t)
 		s.Addr = loopback(port)
 		s.Config = writeConfig(t, etc, "config.json", s.Dir, port, nil, opt)
-		s.add(t, opt, "berth", s.Config)
+		s.add(t, "berth", s.Config)
 	case Split, TwoGateways:
 		services := map[string]any{}
 		for _, name := range []string{"blobstore", "metadata"} {
@@ -78,18 +71,18 @@ func Start(t testing.TB, opt Options) *System {
 		port := freePort(t)
 		s.Addr = loopback(port)
 		s.Config = writeConfig(t, etc, "config.json", s.Dir, port, services, opt)
-		s.add(t, opt, "berth-blobstore", s.Config)
-		s.add(t, opt, "berth-metadata", s.Config)
-		s.add(t, opt, "berth-gateway", s.Config)
+		s.add(t, "berth-blobstore", s.Config)
+		s.add(t, "berth-metadata", s.Config)
+		s.add(t, "berth-gateway", s.Config)
 		if opt.Topology == TwoGateways {
 			other := freePort(t)
 			// The same file but for the port: two gateways on one host cannot share it.
 			config := writeConfig(t, etc, "config-2.json", s.Dir, other, services, opt)
-			s.add(t, opt, "berth-gateway", config)
+			s.add(t, "berth-gateway", config)
 			s.Addr = roundRobin(t, loopback(port), loopback(other))
 		}
 	case Peer:
-		s.startPeer(t, etc, opt)
+		s.startPeer(t, etc)
 		return s
 	default:
 		t.Fatalf("unknown topology %q", opt.Topology)
@@ -106,13 +99,12 @@ func Start(t testing.TB, opt Options) *System {
 }
 
 // add registers a program of the system; those that serve HTTP are waited for.
-func (s *System) add(t testing.TB, opt Options, program, config string) {
+func (s *System) add(t testing.TB, program, config string) {
 	t.Helper()
 	p := &Process{
 		Name: program,
 		Path: Program(t, program),
-		Args: append([]string{"serve", config}, opt.Args...),
-		Env:  opt.Env,
+		Args: []string{"serve", config},
 	}
 	if program == "berth" || program == "berth-gateway" {
 		p.ready = "http://" + loopback(httpPort(t, config)) + "/readyz"
@@ -120,23 +112,8 @@ func (s *System) add(t testing.TB, opt Options, program, config string) {
 	s.Processes = append(s.Processes, p)
 }
 
-// Process returns the nth process (from 0) that runs the program.
-func (s *System) Process(t testing.TB, program string, nth int) *Process {
-	t.Helper()
-	for _, p := range s.Processes {
-		if p.Name == program {
-			if nth == 0 {
-				return p
-			}
-			nth--
-		}
-	}
-	t.Fatalf("topology %s has no such process: %s", s.Topology, program)
-	return nil
-}
-
 // startPeer runs Debian's docker-registry on the same kind of store.
-func (s *System) startPeer(t testing.TB, etc string, opt Options) {
+func (s *System) startPeer(t testing.TB, etc string) {
 	t.Helper()
 	s.Addr = loopback(freePort(t))
 	s.Config = filepath.Join(etc, "config.yml")
@@ -154,7 +131,6 @@ http: {addr: %s}
 		Name:  "docker-registry",
 		Path:  "/usr/bin/docker-registry",
 		Args:  []string{"serve", s.Config},
-		Env:   opt.Env,
 		ready: s.URL() + "/v2/",
 	}
 	s.Processes = []*Process{p}
@@ -248,15 +224,14 @@ func Root(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for !slices.ContainsFunc([]string{"go.work"}, func(name string) bool {
-		_, err := os.Stat(filepath.Join(dir, name))
-		return err == nil
-	}) {
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.work")); err == nil {
+			return dir
+		}
 		parent := filepath.Dir(dir)
 		if parent == dir {
 			t.Fatal("no go.work above the working directory")
 		}
 		dir = parent
 	}
-	return dir
 }
