@@ -13,7 +13,7 @@ import (
 // NewBlobs returns the Blobs that is served at the other end of conn. Make conn
 // with [Dial].
 func NewBlobs(conn grpc.ClientConnInterface) registry.Blobs {
-	return newBlobs(conn, clientLimits(), mem.DefaultBufferPool())
+	return newBlobs(conn, clientLimits(), newPool())
 }
 
 func newBlobs(conn grpc.ClientConnInterface, l limits, pool mem.BufferPool) *blobs {

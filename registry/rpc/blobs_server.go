@@ -16,7 +16,7 @@ import (
 
 // ServeBlobs makes srv serve b. srv must come from [NewServer].
 func ServeBlobs(srv grpc.ServiceRegistrar, b registry.Blobs) {
-	serveBlobs(srv, b, serverLimits(), mem.DefaultBufferPool())
+	serveBlobs(srv, b, serverLimits(), newPool())
 }
 
 func serveBlobs(srv grpc.ServiceRegistrar, b registry.Blobs, l limits, pool mem.BufferPool) {

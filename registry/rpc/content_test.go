@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
@@ -374,3 +375,28 @@ type shortContent struct {
 
 func (c shortContent) Size() int64  { return c.size }
 func (c shortContent) Close() error { return nil }
+
+// A client that stops reading costs no more than 3 MiB in both processes.
+func TestStalledReaderMemory(t *testing.T) {
+	for _, first := range []int{0, 40 << 10, 6 << 20} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPair()
+			p.pool, p.net = newCountingPool(t), newCountingPool(t)
+			local := memory.NewBlobs()
+			b := p.blobs(t, local)
+			c, err := b.Open(t.Context(), put(t, local, pattern(32<<20)), registry.Whole)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(c, make([]byte, first)); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if got := p.pool.now + p.net.now; got > 3<<20 {
+				t.Errorf("after %d bytes: %d KiB in buffers of the sender and %d KiB of gRPC", first, p.pool.now>>10, p.net.now>>10)
+			}
+			c.Close()
+			p.stop()
+		})
+	}
+}

@@ -8,7 +8,7 @@
 //
 // # Bytes
 //
-// Blobs travel as messages of up to 1 MiB whose bytes are never copied between
+// Blobs travel as messages of up to 256 KiB whose bytes are never copied between
 // the network's buffers and the reader or writer: see chunk.go and
 // docs/adr/0002-chunk-codec.md. On the wire they are ordinary protobuf messages.
 //

@@ -12,9 +12,9 @@ import (
 
 const (
 	// largeChunk is how many bytes a chunk has when its peer keeps up, and
-	// smallChunk when it does not, or has not shown it yet. Both are sizes of the
-	// default pool.
-	largeChunk = 1 << 20
+	// smallChunk when it does not, or has not shown it yet. A peer that takes many
+	// and then none keeps three of them waiting here.
+	largeChunk = 256 << 10
 	smallChunk = 32 << 10
 
 	// proof is how many bytes a peer must have taken in quick succession to be
@@ -31,6 +31,12 @@ const (
 	// before it is left to itself.
 	readGrace = time.Second
 )
+
+// newPool returns a pool that has buffers for chunks and for what is sent of one
+// that isn't full. gRPC's own pool has no size between 32 KiB and 1 MiB.
+func newPool() mem.BufferPool {
+	return mem.NewTieredBufferPool(4<<10, smallChunk, largeChunk)
+}
 
 // sizer chooses the size of the next chunk.
 type sizer struct{ quick int }
