@@ -35,7 +35,7 @@ func numbered(t testing.TB, c registry.Catalog, repo registry.Name, count int) [
 // acknowledged before it asked, or than one it has seen itself.
 func TestReadersNeverSeeAnOldTag(t *testing.T) {
 	s := openStore(t, t.TempDir(), metadata.Options{}, nil)
-	const moves = 400
+	const moves = 200
 	all := numbered(t, s, "a", moves)
 	number := map[registry.Digest]int64{}
 	for i, m := range all {
@@ -47,7 +47,7 @@ func TestReadersNeverSeeAnOldTag(t *testing.T) {
 	var reads, hits atomic.Int64
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
-	for range 4 {
+	for range 3 {
 		wg.Go(func() {
 			seen := int64(0)
 			for {
