@@ -46,6 +46,7 @@ func (b *blobs) Commit(ctx context.Context, u registry.Upload, last io.Reader, w
 		}},
 		failed: &blobstorev1.CommitUploadRequest{SourceFailed: true},
 		answer: resp,
+		early:  true, // a commit that is repeated needs no bytes
 	}
 	if err := up.run(ctx, b, last); err != nil {
 		return registry.Stored{}, err
@@ -59,6 +60,7 @@ type upload struct {
 	header proto.Message // the first message
 	failed proto.Message // the last one, if the source failed
 	answer proto.Message // filled in
+	early  bool          // the server may succeed before it has all bytes
 }
 
 // run sends r and waits for the answer. The server may answer before it has got
@@ -94,7 +96,7 @@ func (up upload) run(ctx context.Context, b *blobs, r io.Reader) error {
 			err = send(up.failed)
 		}
 		// What an io.EOF of sending means is in the answer.
-		early := err != nil || isClosed(answered)
+		early := !up.early && (err != nil || isClosed(answered))
 		_ = stream.CloseSend()
 		p.limit = b.limits.finish
 		_ = p.during(func() error {
