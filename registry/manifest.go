@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	imgspec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -82,6 +83,9 @@ func ParseManifest(mediaType string, b []byte) (ManifestInfo, error) {
 	}
 	if len(b) > MaxManifest {
 		return ManifestInfo{}, ErrTooLarge.With("manifest is larger than %d bytes", MaxManifest)
+	}
+	if !utf8.Valid(b) {
+		return ManifestInfo{}, ErrManifestInvalid.With("manifest is not UTF-8")
 	}
 	if err := checkMembers(b); err != nil {
 		return ManifestInfo{}, err

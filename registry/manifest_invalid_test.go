@@ -35,6 +35,10 @@ func TestParseManifestInvalid(t *testing.T) {
 		{"schema 1", registry.TypeDockerManifest, `{"schemaVersion":1,"name":"a","fsLayers":[{"blobSum":"` + d.String() + `"}]}`},
 		{"schema 1 in disguise", registry.TypeManifest, members(config, `"fsLayers":[]`)},
 
+		{"not UTF-8", registry.TypeManifest, members(config, `"annotations":{"a":"`+"\xff"+`"}`)},
+		{"a byte order mark", registry.TypeManifest, "\xef\xbb\xbf" + members(config)},
+		{"a NUL behind", registry.TypeManifest, members(config) + "\x00"},
+
 		// A manifest that two clients could read as two (GHSA-mc8v-mgrf-8f4m).
 		{"image and index, as image", registry.TypeManifest, members(config, layers, manifests)},
 		{"image and index, as index", registry.TypeIndex, members(config, layers, manifests)},
