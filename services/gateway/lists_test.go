@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -117,8 +118,8 @@ func TestBrokenListBreaksTheConnection(t *testing.T) {
 		return
 	}
 	defer res.Body.Close()
-	if err := json.NewDecoder(res.Body).Decode(new(any)); err == nil {
-		t.Error("half a list ended cleanly")
+	if b, err := io.ReadAll(res.Body); err == nil {
+		t.Errorf("half a list ended cleanly: %d bytes", len(b))
 	}
 }
 

@@ -316,7 +316,7 @@ func TestP25StalledStreamStopsNoOther(t *testing.T) {
 // what is left of the body is small, and ends otherwise.
 func TestS112RefusedBodies(t *testing.T) {
 	url := newWorld().serve(t)
-	for size, closed := range map[int]bool{100: false, 1 << 20: true} {
+	for size, closed := range map[int]bool{100: false, 100 << 10: true, 1 << 20: true} {
 		c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 		if err != nil {
 			t.Fatal(err)
