@@ -416,3 +416,112 @@ func (r crashReader) Read([]byte) (int, error) {
 	r.fs.crash()
 	return 0, io.ErrUnexpectedEOF
 }
+
+// TestCommitAgainIsDurable ends the process between the rename and the sync of
+// the directory: a Commit that is repeated must not answer before that sync.
+func TestCommitAgainIsDurable(t *testing.T) {
+	fs, root := newFaultFS(), t.TempDir()
+	_, s, err := openOn(t, root, boot1, fs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := noise(1000, 1)
+	want := registry.SHA256.FromBytes(data)
+	u, err := s.Start(t.Context(), "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	renamed := false
+	fs.fault = func(_ int, op string) outcome {
+		renamed = renamed || op == "rename"
+		return outcome{crash: renamed && op == "syncDir"}
+	}
+	if _, err := s.Commit(t.Context(), u, bytes.NewReader(data), want); err == nil {
+		t.Fatal("Commit in a process that ends: no error")
+	}
+	s.Close()
+
+	fs.fault, fs.crashed = nil, false
+	_, s, err = openOn(t, root, boot1, fs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, err := s.Commit(t.Context(), u, nil, want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := fs.powerLoss(t, root)
+	s.Close()
+	_, s, err = openOn(t, left, boot2, system{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.Verify(t.Context(), stored); err != nil {
+		t.Errorf("after loss of power: %v", err)
+	}
+}
+
+// TestFailedSyncOfNameIsNotBelieved lets the sync of the directory fail: the
+// blob must not be found by a later process.
+func TestFailedSyncOfNameIsNotBelieved(t *testing.T) {
+	fs, root := newFaultFS(), t.TempDir()
+	_, s, err := openOn(t, root, boot1, fs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := noise(1000, 1)
+	want := registry.SHA256.FromBytes(data)
+	u, err := s.Start(t.Context(), "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	renamed := false
+	fs.fault = func(_ int, op string) outcome {
+		if renamed = renamed || op == "rename"; renamed && op == "syncDir" {
+			return outcome{err: syscall.EIO}
+		}
+		return outcome{}
+	}
+	if _, err := s.Commit(t.Context(), u, bytes.NewReader(data), want); !errors.Is(err, registry.ErrUnavailable) {
+		t.Fatalf("Commit: got %v, want ErrUnavailable", err)
+	}
+	s.Close()
+	_, s, err = openOn(t, root, boot1, system{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.Commit(t.Context(), u, nil, want); !errors.Is(err, registry.ErrUploadUnknown) {
+		t.Errorf("Commit again: got %v, want ErrUploadUnknown", err)
+	}
+}
+
+// TestFailedSyncBesideTheStream lets the first sync in the background fail: the
+// last one must not cover that up.
+func TestFailedSyncBesideTheStream(t *testing.T) {
+	fs := newFaultFS()
+	_, s, err := openOn(t, t.TempDir(), boot1, fs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	data := noise(40<<20, 1)
+	u, err := s.Start(t.Context(), "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fs.fault = func(_ int, op string) outcome {
+		if op == "syncData" {
+			return outcome{err: syscall.EIO}
+		}
+		return outcome{}
+	}
+	_, err = s.Commit(t.Context(), u, bytes.NewReader(data), registry.SHA256.FromBytes(data))
+	if !errors.Is(err, registry.ErrUnavailable) {
+		t.Errorf("Commit: got %v, want ErrUnavailable", err)
+	}
+	if _, err := s.Status(t.Context(), u); !errors.Is(err, registry.ErrUploadUnknown) {
+		t.Errorf("Status: got %v, want ErrUploadUnknown", err)
+	}
+}
