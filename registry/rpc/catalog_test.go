@@ -1,8 +1,10 @@
 package rpc
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -43,7 +45,11 @@ func TestManifestSizes(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, err := c.Manifest(t.Context(), actor, "a/b", registry.ManifestQuery{Ref: registry.Reference{Tag: "t"}})
-		want := registry.Manifest{Digest: d, MediaType: registry.TypeManifest, Size: int64(test.size), Bytes: b}
+		if !bytes.Equal(got.Bytes, b) {
+			t.Errorf("got other bytes than were stored: %d", len(got.Bytes))
+		}
+		got.Bytes = nil
+		want := registry.Manifest{Digest: d, MediaType: registry.TypeManifest, Size: int64(test.size)}
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {
 			t.Errorf("got %v, %.300s", err, diff)
 		}
@@ -97,8 +103,8 @@ func TestLargeLists(t *testing.T) {
 		}
 		p.After = got[len(got)-1].Digest
 	}
-	if diff := cmp.Diff(local.referrers, got); diff != "" {
-		t.Errorf("got %d referrers: %.300s", len(got), diff)
+	if !reflect.DeepEqual(got, local.referrers) {
+		t.Errorf("got %d referrers, or other ones than the %d there are", len(got), len(local.referrers))
 	}
 }
 

@@ -130,6 +130,7 @@ func TestPourFlushes(t *testing.T) {
 		for i := range 100 {
 			_, _ = w.Write([]byte{byte(i)})
 			time.Sleep(time.Duration(i) * 50 * time.Millisecond)
+			synctest.Wait()
 			if i*50 > 1000 && s.got.Len() != i+1 {
 				t.Fatalf("%d of %d bytes were sent", s.got.Len(), i+1)
 			}
