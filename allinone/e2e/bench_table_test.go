@@ -48,14 +48,15 @@ func (b bound) text(format string) string {
 
 // A figure is one line of the table.
 type figure struct {
-	row     string  // what was measured
-	berth   string  // absolute figures of Berth
-	peer    string  // name and absolute figures of what it is compared with; empty for none
-	value   float64 // the number that goal and floor are about
-	format  string  // how to print it and its bounds
-	goal    bound   // what the design asks for
-	floor   bound   // below this the run fails
-	attempt int     // the measurement that is shown, from 1
+	row    string  // what was measured
+	berth  string  // absolute figures of Berth
+	peer   string  // name and absolute figures of what it is compared with; empty for none
+	value  float64 // the number that goal and floor are about
+	format string  // how to print it and its bounds
+	goal   bound   // what the design asks for
+	floor  bound   // below this the run fails
+
+	before []float64 // values of the attempts before, when the row was repeated
 }
 
 func (f figure) result() string { return fmt.Sprintf(f.format, f.value) }
@@ -86,8 +87,8 @@ func (t table) text() string {
 	cells := [][]string{{"figure", "Berth", "peer in the same run", "result", "goal", "floor", ""}}
 	for _, f := range t {
 		verdict := f.verdict()
-		if f.attempt > 1 {
-			verdict += fmt.Sprintf(" (attempt %d)", f.attempt)
+		if len(f.before) > 0 {
+			verdict = strings.TrimSpace(fmt.Sprintf("%s (attempt %d, before: %s)", verdict, len(f.before)+1, eachOf(f.format, f.before)))
 		}
 		cells = append(cells, []string{f.row, f.berth, orDash(f.peer), f.result(), f.goal.text(f.format), f.floor.text(f.format), verdict})
 	}
@@ -111,6 +112,14 @@ func (t table) text() string {
 		}
 	}
 	return out.String()
+}
+
+func eachOf(format string, values []float64) string {
+	var out []string
+	for _, v := range values {
+		out = append(out, fmt.Sprintf(format, v))
+	}
+	return strings.Join(out, ", ")
 }
 
 func orDash(s string) string {

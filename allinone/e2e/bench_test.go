@@ -70,32 +70,29 @@ func TestBench(t *testing.T) {
 	}
 }
 
-// measure runs one row, again when it misses a floor, and keeps for each
-// figure the first result that holds its floor, or else the last one.
+// measure runs one row, again when one of its figures misses a floor. What is
+// kept is all figures of the first attempt that misses none, or else of the
+// last one, and with them what the attempts before it gave: a floor that holds
+// only now and then must not look like one that holds.
 func (b *bench) measure(t *testing.T, measure func(*testing.T, *bench) []figure) {
 	var kept []figure
-	for n := range attempts {
+	for range attempts {
 		begin := time.Now()
 		var got []figure
 		// A subtest, so that an attempt's programs and files are gone before the next one.
 		if !t.Run("measured", func(t *testing.T) { got = measure(t, b) }) {
 			return
 		}
-		for i := range got {
-			got[i].attempt = n + 1
+		missed := false
+		for i, f := range kept {
+			got[i].before = append(f.before, f.value)
 		}
-		if n == 0 {
-			kept = got
+		for _, f := range got {
+			missed = missed || f.verdict() == belowFloor
 		}
-		again := false
-		for i := range kept {
-			if kept[i].verdict() == belowFloor {
-				kept[i] = got[i]
-			}
-			again = again || kept[i].verdict() == belowFloor
-		}
+		kept = got
 		t.Logf("took %v\n%s", time.Since(begin).Round(time.Second), table(got).text())
-		if !again {
+		if !missed {
 			break
 		}
 	}
