@@ -53,7 +53,7 @@ func TestResume(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			root, fs := t.TempDir(), newFaultFS()
-			d, s, err := openOn(t, root, boot1, fs)
+			_, s, err := openOn(t, root, boot1, fs)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -68,7 +68,7 @@ func TestResume(t *testing.T) {
 			if err := s.Close(); err != nil { // syncs
 				t.Fatal(err)
 			}
-			d, s, err = openOn(t, root, boot1, fs)
+			d, s, err := openOn(t, root, boot1, fs)
 			if err != nil {
 				t.Fatal(err)
 			}
