@@ -75,7 +75,7 @@ type fakeConn struct{ f *fakeDriver }
 func (c fakeConn) Prepare(query string) (driver.Stmt, error) { return fakeStmt{c.f, query}, nil }
 func (c fakeConn) Close() error                              { return nil }
 
-func (c fakeConn) Begin() (driver.Tx, error) { return fakeTx{c.f}, c.f.run("begin") }
+func (c fakeConn) Begin() (driver.Tx, error) { return fakeTx(c), c.f.run("begin") }
 
 func (c fakeConn) BeginTx(context.Context, driver.TxOptions) (driver.Tx, error) { return c.Begin() }
 

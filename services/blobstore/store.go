@@ -194,7 +194,7 @@ func (s *Store) Verify(ctx context.Context, b registry.Stored) error {
 			return fmt.Errorf("reading %s: %w", b.Digest, err)
 		}
 	}
-	if got := registry.Digest(sum(b.Digest.Algorithm(), hash)); got != b.Digest {
+	if got := sum(b.Digest.Algorithm(), hash); got != b.Digest {
 		return registry.ErrDigestInvalid.Because(fmt.Errorf("stored bytes of %s hash to %s", b.Digest, got))
 	}
 	return nil

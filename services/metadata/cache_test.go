@@ -84,7 +84,6 @@ func TestCacheRefusesOldRows(t *testing.T) {
 	has(true)
 
 	// Two changes at once, in one transaction.
-	before = commits.n.Load()
 	c.begin(k)
 	c.begin(k)
 	c.end(k, commits.n.Add(1))
