@@ -28,11 +28,15 @@ const (
 	Unauthorized
 	Denied
 	Unsupported
+	EndpointUnknown
 	InUse
 	PreconditionFailed
 	RangeInvalid
+	TooManyRanges
 	TooLarge
 	TooManyTags
+	URLTooLong
+	Stalled
 	TooManyRequests
 	Unavailable
 	StorageFull
@@ -87,11 +91,15 @@ var codes = [numCodes]struct {
 	Unauthorized:         {"Unauthorized", "UNAUTHORIZED", 401, Stranger, "authentication required"},
 	Denied:               {"Denied", "DENIED", 403, Forbidden, "requested access to the resource is denied"},
 	Unsupported:          {"Unsupported", "UNSUPPORTED", 405, NotProvided, "the operation is unsupported"},
+	EndpointUnknown:      {"EndpointUnknown", "UNSUPPORTED", 404, NotFound, "no such endpoint"},
 	InUse:                {"InUse", "DENIED", 405, Conflict, "content is referenced by a manifest of the repository"},
 	PreconditionFailed:   {"PreconditionFailed", "PRECONDITION_FAILED", 412, Conflict, "the tag does not have the required value"},
 	RangeInvalid:         {"RangeInvalid", "RANGE_INVALID", 416, Outside, "range outside the content, or not at the upload's offset"},
+	TooManyRanges:        {"TooManyRanges", "RANGE_INVALID", 400, Invalid, "too many ranges in one request"},
 	TooLarge:             {"TooLarge", "SIZE_INVALID", 413, Exhausted, "content too large"},
 	TooManyTags:          {"TooManyTags", "MANIFEST_INVALID", 414, Exhausted, "too many tags in one request"},
+	URLTooLong:           {"URLTooLong", "SIZE_INVALID", 414, Invalid, "URL too long"},
+	Stalled:              {"Stalled", "BLOB_UPLOAD_INVALID", 408, Gone, "the body stopped coming"},
 	TooManyRequests:      {"TooManyRequests", "TOOMANYREQUESTS", 429, Exhausted, "too many requests"},
 	Unavailable:          {"Unavailable", "UNAVAILABLE", 503, Passing, "service unavailable"},
 	StorageFull:          {"StorageFull", "STORAGE_FULL", 507, Exhausted, "no space left"},
@@ -118,11 +126,15 @@ var (
 	ErrUnauthorized         = &Error{Code: Unauthorized}
 	ErrDenied               = &Error{Code: Denied}
 	ErrUnsupported          = &Error{Code: Unsupported}
+	ErrEndpointUnknown      = &Error{Code: EndpointUnknown}
 	ErrInUse                = &Error{Code: InUse}
 	ErrPreconditionFailed   = &Error{Code: PreconditionFailed}
 	ErrRangeInvalid         = &Error{Code: RangeInvalid}
+	ErrTooManyRanges        = &Error{Code: TooManyRanges}
 	ErrTooLarge             = &Error{Code: TooLarge}
 	ErrTooManyTags          = &Error{Code: TooManyTags}
+	ErrURLTooLong           = &Error{Code: URLTooLong}
+	ErrStalled              = &Error{Code: Stalled}
 	ErrTooManyRequests      = &Error{Code: TooManyRequests}
 	ErrUnavailable          = &Error{Code: Unavailable}
 	ErrStorageFull          = &Error{Code: StorageFull}

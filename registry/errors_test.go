@@ -20,7 +20,8 @@ var sentinels = []*registry.Error{
 	registry.ErrDigestInvalid, registry.ErrManifestBlobUnknown, registry.ErrManifestInvalid, registry.ErrManifestUnknown,
 	registry.ErrMediaTypeUnsupported, registry.ErrNameInvalid, registry.ErrNameUnknown, registry.ErrTagInvalid,
 	registry.ErrSizeInvalid, registry.ErrPageInvalid, registry.ErrUnauthorized, registry.ErrDenied, registry.ErrUnsupported,
-	registry.ErrInUse, registry.ErrPreconditionFailed, registry.ErrRangeInvalid, registry.ErrTooLarge, registry.ErrTooManyTags,
+	registry.ErrEndpointUnknown, registry.ErrInUse, registry.ErrPreconditionFailed, registry.ErrRangeInvalid,
+	registry.ErrTooManyRanges, registry.ErrTooLarge, registry.ErrTooManyTags, registry.ErrURLTooLong, registry.ErrStalled,
 	registry.ErrTooManyRequests, registry.ErrUnavailable, registry.ErrStorageFull, registry.ErrCanceled,
 }
 
@@ -104,6 +105,10 @@ func TestOCICodes(t *testing.T) {
 		registry.RangeInvalid:        "RANGE_INVALID 416",
 		registry.TooLarge:            "SIZE_INVALID 413",
 		registry.TooManyTags:         "MANIFEST_INVALID 414",
+		registry.EndpointUnknown:     "UNSUPPORTED 404",
+		registry.TooManyRanges:       "RANGE_INVALID 400",
+		registry.URLTooLong:          "SIZE_INVALID 414",
+		registry.Stalled:             "BLOB_UPLOAD_INVALID 408",
 		registry.PreconditionFailed:  "PRECONDITION_FAILED 412",
 		registry.StorageFull:         "STORAGE_FULL 507",
 		registry.Internal:            "UNKNOWN 500",

@@ -73,8 +73,9 @@ func TestGRPCCodes(t *testing.T) {
 		"ManifestInvalid": "InvalidArgument", "ManifestUnknown": "NotFound", "MediaTypeUnsupported": "InvalidArgument",
 		"NameInvalid": "InvalidArgument", "NameUnknown": "NotFound", "TagInvalid": "InvalidArgument",
 		"SizeInvalid": "InvalidArgument", "PageInvalid": "InvalidArgument", "Unauthorized": "Unauthenticated",
-		"Denied": "PermissionDenied", "Unsupported": "Unimplemented", "InUse": "FailedPrecondition",
-		"PreconditionFailed": "FailedPrecondition", "RangeInvalid": "OutOfRange", "TooLarge": "ResourceExhausted",
+		"Denied": "PermissionDenied", "Unsupported": "Unimplemented", "EndpointUnknown": "NotFound", "InUse": "FailedPrecondition",
+		"PreconditionFailed": "FailedPrecondition", "RangeInvalid": "OutOfRange",
+		"TooManyRanges": "InvalidArgument", "URLTooLong": "InvalidArgument", "Stalled": "Canceled", "TooLarge": "ResourceExhausted",
 		"TooManyTags": "ResourceExhausted", "TooManyRequests": "ResourceExhausted", "Unavailable": "Unavailable",
 		"StorageFull": "ResourceExhausted", "Canceled": "Canceled",
 	}

@@ -31,23 +31,32 @@ func (g *Gateway) blobGet(x *exchange) error {
 	if b.Inline != nil {
 		size = int64(len(b.Inline))
 	}
-	part, status := registry.Whole, http.StatusOK
+	var parts []registry.Range
 	if rh := x.header("Range"); rh != "" && x.r.Method == http.MethodGet && ifRange(x.header("If-Range"), tag) {
-		var partial bool
-		if part, partial, err = parseRange(rh, size); err != nil {
-			x.set("Content-Range", "bytes */"+strconv.FormatInt(size, 10))
+		if parts, err = parseRange(rh, size); err != nil {
+			if errors.Is(err, registry.ErrRangeInvalid) {
+				x.set("Content-Range", "bytes */"+strconv.FormatInt(size, 10))
+			}
 			return err
 		}
-		if partial {
-			status = http.StatusPartialContent
+	}
+	if len(parts) > 1 {
+		if m := newMultipart(parts, size); m.length <= size {
+			return g.sendParts(x, b, m)
 		}
+		parts = nil // the whole is shorter than its parts
+	}
+	part, status := registry.Whole, http.StatusOK
+	if len(parts) == 1 {
+		part, status = parts[0], http.StatusPartialContent
+		x.set("Content-Range", contentRange(part, size))
 	}
 	offset, length, err := part.Resolve(size)
 	if err != nil {
 		return err
 	}
 	if x.r.Method == http.MethodHead || b.Inline != nil {
-		x.blobHeader(status, offset, length, size)
+		x.blobHeader(status, octets, length)
 		if b.Inline == nil {
 			return nil
 		}
@@ -58,7 +67,7 @@ func (g *Gateway) blobGet(x *exchange) error {
 		return doing("opening a blob", lost(err))
 	}
 	defer content.Close()
-	x.blobHeader(status, offset, length, size)
+	x.blobHeader(status, octets, length)
 	return doing("sending a blob", x.send(content, length))
 }
 
@@ -72,21 +81,29 @@ func lost(err error) error {
 	return err
 }
 
-// blobHeader sends the header of a blob or a part of it. A browser that is led
+// contentRange returns the Content-Range of a part (RFC 9110 §14.4).
+func contentRange(part registry.Range, size int64) string {
+	var buf [80]byte
+	return string(appendContentRange(buf[:0], part, size))
+}
+
+func appendContentRange(b []byte, part registry.Range, size int64) []byte {
+	b = append(b, "bytes "...)
+	b = strconv.AppendInt(b, part.Offset, 10)
+	b = append(b, '-')
+	b = strconv.AppendInt(b, part.Offset+part.Length-1, 10)
+	b = append(b, '/')
+	return strconv.AppendInt(b, size, 10)
+}
+
+// octets is the media type of every blob, whatever was said when it was pushed.
+const octets = "application/octet-stream"
+
+// blobHeader sends the header of a blob or of parts of it. A browser that is led
 // here must not take the bytes for a page of ours.
-func (x *exchange) blobHeader(status int, offset, length, size int64) {
-	if status == http.StatusPartialContent {
-		var buf [80]byte
-		b := append(buf[:0], "bytes "...)
-		b = strconv.AppendInt(b, offset, 10)
-		b = append(b, '-')
-		b = strconv.AppendInt(b, offset+length-1, 10)
-		b = append(b, '/')
-		b = strconv.AppendInt(b, size, 10)
-		x.set("Content-Range", string(b))
-	}
+func (x *exchange) blobHeader(status int, contentType string, length int64) {
 	x.set("Accept-Ranges", "bytes")
-	x.set("Content-Type", "application/octet-stream")
+	x.set("Content-Type", contentType)
 	x.set("Content-Disposition", "attachment")
 	x.set("Content-Security-Policy", "sandbox")
 	x.length(length)

@@ -56,7 +56,7 @@ func (b *body) Read(p []byte) (int, error) {
 		b.release()
 		return n, io.EOF
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		err = registry.ErrUploadInvalid.With("no byte arrived for %v: what came before is kept, go on from there", b.idle).Because(err)
+		err = registry.ErrStalled.With("no byte arrived for %v: what came before is kept, go on from there", b.idle).Because(err)
 	case err != nil:
 		err = clientGone(err)
 	}

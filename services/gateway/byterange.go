@@ -1,53 +1,114 @@
 package gateway
 
 import (
+	"cmp"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/berth-registry/berth/registry"
 )
 
-// parseRange reads a Range header (RFC 9110 §14.2) for content of size bytes.
-// part is false if the whole content is to be sent: the header is absent,
-// malformed, of another unit, or asks for more than one range. A range outside
-// the content is [registry.ErrRangeInvalid], as is one that ends before it
-// starts: RFC 9110 would ignore that, distribution-spec's suite wants 416.
-func parseRange(header string, size int64) (r registry.Range, part bool, err error) {
-	spec, ok := strings.CutPrefix(header, "bytes=")
-	if !ok || strings.Contains(spec, ",") {
-		return registry.Whole, false, nil
-	}
-	from, to, ok := strings.Cut(strings.Trim(spec, " \t"), "-")
+// parseRange reads a Range header (RFC 9110 §14.2) for content of size bytes. It
+// returns the parts to send, in the order asked for, or nil if the whole content
+// is to be sent: the header is absent, malformed or of another unit. Parts never
+// overlap: what does is one part, so that no byte is sent twice. Parts that only
+// touch stay apart, because containers/image counts them.
+//
+// If all ranges lie outside the content that is [registry.ErrRangeInvalid], as is
+// one that ends before it starts: RFC 9110 would ignore that, distribution-spec's
+// suite wants 416. More than maxRanges are [registry.ErrTooManyRanges].
+func parseRange(header string, size int64) ([]registry.Range, error) {
+	list, ok := strings.CutPrefix(header, "bytes=")
 	if !ok {
-		return registry.Whole, false, nil
+		return nil, nil
+	}
+	var parts []registry.Range
+	specs := 0
+	for spec := range strings.SplitSeq(list, ",") {
+		if spec = strings.Trim(spec, " \t"); spec == "" {
+			continue // RFC 9110 §5.6.1: lists may have empty elements
+		}
+		if specs++; specs > maxRanges {
+			return nil, registry.ErrTooManyRanges.With("more than %d ranges in one request: merge some", maxRanges)
+		}
+		part, ok := parseRangeSpec(spec, size)
+		if !ok {
+			return nil, nil
+		}
+		if part.Length > 0 {
+			parts = append(parts, part)
+		}
+	}
+	switch {
+	case specs == 0:
+		return nil, nil
+	case len(parts) == 0:
+		return nil, registry.ErrRangeInvalid
+	}
+	return merged(parts), nil
+}
+
+// parseRangeSpec reads one range. The part has no bytes if it lies outside the
+// content. ok is false if spec is malformed.
+func parseRangeSpec(spec string, size int64) (part registry.Range, ok bool) {
+	from, to, ok := strings.Cut(spec, "-")
+	if !ok {
+		return part, false
 	}
 	if from == "" { // the last n bytes
 		n, ok := parsePos(to)
-		switch {
-		case !ok:
-			return registry.Whole, false, nil
-		case n == 0 || size == 0:
-			return registry.Range{}, false, registry.ErrRangeInvalid
-		}
 		n = min(n, size)
-		return registry.Range{Offset: size - n, Length: n}, true, nil
+		return registry.Range{Offset: size - n, Length: n}, ok
 	}
 	first, ok := parsePos(from)
 	if !ok {
-		return registry.Whole, false, nil
+		return part, false
 	}
 	last := int64(math.MaxInt64)
 	if to != "" {
 		if last, ok = parsePos(to); !ok {
-			return registry.Whole, false, nil
+			return part, false
 		}
 	}
 	if last < first || first >= size {
-		return registry.Range{}, false, registry.ErrRangeInvalid
+		return part, true
 	}
 	last = min(last, size-1)
-	return registry.Range{Offset: first, Length: last - first + 1}, true, nil
+	return registry.Range{Offset: first, Length: last - first + 1}, true
+}
+
+// merged makes one part of those that overlap, in the place of the first of them.
+func merged(parts []registry.Range) []registry.Range {
+	if len(parts) == 1 {
+		return parts
+	}
+	type placed struct {
+		registry.Range
+		place int
+	}
+	all := make([]placed, len(parts))
+	for i, p := range parts {
+		all[i] = placed{p, i}
+	}
+	slices.SortFunc(all, func(a, b placed) int { return cmp.Compare(a.Offset, b.Offset) })
+	kept := all[:1]
+	for _, p := range all[1:] {
+		last := &kept[len(kept)-1]
+		if p.Offset >= last.Offset+last.Length {
+			kept = append(kept, p)
+			continue
+		}
+		last.Length = max(last.Length, p.Offset+p.Length-last.Offset)
+		last.place = min(last.place, p.place)
+	}
+	slices.SortFunc(kept, func(a, b placed) int { return cmp.Compare(a.place, b.place) })
+	parts = parts[:len(kept)]
+	for i, p := range kept {
+		parts[i] = p.Range
+	}
+	return parts
 }
 
 // parsePos reads a position. One too large for an int64 is as good as the

@@ -2,47 +2,68 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/berth-registry/berth/registry"
 )
 
-func TestParseRange(t *testing.T) {
+func TestP70ParseRange(t *testing.T) {
 	tests := []struct {
 		header string
 		size   int64
-		want   registry.Range
-		part   bool
+		want   string // offset+length of each part
 		err    error
 	}{
-		{"", 10, registry.Whole, false, nil},
-		{"bytes=0-9", 10, registry.Range{Offset: 0, Length: 10}, true, nil},
-		{"bytes=0-0", 10, registry.Range{Offset: 0, Length: 1}, true, nil},
-		{"bytes=9-", 10, registry.Range{Offset: 9, Length: 1}, true, nil},
-		{"bytes= 3-4 ", 10, registry.Range{Offset: 3, Length: 2}, true, nil},
-		{"bytes=3-99", 10, registry.Range{Offset: 3, Length: 7}, true, nil},
-		{"bytes=-3", 10, registry.Range{Offset: 7, Length: 3}, true, nil},
-		{"bytes=-99", 10, registry.Range{Offset: 0, Length: 10}, true, nil},
-		{"bytes=-99999999999999999999", 10, registry.Range{Offset: 0, Length: 10}, true, nil},
-		{"bytes=10-", 10, registry.Range{}, false, registry.ErrRangeInvalid},
-		{"bytes=99999999999999999999-", 10, registry.Range{}, false, registry.ErrRangeInvalid},
-		{"bytes=5-4", 10, registry.Range{}, false, registry.ErrRangeInvalid},
-		{"bytes=-0", 10, registry.Range{}, false, registry.ErrRangeInvalid},
-		{"bytes=-1", 0, registry.Range{}, false, registry.ErrRangeInvalid},
-		{"bytes=0-", 0, registry.Range{}, false, registry.ErrRangeInvalid},
-		{"bytes=0-1,3-4", 10, registry.Whole, false, nil},
-		{"bytes=-", 10, registry.Whole, false, nil},
-		{"bytes=", 10, registry.Whole, false, nil},
-		{"bytes=+1-2", 10, registry.Whole, false, nil},
-		{"bytes=1-2x", 10, registry.Whole, false, nil},
-		{"bytes 0-1", 10, registry.Whole, false, nil},
-		{"Bytes=0-1", 10, registry.Whole, false, nil},
+		{"", 10, "", nil},
+		{"bytes=0-9", 10, "0+10", nil},
+		{"bytes=0-0", 10, "0+1", nil},
+		{"bytes=9-", 10, "9+1", nil},
+		{"bytes= 3-4 ", 10, "3+2", nil},
+		{"bytes=3-99", 10, "3+7", nil},
+		{"bytes=-3", 10, "7+3", nil},
+		{"bytes=-99", 10, "0+10", nil},
+		{"bytes=-99999999999999999999", 10, "0+10", nil},
+		{"bytes=10-", 10, "", registry.ErrRangeInvalid},
+		{"bytes=99999999999999999999-", 10, "", registry.ErrRangeInvalid},
+		{"bytes=5-4", 10, "", registry.ErrRangeInvalid},
+		{"bytes=-0", 10, "", registry.ErrRangeInvalid},
+		{"bytes=-1", 0, "", registry.ErrRangeInvalid},
+		{"bytes=0-", 0, "", registry.ErrRangeInvalid},
+		{"bytes=10-,12-13,-0", 10, "", registry.ErrRangeInvalid},
+		{"bytes=-", 10, "", nil},
+		{"bytes=", 10, "", nil},
+		{"bytes=, ,", 10, "", nil},
+		{"bytes=+1-2", 10, "", nil},
+		{"bytes=1-2x", 10, "", nil},
+		{"bytes=1-2,x", 10, "", nil},
+		{"bytes 0-1", 10, "", nil},
+		{"Bytes=0-1", 10, "", nil},
+
+		{"bytes=0-1,3-4", 10, "0+2 3+2", nil},
+		{"bytes=0-1, ,\t3-4,", 10, "0+2 3+2", nil},
+		{"bytes=7-8,0-1,3-4", 10, "7+2 0+2 3+2", nil}, // the order asked for
+		{"bytes=0-1,2-4", 10, "0+2 2+3", nil},         // containers/image counts parts
+		{"bytes=0-4,4-6", 10, "0+7", nil},
+		{"bytes=8-9,0-4,2-6,20-", 10, "8+2 0+7", nil},
+		{"bytes=5-6,0-1,1-5", 10, "0+7", nil},
+		{"bytes=0-,0-,0-", 10, "0+10", nil},
+		{"bytes=0-5,1-2,8-9", 10, "0+6 8+2", nil},
+		{"bytes=-2,0-0", 10, "8+2 0+1", nil},
+		{"bytes=" + strings.Repeat("0-,", maxRanges), 10, "0+10", nil},
+		{"bytes=" + strings.Repeat("0-,", maxRanges+1), 10, "", registry.ErrTooManyRanges},
 	}
 	for _, test := range tests {
-		got, part, err := parseRange(test.header, test.size)
-		if got != test.want || part != test.part || !errors.Is(err, test.err) {
-			t.Errorf("%q of %d: got %v, %v, %v; want %v, %v, %v", test.header, test.size, got, part, err, test.want, test.part, test.err)
+		got, err := parseRange(test.header, test.size)
+		var texts []string
+		for _, p := range got {
+			texts = append(texts, fmt.Sprintf("%d+%d", p.Offset, p.Length))
+		}
+		if strings.Join(texts, " ") != test.want || !errors.Is(err, test.err) {
+			t.Errorf("%.60q of %d: got %v, %v; want %q, %v", test.header, test.size, got, err, test.want, test.err)
 		}
 	}
 }
@@ -92,27 +113,51 @@ func TestP05ParseContentRange(t *testing.T) {
 	}
 }
 
+// FuzzRange checks that the parts lie inside the content, overlap nowhere, and
+// hold every byte that a range of its own would.
 func FuzzRange(f *testing.F) {
-	for _, s := range []string{"bytes=0-1", "bytes=5-", "bytes=-5", "bytes=5-0", "bytes=0-1,2-3", "bytes=99999999999999999999-", "x=1-2"} {
+	for _, s := range []string{"bytes=0-1", "bytes=5-", "bytes=-5", "bytes=5-0", "bytes=0-1,2-3", "bytes=0-5,3-8,-4, 1-", "bytes=99999999999999999999-", "x=1-2"} {
 		f.Add(s, int64(10))
 	}
 	f.Fuzz(func(t *testing.T, header string, size int64) {
 		if size < 0 {
 			return
 		}
-		r, part, err := parseRange(header, size)
+		parts, err := parseRange(header, size)
 		if err != nil {
-			if !errors.Is(err, registry.ErrRangeInvalid) {
+			if !errors.Is(err, registry.ErrRangeInvalid) && !errors.Is(err, registry.ErrTooManyRanges) {
 				t.Fatal(err)
 			}
 			return
 		}
-		offset, length, err := r.Resolve(size)
-		if err != nil {
-			t.Fatalf("%q of %d: %v lies outside", header, size, r)
+		sum := int64(0)
+		for i, p := range parts {
+			if _, _, err := p.Resolve(size); err != nil || p.Length < 1 {
+				t.Fatalf("%q of %d: %v lies outside", header, size, p)
+			}
+			sum += p.Length
+			for _, q := range parts[:i] {
+				if p.Offset < q.Offset+q.Length && q.Offset < p.Offset+p.Length {
+					t.Fatalf("%q of %d: %v and %v overlap", header, size, p, q)
+				}
+			}
 		}
-		if part && length == 0 || !part && (offset != 0 || length != size) {
-			t.Fatalf("%q of %d: %v, part %v", header, size, r, part)
+		if sum > size {
+			t.Fatalf("%q of %d: %d bytes", header, size, sum)
+		}
+		if parts == nil {
+			return
+		}
+		for spec := range strings.SplitSeq(strings.TrimPrefix(header, "bytes="), ",") {
+			alone, err := parseRange("bytes="+spec, size)
+			if err != nil || alone == nil {
+				continue // outside, or an empty element
+			}
+			if !slices.ContainsFunc(parts, func(p registry.Range) bool {
+				return p.Offset <= alone[0].Offset && alone[0].Offset+alone[0].Length <= p.Offset+p.Length
+			}) {
+				t.Fatalf("%q of %d: %v lacks %v", header, size, parts, alone[0])
+			}
 		}
 	})
 }

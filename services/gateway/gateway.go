@@ -88,7 +88,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (g *Gateway) handle(x *exchange) error {
 	path := x.r.URL.EscapedPath()
 	if len(path)+len(x.r.URL.RawQuery) > maxURL {
-		return registry.ErrTooManyTags.With("URL is longer than %d bytes", maxURL)
+		return registry.ErrURLTooLong.With("URL is longer than %d bytes", maxURL)
 	}
 	var pathErr error
 	x.route, pathErr = parsePath(path)

@@ -14,6 +14,10 @@ const (
 	maxCursor = registry.MaxName
 	// maxETags is how many entity tags one condition may list.
 	maxETags = 32
+	// maxRanges is how many ranges of a blob one request may ask for.
+	// containers/image asks for up to 1,024, halves its number as long as the
+	// answer is 400, and gives up below 64.
+	maxRanges = 1024
 )
 
 // What an answer may take at most.

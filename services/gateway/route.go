@@ -62,7 +62,7 @@ func parsePath(path string) (route, error) {
 	}
 	rest, ok := strings.CutPrefix(path, "/v2/")
 	if !ok {
-		return route{}, errNoEndpoint
+		return route{}, registry.ErrEndpointUnknown
 	}
 	rest, last := cutLast(rest)
 	rest, collection := cutLast(rest)
@@ -80,7 +80,7 @@ func parsePath(path string) (route, error) {
 	case collection == "uploads":
 		repo, ok := strings.CutSuffix(rest, "/blobs")
 		if !ok {
-			return route{}, errNoEndpoint
+			return route{}, registry.ErrEndpointUnknown
 		}
 		if last == "" {
 			return named(uploads, repo)
@@ -92,7 +92,7 @@ func parsePath(path string) (route, error) {
 		rt.id, err = registry.ParseUploadID(last)
 		return rt, err
 	}
-	return route{}, errNoEndpoint
+	return route{}, registry.ErrEndpointUnknown
 }
 
 // cutLast cuts path before its last component.
@@ -128,5 +128,3 @@ func referenced(res resource, repo, ref string) (route, error) {
 	rt.ref.Digest, err = registry.ParseDigest(ref)
 	return rt, err
 }
-
-var errNoEndpoint = registry.ErrNameUnknown.With("no such endpoint")

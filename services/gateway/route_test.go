@@ -26,7 +26,7 @@ func TestParsePath(t *testing.T) {
 		"/v2/":                  {want: route{resource: apiBase}},
 		"/readyz":               {want: route{resource: readyz}},
 		"/v2/_catalog":          {want: route{resource: catalog}},
-		"/v2/_catalog/":         {err: registry.ErrNameUnknown},
+		"/v2/_catalog/":         {err: registry.ErrEndpointUnknown},
 		"/v2/_oci/ext/discover": {want: route{resource: discover}},
 
 		"/v2/a/tags/list":               {want: route{resource: tagList, repo: "a"}},
@@ -47,9 +47,9 @@ func TestParsePath(t *testing.T) {
 		"/v2/a/blobs/uploads/":                           {want: route{resource: uploads, repo: "a"}},
 		"/v2/blobs/uploads/blobs/uploads/":               {want: route{resource: uploads, repo: "blobs/uploads"}},
 		"/v2/a/blobs/uploads/" + idA:                     {want: route{resource: upload, repo: "a", id: idA}},
-		"/v2/a/blobs/uploads/" + idA + "/":               {err: registry.ErrNameUnknown},
+		"/v2/a/blobs/uploads/" + idA + "/":               {err: registry.ErrEndpointUnknown},
 		"/v2/a/blobs/uploads/x":                          {want: route{resource: upload, repo: "a"}, err: registry.ErrUploadUnknown},
-		"/v2/a/uploads/x":                                {err: registry.ErrNameUnknown},
+		"/v2/a/uploads/x":                                {err: registry.ErrEndpointUnknown},
 		"/v2/a/blobs/uploads/blobs/" + digestA:           {want: route{resource: blob, repo: "a/blobs/uploads", ref: dig}},
 		"/v2/a/referrers/" + digestA:                     {want: route{resource: referrers, repo: "a", ref: dig}},
 		"/v2/a/referrers/tag":                            {want: route{resource: referrers, repo: "a"}, err: registry.ErrDigestInvalid},
@@ -57,11 +57,11 @@ func TestParsePath(t *testing.T) {
 		"/v2/../etc/manifests/x":                         {want: route{resource: manifest}, err: registry.ErrNameInvalid},
 		"/v2/a%2f..%2fb/manifests/x":                     {want: route{resource: manifest}, err: registry.ErrNameInvalid},
 		"/v2/" + strings.Repeat("a", 256) + "/tags/list": {want: route{resource: tagList}, err: registry.ErrNameInvalid},
-		"/v3/":       {err: registry.ErrNameUnknown},
-		"":           {err: registry.ErrNameUnknown},
-		"*":          {err: registry.ErrNameUnknown},
-		"/v2/x":      {err: registry.ErrNameUnknown},
-		"/v2/_zot/x": {err: registry.ErrNameUnknown},
+		"/v3/":       {err: registry.ErrEndpointUnknown},
+		"":           {err: registry.ErrEndpointUnknown},
+		"*":          {err: registry.ErrEndpointUnknown},
+		"/v2/x":      {err: registry.ErrEndpointUnknown},
+		"/v2/_zot/x": {err: registry.ErrEndpointUnknown},
 	}
 	for path, test := range tests {
 		got, err := parsePath(path)

@@ -102,7 +102,7 @@ func TestP19StalledUploadCanBeResumed(t *testing.T) {
 		go fmt.Fprintf(c, "PATCH %s HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhello", loc)
 		r := bufio.NewReader(c)
 		res, err := http.ReadResponse(r, nil)
-		if err != nil || res.StatusCode != 400 || !res.Close {
+		if err != nil || res.StatusCode != 408 || !res.Close {
 			t.Fatalf("silent client: got %v, %v", res, err)
 		}
 		io.Copy(io.Discard, res.Body)
