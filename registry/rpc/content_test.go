@@ -174,6 +174,27 @@ func TestBuffersOverTheWire(t *testing.T) {
 
 var errSource = errors.New("source failed")
 
+// Bytes that have arrived are not read once the context has ended.
+func TestContextEndsContent(t *testing.T) {
+	local := memory.NewBlobs()
+	b := newPair().blobs(t, local)
+	ctx, cancel := context.WithCancel(t.Context())
+	c, err := b.Open(ctx, put(t, local, pattern(1000)), registry.Whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.ReadFull(c, make([]byte, 10)); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	n, err := c.Read(make([]byte, 10))
+	wantErr(t, "Read", err, context.Canceled)
+	if n != 0 {
+		t.Errorf("got %d bytes", n)
+	}
+}
+
 func TestServerGoneMidStream(t *testing.T) {
 	p := newPair()
 	local := memory.NewBlobs()

@@ -25,7 +25,15 @@ func start(t *testing.T, b registry.Blobs) registry.Upload {
 // When the source fails the server keeps what arrived, and the caller gets the
 // source's own error and the state.
 func TestSourceFails(t *testing.T) {
-	b := newPair().blobs(t, memory.NewBlobs())
+	local := &faulty{Blobs: memory.NewBlobs()}
+	local.append = func(ctx context.Context, u registry.Upload, r io.Reader) (registry.Upload, error) {
+		got, err := local.Blobs.Append(ctx, u, r)
+		if err == nil {
+			t.Error("the server took the failure for the end")
+		}
+		return got, err
+	}
+	b := newPair().blobs(t, local)
 	data := pattern(3<<20 + 1)
 	u := start(t, b)
 	got, err := b.Append(t.Context(), u, io.MultiReader(bytes.NewReader(data), iotest.ErrReader(errSource)))
@@ -36,6 +44,9 @@ func TestSourceFails(t *testing.T) {
 	// Had the server taken the failure for the end, this would commit.
 	_, err = b.Commit(t.Context(), got, iotest.ErrReader(errSource), registry.SHA256.FromBytes(data))
 	wantErr(t, "Commit", err, errSource)
+	if _, err := b.Status(t.Context(), u); err != nil {
+		t.Errorf("the session after the Commit whose source failed: %v", err)
+	}
 	s, err := b.Commit(t.Context(), got, nil, registry.SHA256.FromBytes(data))
 	if err != nil || s.Size != int64(len(data)) {
 		t.Errorf("Commit of what arrived: got %+v, %v", s, err)

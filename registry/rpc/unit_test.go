@@ -1,0 +1,46 @@
+package rpc
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/berth-registry/berth/registry/memory"
+)
+
+func TestUnit(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	local := memory.NewBlobs()
+	srv := NewServer(ServerOptions{})
+	ServeBlobs(srv, local)
+	u := Unit("test", l, srv, local)
+	ended := make(chan error, 1)
+	go func() { ended <- u.Run() }()
+
+	b, err := DialBlobs([]string{l.Addr().String()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := u.Stop(ctx); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := BlobsUnit(t.Context(), "no address", local, slog.New(slog.DiscardHandler)); err == nil {
+		t.Error("no error for an address nobody can listen on")
+	}
+}
