@@ -131,17 +131,22 @@ func orDash(s string) string {
 
 // describeRun says what was measured, when and on what.
 func describeRun(t testing.TB, b *bench) string {
-	commit, err := exec.Command("git", "-C", Root(t), "describe", "--tags", "--always", "--dirty").Output()
+	// The programs' own word: the tree may have moved on since they were built.
+	version, err := exec.Command(Program(t, "berth"), "version").Output()
 	if err != nil {
-		commit = []byte("unknown")
+		t.Fatalf("asking berth for its version: %v", err)
 	}
 	command := "make bench"
 	if b.short {
 		command = "BENCH_SHORT=1 make bench"
 	}
-	return fmt.Sprintf("Commit %s, %s, `%s`, on %d CPUs (%s), %s of memory, Linux %s, %s; load average before the run %s.",
-		bytes.TrimSpace(commit), time.Now().UTC().Format(time.DateOnly), command, runtime.NumCPU(),
-		firstMatch("/proc/cpuinfo", "model name"), memory(), kernel(), runtime.Version(), b.load)
+	busy := ""
+	if b.load >= 1 {
+		busy = " **Other work ran on the machine: these are not the figures of a quiet one.**"
+	}
+	return fmt.Sprintf("%s, %s, `%s`, on %d CPUs (%s), %s of memory, Linux %s, %s; load average before the run %.1f.%s",
+		bytes.TrimSpace(version), time.Now().UTC().Format(time.DateOnly), command, runtime.NumCPU(),
+		firstMatch("/proc/cpuinfo", "model name"), memory(), kernel(), runtime.Version(), b.load, busy)
 }
 
 // firstMatch returns the value of the first "key : value" line of a file of /proc.
@@ -176,12 +181,16 @@ func kernel() string {
 
 // loadAverage is that of the last minute: a figure from a busy machine is worth
 // little, and the reader should know.
-func loadAverage() string {
+func loadAverage(t testing.TB) float64 {
+	t.Helper()
 	text, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
-		return "unknown"
+		t.Fatal(err)
 	}
-	load, _, _ := strings.Cut(string(text), " ")
+	var load float64
+	if _, err := fmt.Sscan(string(text), &load); err != nil {
+		t.Fatalf("reading the load average: %v", err)
+	}
 	return load
 }
 

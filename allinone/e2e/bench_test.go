@@ -23,8 +23,8 @@ const attempts = 3
 
 // bench is one run of the benchmark.
 type bench struct {
-	short bool   // BENCH_SHORT: fewer rounds and a smaller store, for CI
-	load  string // load average of the machine before the run
+	short bool    // BENCH_SHORT: fewer rounds and a smaller store, for CI
+	load  float64 // load average of the machine before the run
 	table table
 }
 
@@ -40,7 +40,7 @@ func pick[T any](b *bench, full, short T) T {
 // one table, and fails when a floor is missed. BENCH_SHORT=1 makes a smaller
 // run for CI; BENCH_UPDATE=1 writes the table into docs/performance.md.
 func TestBench(t *testing.T) {
-	b := &bench{short: os.Getenv("BENCH_SHORT") != "", load: loadAverage()}
+	b := &bench{short: os.Getenv("BENCH_SHORT") != "", load: loadAverage(t)}
 	refuseMemoryDisk(t)
 	idle := startIdle(t, b)
 	rows := []struct {
