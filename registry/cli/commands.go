@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/http"
-	"time"
 
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
@@ -124,23 +121,15 @@ func (p Program) serve(ctx context.Context, flags *flag.FlagSet, args []string, 
 // announce says what someone who starts a registry wants to know first.
 func (p Program) announce(cfg *config.Config, log *slog.Logger) {
 	const authenticated = false // config refuses http.auth until it is built
+	_, address := cfg.HTTP.Endpoint()
 	log.Info("starting "+p.Name,
 		"version", p.Version,
-		"address", net.JoinHostPort(cfg.HTTP.Address, cfg.HTTP.Port),
+		"address", address,
 		"data", cfg.Storage.RootDirectory,
 		"authentication", authenticated)
-	if !authenticated && !loopback(cfg.HTTP.Address) {
+	if !authenticated && !cfg.HTTP.Local() {
 		log.Warn("anyone who reaches this address may read, push and delete: no authentication is configured", "address", cfg.HTTP.Address)
 	}
-}
-
-// loopback reports whether only this machine can reach host.
-func loopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
 }
 
 func (p Program) verify(_ context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
@@ -161,48 +150,6 @@ func (p Program) verify(_ context.Context, flags *flag.FlagSet, args []string, o
 	}
 	_, err = fmt.Fprintf(out, "%s: config file is valid\n", args[0])
 	return err
-}
-
-func (p Program) healthcheck(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
-	url := flags.String("url", "", "`URL` to ask; made from the config file if absent")
-	timeout := flags.Duration("timeout", 5*time.Second, "`TIME` to wait for the answer")
-	args, err := ParseArgs(flags, args, 1)
-	if err != nil {
-		return err
-	}
-	if *url == "" {
-		cfg := config.WithoutFile()
-		if len(args) > 0 {
-			if cfg, _, err = config.Load(args[0]); err != nil {
-				return err
-			}
-		}
-		*url = "http://" + net.JoinHostPort(reachable(cfg.HTTP.Address), cfg.HTTP.Port) + "/readyz"
-	}
-	ctx, cancel := context.WithTimeout(ctx, *timeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, *url, nil)
-	if err != nil {
-		return fmt.Errorf("asking for health: %w", err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return fmt.Errorf("asking for health: %w", err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answered %s", *url, resp.Status)
-	}
-	_, err = fmt.Fprintln(out, "ok")
-	return err
-}
-
-// reachable returns an address to dial for one that is listened on.
-func reachable(host string) string {
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		return "localhost"
-	}
-	return host
 }
 
 func first(args []string) string {

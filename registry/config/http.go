@@ -1,14 +1,16 @@
 package config
 
 import (
+	"net"
 	"slices"
+	"strings"
 	"time"
 )
 
 // HTTP is the gateway's section.
 type HTTP struct {
-	Address       string         `json:"address"`
-	Port          string         `json:"port"` // a number or service name; "0" or "": any free port
+	Address       string         `json:"address"` // a host or IP address, or unix:PATH
+	Port          string         `json:"port"`    // a number or service name; "0" or "": any free port
 	ExternalURL   string         `json:"externalUrl"`
 	AllowOrigin   string         `json:"allowOrigin"`  // comma list; empty: any
 	ReadTimeout   time.Duration  `json:"readTimeout"`  // without a byte received; 0 or less: none
@@ -20,6 +22,41 @@ type HTTP struct {
 	Auth          *Auth          `json:"auth"`
 	AccessControl *AccessControl `json:"accessControl"`
 }
+
+// Endpoint returns where the gateway listens, as net.Listen takes it: "tcp" and
+// host:port, or "unix" and a path, if Address is unix:PATH or unix:///PATH.
+func (h HTTP) Endpoint() (network, address string) {
+	if path, ok := h.socket(); ok {
+		return "unix", path
+	}
+	return "tcp", net.JoinHostPort(h.host(), h.Port)
+}
+
+// host returns Address, which may be an IPv6 address in brackets, as in a URL.
+func (h HTTP) host() string {
+	if inner, ok := strings.CutPrefix(h.Address, "["); ok {
+		return strings.TrimSuffix(inner, "]")
+	}
+	return h.Address
+}
+
+// socket returns the path if Address names a unix socket.
+func (h HTTP) socket() (path string, ok bool) {
+	path, ok = strings.CutPrefix(h.Address, "unix:")
+	if rest, slashes := strings.CutPrefix(path, "//"); slashes {
+		path = rest
+	}
+	return path, ok
+}
+
+// Local reports whether only this machine can reach the gateway.
+func (h HTTP) Local() bool {
+	_, ok := h.socket()
+	return ok || loopback(h.host())
+}
+
+// Encrypted reports whether the gateway speaks TLS.
+func (h HTTP) Encrypted() bool { return h.TLS != nil && h.TLS.Cert != "" }
 
 // Docker is the http.compat value for Docker's own image types.
 const Docker = "docker2s2"

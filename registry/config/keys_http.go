@@ -3,19 +3,19 @@ package config
 func httpKeys() []Key {
 	return []Key{
 		{Path: "http", Type: Object, Status: Built, Doc: "The registry's HTTP side. Read by programs that run the gateway."},
-		{Path: "http.address", Type: String, Default: "127.0.0.1", Doc: "Address to listen on. The default is reachable from this machine only."},
-		{Path: "http.port", Type: String, Default: "8080", Doc: "Port number or service name; \"0\" or \"\" is any free port."},
+		{Path: "http.address", Type: String, Default: "127.0.0.1", Doc: "Host name or IP address to listen on, or unix:PATH for a socket of mode 0600. The default is reachable from this machine only."},
+		{Path: "http.port", Type: String, Default: "8080", Doc: "Port number or service name; \"0\" or \"\" is any free port, which the log names. Not for sockets."},
 		{Path: "http.compat", Type: Strings, Values: []string{Docker}, Doc: "Foreign image types that may be pushed. Absent: Docker's too. Present without docker2s2: OCI only."},
 		{Path: "http.readTimeout", Type: Duration, Default: "1m", Doc: "How long a client may send nothing in the middle of a request; 0 or less is for ever. The whole transfer has no limit."},
 		{Path: "http.writeTimeout", Type: Duration, Default: "1m", Doc: "How long a client may accept nothing of an answer; 0 or less is for ever. The whole transfer has no limit."},
 		{Path: "http.realm", Type: String, Default: "", Status: Warned, Doc: "Realm of the Basic challenge."},
 		{Path: "http.externalUrl", Type: URL, Status: Warned, Doc: "Where clients reach the registry: used in token challenges and login callbacks, never the Host header."},
-		{Path: "http.allowOrigin", Type: String, Status: Warned, Doc: "Origins that browsers may call from, divided by commas."},
+		{Path: "http.allowOrigin", Type: String, Doc: "Origins whose scripts may read answers in a browser, divided by commas. Absent: any."},
 
-		{Path: "http.tls", Type: Object, Status: Refused, Doc: "Serve HTTPS."},
+		{Path: "http.tls", Type: Object, Doc: "Serve HTTPS, with TLS 1.2 or later. A certificate whose files change serves the next connection."},
 		{Path: "http.tls.cert", Type: Path, Doc: "Certificate chain, PEM."},
 		{Path: "http.tls.key", Type: Path, Doc: "Its private key, PEM."},
-		{Path: "http.tls.cacert", Type: Path, Doc: "Authorities of client certificates, PEM; certificates are checked if clients send one."},
+		{Path: "http.tls.cacert", Type: Path, Status: Refused, Doc: "Authorities of client certificates, PEM; certificates are checked if clients send one."},
 
 		{Path: "http.ratelimit", Type: Object, Status: Refused, Doc: "Answer 429 above so many requests per second."},
 		{Path: "http.ratelimit.rate", Type: Int, Doc: "Requests per second in all; 0 is no limit."},

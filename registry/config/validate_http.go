@@ -2,6 +2,7 @@ package config
 
 import (
 	"maps"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m))
 
 func (ch *checker) http(h *HTTP) {
 	at := place{"http"}
+	ch.address(h, at.with("address"))
 	ch.port(h.Port, at.with("port"))
 	if h.ExternalURL != "" {
 		ch.url(h.ExternalURL, at.with("externalUrl"), "http", "https")
@@ -37,6 +39,27 @@ func (ch *checker) http(h *HTTP) {
 	}
 	if h.AccessControl != nil {
 		ch.accessControl(h.AccessControl, h.Auth.Open())
+	}
+}
+
+// maxSocket is how long the path of a unix socket may be, in bytes (sun_path in
+// unix(7), less its end).
+const maxSocket = 107
+
+// address refuses what can't be listened on, host:port above all.
+func (ch *checker) address(h *HTTP, at place) {
+	if path, ok := h.socket(); ok {
+		ch.require(path != "", at, "needs a path behind unix:")
+		ch.require(len(path) <= maxSocket, at, "must have a path of at most %d bytes", maxSocket)
+		return
+	}
+	opens, closes := strings.HasPrefix(h.Address, "["), strings.HasSuffix(h.Address, "]")
+	ip, err := netip.ParseAddr(h.host())
+	switch {
+	case opens || closes || strings.Contains(h.Address, ":"):
+		ch.require(opens == closes && err == nil && ip.Is6(), at, "must be a host name, an IP address or unix:PATH; the port has a key of its own")
+	default:
+		ch.require(!strings.ContainsAny(h.Address, "/ "), at, "must be a host name, an IP address or unix:PATH")
 	}
 }
 

@@ -163,12 +163,16 @@ func stop(log *slog.Logger, drain time.Duration, units []Unit) error {
 	return errors.Join(errs...)
 }
 
-// HTTP returns a unit that serves srv on l.
+// HTTP returns a unit that serves srv on l, with TLS if srv has a TLSConfig.
 func HTTP(name string, l net.Listener, srv *http.Server) Unit {
+	serve := srv.Serve
+	if srv.TLSConfig != nil {
+		serve = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }
+	}
 	return Unit{
 		Name: name,
 		Run: func() error {
-			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
 				return err
 			}
 			return nil

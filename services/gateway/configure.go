@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/url"
 	"strings"
 
@@ -37,12 +36,24 @@ func Configured(ctx context.Context, h config.HTTP, d Deps, version string, log 
 	if err != nil {
 		return daemon.Unit{}, err
 	}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(h.Address, h.Port))
-	if err != nil {
-		return daemon.Unit{}, fmt.Errorf("listening for HTTP: %w", err)
+	srv := g.Server()
+	scheme := "http"
+	if h.Encrypted() {
+		cert, err := loadCertificate(h.TLS.Cert, h.TLS.Key, log)
+		if err != nil {
+			return daemon.Unit{}, fmt.Errorf("http.tls: %w", err)
+		}
+		srv.TLSConfig = cert.config()
+		scheme = "https"
 	}
-	log.Info("listening for HTTP", "address", l.Addr().String()) // the port may be one we did not choose
-	unit := daemon.HTTP("gateway", l, g.Server())
+	network, address := h.Endpoint()
+	l, err := listen(ctx, network, address)
+	if err != nil {
+		return daemon.Unit{}, err
+	}
+	// The port may be one we did not choose.
+	log.Info("listening for HTTP", "network", network, "scheme", scheme, "address", l.Addr().String())
+	unit := daemon.HTTP("gateway", l, srv)
 	unit.Abandon = l.Close
 	return unit, nil
 }
