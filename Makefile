@@ -93,7 +93,7 @@ KILLS ?= 300
 kill: build ## kill -9 under load, linked and split: KILLS (300) times, nothing acknowledged may be lost
 	KILLS=$(KILLS) $(E2E) -v -run '^TestKill$$'
 
-slow: build ## 1 GiB at 1 MB/s in both directions through every topology, at once (18 minutes)
+slow: build ## 1 GiB at 1 MB/s in both directions through every topology, at once (20 minutes)
 	go test -tags e2e,slow -count=1 -parallel 16 -timeout 60m ./allinone/e2e -v -run '^TestSlow$$'
 
 bench: build packages ## Figures against peers in the same run; BENCH_SHORT=1 for less, BENCH_UPDATE=1 writes docs

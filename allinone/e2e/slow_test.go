@@ -22,7 +22,7 @@ const (
 
 // TestSlow moves 1 GiB at 1 MB/s in both directions through every topology, all
 // at once: nothing between two programs may limit a whole transfer, only one
-// that makes no progress. It takes 18 minutes. SLOW_MIB makes it smaller.
+// that makes no progress. It takes 20 minutes. SLOW_MIB makes it smaller.
 func TestSlow(t *testing.T) {
 	size := int64(1024)
 	if s := os.Getenv("SLOW_MIB"); s != "" {
