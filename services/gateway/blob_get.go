@@ -8,9 +8,16 @@ import (
 	"github.com/berth-registry/berth/registry"
 )
 
+// How long answers may be kept (RFC 9111 §5.2.2).
+//
 // immutable lets the client keep what it got by digest: it can't change. Nobody
 // else may keep it, because others may not be allowed to have it.
-const immutable = "private, max-age=31536000, immutable"
+// revalidated is for tags, which can move, unkept for everything else.
+const (
+	immutable   = "private, max-age=31536000, immutable"
+	revalidated = "private, no-cache"
+	unkept      = "private, no-store"
+)
 
 // blobGet answers GET and HEAD of a blob.
 func (g *Gateway) blobGet(x *exchange) error {

@@ -192,7 +192,8 @@ func TestConfiguredTLS(t *testing.T) {
 	if res, err := get(&tls.Config{RootCAs: pool, MaxVersion: tls.VersionTLS12}); err != nil || res.StatusCode != 200 {
 		t.Errorf("TLS 1.2: %v, %v", res, err)
 	}
-	if _, err := get(&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}); err == nil {
+	if c, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: pool, ServerName: "localhost", MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}); err == nil {
+		c.Close()
 		t.Error("TLS 1.1 is served")
 	}
 	if res, err := http.Get("http://" + addr + "/v2/"); err == nil && res.StatusCode == 200 {

@@ -28,7 +28,7 @@ type exchange struct {
 	queryErr error
 
 	// values backs the header values, so that setting one allocates nothing.
-	values [14]string
+	values [16]string
 	used   int
 }
 

@@ -25,9 +25,10 @@ type errorItem struct {
 func (g *Gateway) fail(x *exchange, err error) {
 	e := clientError(x.r.Context(), err)
 	h := x.w.Header()
-	for _, content := range []string{"Etag", "Cache-Control", "Content-Disposition", "Content-Security-Policy", "Accept-Ranges"} {
+	for _, content := range []string{"Etag", "Content-Disposition", "Content-Security-Policy", "Accept-Ranges"} {
 		delete(h, content)
 	}
+	x.set("Cache-Control", unkept) // what is missing now may be pushed
 	switch {
 	case e.Code == registry.Unauthorized:
 		x.set("Www-Authenticate", "Basic realm="+strconv.Quote(g.cfg.Realm))

@@ -36,6 +36,7 @@ type Gateway struct {
 	keys      keyring
 	manifests manifestCache
 	table     [nResources]methods
+	vary      string // what answers depend on besides the URL
 	page      page
 }
 
@@ -56,6 +57,10 @@ func New(cfg Config, d Deps, log *slog.Logger) (*Gateway, error) {
 		log:     log.With("module", "http", "component", "session"),
 		keys:    keyring{from: d.Catalog},
 		table:   table(),
+		vary:    "Authorization",
+	}
+	if len(cfg.AllowOrigin) > 0 {
+		g.vary += ", Origin"
 	}
 	if g.actor == nil {
 		g.actor = func(*http.Request) (registry.Actor, error) { return registry.Actor{}, nil }
@@ -129,6 +134,12 @@ func (g *Gateway) common(x *exchange) {
 		x.set("Docker-Distribution-Api-Version", "registry/2.0")
 	}
 	x.set("X-Content-Type-Options", "nosniff")
+	if x.resource >= apiBase {
+		x.set("Vary", g.vary)
+		if x.resource != manifest && x.resource != blob {
+			x.set("Cache-Control", unkept)
+		}
+	}
 	if origin := x.header("Origin"); origin != "" && (x.reading() || x.r.Method == http.MethodOptions) {
 		g.allowOrigin(x, origin)
 	}

@@ -82,7 +82,6 @@ func (g *Gateway) allowOrigin(x *exchange, origin string) {
 		x.set("Access-Control-Allow-Origin", "*")
 		return
 	}
-	x.set("Vary", "Origin")
 	if slices.Contains(g.cfg.AllowOrigin, origin) {
 		x.set("Access-Control-Allow-Origin", origin)
 	}

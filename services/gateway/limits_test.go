@@ -52,11 +52,11 @@ func TestOrigins(t *testing.T) {
 	url := w.serve(t)
 	for origin, want := range map[string]string{"https://ui.example": "https://ui.example", "https://evil.example": ""} {
 		got := do(t, "GET", url+"/v2/", nil, "Origin: "+origin).want(t, 200)
-		if got.header.Get("Access-Control-Allow-Origin") != want || got.header.Get("Vary") != "Origin" {
+		if got.header.Get("Access-Control-Allow-Origin") != want || got.header.Get("Vary") != "Authorization, Origin" {
 			t.Errorf("%s: got %v", origin, got.header)
 		}
 	}
-	if got := do(t, "GET", url+"/v2/", nil); got.header.Get("Access-Control-Allow-Origin") != "" {
+	if got := do(t, "GET", url+"/v2/", nil); got.header.Get("Access-Control-Allow-Origin") != "" || got.header.Get("Vary") != "Authorization, Origin" {
 		t.Error("CORS without Origin")
 	}
 }

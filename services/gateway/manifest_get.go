@@ -26,7 +26,7 @@ func (g *Gateway) manifestGet(x *exchange) error {
 	if x.ref.Digest != "" {
 		x.set("Cache-Control", immutable)
 	} else {
-		x.set("Cache-Control", "private, no-cache") // a tag can move: ask again
+		x.set("Cache-Control", revalidated)
 	}
 	if matchesNone(x.r.Header["If-None-Match"], tag) {
 		x.empty(http.StatusNotModified)

@@ -19,6 +19,8 @@ func (g *Gateway) root(x *exchange) error {
 	x.set("Content-Security-Policy", "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 	x.set("X-Frame-Options", "DENY")
 	x.set("Referrer-Policy", "no-referrer")
+	x.set("Cross-Origin-Opener-Policy", "same-origin")
+	x.set("Cross-Origin-Resource-Policy", "same-origin")
 	x.set("Cache-Control", "no-store") // it may hold a Host that someone made up
 	host := g.page.host
 	if host == "" {
