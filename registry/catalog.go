@@ -120,7 +120,8 @@ type Manifests interface {
 	// Storing what is stored already changes nothing and is no error. It returns
 	// the parsed manifest. Errors: [ErrDigestInvalid] if m.Bytes does not hash
 	// to m.Digest, those of [ParseManifest], and [ErrManifestBlobUnknown] with
-	// the missing digests as detail if content is missing in the repository;
+	// the missing digests as detail if content is missing in the repository, or
+	// [ErrManifestInvalid] if it is there with another size than m.Bytes says;
 	// content with a foreign layer's media type, the subject, and (if
 	// storage.allowSparse is set) everything may be missing. If m.If is set it
 	// must hold for each tag.

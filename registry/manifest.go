@@ -55,6 +55,16 @@ type ManifestReference struct {
 	Optional bool
 }
 
+// CheckSize returns [ErrManifestInvalid] if the registry has the content with a
+// size other than the one that the manifest tells its readers. What is fetched
+// from elsewhere may have any.
+func (r ManifestReference) CheckSize(size int64) error {
+	if r.Optional || r.Size == size {
+		return nil
+	}
+	return ErrManifestInvalid.With("%s is %d bytes long, not %d as the manifest says", r.Digest, size, r.Size)
+}
+
 // manifestJSON covers the image manifest, the index, and docker's two forms.
 type manifestJSON struct {
 	SchemaVersion int               `json:"schemaVersion"`
@@ -196,7 +206,15 @@ func (m *manifestJSON) references(mediaType string) ([]ManifestReference, error)
 		}
 		r := ManifestReference{Digest: d.Digest, Size: d.Size, Manifest: isIndex(mediaType), Optional: isForeign(d.MediaType)}
 		if i, ok := seen[d.Digest]; ok {
-			refs[i].Optional = refs[i].Optional && r.Optional
+			old := &refs[i]
+			switch {
+			case old.Size == r.Size:
+			case old.Optional:
+				old.Size = r.Size
+			case !r.Optional:
+				return ErrManifestInvalid.With("%s: two sizes of %s, %d and %d bytes", where, d.Digest, old.Size, r.Size)
+			}
+			old.Optional = old.Optional && r.Optional
 			return nil
 		}
 		seen[d.Digest] = len(refs)

@@ -59,6 +59,13 @@ func (c *Catalog) PutManifest(ctx context.Context, a registry.Actor, repo regist
 	if missing := r.missing(info); len(missing) > 0 && !c.options.AllowSparse {
 		return registry.ManifestInfo{}, registry.ErrManifestBlobUnknown.Detailed(missing)
 	}
+	for _, ref := range info.References {
+		if b, err := r.blob(ref.Digest); err == nil {
+			if err := ref.CheckSize(b.Size); err != nil {
+				return registry.ManifestInfo{}, err
+			}
+		}
+	}
 
 	// Nothing can fail from here on.
 	r = c.ensure(repo)

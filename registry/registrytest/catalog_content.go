@@ -2,6 +2,7 @@ package registrytest
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -16,6 +17,7 @@ func contentTests() []test[CatalogBackend] {
 		{"ContentForeign", testContentForeign},
 		{"ContentOfIndex", testContentOfIndex},
 		{"ContentIsAManifest", testContentIsAManifest},
+		{"ContentSize", testContentSize},
 		{"Sparse", testSparse},
 	}
 }
@@ -120,6 +122,60 @@ func testContentIsAManifest(t *testing.T, b CatalogBackend) {
 	c.checkMissing(t, "a", registry.TypeManifest, outer, sha256of(inner))
 	c.put(t, "a", registry.TypeManifest, inner)
 	c.put(t, "a", registry.TypeManifest, outer) // a digest is known, as a blob or as a manifest
+}
+
+// testContentSize lies about the size of content that is there: a reader that
+// believes the manifest would read too little, or wait for more.
+func testContentSize(t *testing.T, b CatalogBackend) {
+	c := b.open(t, CatalogOptions{AllowSparse: true})
+	config, layer, gone := []byte("config"), []byte("layer"), []byte("gone")
+	c.link(t, "a", config)
+	c.link(t, "a", layer)
+	child := imageOf(config)
+	c.put(t, "a", registry.TypeManifest, child)
+	sized := func(d registry.Descriptor, size int64) registry.Descriptor { d.Size = size; return d }
+	withLayers := func(layers ...registry.Descriptor) []byte {
+		m := image(config)
+		m["layers"] = layers
+		return m.bytes()
+	}
+	ofConfig := func(d registry.Descriptor) []byte {
+		m := image(config)
+		m["config"] = d
+		return m.bytes()
+	}
+	own, foreign := descriptor(typeLayer, layer), descriptor(typeForeign, layer)
+	for what, m := range map[string]struct {
+		mediaType string
+		data      []byte
+		names     registry.Digest // in the message; "" if the manifest is good
+	}{
+		"a layer with a byte less": {registry.TypeManifest, withLayers(sized(own, 4)), own.Digest},
+		"a layer with a byte more": {registry.TypeManifest, withLayers(sized(own, 6)), own.Digest},
+		"a layer of no bytes":      {registry.TypeManifest, withLayers(sized(own, 0)), own.Digest},
+		"a config":                 {registry.TypeManifest, ofConfig(sized(descriptor(typeConfig, config), 7)), sha256of(config)},
+		"a child":                  {registry.TypeIndex, indexOf(sized(descriptor(registry.TypeManifest, child), 9)), sha256of(child)},
+		"a child that is a blob":   {registry.TypeIndex, indexOf(sized(own, 9)), own.Digest},
+		"the second time":          {registry.TypeManifest, withLayers(own, sized(own, 6)), own.Digest},
+		"the own copy":             {registry.TypeManifest, withLayers(foreign, sized(own, 6)), own.Digest},
+		"the foreign one":          {registry.TypeManifest, withLayers(sized(foreign, 6)), ""},
+		"the foreign one of two":   {registry.TypeManifest, withLayers(sized(foreign, 6), own, sized(foreign, 7)), ""},
+		"what is missing":          {registry.TypeManifest, withLayers(sized(descriptor(typeLayer, gone), 99)), ""},
+	} {
+		put := registry.ManifestPut{Digest: sha256of(m.data), MediaType: m.mediaType, Bytes: m.data, Tags: []registry.Tag{"sized"}}
+		_, err := c.PutManifest(t.Context(), alice, "a", put)
+		if m.names == "" {
+			must(t, "PutManifest with a lie about the size of "+what, err)
+			must(t, "DeleteManifest", c.DeleteManifest(t.Context(), alice, "a", put.Digest))
+			continue
+		}
+		wantErr(t, "PutManifest with a lie about the size of "+what, err, registry.ErrManifestInvalid)
+		if err != nil && !strings.Contains(registry.AsError(err).Text(), m.names.String()) {
+			t.Errorf("a lie about the size of %s: the message does not name it: %s", what, registry.AsError(err).Text())
+		}
+		c.checkNoManifest(t, "a", put.Digest)
+		c.checkTag(t, "a", "sized", "")
+	}
 }
 
 func testSparse(t *testing.T, b CatalogBackend) {

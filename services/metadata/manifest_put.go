@@ -49,6 +49,7 @@ type packedReference struct {
 	registry.ManifestReference
 	packed  []byte
 	missing bool
+	size    int64 // that it has here, unless it is missing
 }
 
 func (c *Catalog) newPut(a registry.Actor, repo registry.Name, m registry.ManifestPut) (*put, error) {
@@ -149,6 +150,14 @@ func (p *put) store(tx *sqldb.Tx, id int64) error {
 	if missing := p.missing(); len(missing) > 0 && !p.c.opt.AllowSparse {
 		return registry.ErrManifestBlobUnknown.Detailed(missing)
 	}
+	for _, r := range p.refs {
+		if r.missing {
+			continue
+		}
+		if err := r.CheckSize(r.size); err != nil {
+			return err
+		}
+	}
 	_, err = tx.Exec(sqlAddManifest, id, p.digest, p.info.MediaType, len(p.m.Bytes), p.c.now(),
 		p.info.ArtifactType, nullable(p.subject), p.annotations, p.m.Bytes)
 	if err != nil {
@@ -161,9 +170,10 @@ func (p *put) store(tx *sqldb.Tx, id int64) error {
 }
 
 // markMissing finds the references that the repository knows neither as a
-// linked blob nor as a manifest.
+// linked blob nor as a manifest, and the sizes of the others.
 func (p *put) markMissing(tx *sqldb.Tx, id int64) error {
 	unknown := make(map[string][]byte, len(p.refs))
+	sizes := make(map[string]int64, len(p.refs))
 	for _, r := range p.refs {
 		unknown[string(r.packed)] = r.packed
 	}
@@ -173,18 +183,20 @@ func (p *put) markMissing(tx *sqldb.Tx, id int64) error {
 		slices.Reverse(tables)
 	}
 	for _, t := range tables {
-		if err := removeKnown(tx, id, t, unknown); err != nil {
+		if err := moveKnown(tx, id, t, unknown, sizes); err != nil {
 			return fmt.Errorf("looking for a manifest's content: %w", err)
 		}
 	}
 	for i := range p.refs {
-		_, p.refs[i].missing = unknown[string(p.refs[i].packed)]
+		size, known := sizes[string(p.refs[i].packed)]
+		p.refs[i].size, p.refs[i].missing = size, !known
 	}
 	return nil
 }
 
-// removeKnown removes the digests from unknown that table has for the repository.
-func removeKnown(tx *sqldb.Tx, id int64, table string, unknown map[string][]byte) error {
+// moveKnown moves the digests that table has for the repository from unknown to
+// sizes.
+func moveKnown(tx *sqldb.Tx, id int64, table string, unknown map[string][]byte, sizes map[string]int64) error {
 	list := make([]any, 0, len(unknown))
 	for _, d := range unknown {
 		list = append(list, d)
@@ -197,17 +209,23 @@ func removeKnown(tx *sqldb.Tx, id int64, table string, unknown map[string][]byte
 		defer rows.Close()
 		for rows.Next() {
 			var d sql.RawBytes
-			if err := rows.Scan(&d); err != nil {
+			var size int64
+			if err := rows.Scan(&d, &size); err != nil {
 				return err
 			}
 			delete(unknown, string(d))
+			sizes[string(d)] = size
 		}
 		return rows.Err()
 	})
 }
 
 func sqlKnown(table string, n int) string {
-	return "SELECT digest FROM " + table + " WHERE repo_id = $1 AND digest IN (" + sqldb.Placeholders(2, n) + ")"
+	from := "SELECT digest, size FROM manifests WHERE repo_id = $1 AND digest"
+	if table == "links" {
+		from = "SELECT l.digest, b.size FROM links l JOIN blobs b ON b.pool = l.pool AND b.digest = l.digest WHERE l.repo_id = $1 AND l.digest"
+	}
+	return from + " IN (" + sqldb.Placeholders(2, n) + ")"
 }
 
 // missing returns what the manifest can't do without.
