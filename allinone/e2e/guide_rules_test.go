@@ -24,11 +24,6 @@ type guideRule struct {
 	then    func(t *testing.T, g *guide, out string) // after
 }
 
-const (
-	plain       = "${0} --plain-http"
-	cosignPlain = " --allow-insecure-registry --allow-http-registry"
-)
-
 // The first rule that matches counts.
 var guideRules = []guideRule{
 	// Deploy the program.
@@ -82,27 +77,27 @@ var guideRules = []guideRule{
 	// Helm.
 	{match: command(`export HELM_EXPERIMENTAL_OCI=1`),
 		then: func(_ *testing.T, g *guide, _ string) { g.sh.env = append(g.sh.env, "HELM_EXPERIMENTAL_OCI=1") }},
-	{match: command(`helm registry login zot\.example\.com`), instead: plain + " -u reader -p any",
+	{match: command(`helm registry login zot\.example\.com`), instead: "${0} -u reader -p any",
 		why: "the server has no users: any name will do"},
 	{match: command(`helm package mychart/`),
 		prepare: func(t *testing.T, g *guide) {
 			g.sh.Run(t, "bash", "-c", "helm create mychart && sed -i 's/^version: .*/version: 1.0.0/' mychart/Chart.yaml")
 		}},
-	{match: command(`helm push mychart-1\.0\.0\.tgz oci://.*`), instead: plain},
-	{match: command(`helm pull oci://.* --version 1\.0\.0`), instead: plain},
-	{match: command(`helm install myrelease (oci://.*) --version 1\.0\.0`), instead: "helm template myrelease $1 --version 1.0.0 --plain-http",
+	{match: command(`helm push mychart-1\.0\.0\.tgz oci://.*`)},
+	{match: command(`helm pull oci://.* --version 1\.0\.0`)},
+	{match: command(`helm install myrelease (oci://.*) --version 1\.0\.0`), instead: "helm template myrelease $1 --version 1.0.0",
 		why: "no cluster"},
 	{match: command(`curl -s https://zot\.example\.com/v2/charts/mychart/tags/list \| jq \.`),
 		then: func(t *testing.T, g *guide, out string) { listed(t, out, "1.0.0") }},
 
 	// Signatures.
-	{match: command(`cosign sign --key cosign\.key (\S+)`), instead: "${0} -y --tlog-upload=false" + cosignPlain,
+	{match: command(`cosign sign --key cosign\.key (\S+)`), instead: "${0} -y --tlog-upload=false",
 		prepare: func(t *testing.T, g *guide) {
 			g.sh.Run(t, docker, "tag", "nginx:alpine", g.addr+"/myapp:v1.0.0")
 			g.sh.Run(t, docker, "push", g.addr+"/myapp:v1.0.0")
 			g.sh.Run(t, "bash", "-c", "cosign generate-key-pair")
 		}},
-	{match: command(`cosign verify --key cosign\.pub (\S+)`), instead: "${0} --insecure-ignore-tlog --private-infrastructure" + cosignPlain},
+	{match: command(`cosign verify --key cosign\.pub (\S+)`), instead: "${0} --insecure-ignore-tlog --private-infrastructure"},
 	{match: command(`curl -s https://zot\.example\.com/v2/myapp/tags/list \| jq \.`),
 		then: func(t *testing.T, g *guide, out string) {
 			listed(t, out, "v1.0.0")
@@ -114,8 +109,8 @@ var guideRules = []guideRule{
 	// SBOM.
 	{match: command(`syft .* > sbom\.json`), instead: `echo '{"spdxVersion": "SPDX-2.3", "name": "myapp", "packages": []}' > sbom.json`,
 		why: "no syft: an SPDX document written by hand"},
-	{match: command(`cosign attach sbom --sbom sbom\.json (\S+)`), instead: "${0}" + cosignPlain},
-	{match: command(`cosign download sbom (\S+)`), instead: "${0}" + cosignPlain,
+	{match: command(`cosign attach sbom --sbom sbom\.json (\S+)`)},
+	{match: command(`cosign download sbom (\S+)`),
 		then: func(t *testing.T, g *guide, out string) {
 			if !strings.Contains(out, `"spdxVersion": "SPDX-2.3"`) {
 				t.Errorf("cosign does not download the SBOM that was attached:\n%s", out)

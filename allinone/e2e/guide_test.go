@@ -54,6 +54,7 @@ func TestGuide(t *testing.T) {
 type guide struct {
 	dir    string    // stands for the root directory of the machine, and is the working directory
 	addr   string    // stands for localhost:5000 and zot.example.com
+	scheme string    // of the server that runs
 	sh     *Commands // what runs the commands
 	server *Process  // nil before the first start
 	served int       // configurations served so far
@@ -62,7 +63,7 @@ type guide struct {
 
 func newGuide(t *testing.T) *guide {
 	engine := startDockerd(t)
-	g := &guide{addr: loopback(freePort(t)), done: map[string]bool{}}
+	g := &guide{addr: loopback(freePort(t)), scheme: "http", done: map[string]bool{}}
 	path := []string{"/usr/bin", "/usr/sbin", "/bin", "/sbin"}
 	for _, client := range []string{"crane", "helm", "cosign"} {
 		path = append(path, filepath.Dir(Client(t, client)))
@@ -70,12 +71,15 @@ func newGuide(t *testing.T) *guide {
 	g.sh = NewCommands(t, "DOCKER_HOST="+engine, "COSIGN_PASSWORD=pallet", "TUF_MIRROR=http://127.0.0.1:9", "USER=root")
 	g.sh.env[0] = "PATH=" + strings.Join(path, ":")
 	g.dir = g.sh.dir
-	for _, dir := range []string{"etc/zot", "var/log/zot"} {
+	for _, dir := range []string{"etc/zot", "var/log/zot", "certs"} {
 		if err := os.MkdirAll(filepath.Join(g.dir, dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	// The image that the guide takes for granted.
+	// The certificate and the image that the guide takes for granted.
+	g.sh.Run(t, "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=zot.example.com",
+		"-addext", "subjectAltName=DNS:zot.example.com,IP:127.0.0.1", "-keyout", "certs/server.key", "-out", "certs/server.crt")
+	g.sh.env = append(g.sh.env, "SSL_CERT_FILE="+filepath.Join(g.dir, "certs/server.crt"))
 	buildImage(t, engine, buildContext(t), "amd64", "nginx:alpine", "guide")
 	return g
 }
@@ -146,11 +150,13 @@ func (g *guide) local(command string) string {
 		"/etc/zot", g.dir+"/etc/zot",
 		"/certs/", g.dir+"/certs/",
 		"/mnt/", g.dir+"/mnt/",
-		"https://zot.example.com", "http://"+g.addr,
+		"https://zot.example.com", g.url(),
 		"zot.example.com", g.addr,
 		"localhost:5000", g.addr,
 	).Replace(command)
 }
+
+func (g *guide) url() string { return g.scheme + "://" + g.addr }
 
 func (g *guide) bash(t *testing.T, step guideStep, command string) string {
 	t.Helper()
@@ -167,6 +173,10 @@ func (g *guide) serve(t *testing.T, config string, accepted ...string) {
 	t.Helper()
 	g.stop(t)
 	g.served++
+	g.scheme = "http"
+	if strings.Contains(config, `"tls":`) {
+		g.scheme = "https"
+	}
 	path := filepath.Join(g.dir, fmt.Sprintf("served-%d.json", g.served))
 	if err := os.WriteFile(path, []byte(g.reachable(config)), 0o644); err != nil {
 		t.Fatal(err)
@@ -175,7 +185,7 @@ func (g *guide) serve(t *testing.T, config string, accepted ...string) {
 		Name:  "berth",
 		Path:  Program(t, "berth"),
 		Args:  append([]string{"serve"}, append(accepting(accepted), path)...),
-		ready: "http://" + g.addr + "/readyz",
+		ready: g.url() + "/readyz",
 	}
 	g.server.start(t)
 	g.server.waitReady(t)
@@ -228,7 +238,7 @@ func (g *guide) config(t *testing.T, step guideStep) {
 	}
 	if whole {
 		g.serve(t, text, accepted...)
-		g.bash(t, step, "curl -fsS http://"+g.addr+"/v2/")
+		g.bash(t, step, "curl -fsS "+g.url()+"/v2/")
 	}
 	t.Logf("%-8s %4d: %s", "config", step.line, how)
 }
