@@ -4,6 +4,9 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -95,6 +98,40 @@ func BenchmarkOpen(b *testing.B) {
 			b.Fatal(n, err)
 		}
 		c.Close()
+	}
+}
+
+// BenchmarkForward is what a gateway does: from gRPC to a client's HTTP/1.1
+// connection, with that client in the same process.
+func BenchmarkForward(b *testing.B) {
+	blobs, _ := overTCP(b)
+	s := registry.Stored{Digest: registry.SHA256.FromString(""), Size: gib}
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := blobs.Open(r.Context(), s, registry.Whole)
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		defer c.Close()
+		w.Header().Set("Content-Length", strconv.FormatInt(c.Size(), 10))
+		if _, err := io.Copy(w, c); err != nil {
+			b.Error(err)
+		}
+	}))
+	defer front.Close()
+	b.SetBytes(gib)
+	buf := make([]byte, 256<<10)
+	defer reportCPU(b, "cpu-s/GiB", 1e9)()
+	for b.Loop() {
+		resp, err := front.Client().Get(front.URL)
+		if err != nil {
+			b.Fatal(err)
+		}
+		n, err := io.CopyBuffer(writerFunc(func(p []byte) (int, error) { return len(p), nil }), struct{ io.Reader }{resp.Body}, buf)
+		if n != gib || err != nil {
+			b.Fatal(n, err)
+		}
+		resp.Body.Close()
 	}
 }
 

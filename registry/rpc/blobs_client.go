@@ -31,7 +31,7 @@ func (b *blobs) Open(ctx context.Context, s registry.Stored, r registry.Range) (
 	req := &blobstorev1.OpenBlobRequest{Stored: storedToWire(s), Offset: r.Offset, Length: r.Length}
 	var c *content
 	err := repeat(ctx, b.limits, true, func() (err error) {
-		c, err = openContent(ctx, b.client, b.limits, req)
+		c, err = openContent(ctx, b, req)
 		return err
 	})
 	if err != nil {

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 
@@ -21,7 +22,7 @@ type dataMessage interface {
 
 // chunk is a run of blob bytes on its way through gRPC. On the wire it is an
 // ordinary protobuf message with `bytes data = 1`, so any client can speak to
-// us; in memory it is the transport's own buffers, never copied.
+// us; in memory it is the transport's own buffers, which the codec never copies.
 //
 // The holder of a chunk owns one reference to each of its buffers, and gives it
 // up by reading the buffer to its end or by free. Sending a chunk does not.
@@ -60,26 +61,54 @@ func (c *chunk) read(p []byte) int {
 	return total
 }
 
-// writeTo writes the buffers to w as they are.
-func (c *chunk) writeTo(w io.Writer) (int64, error) {
-	var total int64
-	for c.left > 0 {
-		data := c.bufs[0].ReadOnlyData()[c.off:]
-		n, err := w.Write(data)
-		if n < 0 || n > len(data) {
-			return total, fmt.Errorf("writing %d bytes: the writer says it wrote %d", len(data), n)
-		}
-		short := n < len(data)
+// writeTo writes the bytes to w, in pieces of up to largeChunk. Frames arrive in
+// 16 KiB each; joining them costs a copy and saves fifteen of sixteen system
+// calls, here and at w's other end: a fifth of the CPU time of a download.
+func (c *chunk) writeTo(w io.Writer, pool mem.BufferPool) (total int64, err error) {
+	if len(c.bufs) == 1 {
+		n, err := checkedWrite(w, c.bufs[0].ReadOnlyData()[c.off:])
 		c.advance(n)
+		return int64(n), err
+	}
+	if c.left == 0 {
+		return 0, nil
+	}
+	buf := pool.Get(min(c.left, largeChunk))
+	defer pool.Put(buf)
+	for c.left > 0 && err == nil {
+		full := c.read(*buf)
+		var n int
+		n, err = checkedWrite(w, (*buf)[:full])
 		total += int64(n)
-		if err == nil && short {
-			err = io.ErrShortWrite
-		}
-		if err != nil {
-			return total, err
+		if n < full {
+			c.unread(bytes.Clone((*buf)[n:full]))
 		}
 	}
-	return total, nil
+	return total, err
+}
+
+// unread puts bytes back to the front.
+func (c *chunk) unread(b []byte) {
+	if c.off > 0 {
+		front := c.bufs[0].Slice(c.off, c.bufs[0].Len())
+		c.bufs[0].Free()
+		c.bufs = append(mem.BufferSlice{front}, c.bufs[1:]...)
+		c.off = 0
+	}
+	c.bufs = append(mem.BufferSlice{mem.SliceBuffer(b)}, c.bufs...)
+	c.left += len(b)
+}
+
+// checkedWrite writes p to w, and checks that w keeps the rules of an io.Writer.
+func checkedWrite(w io.Writer, p []byte) (int, error) {
+	n, err := w.Write(p)
+	if n < 0 || n > len(p) {
+		return 0, fmt.Errorf("writing %d bytes: the writer says it wrote %d", len(p), n)
+	}
+	if err == nil && n < len(p) {
+		err = io.ErrShortWrite
+	}
+	return n, err
 }
 
 // free gives up what is left.

@@ -128,19 +128,28 @@ func TestChunkWriteTo(t *testing.T) {
 			return take, full
 		}
 		return take, nil
-	}))
+	}), pool)
 	if n != 3500 || err != full || ch.len() != 5500 {
 		t.Fatalf("got %d, %v, %d left; want 3500, %v, 5500 left", n, err, ch.len(), full)
 	}
-	if n, err := ch.writeTo(writerFunc(func(p []byte) (int, error) { return 1, nil })); n != 1 || err != io.ErrShortWrite {
+	if n, err := ch.writeTo(writerFunc(func(p []byte) (int, error) { return 1, nil }), pool); n != 1 || err != io.ErrShortWrite {
 		t.Errorf("a writer that writes less: got %d, %v, want 1, %v", n, err, io.ErrShortWrite)
 	}
 	got.Write(data[3500:3501])
-	if n, err := ch.writeTo(&got); n != 5499 || err != nil || !bytes.Equal(got.Bytes(), data) {
+	got.Write(make([]byte, 99))
+	if n := ch.read(got.Bytes()[3501:]); n != 99 {
+		t.Errorf("read %d bytes", n)
+	}
+	ch.unread(bytes.Clone(got.Bytes()[3590:]))
+	got.Truncate(3590)
+	if n, err := ch.writeTo(&got, pool); n != 5410 || err != nil || !bytes.Equal(got.Bytes(), data) {
 		t.Errorf("got %d, %v, and the right bytes: %v", n, err, bytes.Equal(got.Bytes(), data))
 	}
-	if _, err := (&chunk{bufs: mem.BufferSlice{mem.SliceBuffer("x")}, left: 1}).writeTo(writerFunc(func([]byte) (int, error) { return 2, nil })); err == nil {
-		t.Error("no error for a writer that claims more than it was given")
+	for _, bufs := range []mem.BufferSlice{{mem.SliceBuffer("x")}, {mem.SliceBuffer("x"), mem.SliceBuffer("y")}} {
+		ch := &chunk{bufs: bufs, left: bufs.Len()}
+		if _, err := ch.writeTo(writerFunc(func(p []byte) (int, error) { return len(p) + 1, nil }), pool); err == nil {
+			t.Error("no error for a writer that claims more than it was given")
+		}
 	}
 	if len(pool.out) != 0 {
 		t.Errorf("%d buffers were not freed", len(pool.out))

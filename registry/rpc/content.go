@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/mem"
 
 	blobstorev1 "github.com/berth-registry/berth/proto/gen/berth/blobstore/v1"
 	"github.com/berth-registry/berth/registry"
@@ -23,8 +24,12 @@ type content struct {
 	stream   grpc.ClientStream
 	progress context.Context // the stream's: its cause says why we gave it up
 	patience *patience
+	pool     mem.BufferPool
 	size     int64
-	unread   int64 // bytes that were not received yet; for the reader only
+
+	// For the reader only.
+	unread int64 // bytes that were not received yet
+	whole  bool  // all were, and the server has said that all is well
 
 	mu  sync.Mutex
 	cur chunk // received and not read; guarded by mu, on loan while it is used
@@ -32,15 +37,16 @@ type content struct {
 }
 
 // openContent starts the stream and waits for the header.
-func openContent(ctx context.Context, client blobstorev1.BlobServiceClient, l limits, req *blobstorev1.OpenBlobRequest) (*content, error) {
+func openContent(ctx context.Context, b *blobs, req *blobstorev1.OpenBlobRequest) (*content, error) {
 	progress, stop := context.WithCancelCause(ctx)
 	c := &content{
 		ctx:      ctx,
 		stop:     stop,
+		pool:     b.pool,
 		progress: progress,
-		patience: newPatience(l.progress, func() { stop(errStalled) }),
+		patience: newPatience(b.limits.progress, func() { stop(errStalled) }),
 	}
-	stream, err := client.OpenBlob(progress, req, chunkOptions()...)
+	stream, err := b.client.OpenBlob(progress, req, chunkOptions()...)
 	if err == nil {
 		c.stream = stream
 		err = c.recv(&c.cur)
@@ -71,9 +77,24 @@ func (c *content) begin() error {
 	return c.received(&c.cur)
 }
 
-// received counts the bytes of a chunk.
+// received counts the bytes of a chunk. After the last one it waits for the end
+// of the stream: so no reader gets the last bytes of content that the server
+// says is damaged, and none that has them waits for the network again.
 func (c *content) received(ch *chunk) error {
 	c.unread -= int64(ch.len())
+	for c.unread == 0 && !c.whole {
+		var last chunk
+		err := c.recv(&last)
+		if err == io.EOF {
+			c.whole = true
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		c.unread -= int64(last.len())
+		last.free()
+	}
 	if c.unread < 0 {
 		return registry.ErrInternal.Because(fmt.Errorf("received more than the %d bytes announced", c.size))
 	}
@@ -134,7 +155,11 @@ func (c *content) borrow() (chunk, error) {
 	ch, err := c.cur, c.end
 	c.cur = chunk{}
 	c.mu.Unlock()
-	if err == nil {
+	switch {
+	case err != nil:
+	case c.whole && ch.len() == 0:
+		err = io.EOF
+	default:
 		err = c.ctx.Err()
 	}
 	for err == nil && ch.len() == 0 {
@@ -148,18 +173,19 @@ func (c *content) borrow() (chunk, error) {
 	return ch, nil
 }
 
-// receive gets the next chunk, or io.EOF if all bytes have been received and the
-// server has said that there are no more.
+// receive gets the next chunk.
 func (c *content) receive(ch *chunk) error {
-	switch err := c.recv(ch); {
-	case err == io.EOF && c.unread > 0:
-		return io.ErrUnexpectedEOF
-	case err == io.EOF:
-		return io.EOF
-	case err != nil:
-		return c.fail(err)
+	err := c.recv(ch)
+	if err == nil {
+		err = c.received(ch)
 	}
-	return c.received(ch)
+	switch {
+	case err == nil:
+		return nil
+	case err == io.EOF:
+		return io.ErrUnexpectedEOF // the last byte was not there yet
+	}
+	return c.fail(err)
 }
 
 // giveBack returns what is left of a chunk.
@@ -187,7 +213,7 @@ func (c *content) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// WriteTo implements io.WriterTo: it writes received buffers to w as they are.
+// WriteTo implements io.WriterTo: it writes what is received chunk by chunk.
 func (c *content) WriteTo(w io.Writer) (total int64, err error) {
 	for {
 		ch, err := c.borrow()
@@ -197,7 +223,7 @@ func (c *content) WriteTo(w io.Writer) (total int64, err error) {
 		if err != nil {
 			return total, err
 		}
-		n, err := ch.writeTo(w)
+		n, err := ch.writeTo(w, c.pool)
 		total += n
 		c.giveBack(ch)
 		if err != nil {

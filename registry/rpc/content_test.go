@@ -174,6 +174,31 @@ func TestBuffersOverTheWire(t *testing.T) {
 
 var errSource = errors.New("source failed")
 
+// A client of ours has all bytes and is gone before the stream's end: fine.
+func TestContextEndsAfterContent(t *testing.T) {
+	local := memory.NewBlobs()
+	b := newPair().blobs(t, local)
+	for _, size := range []int{0, 1000, 2 << 20} {
+		ctx, cancel := context.WithCancel(t.Context())
+		c, err := b.Open(ctx, put(t, local, pattern(size)), registry.Whole)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := 0
+		n, err := c.WriteTo(writerFunc(func(p []byte) (int, error) {
+			if got += len(p); got == size {
+				cancel()
+			}
+			return len(p), nil
+		}))
+		if n != int64(size) || err != nil {
+			t.Errorf("got %d of %d bytes, %v", n, size, err)
+		}
+		c.Close()
+		cancel()
+	}
+}
+
 // Bytes that have arrived are not read once the context has ended.
 func TestContextEndsContent(t *testing.T) {
 	local := memory.NewBlobs()
@@ -273,7 +298,9 @@ func TestOrdinaryServer(t *testing.T) {
 		{name: "negative", send: []*blobstorev1.OpenBlobResponse{header(-1, nil)}, open: registry.ErrInternal},
 		{name: "no header", send: []*blobstorev1.OpenBlobResponse{bare(data)}, open: registry.ErrInternal},
 		{name: "nothing", open: registry.ErrInternal},
-		{name: "fails at the end", send: []*blobstorev1.OpenBlobResponse{header(100_000, data)}, end: toStatus(registry.ErrStorageFull).Err(), read: registry.ErrStorageFull},
+		{name: "more after the end", send: []*blobstorev1.OpenBlobResponse{header(100_000, nil), bare(data), bare(data)}, read: registry.ErrInternal},
+		{name: "fails at once", send: []*blobstorev1.OpenBlobResponse{header(100_000, data)}, end: toStatus(registry.ErrStorageFull).Err(), open: registry.ErrStorageFull},
+		{name: "fails at the end", send: []*blobstorev1.OpenBlobResponse{header(100_000, nil), bare(data)}, end: toStatus(registry.ErrStorageFull).Err(), read: registry.ErrStorageFull},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := newPair()
@@ -289,6 +316,9 @@ func TestOrdinaryServer(t *testing.T) {
 			got, err := io.ReadAll(c)
 			if !errors.Is(err, test.read) {
 				t.Errorf("Read: got error %v, want %v", err, test.read)
+			}
+			if test.name == "fails at the end" && len(got) == len(data) {
+				t.Error("got the last bytes of content that the server says is damaged")
 			}
 			if test.read == nil && int64(len(got)) != c.Size() {
 				t.Errorf("got %d bytes, want %d", len(got), c.Size())

@@ -68,21 +68,5 @@ func (f *inflow) Read(p []byte) (int, error) {
 	return f.cur.read(p), nil
 }
 
-// WriteTo implements io.WriterTo: it writes received buffers to w as they are.
-func (f *inflow) WriteTo(w io.Writer) (total int64, err error) {
-	for {
-		if err := f.next(); err == io.EOF {
-			return total, nil
-		} else if err != nil {
-			return total, err
-		}
-		n, err := f.cur.writeTo(w)
-		total += n
-		if err != nil {
-			return total, err
-		}
-	}
-}
-
 // close gives up what was received and not read.
 func (f *inflow) close() { f.cur.free() }
