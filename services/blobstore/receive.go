@@ -6,15 +6,8 @@ import (
 	"time"
 )
 
-const (
-	bufferSize = 256 << 10
-	// maxBuffers bounds the memory of one stream.
-	maxBuffers = 3
-	// maxHeld is how long received bytes wait for a buffer to get full.
-	maxHeld = time.Second
-)
-
-type buffer [bufferSize]byte
+// maxHeld is how long received bytes wait for a buffer to get full.
+const maxHeld = time.Second
 
 // fill reads from r until p is full, r ends, or bytes have waited for others for
 // maxHeld.
@@ -48,18 +41,20 @@ func fill(ctx context.Context, r io.Reader, p []byte) (n int, err error) {
 // receive appends the bytes of r to the session. It returns the error of r, nil
 // for io.EOF, or that of the storage; what was written before is hashed.
 func (s *Store) receive(ctx context.Context, p *pool, ses *session, r io.Reader) error {
-	buf := s.buffers.Get().(*buffer)
-	n, rerr := fill(ctx, r, buf[:])
-	if rerr == nil {
-		return s.stream(ctx, p, ses, r, buf, n)
-	}
-	defer s.buffers.Put(buf)
-	n, err := ses.write(buf[:n])
-	ses.hash.write(buf[:n])
-	if err != nil {
+	buf := s.buffers.small.get()
+	n, rerr := fill(ctx, r, *buf)
+	n, err := ses.write((*buf)[:n])
+	ses.hash.write((*buf)[:n])
+	s.buffers.small.put(buf)
+	switch {
+	case err != nil:
 		return err
+	case rerr != nil:
+		return notEOF(rerr)
 	}
-	return notEOF(rerr)
+	lender, done := s.buffers.forStream()
+	defer done()
+	return stream(ctx, p, ses, r, lender)
 }
 
 func notEOF(err error) error {
@@ -84,23 +79,23 @@ func (ses *session) write(b []byte) (int, error) {
 
 // filled is a buffer with n bytes to be hashed.
 type filled struct {
-	buf *buffer
+	buf *[]byte
 	n   int
 }
 
-// stream is receive for content that does not fit into one buffer: one
-// goroutine hashes while this one reads and writes. buf holds the first n bytes.
-func (s *Store) stream(ctx context.Context, p *pool, ses *session, r io.Reader, buf *buffer, n int) error {
-	work, free := make(chan filled, maxBuffers), make(chan *buffer, maxBuffers)
+// stream is receive for what does not fit into one buffer: one goroutine hashes
+// while this one reads and writes.
+func stream(ctx context.Context, p *pool, ses *session, r io.Reader, buffers *lender) error {
+	work, free := make(chan filled, streamBuffers), make(chan *[]byte, streamBuffers)
 	go func() {
 		defer close(free)
 		for f := range work {
-			ses.hash.write(f.buf[:f.n])
+			ses.hash.write((*f.buf)[:f.n])
 			free <- f.buf
 		}
 	}()
-	made, hashing := 1, 0 // buffers made; buffers the other goroutine has
-	var spare []*buffer
+	made, hashing := 0, 0 // buffers made; buffers the other goroutine has
+	var spare []*[]byte
 
 	// hashed waits until all that was written is hashed.
 	hashed := func() {
@@ -114,37 +109,36 @@ func (s *Store) stream(ctx context.Context, p *pool, ses *session, r io.Reader, 
 			spare = append(spare, b)
 		}
 		for _, b := range spare {
-			s.buffers.Put(b)
+			buffers.put(b)
 		}
 	}()
 
-	var rerr error
 	for {
-		var err error
-		n, err = ses.write(buf[:n])
-		work <- filled{buf, n}
-		hashing++
-		if err != nil {
-			return err
-		}
 		if ses.due() {
 			hashed()
 			if err := p.syncIfDue(ses); err != nil {
 				return err
 			}
 		}
-		if rerr != nil {
-			return notEOF(rerr)
-		}
+		var buf *[]byte
 		switch {
 		case len(spare) > 0:
 			buf, spare = spare[len(spare)-1], spare[:len(spare)-1]
-		case made < maxBuffers:
-			buf, made = s.buffers.Get().(*buffer), made+1
+		case made < streamBuffers:
+			buf, made = buffers.get(), made+1
 		default:
 			buf = <-free
 			hashing--
 		}
-		n, rerr = fill(ctx, r, buf[:])
+		n, rerr := fill(ctx, r, *buf)
+		n, err := ses.write((*buf)[:n])
+		work <- filled{buf, n}
+		hashing++
+		switch {
+		case err != nil:
+			return err
+		case rerr != nil:
+			return notEOF(rerr)
+		}
 	}
 }

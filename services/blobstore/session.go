@@ -151,13 +151,13 @@ func (p *pool) confirm(ctx context.Context, s *Store, ses *session, saved Resume
 			}
 		}
 	}
-	buf := s.buffers.Get().(*buffer)
-	defer s.buffers.Put(buf)
+	buf := s.buffers.small.get()
+	defer s.buffers.small.put(buf)
 	for at := saved.Safe.Offset; at < saved.Claimed.Offset; {
 		if err := ctx.Err(); err != nil {
 			return false, err
 		}
-		part := buf[:min(int64(len(buf)), saved.Claimed.Offset-at)]
+		part := (*buf)[:min(int64(len(*buf)), saved.Claimed.Offset-at)]
 		if _, err := ses.file.ReadAt(part, at); err != nil {
 			p.log.Warn("bytes of an upload can't be read", slog.String("upload", string(ses.id)), slog.Any("error", err))
 			return false, nil

@@ -27,7 +27,7 @@ type Options struct {
 type Store struct {
 	pools   map[registry.Pool]*pool
 	now     func() time.Time
-	buffers sync.Pool // of *buffer
+	buffers *buffers
 
 	stop       context.CancelFunc // ends the janitor
 	background sync.WaitGroup     // the janitor
@@ -55,11 +55,10 @@ func Open(ctx context.Context, pools map[registry.Pool]Driver, o Options, log *s
 	if pools[""] == nil {
 		return nil, errors.New("opening the blobstore: no default pool")
 	}
-	s := &Store{pools: make(map[registry.Pool]*pool, len(pools)), now: o.Now}
+	s := &Store{pools: make(map[registry.Pool]*pool, len(pools)), now: o.Now, buffers: newBuffers()}
 	if s.now == nil {
 		s.now = time.Now
 	}
-	s.buffers.New = func() any { return new(buffer) }
 	for name, driver := range pools {
 		if err := driver.Check(ctx); err != nil {
 			return nil, fmt.Errorf("opening pool %q: %w", name, err)
@@ -181,12 +180,12 @@ func (s *Store) Verify(ctx context.Context, b registry.Stored) error {
 		return err
 	}
 	defer c.Close()
-	buf := s.buffers.Get().(*buffer)
-	defer s.buffers.Put(buf)
+	buf := s.buffers.small.get()
+	defer s.buffers.small.put(buf)
 	hash := newHash(b.Digest.Algorithm())
 	for {
-		n, err := c.Read(buf[:])
-		hash.Write(buf[:n])
+		n, err := c.Read(*buf)
+		hash.Write((*buf)[:n])
 		if err == io.EOF {
 			break
 		}

@@ -226,13 +226,13 @@ func (s *Store) digest(ctx context.Context, ses *session, alg registry.Algorithm
 		return sum(alg, h), nil
 	}
 	h := newHash(alg)
-	buf := s.buffers.Get().(*buffer)
-	defer s.buffers.Put(buf)
+	buf := s.buffers.small.get()
+	defer s.buffers.small.put(buf)
 	for at, size := int64(0), ses.offset.Load(); at < size; {
 		if err := ctx.Err(); err != nil {
 			return "", err
 		}
-		part := buf[:min(int64(len(buf)), size-at)]
+		part := (*buf)[:min(int64(len(*buf)), size-at)]
 		if _, err := ses.file.ReadAt(part, at); err != nil {
 			return "", fmt.Errorf("reading upload %s: %w", ses.id, err)
 		}
