@@ -8,9 +8,10 @@
 //
 // # Bytes
 //
-// Blobs travel as messages of up to 256 KiB whose bytes are never copied between
-// the network's buffers and the reader or writer: see chunk.go and
-// docs/adr/0002-chunk-codec.md. On the wire they are ordinary protobuf messages.
+// Blobs travel as messages of up to 256 KiB that our codec passes to and from the
+// transport by reference: see chunk.go and docs/adr/0002-chunk-codec.md. On the
+// wire they are ordinary protobuf messages. A reader gets the last bytes of a
+// blob only when the server has said that all is well.
 //
 // # Failures
 //
