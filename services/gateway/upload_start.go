@@ -48,13 +48,12 @@ func (g *Gateway) uploadStart(x *exchange) error {
 }
 
 // mount tries to make a blob of another repository known here. Whatever stands
-// in the way of that, except a fault of ours, the client gets a session and sends
+// in the way of that, except a malformed digest or a fault of ours, the client gets a session and sends
 // the bytes: a refusal would break its push (containerd gives up on a 403).
 func (g *Gateway) mount(x *exchange, mount string) (done bool, err error) {
 	d, err := registry.ParseDigest(mount)
 	if err != nil {
-		x.warn("mount ignored: malformed digest")
-		return false, nil
+		return false, err
 	}
 	var from registry.Name
 	if f := x.param("from"); f != "" {
