@@ -183,6 +183,32 @@ func TestHonestSlowReader(t *testing.T) {
 	})
 }
 
+// Nor is one of 7 KB/s, from the start or after it was fast.
+func TestVerySlowReader(t *testing.T) {
+	for _, fast := range []int{0, 4 << 20} {
+		within(t, 4*time.Minute, time.Hour, func(t *testing.T, p *pair) {
+			local := memory.NewBlobs()
+			data := pattern(fast + 4<<20)
+			b := p.blobs(t, local)
+			c, err := b.Open(t.Context(), put(t, local, data), registry.Whole)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := 0
+			_, err = c.WriteTo(writerFunc(func(p []byte) (int, error) {
+				if got += len(p); got > fast {
+					time.Sleep(time.Duration(len(p)) * time.Second / 7000)
+				}
+				return len(p), nil
+			}))
+			if err != nil || got != len(data) {
+				t.Errorf("fast for %d bytes: got %d of %d, %v", fast, got, len(data), err)
+			}
+			c.Close()
+		})
+	}
+}
+
 // The same for a source of 16 bytes every 50 s.
 func TestHonestSlowWriter(t *testing.T) {
 	within(t, 10*time.Minute, 11*time.Minute, func(t *testing.T, p *pair) {
