@@ -1,0 +1,55 @@
+package rpc_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/memory"
+	"github.com/berth-registry/berth/registry/rpc"
+)
+
+// sick is a blobstore that can't serve once it is told so.
+type sick struct {
+	registry.Blobs
+	now atomic.Bool
+}
+
+func (s *sick) Check(ctx context.Context) (registry.Health, error) {
+	if s.now.Load() {
+		return registry.Health{}, errors.New("no disk")
+	}
+	return s.Blobs.Check(ctx)
+}
+
+func TestCheckHealth(t *testing.T) {
+	for name, want := range map[string]bool{"well": true, "sick": false} {
+		t.Run(name, func(t *testing.T) {
+			b := &sick{Blobs: memory.NewBlobs()}
+			b.now.Store(!want)
+			const address = "127.0.0.1:0"
+			u, at, err := rpc.BlobsUnitAt(t.Context(), address, b, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan error, 1)
+			go func() { ended <- u.Run() }()
+			err = rpc.CheckHealth(t.Context(), at)
+			if (err == nil) != want {
+				t.Errorf("healthy: %v, want %v", err, want)
+			}
+			if err := u.Stop(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			if err := rpc.CheckHealth(t.Context(), at); err == nil {
+				t.Error("a server that has stopped is healthy")
+			}
+		})
+	}
+}
