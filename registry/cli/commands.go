@@ -22,6 +22,8 @@ type Server struct {
 	Units func(ctx context.Context, cfg *config.Config, ready *daemon.Readiness, log *slog.Logger) ([]daemon.Unit, error)
 	// HTTP reports whether the program listens on http.address.
 	HTTP bool
+	// Health asks the running program whether it serves. nil if its /readyz does.
+	Health func(ctx context.Context, cfg *config.Config) error
 }
 
 // common are the commands that every program has.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/registry/config"
+	"github.com/berth-registry/berth/registry/daemon"
 )
 
 func (p Program) healthcheck(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
@@ -21,6 +22,21 @@ func (p Program) healthcheck(ctx context.Context, flags *flag.FlagSet, args []st
 	timeout := flags.Duration("timeout", 5*time.Second, "`TIME` to wait for the answer")
 	args, err := ParseArgs(flags, args, 1)
 	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, *timeout)
+	defer cancel()
+	if p.Serve.Health != nil && *url == "" {
+		if len(args) == 0 {
+			return daemon.Exit{Code: ExitUsage, Err: fmt.Errorf("%s healthcheck: a config file is needed", p.Name)}
+		}
+		cfg, _, err := config.Load(args[0])
+		if err == nil {
+			err = p.Serve.Health(ctx, cfg)
+		}
+		if err == nil {
+			_, err = fmt.Fprintln(out, "ok")
+		}
 		return err
 	}
 	client := http.DefaultClient
@@ -35,8 +51,6 @@ func (p Program) healthcheck(ctx context.Context, flags *flag.FlagSet, args []st
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, *timeout)
-	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, *url, nil)
 	if err != nil {
 		return fmt.Errorf("asking for health: %w", err)

@@ -1,15 +1,14 @@
-package rpc_test
+package rpc
 
 import (
 	"context"
 	"errors"
-	"log/slog"
+	"net"
 	"sync/atomic"
 	"testing"
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/memory"
-	"github.com/berth-registry/berth/registry/rpc"
 )
 
 // sick is a blobstore that can't serve once it is told so.
@@ -30,14 +29,15 @@ func TestCheckHealth(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := &sick{Blobs: memory.NewBlobs()}
 			b.now.Store(!want)
-			const address = "127.0.0.1:0"
-			u, at, err := rpc.BlobsUnitAt(t.Context(), address, b, slog.New(slog.DiscardHandler))
+			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
 			}
+			at := l.Addr().String()
+			u := Unit("test", l, NewServer(ServerOptions{}), b)
 			ended := make(chan error, 1)
 			go func() { ended <- u.Run() }()
-			err = rpc.CheckHealth(t.Context(), at)
+			err = CheckHealth(t.Context(), at)
 			if (err == nil) != want {
 				t.Errorf("healthy: %v, want %v", err, want)
 			}
@@ -47,7 +47,7 @@ func TestCheckHealth(t *testing.T) {
 			if err := <-ended; err != nil {
 				t.Error(err)
 			}
-			if err := rpc.CheckHealth(t.Context(), at); err == nil {
+			if err := CheckHealth(t.Context(), at); err == nil {
 				t.Error("a server that has stopped is healthy")
 			}
 		})

@@ -21,7 +21,7 @@ func main() {
 		Name:    "berth-blobstore",
 		Version: version,
 		Summary: "keeps the bytes of an OCI registry",
-		Serve:   cli.Server{Program: config.OnlyBlobstore, NeedsFile: true, Units: units},
+		Serve:   cli.Server{Program: config.OnlyBlobstore, NeedsFile: true, Units: units, Health: health},
 	}.Main()
 }
 
@@ -35,4 +35,8 @@ func units(ctx context.Context, cfg *config.Config, _ *daemon.Readiness, log *sl
 		return nil, errors.Join(err, store.Close())
 	}
 	return []daemon.Unit{daemon.Closer("blobstore", store.Close), server}, nil
+}
+
+func health(ctx context.Context, cfg *config.Config) error {
+	return rpc.CheckHealth(ctx, cfg.Services.Blobstore.Listen)
 }

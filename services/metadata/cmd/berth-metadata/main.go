@@ -22,7 +22,7 @@ func main() {
 		Name:    "berth-metadata",
 		Version: version,
 		Summary: "keeps the names of an OCI registry",
-		Serve:   cli.Server{Program: config.OnlyMetadata, NeedsFile: true, Units: units},
+		Serve:   cli.Server{Program: config.OnlyMetadata, NeedsFile: true, Units: units, Health: health},
 	}.Main()
 }
 
@@ -53,4 +53,8 @@ func units(ctx context.Context, cfg *config.Config, _ *daemon.Readiness, log *sl
 		return nil, err
 	}
 	return append(units, server), nil
+}
+
+func health(ctx context.Context, cfg *config.Config) error {
+	return rpc.CheckHealth(ctx, cfg.Services.Metadata.Listen)
 }
