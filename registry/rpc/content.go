@@ -179,13 +179,13 @@ func (c *content) receive(ch *chunk) error {
 	if err == nil {
 		err = c.received(ch)
 	}
-	switch {
-	case err == nil:
-		return nil
-	case err == io.EOF:
+	if err == io.EOF {
 		return io.ErrUnexpectedEOF // the last byte was not there yet
 	}
-	return c.fail(err)
+	if err != nil {
+		return c.fail(err)
+	}
+	return nil
 }
 
 // giveBack returns what is left of a chunk.
