@@ -69,13 +69,7 @@ func makeContents(t *testing.T, dockerHost string) contents {
 	c.index.root = c.index.add(t, image.MediaTypeImageIndex, asJSON(t, list))
 	c.index.seal(t)
 
-	c.artifact = layout{dir: filepath.Join(t.TempDir(), "artifact")}
-	if err := os.MkdirAll(filepath.Join(c.artifact.dir, "blobs", "sha256"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(c.artifact.dir, "oci-layout"), []byte(`{"imageLayoutVersion":"1.0.0"}`), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	c.artifact = newLayout(t)
 	doc := c.artifact.add(t, "application/json", []byte(`{"warehouse": "north", "pallets": 12}`))
 	doc.Annotations = map[string]string{image.AnnotationTitle: "pallets.json"}
 	manifest := image.Manifest{
@@ -148,6 +142,19 @@ func buildImage(t *testing.T, dockerHost, context, arch, tag, label string) {
 	run := NewCommands(t, "DOCKER_HOST="+dockerHost, "DOCKER_BUILDKIT=1")
 	run.Run(t, docker, "build", "-q", "--network", "none", "--platform", "linux/"+arch,
 		"--label", "cell="+label, "-t", tag, context)
+}
+
+// newLayout makes a layout without entries.
+func newLayout(t *testing.T) layout {
+	t.Helper()
+	l := layout{dir: filepath.Join(t.TempDir(), "layout")}
+	if err := os.MkdirAll(filepath.Join(l.dir, "blobs", "sha256"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(l.dir, "oci-layout"), []byte(`{"imageLayoutVersion":"1.0.0"}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return l
 }
 
 // add stores a blob in the layout.

@@ -10,6 +10,10 @@ cache=${BERTH_CACHE:-$HOME/.cache/berth}/clients
 # package:a file that it installs
 debian=(
 	docker.io:/usr/sbin/dockerd
+	containerd:/usr/bin/containerd
+	runc:/usr/sbin/runc
+	podman:/usr/bin/podman
+	buildah:/usr/bin/buildah
 	skopeo:/usr/bin/skopeo
 	docker-registry:/usr/bin/docker-registry
 	nginx:/usr/sbin/nginx

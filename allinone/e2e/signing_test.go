@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -41,56 +42,71 @@ func helmCells() []cell {
 	}}
 }
 
+// cosignVerify begins every command line that verifies a signature.
+var cosignVerify = []string{"verify", "--insecure-ignore-tlog", "--private-infrastructure"}
+
+// A cosign is the client with two key pairs, mine and other, in its directory.
+type cosign struct {
+	path string
+	*Commands
+}
+
+func newCosign(t *testing.T) *cosign {
+	t.Helper()
+	// The trust root is asked of loopback: nothing outside is reached, and the built-in one is used.
+	c := &cosign{Client(t, "cosign"), NewCommands(t, "COSIGN_PASSWORD=pallet", "COSIGN_EXPERIMENTAL=1", "TUF_MIRROR=http://127.0.0.1:9")}
+	for _, key := range []string{"mine", "other"} {
+		c.Run(t, c.path, "generate-key-pair", "--output-key-prefix", key)
+	}
+	return c
+}
+
+func (c *cosign) try(args ...string) (stdout, stderr string, err error) {
+	return c.Try(c.path, append(slices.Clone(args), "--allow-insecure-registry", "--allow-http-registry")...)
+}
+
+func (c *cosign) must(t *testing.T, args ...string) string {
+	t.Helper()
+	stdout, stderr, err := c.try(args...)
+	if err != nil {
+		t.Fatalf("cosign %s: %v\n%s%s", strings.Join(args, " "), err, stdout, stderr)
+	}
+	return stdout
+}
+
 // cosignCells sign with a key pair and without a transparency log. The
 // signature lies beside the image under a tag (cosign's default) and once more
 // as a referrer.
 func cosignCells(t *testing.T, c contents) []cell {
-	crane, cosign := Client(t, "crane"), Client(t, "cosign")
+	crane := Client(t, "crane")
 	sign := func(content string, l layout) func(t *testing.T, s *System) {
 		return func(t *testing.T, s *System) {
-			// The trust root is asked of loopback: nothing outside is reached, and the built-in one is used.
-			run := NewCommands(t, "COSIGN_PASSWORD=pallet", "COSIGN_EXPERIMENTAL=1", "TUF_MIRROR=http://127.0.0.1:9")
-			insecure := []string{"--allow-insecure-registry", "--allow-http-registry"}
-			do := func(args ...string) (string, string, error) {
-				return run.Try(cosign, append(args, insecure...)...)
-			}
-			must := func(args ...string) string {
-				t.Helper()
-				stdout, stderr, err := do(args...)
-				if err != nil {
-					t.Fatalf("cosign %s: %v\n%s%s", strings.Join(args, " "), err, stdout, stderr)
-				}
-				return stdout
-			}
+			run := newCosign(t)
 			repo := "cosign/" + content
 			run.Run(t, crane, "push", "--insecure", l.dir, s.Addr+"/"+repo+":1")
 			ref := s.Addr + "/" + repo + "@" + string(l.root.Digest)
-			for _, key := range []string{"mine", "other"} {
-				run.Run(t, cosign, "generate-key-pair", "--output-key-prefix", key)
-			}
 
-			must("sign", "--key", "mine.key", "--tlog-upload=false", "--recursive", "-y", ref)
-			verify := []string{"verify", "--insecure-ignore-tlog", "--private-infrastructure"}
-			if said := must(append(verify, "--key", "mine.pub", ref)...); !strings.Contains(said, string(l.root.Digest)) {
+			run.must(t, "sign", "--key", "mine.key", "--tlog-upload=false", "--recursive", "-y", ref)
+			if said := run.must(t, append(cosignVerify, "--key", "mine.pub", ref)...); !strings.Contains(said, string(l.root.Digest)) {
 				t.Errorf("cosign verify does not name %s:\n%s", l.root.Digest, said)
 			}
-			if _, _, err := do(append(verify, "--key", "other.pub", ref)...); err == nil {
+			if _, _, err := run.try(append(cosignVerify, "--key", "other.pub", ref)...); err == nil {
 				t.Error("cosign verifies with a key that has signed nothing")
 			}
 			sigTag := strings.Replace(string(l.root.Digest), ":", "-", 1) + ".sig"
 			sig := digest.Digest(run.Run(t, crane, "digest", "--insecure", s.Addr+"/"+repo+":"+sigTag))
 			readBack(t, s, repo, sigTag, sig)
 
-			must("sign", "--key", "other.key", "--tlog-upload=false", "--registry-referrers-mode=oci-1-1", "-y", ref)
-			must(append(verify, "--experimental-oci11", "--key", "other.pub", ref)...)
+			run.must(t, "sign", "--key", "other.key", "--tlog-upload=false", "--registry-referrers-mode=oci-1-1", "-y", ref)
+			run.must(t, append(cosignVerify, "--experimental-oci11", "--key", "other.pub", ref)...)
 
-			writeFile(t, run, "sbom.json", `{"spdxVersion": "SPDX-2.3", "name": "hello"}`)
-			must("attach", "sbom", "--sbom", "sbom.json", ref)
-			if got := must("download", "sbom", ref); strings.TrimSpace(got) != readFile(t, run, "sbom.json") {
+			writeFile(t, run.Commands, "sbom.json", `{"spdxVersion": "SPDX-2.3", "name": "hello"}`)
+			run.must(t, "attach", "sbom", "--sbom", "sbom.json", ref)
+			if got := run.must(t, "download", "sbom", ref); strings.TrimSpace(got) != readFile(t, run.Commands, "sbom.json") {
 				t.Errorf("cosign downloads another SBOM than it attached:\n%s", got)
 			}
-			must("attest", "--key", "mine.key", "--tlog-upload=false", "--predicate", "sbom.json", "--type", "spdxjson", "-y", ref)
-			must("verify-attestation", "--key", "mine.pub", "--insecure-ignore-tlog", "--private-infrastructure", "--type", "spdxjson", ref)
+			run.must(t, "attest", "--key", "mine.key", "--tlog-upload=false", "--predicate", "sbom.json", "--type", "spdxjson", "-y", ref)
+			run.must(t, "verify-attestation", "--key", "mine.pub", "--insecure-ignore-tlog", "--private-infrastructure", "--type", "spdxjson", ref)
 		}
 	}
 	const proof = "`sign`, `verify` (by tag and as a referrer; another key refused), `attach sbom`, `download sbom` equal, `attest`"
