@@ -5,16 +5,23 @@ import (
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/registrytest"
+	"github.com/berth-registry/berth/registry/rpc/rpctest"
 	"github.com/berth-registry/berth/services/metadata"
 )
 
-func TestCatalog(t *testing.T) {
-	registrytest.Catalog(t, registrytest.CatalogBackend{
+func backend() registrytest.CatalogBackend {
+	return registrytest.CatalogBackend{
 		New: func(t *testing.T, o registrytest.CatalogOptions) registry.Catalog {
 			return openStore(t, t.TempDir(), metadata.Options{Pools: o.Pools, AllowSparse: o.AllowSparse}, o.Reaper)
 		},
 		Reopen: func(t *testing.T, c registry.Catalog) registry.Catalog {
 			return c.(*store).crash(t)
 		},
-	})
+	}
+}
+
+func TestCatalog(t *testing.T) { registrytest.Catalog(t, backend()) }
+
+func TestCatalogOverTheWire(t *testing.T) {
+	registrytest.Catalog(t, rpctest.CatalogBackend(backend()))
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/registrytest"
+	"github.com/berth-registry/berth/registry/rpc/rpctest"
 	"github.com/berth-registry/berth/services/blobstore"
 	"github.com/berth-registry/berth/services/blobstore/disk"
 )
@@ -37,22 +38,27 @@ func openStore(t *testing.T, roots map[registry.Pool]string, o disk.Options) *st
 	return s
 }
 
+func backend(o disk.Options) registrytest.BlobsBackend {
+	return registrytest.BlobsBackend{
+		New: func(t *testing.T) registry.Blobs {
+			return openStore(t, map[registry.Pool]string{"": t.TempDir(), "/b": t.TempDir()}, o)
+		},
+		Reopen: func(t *testing.T, b registry.Blobs) registry.Blobs {
+			old := b.(*store)
+			for _, d := range old.drivers {
+				d.Crash(t)
+			}
+			return openStore(t, old.roots, o)
+		},
+		Pools: []registry.Pool{"/b"},
+	}
+}
+
 func TestConformance(t *testing.T) {
 	for name, o := range map[string]disk.Options{"durable": {Durable: true}, "relaxed": {}} {
-		t.Run(name, func(t *testing.T) {
-			registrytest.Blobs(t, registrytest.BlobsBackend{
-				New: func(t *testing.T) registry.Blobs {
-					return openStore(t, map[registry.Pool]string{"": t.TempDir(), "/b": t.TempDir()}, o)
-				},
-				Reopen: func(t *testing.T, b registry.Blobs) registry.Blobs {
-					old := b.(*store)
-					for _, d := range old.drivers {
-						d.Crash(t)
-					}
-					return openStore(t, old.roots, o)
-				},
-				Pools: []registry.Pool{"/b"},
-			})
-		})
+		t.Run(name, func(t *testing.T) { registrytest.Blobs(t, backend(o)) })
 	}
+	t.Run("over the wire", func(t *testing.T) {
+		registrytest.Blobs(t, rpctest.BlobsBackend(backend(disk.Options{Durable: true})))
+	})
 }
