@@ -27,6 +27,8 @@ func (c *Config) ValidateFor(program Program) error {
 	switch program {
 	case AllInOne:
 		ch.rootFor(c, len(s.Blobstore.Address) == 0, len(s.Metadata.Address) == 0)
+		ch.mayListen(s, &s.Blobstore, "blobstore")
+		ch.mayListen(s, &s.Metadata, "metadata")
 	case OnlyGateway:
 		ch.dials(s)
 	case OnlyBlobstore:
@@ -75,6 +77,14 @@ func (ch *checker) listens(all *Services, s *Service, name string) {
 	ch.port(port, at)
 	if !all.Insecure && !loopback(host) && (all.TLS == nil || all.TLS.Cert == "") {
 		ch.fail(at, "other machines can reach this address without TLS: configure services.tls, or set services.insecure to true")
+	}
+}
+
+// mayListen is listens for a program that serves what it links only if the file
+// says where.
+func (ch *checker) mayListen(all *Services, s *Service, name string) {
+	if s.Listen != "" && len(s.Address) == 0 {
+		ch.listens(all, s, name)
 	}
 }
 
