@@ -36,11 +36,11 @@ type (
 )
 
 // fsck is the command that checks a stopped store.
-func fsck(parts Parts) cli.Command {
+func fsck(program string, parts Parts) cli.Command {
 	return cli.Command{
 		Name: "fsck", Args: "FILE",
 		Summary: "check a stopped store: exit code 0 if all is well, 1 with findings, 3 if it could not be checked",
-		Example: "berth fsck config.json\nberth fsck --read-data --json config.json",
+		Example: program + " fsck config.json\n" + program + " fsck --read-data --json config.json",
 		Run: func(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
 			deep := flags.Bool("read-data", false, "read every blob and compare it with its digest")
 			asJSON := flags.Bool("json", false, "print each finding as a line of JSON")

@@ -31,7 +31,7 @@ func (p Program) common() []Command {
 	return []Command{
 		{
 			Name: "serve", Args: p.Serve.fileArg(), Summary: "run until SIGTERM",
-			Example: p.Name + " serve /etc/" + p.Name + "/config.json",
+			Example: p.Name + " serve /etc/berth/config.json",
 			Run:     p.serve,
 		},
 		{
@@ -61,7 +61,7 @@ func (p Program) common() []Command {
 		},
 		{
 			Name: "healthcheck", Args: p.Serve.fileArg(), Summary: "ask a running server whether it is ready; for containers without a shell",
-			Example: p.Name + " healthcheck --url http://127.0.0.1:5000/readyz",
+			Example: p.Name + " healthcheck " + p.Serve.healthArgs(),
 			Run:     p.healthcheck,
 		},
 	}
@@ -72,6 +72,13 @@ func (s Server) fileArg() string {
 		return "FILE"
 	}
 	return "[FILE]"
+}
+
+func (s Server) healthArgs() string {
+	if s.HTTP {
+		return "--url http://127.0.0.1:5000/readyz"
+	}
+	return "config.json"
 }
 
 func acceptFlag(flags *flag.FlagSet) *list {
@@ -114,21 +121,23 @@ func (p Program) serve(ctx context.Context, flags *flag.FlagSet, args []string, 
 	if err != nil {
 		return err
 	}
-	if p.Serve.HTTP {
-		p.announce(cfg, log)
-	}
+	p.announce(cfg, log)
 	return daemon.Run(ctx, log, daemon.Options{Ready: ready, Drain: *drain}, units...)
 }
 
 // announce says what someone who starts a registry wants to know first.
 func (p Program) announce(cfg *config.Config, log *slog.Logger) {
+	log = log.With("version", p.Version)
+	if p.Serve.Program != config.OnlyGateway {
+		log = log.With("data", cfg.Storage.RootDirectory)
+	}
+	if !p.Serve.HTTP {
+		log.Info("starting " + p.Name)
+		return
+	}
 	const authenticated = false // config refuses http.auth until it is built
 	_, address := cfg.HTTP.Endpoint()
-	log.Info("starting "+p.Name,
-		"version", p.Version,
-		"address", address,
-		"data", cfg.Storage.RootDirectory,
-		"authentication", authenticated)
+	log.Info("starting "+p.Name, "address", address, "authentication", authenticated)
 	if !authenticated && !cfg.HTTP.Local() {
 		log.Warn("anyone who reaches this address may read, push and delete: no authentication is configured", "address", cfg.HTTP.Address)
 	}

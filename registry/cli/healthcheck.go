@@ -32,6 +32,9 @@ func (p Program) healthcheck(ctx context.Context, flags *flag.FlagSet, args []st
 		}
 		cfg, _, err := config.Load(args[0])
 		if err == nil {
+			err = cfg.ValidateFor(p.Serve.Program)
+		}
+		if err == nil {
 			err = p.Serve.Health(ctx, cfg)
 		}
 		if err == nil {

@@ -106,6 +106,9 @@ func (p Program) help(out io.Writer, c Command, flags *flag.FlagSet) {
 			some = true
 		}
 		kind, text := flag.UnquoteUsage(f)
+		if f.DefValue != "" && f.DefValue != "false" {
+			text += " (default " + f.DefValue + ")"
+		}
 		fmt.Fprintf(out, "  --%-24s %s\n", strings.TrimSpace(f.Name+" "+kind), text)
 	})
 	if c.Example != "" {

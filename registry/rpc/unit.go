@@ -55,6 +55,7 @@ func unit(ctx context.Context, name, address string, check registry.Checker, log
 	register(srv)
 	u := Unit(name, l, srv, check)
 	u.Abandon = l.Close
+	log.Info("listening for "+name, "address", l.Addr().String())
 	return u, nil
 }
 

@@ -1,9 +1,11 @@
 package rpc
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,6 +40,14 @@ func TestUnit(t *testing.T) {
 		t.Error(err)
 	}
 	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	var out bytes.Buffer
+	u, err = CatalogUnit(t.Context(), "127.0.0.1:0", memory.NewCatalog(memory.CatalogOptions{}), slog.New(slog.NewTextHandler(&out, nil)))
+	if err != nil || !strings.Contains(out.String(), `msg="listening for metadata gRPC" address=127.0.0.1:`) {
+		t.Errorf("%v, and the log says %s", err, out.String())
+	}
+	if err := u.Abandon(); err != nil {
 		t.Error(err)
 	}
 	if _, err := BlobsUnit(t.Context(), "no address", local, slog.New(slog.DiscardHandler)); err == nil {
