@@ -172,9 +172,16 @@ func (c *collector) transact(batch []*operation) {
 			op.err = err
 		}
 	}
-	c.stopIfFatal(batch)
+	for _, op := range batch {
+		c.stopIfFatal(op.err)
+	}
 	for _, op := range batch {
 		close(op.done)
+	}
+	if err == nil && len(ran) > 0 && c.dialect.AfterCommit != nil {
+		c.stopIfFatal(c.dialect.AfterCommit(func(text string) *sql.Row {
+			return c.conn.QueryRowContext(context.Background(), text)
+		}))
 	}
 }
 
@@ -257,22 +264,19 @@ func (c *collector) rollback() {
 	c.conn.exec("ROLLBACK") // fails if the database has done it by itself
 }
 
-// stopIfFatal refuses all writes from now on if an error of batch is fatal.
-func (c *collector) stopIfFatal(batch []*operation) {
-	for _, op := range batch {
-		if op.err == nil || !c.dialect.fatal(op.err) {
-			continue
-		}
-		c.mu.Lock()
-		first := c.failed == nil
-		if first {
-			c.failed = op.err
-		}
-		c.mu.Unlock()
-		if first {
-			c.fatal(op.err)
-		}
+// stopIfFatal refuses all writes from now on if err is fatal.
+func (c *collector) stopIfFatal(err error) {
+	if err == nil || !c.dialect.fatal(err) {
 		return
+	}
+	c.mu.Lock()
+	first := c.failed == nil
+	if first {
+		c.failed = err
+	}
+	c.mu.Unlock()
+	if first {
+		c.fatal(err)
 	}
 }
 

@@ -201,6 +201,7 @@ func TestFatalError(t *testing.T) {
 		}
 		wantLog(t, fake, "BEGIN a COMMIT ROLLBACK")
 		db.Close()
+		db.closePools() // which Close leaves to the end of the process
 	})
 }
 

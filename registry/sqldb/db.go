@@ -148,7 +148,14 @@ func (db *DB) Ping(ctx context.Context) error { return db.read.PingContext(ctx) 
 
 // Close finishes the writes that are queued, refuses others with [ErrClosed],
 // and closes the pools. It may be called only once.
+//
+// After a fatal error the pools stay open until the process ends: a database
+// that is closed may try again to make its content durable, believe the second
+// fsync, and remove the log that the next start needs.
 func (db *DB) Close() error {
+	if db.Failed() != nil {
+		return db.w.close()
+	}
 	err := errors.Join(db.w.close(), db.closePools())
 	if db.release != nil {
 		err = errors.Join(err, db.release())

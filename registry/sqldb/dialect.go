@@ -41,6 +41,13 @@ type Dialect struct {
 	// failed. Nothing may be written after it.
 	Fatal func(error) bool
 
+	// AfterCommit runs after each collected transaction, outside of any, on the
+	// connection that writes; query runs a query for one row there. It does what
+	// the database would otherwise do by itself without telling of an error. One
+	// that Fatal reports ends all writing, others are dropped: the next commit
+	// brings the next try.
+	AfterCommit func(query func(text string) *sql.Row) error
+
 	// Translate gives a driver's error a meaning that callers know, a full disk
 	// for instance, and returns all others as they are.
 	Translate func(error) error

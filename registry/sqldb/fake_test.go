@@ -14,6 +14,7 @@ import (
 // fakeDriver is a database that only records what it is told.
 type fakeDriver struct {
 	mu    sync.Mutex // guards the fields below
+	open  int        // connections
 	log   []string
 	fail  func(statement string) error // nil: nothing fails
 	gates map[string]chan struct{}     // statements that wait before they return
@@ -67,13 +68,32 @@ func (f *fakeDriver) run(statement string) error {
 	return nil
 }
 
-func (f *fakeDriver) Connect(context.Context) (driver.Conn, error) { return fakeConn{f}, nil }
-func (f *fakeDriver) Driver() driver.Driver                        { return nil }
+func (f *fakeDriver) Driver() driver.Driver { return nil }
+
+func (f *fakeDriver) Connect(context.Context) (driver.Conn, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.open++
+	return fakeConn{f}, nil
+}
+
+// conns returns how many connections are open.
+func (f *fakeDriver) conns() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.open
+}
 
 type fakeConn struct{ f *fakeDriver }
 
 func (c fakeConn) Prepare(query string) (driver.Stmt, error) { return fakeStmt{c.f, query}, nil }
-func (c fakeConn) Close() error                              { return nil }
+
+func (c fakeConn) Close() error {
+	c.f.mu.Lock()
+	defer c.f.mu.Unlock()
+	c.f.open--
+	return nil
+}
 
 func (c fakeConn) Begin() (driver.Tx, error) { return fakeTx(c), c.f.run("begin") }
 

@@ -1,7 +1,9 @@
 package sqlite
 
 import (
+	"database/sql"
 	"errors"
+	"fmt"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -20,9 +22,32 @@ func dialect() sqldb.Dialect {
 			"SELECT integrity_check FROM pragma_integrity_check",
 			`SELECT 'row ' || COALESCE(rowid, '') || ' of ' || "table" || ' refers to nothing in ' || parent FROM pragma_foreign_key_check`,
 		},
-		Fatal:     isFatal,
-		Translate: translate,
+		Fatal:       isFatal,
+		Translate:   translate,
+		AfterCommit: checkpoint,
 	}
+}
+
+// checkpointAt is how many pages the log may have before they are copied into
+// the database, as SQLite's own default.
+const checkpointAt = 1000
+
+// checkpoint copies the log into the database when there is enough of it. SQLite
+// would do so by itself, but it drops the errors: after an fsync of the database
+// that failed its next try succeeds, without the pages that the kernel gave up,
+// and what was acknowledged is lost with the log.
+func checkpoint(query func(text string) *sql.Row) error {
+	var busy, frames, copied int
+	if err := query("PRAGMA wal_checkpoint(NOOP)").Scan(&busy, &frames, &copied); err != nil {
+		return fmt.Errorf("asking for the size of the log: %w", err)
+	}
+	if frames < checkpointAt || copied == frames {
+		return nil
+	}
+	if err := query("PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &frames, &copied); err != nil {
+		return fmt.Errorf("copying the log into the database: %w", err)
+	}
+	return nil
 }
 
 // code returns SQLite's extended result code, 0 if err is not of SQLite.

@@ -80,6 +80,7 @@ var (
 		"busy_timeout(5000)",
 		"journal_mode(WAL)",
 		"synchronous(FULL)",
+		"wal_autocheckpoint(0)", // see checkpoint
 		"foreign_keys(1)",
 		"temp_store(MEMORY)",
 		"cache_size(-4096)",

@@ -28,7 +28,7 @@ func mustOpen(t *testing.T, root string) *sqldb.DB {
 func TestPragmas(t *testing.T) {
 	db := mustOpen(t, filepath.Join(t.TempDir(), "a ?#%20 root"))
 	defer db.Close()
-	writer := map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "cache_size": "-4096"}
+	writer := map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "cache_size": "-4096", "wal_autocheckpoint": "0"}
 	for pragma, want := range writer {
 		err := db.Write(t.Context(), func(tx *sqldb.Tx) error {
 			var got string
@@ -115,6 +115,40 @@ func TestMissingDatabase(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(root, ".berth", "metadata.db")); err == nil {
 		t.Error("Open made a database all the same")
+	}
+}
+
+// The log is copied into the database without SQLite's own checkpoints, which
+// don't tell of a failed fsync.
+func TestCheckpoint(t *testing.T) {
+	root := t.TempDir()
+	db := mustOpen(t, root)
+	defer db.Close()
+	const rows, size = 30, 1 << 20
+	for i := range rows + 1 {
+		err := db.Write(t.Context(), func(tx *sqldb.Tx) error {
+			if i == 0 {
+				_, err := tx.Exec("CREATE TABLE a (x BYTEA)")
+				return err
+			}
+			_, err := tx.Exec("INSERT INTO a VALUES ($1)", make([]byte, size))
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, bounds := range map[string][2]int64{
+		"metadata.db":     {rows*size - checkpointAt*4096 - 2*size, 2 * rows * size},
+		"metadata.db-wal": {1, checkpointAt*4096 + 2*size},
+	} {
+		fi, err := os.Stat(filepath.Join(root, ".berth", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := fi.Size(); n < bounds[0] || n > bounds[1] {
+			t.Errorf("%s has %d bytes, want %d to %d", name, n, bounds[0], bounds[1])
+		}
 	}
 }
 
