@@ -78,11 +78,14 @@ func serviceKeys() []Key {
 		{Path: "services.tls.key", Type: Path, Doc: "Its private key, PEM."},
 		{Path: "services.tls.cacert", Type: Path, Doc: "Authority of the other programs' certificates, PEM."},
 	}
-	for _, name := range []string{"blobstore", "metadata", "syncer", "scanner"} {
-		at := "services." + name
+	for _, s := range []struct {
+		name   string
+		status Status
+	}{{"blobstore", Built}, {"metadata", Built}, {"syncer", Warned}, {"scanner", Warned}} {
+		name, at := s.name, "services."+s.name
 		keys = append(keys,
-			Key{Path: at, Type: Object, Doc: "The " + name + " service."},
-			Key{Path: at + ".listen", Type: String, Doc: "host:port that berth-" + name + " listens on. Without TLS only loopback, unless services.insecure is true."},
+			Key{Path: at, Type: Object, Status: s.status, Doc: "The " + name + " service."},
+			Key{Path: at + ".listen", Type: String, Doc: "host:port to serve it on, for berth-" + name + " and whatever else runs the service itself. Without TLS only loopback, unless services.insecure is true."},
 			Key{Path: at + ".address", Type: Addrs, Doc: "Where other programs dial it: host:port or a gRPC target such as dns:///" + name + ":7000. Absent: a program that can runs the service itself."},
 		)
 	}

@@ -24,6 +24,8 @@ const (
 func (c *Config) ValidateFor(program Program) error {
 	ch := &checker{file: c.file}
 	s := &c.Services
+	ch.addresses(&s.Blobstore, "blobstore")
+	ch.addresses(&s.Metadata, "metadata")
 	switch program {
 	case AllInOne:
 		ch.rootFor(c, len(s.Blobstore.Address) == 0, len(s.Metadata.Address) == 0)
@@ -59,6 +61,16 @@ func (ch *checker) dials(s *Services) {
 	const why = "needed: this program does not run the service itself"
 	ch.require(len(s.Blobstore.Address) > 0, place{"services", "blobstore", "address"}, why)
 	ch.require(len(s.Metadata.Address) > 0, place{"services", "metadata", "address"}, why)
+}
+
+// addresses refuses those that lack a port: gRPC would take 443.
+func (ch *checker) addresses(s *Service, name string) {
+	for _, a := range s.Address {
+		_, _, err := net.SplitHostPort(a)
+		var malformed *net.AddrError
+		ch.require(!errors.As(err, &malformed) || malformed.Err != "missing port in address",
+			place{"services", name, "address"}, "must be host:port or a gRPC target: %s lacks the port", a)
+	}
 }
 
 // listens requires an address to listen on which nobody else can reach, unless

@@ -6,6 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net"
+	"net/http"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -67,6 +70,40 @@ func TestRunFailures(t *testing.T) {
 				t.Error("the unit that had started was not stopped")
 			}
 		})
+	}
+}
+
+// TestHTTPCutsOff stops a server while a request is in progress.
+func TestHTTPCutsOff(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := make(chan struct{})
+	unit := HTTP("test", l, &http.Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		close(begun)
+		<-r.Context().Done()
+	})})
+	ended := make(chan error, 2)
+	go func() { ended <- unit.Run() }()
+	go func() {
+		resp, err := http.Get("http://" + l.Addr().String())
+		if err == nil {
+			resp.Body.Close()
+			t.Error("the request got an answer")
+		}
+		ended <- nil
+	}()
+	<-begun
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := unit.Stop(ctx); err == nil || !strings.Contains(err.Error(), "cutting off requests") {
+		t.Errorf("got %v", err)
+	}
+	for range 2 {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
 	}
 }
 

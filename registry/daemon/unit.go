@@ -179,8 +179,8 @@ func HTTP(name string, l net.Listener, srv *http.Server) Unit {
 		},
 		Stop: func(ctx context.Context) error {
 			if err := srv.Shutdown(ctx); err != nil {
-				// Requests that did not finish in time are cut; clients resume.
-				return errors.Join(err, srv.Close())
+				// Clients go on where they were.
+				return errors.Join(fmt.Errorf("cutting off requests that were still in progress: %w", err), srv.Close())
 			}
 			return nil
 		},
