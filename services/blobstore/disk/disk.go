@@ -58,6 +58,9 @@ func open(root string, o Options, fs fsys) (*Driver, error) {
 	if err != nil {
 		return nil, err
 	}
+	if info, err := os.Stat(root); err == nil && !info.IsDir() {
+		return nil, errors.New("it is not a directory")
+	}
 	foreign, err := HoldsForeignLayout(root)
 	if err != nil {
 		return nil, err

@@ -105,6 +105,16 @@ func TestOthersMayWrite(t *testing.T) {
 	}
 }
 
+func TestRootIsAFile(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(root, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(root, Options{}); err == nil || !strings.Contains(err.Error(), "it is not a directory") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestHoldsForeignLayout(t *testing.T) {
 	write := func(names ...string) func(*testing.T, string) {
 		return func(t *testing.T, root string) {
