@@ -74,10 +74,14 @@ func parseBootID(s string) bootID {
 	return bootID(b)
 }
 
-// slot returns the index of the slot that r goes to.
-func (r record) slot() int64 {
-	return int64(r.kind-kindSynced)*2 + int64(r.number%2)
-}
+// turns are which slot of each kind the next record of that kind goes to, 0 or
+// 1: not the one that holds the record to fall back to.
+type turns [2]int64
+
+func (t *turns) of(k kind) *int64 { return &t[k-kindSynced] }
+
+// slot returns the index of the slot that the next record of kind k goes to.
+func (t *turns) slot(k kind) int64 { return int64(k-kindSynced)*2 + *t.of(k) }
 
 // encode returns r as a slot. Hashes that don't fit are left out: they can be
 // made again.
@@ -161,8 +165,9 @@ func algorithmOf(code byte) registry.Algorithm {
 type saved struct {
 	blobstore.Resumed
 	number  uint64 // of the latest record
-	damaged bool   // there are records, and none is whole
-	beyond  int64  // the largest offset a record counts that the file has not, 0 if none
+	turns   turns
+	damaged bool  // there are records, and none is whole
+	beyond  int64 // the largest offset a record counts that the file has not, 0 if none
 }
 
 // readState reads a state file b of an upload of size bytes. Records that count
@@ -194,7 +199,10 @@ func readState(b []byte, size int64, boot bootID) saved {
 			safe = r
 		case r.kind == kindWritten && r.number > claimed.number:
 			claimed = r
+		default:
+			continue
 		}
+		*s.turns.of(r.kind) = 1 - int64(i/slotSize%2)
 	}
 	s.damaged = torn > 0 && whole == 0
 	s.Safe = safe.state

@@ -2,8 +2,11 @@ package disk
 
 import (
 	"bytes"
+	"errors"
+	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -17,6 +20,9 @@ func stateAt(offset int64) blobstore.State {
 		{Algorithm: registry.SHA512, State: bytes.Repeat([]byte{byte(offset + 1)}, 204)},
 	}}
 }
+
+// slot is where the tests put a record.
+func (r record) slot() int { return int(r.kind-kindSynced)*2 + int(r.number%2) }
 
 // stateFile returns a state file with the given records.
 func stateFile(records ...record) []byte {
@@ -72,6 +78,70 @@ func TestReadState(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Whatever order records of both kinds come in, also over a restart, and
+// whichever is torn: the one of its kind before it is still there.
+func TestTornRecordLeavesTheOneBefore(t *testing.T) {
+	d, err := Open(t.TempDir(), Options{Durable: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for _, restart := range []bool{false, true} {
+		id := registry.NewUploadID(time.Now())
+		up, err := d.Create(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var before []byte
+		last := map[kind]int64{}
+		for i, c := range "SSSWSWSWWSSW" {
+			offset := int64(10 * (i + 1))
+			_, err := up.Write(make([]byte, 10))
+			k, record := kindSynced, up.Sync
+			if c == 'W' {
+				k, record = kindWritten, up.Save
+			}
+			if err := errors.Join(err, record(stateAt(offset))); err != nil {
+				t.Fatal(err)
+			}
+			after, err := os.ReadFile(d.statePath(id))
+			if err != nil {
+				t.Fatal(err)
+			}
+			torn := slices.Concat(after, make([]byte, stateSize-len(after)))
+			for at := range torn {
+				if at >= len(before) || torn[at] != before[at] {
+					torn[at/slotSize*slotSize+100] ^= 1
+					break
+				}
+			}
+			got := readState(torn, offset, d.boot).Safe.Offset
+			if k == kindWritten {
+				got = max(got, readState(torn, offset, d.boot).Claimed.Offset)
+			}
+			if want := last[k]; got < want {
+				t.Errorf("restart %v: record %d torn: got offset %d, want %d", restart, i+1, got, want)
+			}
+			last[k], before = offset, slices.Concat(after, make([]byte, stateSize-len(after)))
+			if !restart {
+				continue
+			}
+			up.Close()
+			var s blobstore.Resumed
+			if up, s, err = d.Resume(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+			// As the store does with bytes that were merely written.
+			if n := offset - s.Safe.Offset; n > 0 {
+				if _, err := up.Write(make([]byte, n)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		up.Close()
 	}
 }
 

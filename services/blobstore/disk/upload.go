@@ -28,7 +28,8 @@ type upload struct {
 	mu     sync.Mutex // guards what follows: Sync runs beside Save
 	state  file       // nil until there is a record
 	number uint64     // of the last record
-	named  bool       // the upload's names are durable
+	turns  turns
+	named  bool // the upload's names are durable
 }
 
 // Write implements [blobstore.UploadFile].
@@ -78,9 +79,10 @@ func (u *upload) put(k kind, s blobstore.State) error {
 	}
 	r := record{kind: k, number: u.number + 1, boot: u.driver.boot, state: s}
 	b := r.encode()
-	if _, err := u.state.WriteAt(b[:], r.slot()*slotSize); err != nil {
+	if _, err := u.state.WriteAt(b[:], u.turns.slot(k)*slotSize); err != nil {
 		return err
 	}
+	*u.turns.of(k) ^= 1
 	u.number++
 	return nil
 }
@@ -220,7 +222,7 @@ func (d *Driver) resume(id registry.UploadID) (_ *upload, _ blobstore.Resumed, e
 			return nil, blobstore.Resumed{}, err
 		}
 	}
-	u.size, u.started, u.number = s.Safe.Offset, s.Safe.Offset, s.number
+	u.size, u.started, u.number, u.turns = s.Safe.Offset, s.Safe.Offset, s.number, s.turns
 	return u, s.Resumed, nil
 }
 
