@@ -88,7 +88,7 @@ func (ch *checker) listens(all *Services, s *Service, name string) {
 	}
 	ch.port(port, at)
 	if !all.Insecure && !loopback(host) && (all.TLS == nil || all.TLS.Cert == "") {
-		ch.fail(at, "other machines can reach this address without TLS: configure services.tls, or set services.insecure to true")
+		ch.fail(at, "other machines can reach this address without TLS, which is not built yet: listen on a loopback address, or set services.insecure to true on a network you trust")
 	}
 }
 

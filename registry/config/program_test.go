@@ -43,7 +43,7 @@ func TestPrograms(t *testing.T) {
 		{"metadata", OnlyMetadata, `{` + root + `,"services":{"metadata":{"listen":"127.0.0.1:7002"}}}`, ""},
 		{"metadata without a root", OnlyMetadata, `{"services":{"metadata":{"listen":"127.0.0.1:7002"}}}`, "storage.rootDirectory: needed"},
 		{"metadata on PostgreSQL", OnlyMetadata, `{"storage":{"metadata":{"driver":"postgres","dsn":"x"}},"services":{"metadata":{"listen":"127.0.0.1:7002"}}}`, ""},
-		{"metadata in the open", OnlyMetadata, `{` + root + `,"services":{"metadata":{"listen":"0.0.0.0:1"}}}`, "without TLS"},
+		{"metadata in the open", OnlyMetadata, `{` + root + `,"services":{"metadata":{"listen":"0.0.0.0:1"}}}`, "listen on a loopback address"},
 		{"syncer", OnlySyncer, `{"services":{` + addresses + `,"syncer":{"listen":"127.0.0.1:7003"}}}`, ""},
 		{"syncer alone", OnlySyncer, `{"services":{"syncer":{"listen":"127.0.0.1:7003"}}}`, "services.metadata.address: needed"},
 		{"scanner", OnlyScanner, `{"services":{` + addresses + `,"scanner":{"listen":"127.0.0.1:7004"}}}`, ""},
