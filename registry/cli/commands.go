@@ -35,7 +35,7 @@ func (p Program) common() []Command {
 			Run:     p.serve,
 		},
 		{
-			Name: "verify", Args: "FILE", Summary: "check a config file; exit code 0 if it can be served",
+			Name: "verify", Args: "FILE", Summary: "check a config file; exit code 0 if it is valid. Files that it names are not looked at",
 			Example: p.Name + " verify config.json",
 			Run:     p.verify,
 		},
