@@ -106,12 +106,13 @@ func pool(file string, conns int, pragmas []string) (*sql.DB, error) {
 	return db, nil
 }
 
-// prepareFile makes the database's file if the store is empty. SQLite gives the
+// prepareFile makes the database's file if the store is empty. A file of no
+// bytes, as a crash or a failed copy leaves it, is none. SQLite gives the
 // files beside it the same mode, and syncs their directory entries, but not the
 // entry of the database itself.
 func prepareFile(dir, file string) error {
-	_, err := os.Stat(file)
-	if err == nil || !errors.Is(err, fs.ErrNotExist) {
+	info, err := os.Stat(file)
+	if err == nil && info.Size() > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	blobs := filepath.Join(dir, "blobs")
@@ -120,7 +121,7 @@ func prepareFile(dir, file string) error {
 		return err
 	}
 	if found {
-		return fmt.Errorf("%w: %s does not exist, but there are blobs in %s; put the database back from a backup, or move the blobs away to begin with an empty store", ErrMissing, file, blobs)
+		return fmt.Errorf("%w: %s does not exist or is empty, but there are blobs in %s; put the database back from a backup, or move the blobs away to begin with an empty store", ErrMissing, file, blobs)
 	}
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

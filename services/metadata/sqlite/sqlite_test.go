@@ -116,6 +116,12 @@ func TestMissingDatabase(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(root, ".berth", "metadata.db")); err == nil {
 		t.Error("Open made a database all the same")
 	}
+	if err := os.WriteFile(filepath.Join(root, ".berth", "metadata.db"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), root, nil); !errors.Is(err, ErrMissing) {
+		t.Errorf("Open of a file of no bytes: got error %v, want ErrMissing", err)
+	}
 }
 
 // The log is copied into the database without SQLite's own checkpoints, which
