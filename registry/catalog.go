@@ -160,6 +160,7 @@ type Links interface {
 
 	// Link makes d known in repo, and returns the copy of it that is used from
 	// now on: s, or one that was there before, in which case s will be removed.
+	// An s that can't be a copy is [ErrBlobUnknown].
 	Link(ctx context.Context, a Actor, repo Name, s Stored) (Stored, error)
 
 	// Mount makes known in repo what from knows as d; if from is "", what any

@@ -36,6 +36,9 @@ func (r *repository) blob(d registry.Digest) (registry.Blob, error) {
 
 // Link implements [registry.Links].
 func (c *Catalog) Link(ctx context.Context, _ registry.Actor, repo registry.Name, s registry.Stored) (registry.Stored, error) {
+	if s.Locator == "" || s.Size < 0 {
+		return registry.Stored{}, registry.ErrBlobUnknown
+	}
 	if err := c.lock(ctx); err != nil {
 		return registry.Stored{}, err
 	}

@@ -3,6 +3,7 @@ package registrytest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ func linkTests() []test[CatalogBackend] {
 		{"BlobIsAManifest", testBlobIsAManifest},
 		{"LinkAgain", testLinkAgain},
 		{"LinkSecondCopy", testLinkSecondCopy},
+		{"LinkNoCopy", testLinkNoCopy},
 		{"LinkPools", testLinkPools},
 		{"Unlink", testUnlink},
 		{"UnlinkInUse", testUnlinkInUse},
@@ -110,6 +112,23 @@ func testLinkAgain(t *testing.T, b CatalogBackend) {
 		t.Errorf("removed was %v, want %v", got, second)
 	}
 	c.checkBlob(t, "a", s)
+}
+
+// What names no copy must not become content that manifests rely on.
+func testLinkNoCopy(t *testing.T, b CatalogBackend) {
+	c := b.open(t, CatalogOptions{})
+	good := c.copyOf("a", []byte("one"))
+	for _, s := range []registry.Stored{
+		{Digest: good.Digest, Size: good.Size, Pool: good.Pool},
+		{Digest: good.Digest, Size: -1, Pool: good.Pool, Locator: good.Locator},
+	} {
+		if _, err := c.Link(t.Context(), alice, "a", s); !errors.Is(err, registry.ErrBlobUnknown) {
+			t.Errorf("Link of %+v: got error %v, want ErrBlobUnknown", s, err)
+		}
+	}
+	if _, err := c.Blob(t.Context(), alice, "a", good.Digest); !errors.Is(err, registry.ErrNameUnknown) {
+		t.Errorf("Blob: got error %v, want ErrNameUnknown", err)
+	}
 }
 
 func testLinkSecondCopy(t *testing.T, b CatalogBackend) {

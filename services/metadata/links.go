@@ -85,6 +85,9 @@ func (c *Catalog) Link(ctx context.Context, a registry.Actor, repo registry.Name
 	if !c.knowsPool(s.Pool) {
 		return registry.Stored{}, registry.ErrUnavailable.With("unknown pool")
 	}
+	if s.Locator == "" || s.Size < 0 {
+		return registry.Stored{}, registry.ErrBlobUnknown
+	}
 	digest, err := pack(s.Digest)
 	if err != nil {
 		return registry.Stored{}, err
