@@ -16,6 +16,7 @@
 // the store. Rows that were read are cached, see [rowCache] for why a reader
 // never sees a value older than one that somebody has seen.
 //
-// A copy in the table garbage never becomes live again, which is why its bytes
-// may be removed outside any transaction.
+// No operation makes a copy in the table garbage live again, which is why its
+// bytes may be removed outside any transaction. Only the worker that removes
+// them may take one out, see [Catalog.rescue].
 package metadata

@@ -80,10 +80,10 @@ func (c *Catalog) removeDue(ctx context.Context) (time.Duration, error) {
 		if len(due) == 0 {
 			return c.untilDue(ctx)
 		}
-		// A copy that is in the queue never becomes live, so no transaction has to
-		// be open while its bytes go.
+		// Only this goroutine makes a copy that is in the queue live again, so no
+		// transaction has to be open while its bytes go.
 		for i := range due {
-			due[i].err = c.reaper.Remove(ctx, due[i].Stored)
+			due[i].err = c.removeOne(ctx, due[i])
 			if ctx.Err() != nil {
 				return 0, ctx.Err()
 			}
@@ -95,6 +95,13 @@ func (c *Catalog) removeDue(ctx context.Context) (time.Duration, error) {
 			return 0, fmt.Errorf("recording removed copies: %w", err)
 		}
 	}
+}
+
+func (c *Catalog) removeOne(ctx context.Context, d discarded) error {
+	if rescued, err := c.rescue(ctx, d); rescued || err != nil {
+		return err
+	}
+	return c.reaper.Remove(ctx, d.Stored)
 }
 
 // discarded is a copy in the queue.
