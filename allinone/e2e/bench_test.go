@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 }
 
 // attempts is how often a row may be measured before a missed floor counts.
-const attempts = 3
+const attempts = 5
 
 // bench is one run of the benchmark.
 type bench struct {
