@@ -18,10 +18,11 @@ type exchange struct {
 	actor registry.Actor
 	body  body
 
-	status  int   // sent to the client, 0 while nothing is
-	sent    int64 // bytes of the body
-	renewed time.Time
-	idle    time.Duration
+	status   int   // sent to the client, 0 while nothing is
+	sent     int64 // bytes of the body
+	renewed  time.Time
+	idle     time.Duration
+	progress *progress // nil unless watched
 
 	query    url.Values // see param
 	parsed   bool
@@ -95,6 +96,9 @@ func (x *exchange) bytes(status int, contentType string, b []byte) error {
 func (x *exchange) write(b []byte) error {
 	if x.r.Method == http.MethodHead {
 		return nil
+	}
+	if len(b) > writeChunk || x.sent > 0 {
+		x.watch()
 	}
 	n, err := sender{x}.Write(b)
 	x.sent += int64(n)

@@ -81,6 +81,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil && x.status == 0 {
 		g.fail(x, err)
 	}
+	x.progress.end()
 	g.record(x, began, err)
 	if err != nil && x.status < 400 {
 		// The header promised what did not come. Only a broken connection tells

@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/berth-registry/berth/registry v0.0.0
 	github.com/google/go-cmp v0.7.0
+	golang.org/x/sys v0.48.0
 )
 
 require (
@@ -13,7 +14,6 @@ require (
 	github.com/opencontainers/image-spec v1.1.1 // indirect
 	go.yaml.in/yaml/v3 v3.0.4 // indirect
 	golang.org/x/net v0.60.0 // indirect
-	golang.org/x/sys v0.48.0 // indirect
 	golang.org/x/text v0.42.0 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260817212433-ac3dfec99bb1 // indirect
 	google.golang.org/grpc v1.85.0 // indirect

@@ -30,6 +30,9 @@ const (
 // send copies content to the client. The header is out already, so an error
 // can't become an answer: the caller returns it and the connection is aborted.
 func (x *exchange) send(c registry.Content, size int64) error {
+	if size > writeChunk || x.sent > 0 {
+		x.watch()
+	}
 	n, err := io.Copy(sender{x}, c)
 	x.sent += n
 	if err == nil && n != size {

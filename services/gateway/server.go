@@ -12,6 +12,7 @@ import (
 func (g *Gateway) Server() *http.Server {
 	return &http.Server{
 		Handler:           g,
+		ConnContext:       withConn,
 		ReadHeaderTimeout: g.cfg.HeaderTimeout,
 		IdleTimeout:       g.cfg.KeepAlive,
 		MaxHeaderBytes:    maxHeader,
