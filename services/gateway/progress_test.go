@@ -77,12 +77,14 @@ func TestProgressEndsWithItsAnswer(t *testing.T) {
 		c := &deadlines{}
 		left := 1000
 		p := &progress{queue: func() (int, bool) { left--; return left, true }, control: http.NewResponseController(c), idle: time.Minute, queued: 1000}
+		p.mu.Lock()
 		p.timer = time.AfterFunc(p.idle/looks, p.look)
+		p.mu.Unlock()
 		time.Sleep(time.Minute + time.Second) // fake: this is a bubble
+		p.end()
 		if c.set != looks {
 			t.Errorf("%d deadlines in the idle time, want %d", c.set, looks)
 		}
-		p.end()
 		time.Sleep(time.Hour)
 		if c.set != looks {
 			t.Errorf("%d deadlines, %d of them after the end", c.set, c.set-looks)
