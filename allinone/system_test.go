@@ -129,7 +129,7 @@ func manifestOfSize(t *testing.T, config []byte, size int) []byte {
 func TestBlobGetUsesSendfile(t *testing.T) {
 	blobs, catalog := stores(t)
 	var files atomic.Int64
-	url := serve(t, blobs, catalog, func(l net.Listener) net.Listener { return &spyListener{l, &files} })
+	url := serve(t, blobs, catalog, func(l net.Listener) net.Listener { return gateway.Bulk(&spyListener{l, &files}) })
 	blob := bytes.Repeat([]byte("berth"), 1<<20)
 	d := push(t, url+"/v2/a/b", blob)
 	if got := body(t, url+"/v2/a/b/blobs/"+d); !bytes.Equal(got, blob) {

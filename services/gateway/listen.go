@@ -18,7 +18,7 @@ func listen(ctx context.Context, network, address string) (net.Listener, error) 
 	if err != nil {
 		return nil, fmt.Errorf("listening for HTTP: %w", err)
 	}
-	return l, nil
+	return Bulk(l), nil
 }
 
 // socketMode lets only the user the program runs as connect. Who wants a proxy

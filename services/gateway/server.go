@@ -6,9 +6,9 @@ import (
 )
 
 // Server returns a server for g with the limits that g relies on. It has no
-// total time limits: those would break honest slow transfers. Serve it on a plain
-// TCP listener (one that wraps connections costs sendfile), and end it with
-// Shutdown, which lets requests in progress finish until its context ends.
+// total time limits: those would break honest slow transfers. Serve it on a TCP
+// listener, plain or in [Bulk] (others that wrap connections cost sendfile), and
+// end it with Shutdown, which lets requests in progress finish until its context ends.
 func (g *Gateway) Server() *http.Server {
 	return &http.Server{
 		Handler:           g,
