@@ -9,8 +9,8 @@ import (
 
 // Sizes of the caches of rows, in bytes.
 const (
-	tagCacheSize      = 1 << 20
-	manifestCacheSize = 5 << 20
+	tagCacheSize      = 4 << 20
+	manifestCacheSize = 12 << 20
 	blobCacheSize     = 2 << 20
 )
 
