@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"time"
 
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
@@ -98,6 +99,10 @@ func (p Program) load(file string, accept []string) (*config.Config, []config.Wa
 func (p Program) serve(ctx context.Context, flags *flag.FlagSet, args []string, _ io.Writer) error {
 	accept := acceptFlag(flags)
 	drain := flags.Duration("drain", daemon.DefaultDrain, "`TIME` that requests in progress get to finish when told to stop")
+	delay := new(time.Duration)
+	if p.Serve.HTTP {
+		delay = flags.Duration("drain-delay", 0, "`TIME` that new requests are taken before, while /readyz answers 503; for servers behind a load balancer")
+	}
 	args, err := ParseArgs(flags, args, 1)
 	if err != nil {
 		return err
@@ -122,7 +127,7 @@ func (p Program) serve(ctx context.Context, flags *flag.FlagSet, args []string, 
 		return err
 	}
 	p.announce(cfg, log)
-	return daemon.Run(ctx, log, daemon.Options{Ready: ready, Drain: *drain}, units...)
+	return daemon.Run(ctx, log, daemon.Options{Ready: ready, Delay: *delay, Drain: *drain}, units...)
 }
 
 // announce says what someone who starts a registry wants to know first.

@@ -32,6 +32,8 @@ func TestHelp(t *testing.T) {
 	}{
 		{front, "--help", "front serve /etc/berth/config.json", "back"},
 		{front, "serve --help", "told to stop (default 25s)", "FILE (default"},
+		{front, "serve --help", "--drain-delay TIME", ""},
+		{back, "serve --help", "--drain TIME", "--drain-delay"},
 		{front, "healthcheck --help", "front healthcheck --url http://", ""},
 		{front, "own --help", "say yes\n", "default"},
 		{back, "--help", "back healthcheck config.json", "--url"},

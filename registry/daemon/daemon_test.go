@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -69,6 +71,54 @@ func TestRunFailures(t *testing.T) {
 			if !stopped {
 				t.Error("the unit that had started was not stopped")
 			}
+		})
+	}
+}
+
+// TestRunDelays looks at the time between the end of readiness and the first
+// stop, which a failure cuts short.
+func TestRunDelays(t *testing.T) {
+	const delay = 10 * time.Second
+	for name, test := range map[string]struct {
+		fails time.Duration // after the signal; 0: never
+		want  time.Duration
+	}{
+		"quiet":         {0, delay},
+		"fails then":    {3 * time.Second, 3 * time.Second},
+		"fails at once": {time.Nanosecond, time.Nanosecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				ready := new(Readiness)
+				bad, doom := Fatal("bad")
+				stops := make(chan time.Time, 1)
+				good := Closer("good", func() error { stops <- time.Now(); return nil })
+				ended := make(chan error, 1)
+				go func() {
+					ended <- run(ctx, func() {}, slog.New(slog.DiscardHandler), Options{Ready: ready, Delay: delay}, []Unit{good, bad})
+				}()
+				synctest.Wait()
+				if !ready.Ready() {
+					t.Error("not ready")
+				}
+				told := time.Now()
+				cancel()
+				synctest.Wait()
+				if ready.Ready() || len(stops) > 0 {
+					t.Errorf("told to stop: ready: %t, stopped: %t", ready.Ready(), len(stops) > 0)
+				}
+				if test.fails > 0 {
+					time.Sleep(test.fails)
+					doom(errors.New("boom"))
+				}
+				if err := <-ended; (err != nil) != (test.fails > 0) {
+					t.Errorf("got %v", err)
+				}
+				if got := (<-stops).Sub(told); got != test.want {
+					t.Errorf("stopped after %v, want %v", got, test.want)
+				}
+			})
 		})
 	}
 }

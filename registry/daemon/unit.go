@@ -86,6 +86,11 @@ func (r *Readiness) Ready() bool { return r.up.Load() }
 type Options struct {
 	// Ready is told when the process is up and when it begins to stop.
 	Ready *Readiness
+	// Delay is the time between the end of readiness and the first unit's stop.
+	// A load balancer that asks for readiness now and then has stopped sending
+	// new requests by its end, so that none meets a closed port. It is left out
+	// when a unit failed.
+	Delay time.Duration
 	// Drain is how long units may take to stop, all together.
 	Drain time.Duration
 }
@@ -97,10 +102,16 @@ const DefaultDrain = 25 * time.Second
 // Run starts units in order and runs them until ctx ends, the process gets
 // SIGTERM, SIGINT or SIGHUP, or one of them fails. Then it stops those that had
 // started, in reverse order, and returns the first failure, if any. A second
-// signal ends the process at once.
+// signal ends the process at once. The service manager, if there is one, is told
+// when the process is up and when it begins to stop.
 func Run(ctx context.Context, log *slog.Logger, o Options, units ...Unit) error {
 	ctx, cancel := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer cancel()
+	return run(ctx, cancel, log, o, units)
+}
+
+// run is Run with signals taken care of: after release one kills.
+func run(ctx context.Context, release func(), log *slog.Logger, o Options, units []Unit) error {
 	if o.Ready == nil {
 		o.Ready = new(Readiness)
 	}
@@ -128,19 +139,34 @@ func Run(ctx context.Context, log *slog.Logger, o Options, units ...Unit) error 
 	}
 	if err == nil {
 		o.Ready.up.Store(true)
+		tellManager(log, "READY=1")
 		select {
 		case <-ctx.Done():
-			log.Info("stopping", "reason", "signal")
+			log.Info("stopping", "reason", "signal", "delay", o.Delay.String())
 		case err = <-failed:
-			if err == nil {
-				err = errors.New("a unit ended by itself")
-			}
-			log.Error("stopping", "reason", err.Error())
+			err = failure(log, err)
 		}
 	}
 	o.Ready.up.Store(false)
-	cancel() // from here on a second signal kills
+	release()
+	tellManager(log, "STOPPING=1")
+	if err == nil && o.Delay > 0 {
+		select {
+		case <-time.After(o.Delay):
+		case err = <-failed:
+			err = failure(log, err)
+		}
+	}
 	return errors.Join(err, stop(log, o.Drain, units[:started]))
+}
+
+// failure is the error of a unit that returned err without being asked to.
+func failure(log *slog.Logger, err error) error {
+	if err == nil {
+		err = errors.New("a unit ended by itself")
+	}
+	log.Error("stopping", "reason", err.Error())
+	return err
 }
 
 func stop(log *slog.Logger, drain time.Duration, units []Unit) error {

@@ -135,6 +135,10 @@ func (g *Gateway) common(x *exchange) {
 		x.set("Docker-Distribution-Api-Version", "registry/2.0")
 	}
 	x.set("X-Content-Type-Options", "nosniff")
+	if !g.wanted() {
+		// Who keeps the connection would send its next request to a closed port.
+		x.set("Connection", "close")
+	}
 	if x.resource >= apiBase {
 		x.set("Vary", g.vary)
 		if x.resource != manifest && x.resource != blob {

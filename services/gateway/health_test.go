@@ -3,7 +3,9 @@ package gateway
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/berth-registry/berth/registry"
@@ -49,6 +51,31 @@ func TestReadinessGoesDownFirst(t *testing.T) {
 	do(t, "GET", url+"/readyz", nil).want(t, 503)
 	do(t, "GET", url+"/livez", nil).want(t, 200)
 	do(t, "GET", url+"/v2/", nil).want(t, 200)
+}
+
+// TestStoppingEndsConnections looks at connections that clients would keep.
+func TestStoppingEndsConnections(t *testing.T) {
+	w := newWorld()
+	var stopping atomic.Bool
+	w.deps.Ready = func() bool { return !stopping.Load() }
+	url := w.serve(t)
+	for _, stop := range []bool{false, true} {
+		stopping.Store(stop)
+		for _, path := range []string{"/v2/", "/readyz", "/v2/a/manifests/none"} {
+			req, err := http.NewRequestWithContext(t.Context(), "GET", url+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
+			if res.Close != stop {
+				t.Errorf("%s, stopping: %t: says that the connection ends: %t", path, stop, res.Close)
+			}
+		}
+	}
 }
 
 func TestPageEscapesWhatItIsGiven(t *testing.T) {
