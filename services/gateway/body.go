@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"time"
@@ -16,6 +17,7 @@ import (
 // a port may not return a reader's own error.
 type body struct {
 	src     io.Reader
+	chunked bool // the request has chunked transfer coding
 	control *http.ResponseController
 	idle    time.Duration
 	renewed time.Time
@@ -27,7 +29,7 @@ type body struct {
 
 // open prepares x's body. want is the length the client announced, or -1.
 func (x *exchange) open(idle time.Duration, want int64) *body {
-	x.body = body{src: x.r.Body, idle: idle, want: want}
+	x.body = body{src: x.r.Body, chunked: len(x.r.TransferEncoding) > 0, idle: idle, want: want}
 	if idle > 0 {
 		x.body.control = http.NewResponseController(x.w)
 	}
@@ -57,6 +59,8 @@ func (b *body) Read(p []byte) (int, error) {
 		return n, io.EOF
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		err = registry.ErrStalled.With("no byte arrived for %v: what came before is kept, go on from there", b.idle).Because(err)
+	case err != nil && b.chunked && misframed(err):
+		err = registry.ErrSizeInvalid.With("the body's chunked transfer coding is malformed").Because(err)
 	case err != nil:
 		err = clientGone(err)
 	}
@@ -93,6 +97,17 @@ func (b *body) cause(err error) error {
 		return b.err
 	}
 	return err
+}
+
+// misframed reports whether err, from a body in chunked transfer coding (RFC
+// 9112 §7.1), says that the client sent something else. net/http has no type for
+// that: it is what neither the connection nor its end accounts for.
+func misframed(err error) bool {
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) {
+		return false
+	}
+	_, connection := errors.AsType[net.Error](err)
+	return !connection
 }
 
 // clientGone marks an error of the client's connection.
