@@ -31,22 +31,25 @@ func matchesNone(header []string, tag string) bool {
 func ifRange(header, tag string) bool { return header == "" || header == tag }
 
 // condition turns If-Match and If-None-Match of a change into one of the
-// Catalog's. A list, or "*", needs to know the tag's value now; the change then
+// Catalog's. It is about the tags that the request sets or removes; a request that
+// names a digest and no tag is about the manifest with that digest, which is there
+// or is not. A list, or "*", needs to know the value now; the change of a tag then
 // depends on that very value, so what happens in between can't be lost.
-func (g *Gateway) condition(x *exchange) (registry.Condition, error) {
+func (g *Gateway) condition(x *exchange, tags int) (registry.Condition, error) {
 	match, none := etags(x.r.Header["If-Match"]), etags(x.r.Header["If-None-Match"])
 	switch {
 	case len(match)+len(none) > maxETags:
 		return registry.Condition{}, registry.ErrPreconditionFailed.With("more than %d entity tags", maxETags)
 	case len(match) == 0 && len(none) == 0:
 		return registry.Condition{}, nil
+	case tags == 0:
 	case len(match) == 0 && slices.Equal(none, []string{"*"}):
 		return registry.Condition{Absent: true}, nil
 	case len(match) == 1 && match[0] != "*" && len(none) == 0:
 		d, err := digestOf(match[0])
 		return registry.Condition{Match: d}, err
 	case x.ref.Tag == "":
-		return registry.Condition{}, registry.ErrPreconditionFailed.With("with a digest only If-None-Match: * or If-Match with one digest is understood")
+		return registry.Condition{}, registry.ErrPreconditionFailed.With("with a digest and tags only If-None-Match: * or If-Match with one digest is understood")
 	}
 	m, err := g.catalog.Manifest(x.r.Context(), x.actor, x.repo, registry.ManifestQuery{Ref: x.ref, NoBytes: true})
 	now, exists := etag(m.Digest), err == nil
@@ -59,7 +62,10 @@ func (g *Gateway) condition(x *exchange) (registry.Condition, error) {
 	if exists && (slices.Contains(none, "*") || slices.Contains(none, now)) {
 		return registry.Condition{}, registry.ErrPreconditionFailed
 	}
-	if !exists {
+	switch {
+	case tags == 0:
+		return registry.Condition{}, nil // what a digest names never changes
+	case !exists:
 		return registry.Condition{Absent: true}, nil
 	}
 	return registry.Condition{Match: m.Digest}, nil

@@ -52,14 +52,16 @@ func (g *Gateway) manifestGet(x *exchange) error {
 // manifestDelete answers DELETE of a tag, or of a manifest with all its tags.
 func (g *Gateway) manifestDelete(x *exchange) error {
 	ctx := x.r.Context()
-	cond, err := g.condition(x)
+	tags := 0
+	if x.ref.Tag != "" {
+		tags = 1
+	}
+	cond, err := g.condition(x, tags)
 	if err != nil {
 		return err
 	}
-	if x.ref.Tag != "" {
+	if tags > 0 {
 		err = g.catalog.DeleteTag(ctx, x.actor, x.repo, x.ref.Tag, cond)
-	} else if cond.Absent || cond.Match != "" && cond.Match != x.ref.Digest {
-		err = registry.ErrPreconditionFailed
 	} else {
 		err = g.catalog.DeleteManifest(ctx, x.actor, x.repo, x.ref.Digest)
 	}

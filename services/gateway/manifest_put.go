@@ -28,7 +28,7 @@ func (g *Gateway) manifestPut(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	cond, err := g.condition(x)
+	cond, err := g.condition(x, len(tags))
 	if err != nil {
 		return err
 	}
