@@ -7,6 +7,7 @@ func storageKeys() []Key {
 		{Path: "storage.dedupe", Type: Bool, Default: "true", pool: true, Doc: "Accepted either way: content is stored once per pool."},
 		{Path: "storage.commit", Type: Bool, Default: "true", pool: true, Doc: "Answer a push only when it is on stable storage. Only an explicit false gives that up."},
 		{Path: "storage.allowSparse", Type: Bool, Default: "false", Doc: "Accept manifests and indexes whose content is missing here, as mirrors hold them."},
+		{Path: "storage.allowWrongSizes", Type: Bool, Default: "false", Doc: "Accept manifests and indexes that tell sizes of their content other than it has here; newer clients refuse to pull such images."},
 
 		{Path: "storage.gc", Type: Bool, Default: "true", Status: Warned, pool: true, Doc: "Remove unreferenced content."},
 		{Path: "storage.gcDelay", Type: Duration, Default: "1h", Status: Warned, pool: true, Doc: "Minimum age of unreferenced content before it is removed."},

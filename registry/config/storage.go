@@ -15,6 +15,8 @@ type Storage struct {
 	AllowSparse bool          `json:"allowSparse"`
 	UndoWindow  time.Duration `json:"undoWindow"`
 	VerifyReads string        `json:"verifyReads"` // empty or VerifyAlways
+
+	AllowWrongSizes bool `json:"allowWrongSizes"`
 }
 
 // VerifyAlways is the storage.verifyReads that checks every chunk sent.

@@ -15,6 +15,8 @@ import (
 type CatalogOptions struct {
 	// AllowSparse accepts manifests whose content is missing.
 	AllowSparse bool
+	// AllowWrongSizes accepts manifests that tell wrong sizes of their content.
+	AllowWrongSizes bool
 	// Pools the blobs may be in, besides "".
 	Pools []registry.Pool
 	// Reaper removes second copies. nil if they may stay.

@@ -18,6 +18,8 @@ import (
 type CatalogOptions struct {
 	// AllowSparse accepts manifests whose content is missing.
 	AllowSparse bool
+	// AllowWrongSizes accepts manifests that tell wrong sizes of their content.
+	AllowWrongSizes bool
 	// Pools the blobs may be in, besides "".
 	Pools []registry.Pool
 	// Reaper is told to remove second copies, and soon: there is no grace time

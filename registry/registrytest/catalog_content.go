@@ -18,6 +18,7 @@ func contentTests() []test[CatalogBackend] {
 		{"ContentOfIndex", testContentOfIndex},
 		{"ContentIsAManifest", testContentIsAManifest},
 		{"ContentSize", testContentSize},
+		{"WrongSizes", testWrongSizes},
 		{"Sparse", testSparse},
 	}
 }
@@ -176,6 +177,23 @@ func testContentSize(t *testing.T, b CatalogBackend) {
 		c.checkNoManifest(t, "a", put.Digest)
 		c.checkTag(t, "a", "sized", "")
 	}
+}
+
+// testWrongSizes: what the switch lets through is stored as it came, and its
+// content is told with its own size all the same.
+func testWrongSizes(t *testing.T, b CatalogBackend) {
+	c := b.open(t, CatalogOptions{AllowWrongSizes: true})
+	config, layer := []byte("config"), []byte("layer")
+	c.link(t, "a", config)
+	s := c.link(t, "a", layer)
+	m := image(config)
+	wrong := descriptor(typeLayer, layer)
+	wrong.Size++
+	m["layers"] = []registry.Descriptor{wrong}
+	c.put(t, "a", registry.TypeManifest, m.bytes(), "t")
+	c.checkManifest(t, "a", registry.Reference{Tag: "t"}, registry.TypeManifest, m.bytes())
+	c.checkBlob(t, "a", s)
+	c.checkMissing(t, "a", registry.TypeManifest, imageOf(config, []byte("gone")), sha256of([]byte("gone")))
 }
 
 func testSparse(t *testing.T, b CatalogBackend) {

@@ -22,6 +22,8 @@ type Options struct {
 	Pools []registry.Pool
 	// AllowSparse accepts manifests whose content is missing.
 	AllowSparse bool
+	// AllowWrongSizes accepts manifests that tell wrong sizes of their content.
+	AllowWrongSizes bool
 	// Lease is how long content that nothing refers to may be used after an
 	// upload or a mount. 0 means 10 minutes.
 	Lease time.Duration

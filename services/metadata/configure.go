@@ -36,7 +36,7 @@ func OpenConfigured(ctx context.Context, cfg config.Storage, drivers map[string]
 	if err != nil {
 		return nil, err
 	}
-	o := Options{AllowSparse: cfg.AllowSparse}
+	o := Options{AllowSparse: cfg.AllowSparse, AllowWrongSizes: cfg.AllowWrongSizes}
 	for name := range cfg.SubPaths {
 		o.Pools = append(o.Pools, registry.Pool(name))
 	}
