@@ -121,8 +121,8 @@ type Manifests interface {
 	// the parsed manifest. Errors: [ErrDigestInvalid] if m.Bytes does not hash
 	// to m.Digest, those of [ParseManifest], and [ErrManifestBlobUnknown] with
 	// the missing digests as detail if content is missing in the repository, or
-	// [ErrManifestInvalid] if it is there with another size than m.Bytes says;
-	// content with a foreign layer's media type, the subject, and (if
+	// [ErrManifestInvalid] if it is there with another size than m.Bytes says
+	// (unless storage.allowWrongSizes is set); content with a foreign layer's media type, the subject, and (if
 	// storage.allowSparse is set) everything may be missing. If m.If is set it
 	// must hold for each tag.
 	PutManifest(ctx context.Context, a Actor, repo Name, m ManifestPut) (ManifestInfo, error)
@@ -131,9 +131,10 @@ type Manifests interface {
 	// is no such tag.
 	DeleteTag(ctx context.Context, a Actor, repo Name, t Tag, c Condition) error
 
-	// DeleteManifest removes a manifest and all tags that point to it.
-	// [ErrManifestUnknown] if there is none; [ErrInUse] while an index in the
-	// repository lists it.
+	// DeleteManifest removes a manifest and all tags that point to it, under
+	// whichever digests the repository has its bytes: what is withdrawn must not
+	// stay readable by its other name. [ErrManifestUnknown] if there is none;
+	// [ErrInUse] while an index in the repository lists it.
 	DeleteManifest(ctx context.Context, a Actor, repo Name, d Digest) error
 
 	// Referrers lists the manifests of repo whose subject is d, ordered by

@@ -82,9 +82,9 @@ type manifestJSON struct {
 
 // ParseManifest reads a manifest of the given media type. It returns
 // [ErrMediaTypeUnsupported] for a type that is not one of the four,
-// [ErrTooLarge] beyond [MaxManifest], and [ErrManifestInvalid] for bytes that
-// are not a manifest of that type, and for the two artifact types that OCI 1.1
-// dropped. Unknown members, media types and annotations are allowed.
+// [ErrTooLarge] beyond [MaxManifest], [ErrDigestInvalid] for a descriptor whose
+// digest is malformed, and [ErrManifestInvalid] for bytes that are not a manifest
+// of that type, for no type, and for the two artifact types that OCI 1.1 dropped. Unknown members, media types and annotations are allowed.
 func ParseManifest(mediaType string, b []byte) (ManifestInfo, error) {
 	switch mediaType {
 	case TypeManifest, TypeDockerManifest, TypeIndex, TypeDockerList:
@@ -147,7 +147,7 @@ func unsupportedType(mediaType string) error {
 		mediaType == "application/vnd.cncf.oras.artifact.manifest.v1+json":
 		return ErrManifestInvalid.With("media type %s was dropped before OCI 1.1: push an image manifest with artifactType", mediaType)
 	case mediaType == "":
-		return ErrMediaTypeUnsupported.With("a manifest needs a Content-Type")
+		return ErrManifestInvalid.With("a manifest needs a Content-Type")
 	}
 	return ErrMediaTypeUnsupported.Detailed(map[string]string{"mediaType": mediaType})
 }
@@ -185,8 +185,11 @@ func (m *manifestJSON) check(mediaType string) error {
 }
 
 func checkDescriptor(where string, d Descriptor) error {
+	if d.Digest == "" {
+		return ErrManifestInvalid.With("%s: no digest", where)
+	}
 	if _, err := ParseDigest(d.Digest.String()); err != nil {
-		return ErrManifestInvalid.With("%s: %s", where, AsError(err).Text())
+		return ErrDigestInvalid.With("%s: %s", where, AsError(err).Text())
 	}
 	if d.Size < 0 {
 		return ErrManifestInvalid.With("%s: negative size", where)

@@ -112,7 +112,7 @@ func TestParseManifestTypes(t *testing.T) {
 		want      error
 		hint      string // what the message must say
 	}{
-		{"", registry.ErrMediaTypeUnsupported, "Content-Type"},
+		{"", registry.ErrManifestInvalid, "Content-Type"},
 		{"application/json", registry.ErrMediaTypeUnsupported, ""},
 		{"application/vnd.docker.distribution.manifest.v1+json", registry.ErrMediaTypeUnsupported, "schema 1"},
 		{"application/vnd.docker.distribution.manifest.v1+prettyjws", registry.ErrMediaTypeUnsupported, "skopeo"},

@@ -60,7 +60,7 @@ func (c *Catalog) PutManifest(ctx context.Context, a registry.Actor, repo regist
 		return registry.ManifestInfo{}, registry.ErrManifestBlobUnknown.Detailed(missing)
 	}
 	for _, ref := range info.References {
-		if b, err := r.blob(ref.Digest); err == nil {
+		if b, err := r.blob(ref.Digest); err == nil && !c.options.AllowWrongSizes {
 			if err := ref.CheckSize(b.Size); err != nil {
 				return registry.ManifestInfo{}, err
 			}
@@ -152,15 +152,19 @@ func (c *Catalog) DeleteManifest(ctx context.Context, a registry.Actor, repo reg
 	if err != nil {
 		return err
 	}
-	if _, ok := r.manifests[d]; !ok {
+	m, ok := r.manifests[d]
+	if !ok {
 		return registry.ErrManifestUnknown
 	}
-	if r.uses(d) {
+	names := []registry.Digest{registry.SHA256.FromBytes(m.bytes), registry.SHA512.FromBytes(m.bytes)}
+	if slices.ContainsFunc(names, r.uses) {
 		return registry.ErrInUse
 	}
-	delete(r.manifests, d)
+	for _, d := range names {
+		delete(r.manifests, d)
+	}
 	for _, t := range slices.Collect(maps.Keys(r.tags)) {
-		if r.tags[t] == d {
+		if slices.Contains(names, r.tags[t]) {
 			r.point(a, t, "")
 		}
 	}

@@ -13,6 +13,7 @@ func deleteTests() []test[CatalogBackend] {
 		{"DeleteTag", testDeleteTag},
 		{"DeleteManifest", testDeleteManifest},
 		{"DeleteManifestInUse", testDeleteManifestInUse},
+		{"DeleteManifestOfTwoNames", testDeleteManifestOfTwoNames},
 		{"DeleteUnknown", testDeleteUnknown},
 	}
 }
@@ -88,6 +89,45 @@ func testDeleteManifestInUse(t *testing.T, b CatalogBackend) {
 	must(t, "DeleteManifest of the inner index", c.deleteManifest(t, sha256of(inner)))
 	must(t, "DeleteManifest of the child", c.deleteManifest(t, sha256of(child)))
 	c.checkTag(t, "a", "child", "")
+}
+
+// testDeleteManifestOfTwoNames: what is removed under one digest is not to be read
+// under the other (S-085).
+func testDeleteManifestOfTwoNames(t *testing.T, b CatalogBackend) {
+	c := b.open(t, CatalogOptions{})
+	data := c.imageBytes(t, "a", "1")
+	short, long := sha256of(data), registry.SHA512.FromBytes(data)
+	for _, d := range []registry.Digest{short, long} {
+		for _, put := range []registry.ManifestPut{
+			{Digest: short, Tags: []registry.Tag{"short"}},
+			{Digest: long, Tags: []registry.Tag{"long", "too"}},
+		} {
+			put.MediaType, put.Bytes = registry.TypeManifest, data
+			_, err := c.PutManifest(t.Context(), alice, "a", put)
+			must(t, "PutManifest", err)
+		}
+		c.checkTag(t, "a", "long", long)
+		must(t, "DeleteManifest", c.deleteManifest(t, d))
+		c.checkNoManifest(t, "a", short)
+		c.checkNoManifest(t, "a", long)
+		if got := c.tags(t, "a", 10); len(got) != 0 {
+			t.Errorf("Tags after %s was deleted: %v", d.Algorithm(), got)
+		}
+		_, err := c.Blob(t.Context(), alice, "a", long)
+		wantErr(t, "Blob of a manifest that is gone", err, registry.ErrBlobUnknown)
+	}
+
+	// An index that lists one of the names holds both.
+	c.put(t, "a", registry.TypeManifest, data, "short")
+	_, err := c.PutManifest(t.Context(), alice, "a", registry.ManifestPut{Digest: long, MediaType: registry.TypeManifest, Bytes: data})
+	must(t, "PutManifest", err)
+	index := indexOf(descriptor(registry.TypeManifest, data))
+	c.put(t, "a", registry.TypeIndex, index)
+	wantErr(t, "DeleteManifest of the other name of a child", c.deleteManifest(t, long), registry.ErrInUse)
+	c.checkTag(t, "a", "short", short)
+	must(t, "DeleteManifest of the index", c.deleteManifest(t, sha256of(index)))
+	must(t, "DeleteManifest of the child", c.deleteManifest(t, long))
+	c.checkTag(t, "a", "short", "")
 }
 
 func testDeleteUnknown(t *testing.T, b CatalogBackend) {

@@ -183,7 +183,7 @@ func testManifestInvalid(t *testing.T, b CatalogBackend) {
 		{"nothing", registry.TypeManifest, nil, "?", registry.ErrManifestInvalid},
 		{"another type", registry.TypeDockerManifest, good, "?", registry.ErrManifestInvalid},
 		{"an image as an index", registry.TypeIndex, good, "?", registry.ErrManifestInvalid},
-		{"no type", "", good, "?", registry.ErrMediaTypeUnsupported},
+		{"no type", "", good, "?", registry.ErrManifestInvalid},
 		{"unknown type", "application/json", good, "?", registry.ErrMediaTypeUnsupported},
 	} {
 		if m.digest == "?" {

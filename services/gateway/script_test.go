@@ -31,8 +31,8 @@ import (
 //	< @PATTERN                 the body
 //	save NAME Key              a header of the answer as a variable
 //
-// ${NAME} is a variable, ${NAME|sha256}, ${NAME|sha512} and ${NAME|len} what is
-// made of it. In a pattern "*" stands for anything.
+// ${NAME} is a variable, ${NAME|sha256}, ${NAME|sha512}, ${NAME|hex} (of sha256)
+// and ${NAME|len} what is made of it. In a pattern "*" stands for anything.
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/script/*.txt")
 	if err != nil || len(files) == 0 {
@@ -127,6 +127,8 @@ func (s *script) expand(text string) string {
 			v = registry.SHA256.FromString(v).String()
 		case "sha512":
 			v = registry.SHA512.FromString(v).String()
+		case "hex":
+			v = registry.SHA256.FromString(v).Encoded()
 		case "len":
 			v = strconv.Itoa(len(v))
 		default:

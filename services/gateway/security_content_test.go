@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/memory"
 )
 
 const emptyConfig = `{"mediaType":"application/vnd.oci.empty.v1+json","digest":"` + digestA + `","size":2}`
@@ -48,8 +49,13 @@ func TestS080S081S082AmbiguousManifests(t *testing.T) {
 		}
 		do(t, "GET", url+"/v2/a/manifests/"+registry.SHA256.FromString(m.body).String(), nil).want(t, 404)
 	}
-	for _, mediaType := range []string{"", "application/json"} { // S-081: neither says what it is
-		putManifest(t, url, mediaType, head+`"config":`+emptyConfig+`,"layers":[]}`).want(t, 415)
+	// S-081: nothing says what it is, and a type that no manifest has.
+	for mediaType, status := range map[string]int{"": 400, "application/json": 415} {
+		for _, body := range []string{head + `"config":` + emptyConfig + `,"layers":[]}`, emptyImage} {
+			if got := putManifest(t, url, mediaType, body).want(t, status); !strings.Contains(got.body, `"MANIFEST_INVALID"`) {
+				t.Errorf("Content-Type %q: got %s", mediaType, got.body)
+			}
+		}
 	}
 	do(t, "GET", url+"/v2/a/manifests/t", nil).want(t, 404)
 }
@@ -82,7 +88,7 @@ func TestS083MalformedDigests(t *testing.T) {
 			strings.Replace(emptyImage, `"layers":[]`, `"layers":[{"mediaType":"a/b","size":1,"digest":"`+d+`"}]`, 1),
 			strings.Replace(emptyImage, `"layers"`, `"subject":{"mediaType":"a/b","size":1,"digest":"`+d+`"},"layers"`, 1),
 		} {
-			if got := putManifest(t, url, registry.TypeManifest, m); got.status != 400 {
+			if got := putManifest(t, url, registry.TypeManifest, m); got.status != 400 || !strings.Contains(got.body, `"DIGEST_INVALID"`) {
 				t.Errorf("descriptor %s: got %d %s", d, got.status, got.body)
 			}
 		}
@@ -108,19 +114,21 @@ func TestS084DigestOfOtherContent(t *testing.T) {
 	}
 }
 
-// TestS085TwoNamesOfTheSameBytes: what is known of the rule today is that each
-// name is a manifest of its own, and deleting one leaves the other.
+// TestS085TwoNamesOfTheSameBytes: delete takes a manifest away under both of its
+// digests. It is the only rule there is that could be got around so far.
 func TestS085TwoNamesOfTheSameBytes(t *testing.T) {
 	url := newWorld().serve(t)
 	short := pushImage(t, url, "a", "t")
 	long := registry.SHA512.FromString(emptyImage)
 	at := func(d registry.Digest) string { return url + "/v2/a/manifests/" + d.String() }
-	do(t, "GET", at(long), nil).want(t, 404)
-	do(t, "PUT", at(long), strings.NewReader(emptyImage), "Content-Type: "+registry.TypeManifest).want(t, 201)
-	do(t, "DELETE", at(short), nil).want(t, 202)
-	do(t, "GET", at(short), nil).want(t, 404)
+	do(t, "GET", at(long), nil).want(t, 404) // one that nobody pushed is not made up
+	do(t, "PUT", at(long)+"?tag=l", strings.NewReader(emptyImage), "Content-Type: "+registry.TypeManifest).want(t, 201)
 	if got := do(t, "GET", at(long), nil).want(t, 200); got.body != emptyImage || got.header.Get("Docker-Content-Digest") != long.String() {
 		t.Errorf("got %v", got)
+	}
+	do(t, "DELETE", at(long), nil).want(t, 202)
+	for _, target := range []string{at(short), at(long), url + "/v2/a/manifests/t", url + "/v2/a/manifests/l", url + "/v2/a/blobs/" + short.String(), url + "/v2/a/blobs/" + long.String()} {
+		do(t, "GET", target, nil).want(t, 404)
 	}
 }
 
@@ -192,6 +200,15 @@ func TestS094SizeLies(t *testing.T) {
 		}
 	}
 	putManifest(t, url, registry.TypeManifest, emptyImage).want(t, 201)
+
+	// The switch lets through what is only a lie, not what is no size.
+	w := newWorld()
+	w.deps.Catalog = memory.NewCatalog(memory.CatalogOptions{AllowWrongSizes: true})
+	url = w.serve(t)
+	pushBlob(t, url, "a", "{}")
+	for size, want := range map[string]int{"3": 201, "0": 201, "-1": 400, "2.5": 400} {
+		putManifest(t, url, registry.TypeManifest, strings.Replace(emptyImage, `"size":2`, `"size":`+size, 1)).want(t, want)
+	}
 }
 
 // TestS098ForgedHosts: no answer is made of what a client says it was reached by.

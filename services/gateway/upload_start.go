@@ -25,6 +25,9 @@ func (g *Gateway) uploadStart(x *exchange) error {
 		if want, err = registry.ParseDigest(d); err != nil {
 			return err
 		}
+		if alg != "" && alg != want.Algorithm() {
+			x.warn("digest-algorithm ignored: digest has another algorithm")
+		}
 		alg = want.Algorithm()
 	}
 	if mount := x.param("mount"); mount != "" {
@@ -111,8 +114,21 @@ func (x *exchange) created(collection string, d registry.Digest) {
 	x.empty(http.StatusCreated)
 }
 
-// warn tells the people at the client's end something (RFC 7234 §5.5, which
-// distribution-spec, "Warnings", still uses). text holds no quotes.
+// maxWarnings is how many bytes the texts of all warnings of an answer may have
+// (distribution-spec, "Warnings").
+const maxWarnings = 4096
+
+// warn tells the people at the client's end something, in a Warning of its own
+// (RFC 7234 §5.5, which distribution-spec still uses). text is printable ASCII
+// without quotes and backslashes. What does not fit into the limit is left out.
 func (x *exchange) warn(text string) {
-	x.set("Warning", `299 - "`+text+`"`)
+	h := x.w.Header()
+	used := 0
+	for _, w := range h["Warning"] {
+		used += len(w)
+	}
+	w := `299 - "` + text + `"`
+	if used+len(w) <= maxWarnings {
+		h["Warning"] = append(h["Warning"], w)
+	}
 }

@@ -2,6 +2,8 @@ package metadata
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 
 	"github.com/berth-registry/berth/registry"
@@ -9,19 +11,17 @@ import (
 )
 
 const (
+	sqlPayload          = `SELECT payload FROM manifests WHERE repo_id = $1 AND digest = $2`
 	sqlIsReferenced     = `SELECT 1 FROM manifest_references WHERE repo_id = $1 AND digest = $2 LIMIT 1`
 	sqlTagsOf           = `SELECT name FROM tags WHERE repo_id = $1 AND digest = $2 ORDER BY name`
 	sqlDeleteReferences = `DELETE FROM manifest_references WHERE repo_id = $1 AND manifest = $2`
 	sqlDeleteManifest   = `DELETE FROM manifests WHERE repo_id = $1 AND digest = $2`
 )
 
-// DeleteManifest removes a manifest and all tags that point to it.
+// DeleteManifest removes a manifest under each of its names, and all tags that
+// point to it.
 func (c *Catalog) DeleteManifest(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest) error {
 	if err := c.access.allow(a, repo, actDelete); err != nil {
-		return err
-	}
-	digest, err := pack(d)
-	if err != nil {
 		return err
 	}
 	return c.db.Write(ctx, func(tx *sqldb.Tx) error {
@@ -29,36 +29,92 @@ func (c *Catalog) DeleteManifest(ctx context.Context, a registry.Actor, repo reg
 		if err != nil {
 			return err
 		}
-		if has, err := exists(tx.QueryRow(sqlHasManifest, id, digest)); err != nil {
-			return err
-		} else if !has {
-			return registry.ErrManifestUnknown
-		}
-		if used, err := exists(tx.QueryRow(sqlIsReferenced, id, digest)); err != nil {
-			return err
-		} else if used {
-			return registry.ErrInUse
-		}
-		ch := c.change()
-		ch.manifests = append(ch.manifests, rowKey{repo, string(d)})
-		tags, err := tagsOf(tx, id, digest)
+		names, err := namesOf(tx, id, d)
 		if err != nil {
 			return err
 		}
-		for _, t := range tags {
-			if err := c.removeTag(tx, id, t, a); err != nil {
+		ch := c.change()
+		for _, n := range names {
+			if used, err := exists(tx.QueryRow(sqlIsReferenced, id, n.packed)); err != nil {
+				return err
+			} else if used {
+				return registry.ErrInUse
+			}
+			ch.manifests = append(ch.manifests, rowKey{repo, string(n.digest)})
+		}
+		for _, n := range names {
+			tags, err := c.removeManifest(tx, id, n.packed, a)
+			if err != nil {
 				return err
 			}
-			ch.tags = append(ch.tags, rowKey{repo, string(t)})
-		}
-		for _, s := range []string{sqlDeleteReferences, sqlDeleteManifest} {
-			if _, err := tx.Exec(s, id, digest); err != nil {
-				return fmt.Errorf("removing a manifest: %w", err)
+			for _, t := range tags {
+				ch.tags = append(ch.tags, rowKey{repo, string(t)})
 			}
 		}
 		ch.attach(tx)
 		return nil
 	})
+}
+
+// removeManifest removes a manifest that nothing refers to and the tags that
+// point to it, which it returns.
+func (c *Catalog) removeManifest(tx *sqldb.Tx, id int64, digest []byte, a registry.Actor) ([]registry.Tag, error) {
+	tags, err := tagsOf(tx, id, digest)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range tags {
+		if err := c.removeTag(tx, id, t, a); err != nil {
+			return nil, err
+		}
+	}
+	for _, s := range []string{sqlDeleteReferences, sqlDeleteManifest} {
+		if _, err := tx.Exec(s, id, digest); err != nil {
+			return nil, fmt.Errorf("removing a manifest: %w", err)
+		}
+	}
+	return tags, nil
+}
+
+// manifestName is a digest under which a repository has a manifest.
+type manifestName struct {
+	digest registry.Digest
+	packed []byte
+}
+
+// namesOf returns the digests under which the repository has the bytes of
+// manifest d, or [registry.ErrManifestUnknown].
+func namesOf(tx *sqldb.Tx, id int64, d registry.Digest) ([]manifestName, error) {
+	packed, err := pack(d)
+	if err != nil {
+		return nil, err
+	}
+	var payload []byte
+	err = tx.QueryRow(sqlPayload, id, packed).Scan(&payload)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, registry.ErrManifestUnknown
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading a manifest to remove: %w", err)
+	}
+	names := []manifestName{{d, packed}}
+	for _, alg := range []registry.Algorithm{registry.SHA256, registry.SHA512} {
+		if alg == d.Algorithm() {
+			continue
+		}
+		other := alg.FromBytes(payload)
+		if packed, err = pack(other); err != nil {
+			return nil, err
+		}
+		has, err := exists(tx.QueryRow(sqlHasManifest, id, packed))
+		if err != nil {
+			return nil, err
+		}
+		if has {
+			names = append(names, manifestName{other, packed})
+		}
+	}
+	return names, nil
 }
 
 func tagsOf(tx *sqldb.Tx, id int64, digest []byte) ([]registry.Tag, error) {
