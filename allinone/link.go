@@ -11,6 +11,7 @@ import (
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
 	"github.com/berth-registry/berth/registry/rpc"
+	"github.com/berth-registry/berth/registry/sqldb"
 	"github.com/berth-registry/berth/services/gateway"
 )
 
@@ -19,7 +20,10 @@ import (
 type Parts struct {
 	Blobs   func(ctx context.Context, cfg *config.Config, log *slog.Logger) (Blobs, error)
 	Catalog func(ctx context.Context, cfg *config.Config, blobs registry.Reaper, fatal func(error), log *slog.Logger) (Catalog, error)
-	Version string
+	// Database and Pool open what is below a catalog and a blobstore, for commands.
+	Database func(ctx context.Context, cfg config.Storage, fatal func(error)) (*sqldb.DB, error)
+	Pool     func(ctx context.Context, p config.Pool, log *slog.Logger) (Blobs, error)
+	Version  string
 }
 
 // Blobs is a blobstore in this process, or a connection to one.

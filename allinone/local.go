@@ -6,6 +6,7 @@ import (
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/config"
+	"github.com/berth-registry/berth/registry/sqldb"
 	"github.com/berth-registry/berth/services/blobstore"
 	"github.com/berth-registry/berth/services/metadata"
 )
@@ -23,6 +24,16 @@ func Stores(pools map[string]blobstore.OpenPool, databases map[string]metadata.O
 		},
 		Catalog: func(ctx context.Context, cfg *config.Config, blobs registry.Reaper, fatal func(error), log *slog.Logger) (Catalog, error) {
 			s, err := metadata.OpenConfigured(ctx, cfg.Storage, databases, blobs, fatal, log)
+			if err != nil {
+				return nil, err
+			}
+			return s, nil
+		},
+		Database: func(ctx context.Context, cfg config.Storage, fatal func(error)) (*sqldb.DB, error) {
+			return metadata.OpenDatabase(ctx, cfg, databases, fatal)
+		},
+		Pool: func(ctx context.Context, p config.Pool, log *slog.Logger) (Blobs, error) {
+			s, err := blobstore.OpenOne(ctx, p, pools, log)
 			if err != nil {
 				return nil, err
 			}

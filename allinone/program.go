@@ -22,6 +22,6 @@ func Program(name, summary string, parts Parts) cli.Program {
 				return Link(ctx, cfg, parts, ready, log)
 			},
 		},
-		Commands: []cli.Command{fsck(name, parts)},
+		Commands: []cli.Command{fsck(name, parts), migrate(name, parts)},
 	}
 }

@@ -22,16 +22,9 @@ const Local = "local"
 func OpenConfigured(ctx context.Context, cfg config.Storage, drivers map[string]OpenPool, log *slog.Logger) (*Store, error) {
 	pools := make(map[registry.Pool]Driver)
 	open := func(name registry.Pool, p config.Pool) error {
-		kind := Local
-		if !p.Local() {
-			kind = p.StorageDriver.Name()
-		}
-		if drivers[kind] == nil {
-			return fmt.Errorf("pool %q: this program has no storage driver %q", name, kind)
-		}
-		d, err := drivers[kind](ctx, p)
+		d, err := openDriver(ctx, p, drivers)
 		if err != nil {
-			return err
+			return fmt.Errorf("pool %q: %w", name, err)
 		}
 		pools[name] = d
 		return nil
@@ -53,4 +46,28 @@ func OpenConfigured(ctx context.Context, cfg config.Storage, drivers map[string]
 		return nil, err
 	}
 	return s, nil
+}
+
+// OpenOne opens one pool of a config file by itself, as the default pool.
+func OpenOne(ctx context.Context, p config.Pool, drivers map[string]OpenPool, log *slog.Logger) (*Store, error) {
+	d, err := openDriver(ctx, p, drivers)
+	if err != nil {
+		return nil, err
+	}
+	s, err := Open(ctx, map[registry.Pool]Driver{"": d}, Options{}, log)
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return s, nil
+}
+
+func openDriver(ctx context.Context, p config.Pool, drivers map[string]OpenPool) (Driver, error) {
+	kind := Local
+	if !p.Local() {
+		kind = p.StorageDriver.Name()
+	}
+	if drivers[kind] == nil {
+		return nil, fmt.Errorf("this program has no storage driver %q", kind)
+	}
+	return drivers[kind](ctx, p)
 }

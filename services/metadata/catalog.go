@@ -54,6 +54,12 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 	if err := db.Migrate(ctx, migrations, "migrations"); err != nil {
 		return nil, fmt.Errorf("opening the catalog: %w", err)
 	}
+	switch source, err := moving(db.QueryRow(ctx, sqlMoving)); {
+	case err != nil:
+		return nil, fmt.Errorf("opening the catalog: %w", err)
+	case source != "":
+		return nil, fmt.Errorf("opening the catalog: %w", ErrMoving)
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}

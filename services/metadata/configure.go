@@ -28,11 +28,7 @@ func (s *Service) Close() error { return errors.Join(s.Catalog.Close(), s.DB.Clo
 // describes. drivers are those that the program has in it, by the name in
 // storage.metadata.driver.
 func OpenConfigured(ctx context.Context, cfg config.Storage, drivers map[string]OpenDB, reaper registry.Reaper, fatal func(error), log *slog.Logger) (*Service, error) {
-	open := drivers[cfg.Metadata.Driver]
-	if open == nil {
-		return nil, fmt.Errorf("this program has no metadata driver %q", cfg.Metadata.Driver)
-	}
-	db, err := open(ctx, cfg, fatal)
+	db, err := OpenDatabase(ctx, cfg, drivers, fatal)
 	if err != nil {
 		return nil, err
 	}
@@ -45,4 +41,14 @@ func OpenConfigured(ctx context.Context, cfg config.Storage, drivers map[string]
 		return nil, errors.Join(err, db.Close())
 	}
 	return &Service{Catalog: c, DB: db}, nil
+}
+
+// OpenDatabase opens the database that the storage section of a config file
+// describes, with what [OpenConfigured] wants as drivers.
+func OpenDatabase(ctx context.Context, cfg config.Storage, drivers map[string]OpenDB, fatal func(error)) (*sqldb.DB, error) {
+	open := drivers[cfg.Metadata.Driver]
+	if open == nil {
+		return nil, fmt.Errorf("this program has no metadata driver %q", cfg.Metadata.Driver)
+	}
+	return open(ctx, cfg, fatal)
 }

@@ -8,6 +8,7 @@ require github.com/berth-registry/berth/proto v0.0.0 // indirect
 
 require (
 	github.com/google/go-cmp v0.7.0
+	golang.org/x/sync v0.24.0
 	modernc.org/sqlite v1.62.0
 )
 
