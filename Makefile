@@ -86,7 +86,7 @@ FUZZTIME ?= 10s
 fuzz: ## Every fuzz target for FUZZTIME (10s) each
 	@allinone/e2e/fuzz.sh $(FUZZTIME) $(MODULES)
 
-.PHONY: e2e conformance conformance-arm64 clients guide kill slow bench fsck
+.PHONY: e2e conformance conformance-arm64 clients guide kill migrate-kill slow bench fsck
 e2e: build clients-install ## All end-to-end tests: conformance, client matrix, guide, kill loop; every topology
 	$(E2E) -v
 
@@ -107,6 +107,10 @@ guide: build clients-install ## The zot guide's commands and config blocks, run 
 KILLS ?= 300
 kill: build ## kill -9 under load, linked and split: KILLS (300) times, nothing acknowledged may be lost
 	KILLS=$(KILLS) $(E2E) -v -run '^TestKill$$'
+
+MIGRATE_KILLS ?= 50
+migrate-kill: build ## kill -9 of berth migrate, MIGRATE_KILLS (50) times for each kind of target
+	MIGRATE_KILLS=$(MIGRATE_KILLS) $(E2E) -v -run '^TestMigrateKilled$$'
 
 slow: build ## 1 GiB at 1 MB/s in both directions through every topology, at once (20 minutes)
 	go test -tags e2e,slow -count=1 -parallel 16 -timeout 60m ./allinone/e2e -v -run '^TestSlow$$'
