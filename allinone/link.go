@@ -49,7 +49,13 @@ func Link(ctx context.Context, cfg *config.Config, parts Parts, ready *daemon.Re
 		}
 	}()
 
-	blobs, err := near(cfg.Services.Blobstore, dialBlobs, func() (Blobs, error) {
+	security, err := rpc.Secure(cfg.Services, log)
+	if err != nil {
+		return nil, err
+	}
+	dial, serve := rpc.DialOptions{Security: security}, rpc.ServerOptions{Security: security, Log: log}
+
+	blobs, err := near(cfg.Services.Blobstore, dial, dialBlobs, func() (Blobs, error) {
 		return parts.Blobs(ctx, cfg, log.With("service", "blobstore"))
 	})
 	if err != nil {
@@ -58,7 +64,7 @@ func Link(ctx context.Context, cfg *config.Config, parts Parts, ready *daemon.Re
 	units = append(units, daemon.Closer("blobstore", blobs.Close))
 
 	fatal, doom := daemon.Fatal("metadata")
-	catalog, err := near(cfg.Services.Metadata, dialCatalog, func() (Catalog, error) {
+	catalog, err := near(cfg.Services.Metadata, dial, dialCatalog, func() (Catalog, error) {
 		return parts.Catalog(ctx, cfg, blobs, doom, log.With("service", "metadata"))
 	})
 	if err != nil {
@@ -68,14 +74,14 @@ func Link(ctx context.Context, cfg *config.Config, parts Parts, ready *daemon.Re
 
 	// Clients inside the installation may use the services of this process, too.
 	if s := cfg.Services.Blobstore; s.Listen != "" && len(s.Address) == 0 {
-		unit, err := rpc.BlobsUnit(ctx, s.Listen, blobs, log)
+		unit, err := rpc.BlobsUnit(ctx, s.Listen, blobs, serve)
 		if err != nil {
 			return nil, err
 		}
 		units = append(units, unit)
 	}
 	if s := cfg.Services.Metadata; s.Listen != "" && len(s.Address) == 0 {
-		unit, err := rpc.CatalogUnit(ctx, s.Listen, catalog, log)
+		unit, err := rpc.CatalogUnit(ctx, s.Listen, catalog, serve)
 		if err != nil {
 			return nil, err
 		}
@@ -90,12 +96,17 @@ func Link(ctx context.Context, cfg *config.Config, parts Parts, ready *daemon.Re
 }
 
 // near returns a service of this process, or one that is dialled.
-func near[P any](s config.Service, dial func(addresses []string) (P, error), open func() (P, error)) (P, error) {
+func near[P any](s config.Service, o rpc.DialOptions, dial func([]string, rpc.DialOptions) (P, error), open func() (P, error)) (P, error) {
 	if len(s.Address) > 0 {
-		return dial(s.Address)
+		return dial(s.Address, o)
 	}
 	return open()
 }
 
-func dialBlobs(addresses []string) (Blobs, error)     { return rpc.DialBlobs(addresses) }
-func dialCatalog(addresses []string) (Catalog, error) { return rpc.DialCatalog(addresses) }
+func dialBlobs(addresses []string, o rpc.DialOptions) (Blobs, error) {
+	return rpc.DialBlobs(addresses, o)
+}
+
+func dialCatalog(addresses []string, o rpc.DialOptions) (Catalog, error) {
+	return rpc.DialCatalog(addresses, o)
+}

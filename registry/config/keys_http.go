@@ -72,12 +72,19 @@ func logKeys() []Key {
 func serviceKeys() []Key {
 	keys := []Key{
 		{Path: "services", Type: Object, Status: Built, Doc: "The gRPC services, for deployments of more than one program."},
-		{Path: "services.insecure", Type: Bool, Default: "false", Doc: "Allow gRPC without TLS on addresses other machines can reach."},
-		{Path: "services.tls", Type: Object, Status: Refused, Doc: "Mutual TLS between the services."},
-		{Path: "services.tls.cert", Type: Path, Doc: "This program's certificate chain, PEM."},
+		{Path: "services.insecure", Type: Bool, Default: "false", Doc: "Allow gRPC without TLS to and from other machines. Whoever reaches these ports owns the registry."},
+		{Path: "services.tls", Type: Object, Doc: "Mutual TLS 1.3 between the services. What changes in its files serves the next connection."},
+		{Path: "services.tls.cert", Type: Path, Doc: "This program's certificate chain, PEM. It must be good for servers and clients, and name what the program is."},
 		{Path: "services.tls.key", Type: Path, Doc: "Its private key, PEM."},
-		{Path: "services.tls.cacert", Type: Path, Doc: "Authority of the other programs' certificates, PEM."},
+		{Path: "services.tls.cacert", Type: Path, Doc: "Authorities of the other programs' certificates, PEM; several while one takes the place of another."},
+		{Path: "services.tls.peers", Type: Object, Doc: "Which names in certificates (DNS names and URIs) show what their owner is. *.domain and scheme://x/* stand for all below."},
 	}
+	for _, role := range []string{"gateway", "blobstore", "metadata", "syncer", "scanner"} {
+		keys = append(keys, Key{Path: "services.tls.peers." + role, Type: Strings, Default: `["` + role + `"]`,
+			Doc: "Names of a " + role + "."})
+	}
+	keys = append(keys, Key{Path: "services.tls.peers.automation", Type: Strings,
+		Doc: "Names of clients of the gRPC API that are no service; \"*\" is every certificate of the authority. Each acts as the user of its name. Absent: none."})
 	for _, s := range []struct {
 		name   string
 		status Status

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"strings"
 )
 
 // Program names a program that reads the file. Each reads its own sections only.
@@ -26,9 +27,12 @@ func (c *Config) ValidateFor(program Program) error {
 	s := &c.Services
 	ch.addresses(&s.Blobstore, "blobstore")
 	ch.addresses(&s.Metadata, "metadata")
+	ch.single(c)
 	switch program {
 	case AllInOne:
 		ch.rootFor(c, len(s.Blobstore.Address) == 0, len(s.Metadata.Address) == 0)
+		ch.private(s, &s.Blobstore, "blobstore")
+		ch.private(s, &s.Metadata, "metadata")
 		ch.mayListen(s, &s.Blobstore, "blobstore")
 		ch.mayListen(s, &s.Metadata, "metadata")
 	case OnlyGateway:
@@ -38,6 +42,7 @@ func (c *Config) ValidateFor(program Program) error {
 		ch.listens(s, &s.Blobstore, "blobstore")
 	case OnlyMetadata:
 		ch.rootFor(c, false, true)
+		ch.private(s, &s.Blobstore, "blobstore")
 		ch.listens(s, &s.Metadata, "metadata")
 	case OnlySyncer:
 		ch.dials(s)
@@ -61,6 +66,54 @@ func (ch *checker) dials(s *Services) {
 	const why = "needed: this program does not run the service itself"
 	ch.require(len(s.Blobstore.Address) > 0, place{"services", "blobstore", "address"}, why)
 	ch.require(len(s.Metadata.Address) > 0, place{"services", "metadata", "address"}, why)
+	ch.private(s, &s.Blobstore, "blobstore")
+	ch.private(s, &s.Metadata, "metadata")
+}
+
+// private refuses to dial other machines in plaintext, unless the file says that
+// it may be.
+func (ch *checker) private(all *Services, s *Service, name string) {
+	if all.Insecure || all.TLS != nil {
+		return
+	}
+	for _, a := range s.Address {
+		ch.require(local(a), place{"services", name, "address"},
+			"%s is on another machine, and there is no services.tls: set it, or set services.insecure to true on a network you trust", a)
+	}
+}
+
+// local reports whether a gRPC target leads to this machine for certain.
+func local(target string) bool {
+	if strings.HasPrefix(target, "unix:") || strings.HasPrefix(target, "unix-abstract:") {
+		return true
+	}
+	_, plain, scheme := strings.Cut(target, ":///")
+	if !scheme {
+		plain = strings.TrimPrefix(strings.TrimPrefix(target, "ipv4:"), "ipv6:")
+	}
+	for a := range strings.SplitSeq(plain, ",") {
+		if host, _, err := net.SplitHostPort(a); err != nil || !loopback(host) {
+			return false
+		}
+	}
+	return true
+}
+
+// single refuses several replicas of what there can be only one of, as far as
+// the file tells: a process has its directory, and its SQLite, for itself.
+func (ch *checker) single(c *Config) {
+	if c.Storage.RootDirectory == "" {
+		return // of a gateway, say: it is not told where the bytes are
+	}
+	s := &c.Services
+	onDisk := c.Storage.Local()
+	for _, sub := range c.Storage.SubPaths {
+		onDisk = onDisk || sub.Local()
+	}
+	ch.require(len(s.Blobstore.Address) < 2 || !onDisk, place{"services", "blobstore", "address"},
+		"several blobstores need storage.storageDriver: one process has a directory, and the uploads in it, for itself")
+	ch.require(len(s.Metadata.Address) < 2 || c.Storage.Metadata.Driver != SQLite, place{"services", "metadata", "address"},
+		"several metadata services need storage.metadata.driver postgres: one process has a SQLite database for itself")
 }
 
 // addresses refuses those that lack a port: gRPC would take 443.
@@ -87,8 +140,8 @@ func (ch *checker) listens(all *Services, s *Service, name string) {
 		return
 	}
 	ch.port(port, at)
-	if !all.Insecure && !loopback(host) && (all.TLS == nil || all.TLS.Cert == "") {
-		ch.fail(at, "other machines can reach this address without TLS, which is not built yet: listen on a loopback address, or set services.insecure to true on a network you trust")
+	if !all.Insecure && !loopback(host) && all.TLS == nil {
+		ch.fail(at, "other machines can reach this address without TLS: set services.tls, listen on a loopback address, or set services.insecure to true on a network you trust")
 	}
 }
 

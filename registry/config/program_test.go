@@ -9,7 +9,8 @@ import (
 )
 
 func TestPrograms(t *testing.T) {
-	const root, addresses = `"storage":{"rootDirectory":"/x"}`, `"blobstore":{"address":"b:1"},"metadata":{"address":["m:1","m:2"]}`
+	const root, addresses = `"storage":{"rootDirectory":"/x"}`, `"insecure":true,"blobstore":{"address":"b:1"},"metadata":{"address":["m:1","m:2"]}`
+	const secure = `"tls":{"cert":"c","key":"k","cacert":"a"}`
 	for _, test := range []struct {
 		name    string
 		program Program
@@ -19,16 +20,28 @@ func TestPrograms(t *testing.T) {
 		{"all in one", AllInOne, `{` + root + `}`, ""},
 		{"all in one without a root", AllInOne, `{"http":{"port":1}}`, "storage.rootDirectory: needed"},
 		{"all in one with far services", AllInOne, `{"services":{` + addresses + `}}`, ""},
-		{"all in one with a far blobstore", AllInOne, `{"services":{"blobstore":{"address":"b:1"}}}`, "storage.rootDirectory: needed"},
+		{"all in one with a far blobstore", AllInOne, `{"services":{"blobstore":{"address":"127.0.0.1:1"}}}`, "storage.rootDirectory: needed"},
 		{"all in one that listens", AllInOne, `{` + root + `,"services":{"blobstore":{"listen":"127.0.0.1:7001"},"metadata":{"listen":"[::1]:7002"}}}`, ""},
 		{"all in one with its blobstore in the open", AllInOne, `{` + root + `,"services":{"blobstore":{"listen":"0.0.0.0:7001"}}}`, "services.blobstore.listen: other machines can reach"},
 		{"all in one with its metadata in the open", AllInOne, `{` + root + `,"services":{"metadata":{"listen":":7002"}}}`, "services.metadata.listen: other machines can reach"},
 		{"all in one open on purpose", AllInOne, `{` + root + `,"services":{"insecure":true,"metadata":{"listen":":7002"}}}`, ""},
-		{"all in one beside services that listen", AllInOne, `{"services":{"blobstore":{"listen":":7001","address":"b:7001"},"metadata":{"listen":":7002","address":"m:7002"}}}`, ""},
+		{"all in one beside services that listen", AllInOne, `{"services":{"insecure":true,"blobstore":{"listen":":7001","address":"b:7001"},"metadata":{"listen":":7002","address":"m:7002"}}}`, ""},
 		{"gateway", OnlyGateway, `{"services":{` + addresses + `}}`, ""},
-		{"gateway with a host for an address", OnlyGateway, `{"services":{"blobstore":{"address":"b"},"metadata":{"address":"m:1"}}}`, "services.blobstore.address: must be host:port"},
-		{"gateway with an IPv6 address", OnlyGateway, `{"services":{"blobstore":{"address":"b:1"},"metadata":{"address":["m:1","[::1]"]}}}`, "[::1] lacks the port"},
-		{"gateway with gRPC targets", OnlyGateway, `{"services":{"blobstore":{"address":"dns:///b:1"},"metadata":{"address":"unix:///run/m"}}}`, ""},
+		{"gateway with a host for an address", OnlyGateway, `{"services":{"insecure":true,"blobstore":{"address":"b"},"metadata":{"address":"m:1"}}}`, "services.blobstore.address: must be host:port"},
+		{"gateway with an IPv6 address", OnlyGateway, `{"services":{"insecure":true,"blobstore":{"address":"b:1"},"metadata":{"address":["m:1","[::1]"]}}}`, "[::1] lacks the port"},
+		{"gateway with gRPC targets", OnlyGateway, `{"services":{"insecure":true,"blobstore":{"address":"dns:///b:1"},"metadata":{"address":"unix:///run/m"}}}`, ""},
+		{"gateway on this machine", OnlyGateway, `{"services":{"blobstore":{"address":["dns:///localhost:1","ipv4:127.0.0.1:1,127.0.0.2:1"]},"metadata":{"address":["unix:///run/m","[::1]:2"]}}}`, ""},
+		{"gateway in plaintext", OnlyGateway, `{"services":{"blobstore":{"address":"b:1"},"metadata":{"address":"127.0.0.1:2"}}}`, "services.blobstore.address: b:1 is on another machine, and there is no services.tls"},
+		{"gateway in plaintext by DNS", OnlyGateway, `{"services":{"blobstore":{"address":"127.0.0.1:1"},"metadata":{"address":"dns:///m:2"}}}`, "dns:///m:2 is on another machine"},
+		{"gateway in plaintext by a list", OnlyGateway, `{"services":{"blobstore":{"address":"127.0.0.1:1"},"metadata":{"address":"ipv4:127.0.0.1:2,10.0.0.1:2"}}}`, "is on another machine"},
+		{"gateway with TLS", OnlyGateway, `{"services":{` + secure + `,"blobstore":{"address":["b:1","b:2"]},"metadata":{"address":"dns:///m:2"}}}`, ""},
+		{"metadata that dials in plaintext", OnlyMetadata, `{` + root + `,"services":{"blobstore":{"address":"b:1"},"metadata":{"listen":"127.0.0.1:7002"}}}`, "b:1 is on another machine"},
+		{"blobstore with TLS", OnlyBlobstore, `{` + root + `,"services":{` + secure + `,"blobstore":{"listen":":7001"}}}`, ""},
+		{"several blobstores on one disk", OnlyBlobstore, `{` + root + `,"services":{` + secure + `,"blobstore":{"listen":":7001","address":["b:1","b:2"]}}}`, "several blobstores need storage.storageDriver"},
+		{"several blobstores, some of it on one disk", OnlyGateway, `{"storage":{"rootDirectory":"/x","storageDriver":{"name":"s3"},"subPaths":{"/a":{"rootDirectory":"/a"}}},"services":{` + secure + `,"blobstore":{"address":["b:1","b:2"]},"metadata":{"address":"m:1"}}}`, "several blobstores"},
+		{"several blobstores on S3", OnlyBlobstore, `{"storage":{"rootDirectory":"/x","storageDriver":{"name":"s3"}},"services":{` + secure + `,"blobstore":{"listen":":7001","address":["b:1","b:2"]}}}`, ""},
+		{"several catalogs in one SQLite", OnlyMetadata, `{` + root + `,"services":{` + secure + `,"metadata":{"listen":":7002","address":["m:1","m:2"]}}}`, "several metadata services need"},
+		{"several catalogs in PostgreSQL", OnlyMetadata, `{"storage":{"rootDirectory":"/x","metadata":{"driver":"postgres","dsn":"x"}},"services":{` + secure + `,"metadata":{"listen":":7002","address":["m:1","m:2"]}}}`, ""},
 		{"gateway alone", OnlyGateway, `{` + root + `}`, "services.blobstore.address: needed"},
 		{"blobstore", OnlyBlobstore, `{` + root + `,"services":{"blobstore":{"listen":"127.0.0.1:7001"}}}`, ""},
 		{"blobstore on ::1", OnlyBlobstore, `{` + root + `,"services":{"blobstore":{"listen":"[::1]:7001"}}}`, ""},

@@ -152,7 +152,6 @@ func TestNeverOpenByAccident(t *testing.T) {
 		`{"extensions":{"trust":{}}}`,
 		`{"extensions":{"sync":{"registries":[{"onlySigned":true}]}}}`,
 		`{"extensions":{"sync":{"registries":{"onlySigned":true}}}}`,
-		`{"services":{"tls":{"cert":"x"}}}`,
 	} {
 		if err := unbuilt(t, text); err == nil {
 			t.Errorf("%s is not refused", text)

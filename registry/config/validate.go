@@ -23,6 +23,7 @@ func (c *Config) check() *checker {
 	}
 	ch.storage(&c.Storage)
 	ch.http(&c.HTTP)
+	ch.services(&c.Services)
 	if c.Extensions != nil {
 		ch.extensions(c.Extensions)
 		ch.sync(c.Extensions.Sync)
@@ -134,6 +135,32 @@ func (ch *checker) glob(pattern string, at place) {
 		}
 	}
 	ch.require(pattern != "" && braces == 0 && !class && !escaped, at, "%q is not a glob", pattern)
+}
+
+// services requires all of services.tls, so that a part of it is not taken for
+// the whole.
+func (ch *checker) services(s *Services) {
+	t := s.TLS
+	if t == nil {
+		return
+	}
+	at := place{"services", "tls"}
+	ch.require(t.Cert != "", at.with("cert"), "needed: this program's own certificate")
+	ch.require(t.Key != "", at.with("key"), "needed: the key of the certificate")
+	ch.require(t.CACert != "", at.with("cacert"), "needed: who signs the certificates of the other programs")
+	if s.Insecure {
+		ch.warn("has no effect beside services.tls", "services", "insecure")
+	}
+	p := &t.Peers
+	for name, list := range map[string][]string{
+		"gateway": p.Gateway, "blobstore": p.Blobstore, "metadata": p.Metadata, "syncer": p.Syncer, "scanner": p.Scanner, "automation": p.Automation,
+	} {
+		for i, n := range list {
+			at := at.with("peers", name, i)
+			ch.require(n != "", at, "must not be empty")
+			ch.require(n != "*" || name == "automation", at, "a certificate of any name must not make its owner a %s", name)
+		}
+	}
 }
 
 func (ch *checker) storage(s *Storage) {

@@ -39,7 +39,7 @@ func fit(n int, size func(i int) int) int {
 }
 
 func (s *catalogServer) ListRepositories(ctx context.Context, req *metadatav1.ListRepositoriesRequest) (*metadatav1.ListRepositoriesResponse, error) {
-	list, err := s.catalog.Repositories(ctx, actorFromWire(req.GetActor()), pageFromWire[registry.Name](req.GetPage()))
+	list, err := s.catalog.Repositories(ctx, actorOf(ctx, req.GetActor()), pageFromWire[registry.Name](req.GetPage()))
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func (s *catalogServer) AdmitUpload(ctx context.Context, req *metadatav1.AdmitUp
 	if err != nil {
 		return nil, err
 	}
-	pool, err := s.catalog.Admit(ctx, actorFromWire(req.GetActor()), repo)
+	pool, err := s.catalog.Admit(ctx, actorOf(ctx, req.GetActor()), repo)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +64,7 @@ func (s *catalogServer) ListTags(ctx context.Context, req *metadatav1.ListTagsRe
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.catalog.Tags(ctx, actorFromWire(req.GetActor()), repo, pageFromWire[registry.Tag](req.GetPage()))
+	list, err := s.catalog.Tags(ctx, actorOf(ctx, req.GetActor()), repo, pageFromWire[registry.Tag](req.GetPage()))
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +81,7 @@ func (s *catalogServer) ListTagHistory(ctx context.Context, req *metadatav1.List
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.catalog.TagHistory(ctx, actorFromWire(req.GetActor()), repo, tag, int(req.GetLimit()))
+	list, err := s.catalog.TagHistory(ctx, actorOf(ctx, req.GetActor()), repo, tag, int(req.GetLimit()))
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,7 @@ func (s *catalogServer) DeleteTag(ctx context.Context, req *metadatav1.DeleteTag
 	if err != nil {
 		return nil, err
 	}
-	if err := s.catalog.DeleteTag(ctx, actorFromWire(req.GetActor()), repo, tag, cond); err != nil {
+	if err := s.catalog.DeleteTag(ctx, actorOf(ctx, req.GetActor()), repo, tag, cond); err != nil {
 		return nil, err
 	}
 	return &metadatav1.DeleteTagResponse{}, nil
@@ -116,7 +116,7 @@ func (s *catalogServer) ListReferrers(ctx context.Context, req *metadatav1.ListR
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.catalog.Referrers(ctx, actorFromWire(req.GetActor()), repo, subject, req.GetArtifactType(), pageFromWire[registry.Digest](req.GetPage()))
+	list, err := s.catalog.Referrers(ctx, actorOf(ctx, req.GetActor()), repo, subject, req.GetArtifactType(), pageFromWire[registry.Digest](req.GetPage()))
 	if err != nil {
 		return nil, err
 	}

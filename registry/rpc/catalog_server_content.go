@@ -20,7 +20,7 @@ func (s *catalogServer) GetManifest(ctx context.Context, req *metadatav1.GetMani
 	if err != nil {
 		return nil, err
 	}
-	m, err := s.catalog.Manifest(ctx, actorFromWire(req.GetActor()), repo, registry.ManifestQuery{Ref: ref, Have: have, NoBytes: req.GetNoContent()})
+	m, err := s.catalog.Manifest(ctx, actorOf(ctx, req.GetActor()), repo, registry.ManifestQuery{Ref: ref, Have: have, NoBytes: req.GetNoContent()})
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (s *catalogServer) PutManifest(ctx context.Context, req *metadatav1.PutMani
 	if err != nil {
 		return nil, err
 	}
-	info, err := s.catalog.PutManifest(ctx, actorFromWire(req.GetActor()), repo, registry.ManifestPut{
+	info, err := s.catalog.PutManifest(ctx, actorOf(ctx, req.GetActor()), repo, registry.ManifestPut{
 		Digest:    digest,
 		MediaType: req.GetMediaType(),
 		Bytes:     req.GetContent(),
@@ -62,7 +62,7 @@ func (s *catalogServer) PutManifest(ctx context.Context, req *metadatav1.PutMani
 func (s *catalogServer) DeleteManifest(ctx context.Context, req *metadatav1.DeleteManifestRequest) (*metadatav1.DeleteManifestResponse, error) {
 	repo, digest, err := repoAndDigest(req.GetRepository(), req.GetDigest())
 	if err == nil {
-		err = s.catalog.DeleteManifest(ctx, actorFromWire(req.GetActor()), repo, digest)
+		err = s.catalog.DeleteManifest(ctx, actorOf(ctx, req.GetActor()), repo, digest)
 	}
 	if err != nil {
 		return nil, err
@@ -75,7 +75,7 @@ func (s *catalogServer) GetBlob(ctx context.Context, req *metadatav1.GetBlobRequ
 	if err != nil {
 		return nil, err
 	}
-	b, err := s.catalog.Blob(ctx, actorFromWire(req.GetActor()), repo, digest)
+	b, err := s.catalog.Blob(ctx, actorOf(ctx, req.GetActor()), repo, digest)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +91,7 @@ func (s *catalogServer) LinkBlob(ctx context.Context, req *metadatav1.LinkBlobRe
 	if err != nil {
 		return nil, err
 	}
-	used, err := s.catalog.Link(ctx, actorFromWire(req.GetActor()), repo, stored)
+	used, err := s.catalog.Link(ctx, actorOf(ctx, req.GetActor()), repo, stored)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +109,7 @@ func (s *catalogServer) MountBlob(ctx context.Context, req *metadatav1.MountBlob
 			return nil, err
 		}
 	}
-	used, err := s.catalog.Mount(ctx, actorFromWire(req.GetActor()), repo, digest, from)
+	used, err := s.catalog.Mount(ctx, actorOf(ctx, req.GetActor()), repo, digest, from)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +119,7 @@ func (s *catalogServer) MountBlob(ctx context.Context, req *metadatav1.MountBlob
 func (s *catalogServer) UnlinkBlob(ctx context.Context, req *metadatav1.UnlinkBlobRequest) (*metadatav1.UnlinkBlobResponse, error) {
 	repo, digest, err := repoAndDigest(req.GetRepository(), req.GetDigest())
 	if err == nil {
-		err = s.catalog.Unlink(ctx, actorFromWire(req.GetActor()), repo, digest)
+		err = s.catalog.Unlink(ctx, actorOf(ctx, req.GetActor()), repo, digest)
 	}
 	if err != nil {
 		return nil, err

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/resolver"
@@ -19,8 +18,10 @@ import (
 // DialOptions are what a connection may need besides an address. The zero value
 // is a plaintext connection over TCP.
 type DialOptions struct {
-	// Credentials encrypt and authenticate. nil: plaintext.
-	Credentials credentials.TransportCredentials
+	// Security encrypts, and says who we are. nil: plaintext.
+	Security *Security
+	// Server is the role that the server's certificate must name.
+	Server Role
 	// Dialer makes connections, in tests. nil: TCP.
 	Dialer func(ctx context.Context, address string) (net.Conn, error)
 }
@@ -45,9 +46,9 @@ func Dial(addresses []string, o DialOptions) (*grpc.ClientConn, error) {
 }
 
 func dial(addresses []string, o DialOptions, more ...grpc.DialOption) (*grpc.ClientConn, error) {
-	creds := o.Credentials
-	if creds == nil {
-		creds = insecure.NewCredentials()
+	creds := insecure.NewCredentials()
+	if o.Security != nil {
+		creds = o.Security.client(o.Server)
 	}
 	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),

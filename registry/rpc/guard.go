@@ -12,15 +12,19 @@ import (
 	"github.com/berth-registry/berth/registry"
 )
 
-// guard is what every call to a server passes: it turns errors into statuses,
-// writes those that are nobody's fault but ours to the log, survives panics, and
-// ends calls that make no progress.
+// guard is what every call to a server passes: it refuses those that the peer
+// may not make, turns errors into statuses, writes those that are nobody's fault
+// but ours to the log, survives panics, and ends calls that make no progress.
 type guard struct {
 	log    *slog.Logger
 	limits limits
+	secure bool // peers have certificates
 }
 
 func (g guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+	if err := g.authorize(ctx, info.FullMethod); err != nil {
+		return nil, err
+	}
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, g.limits.read)
@@ -36,6 +40,9 @@ func (g guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, h
 // stream runs handler in a goroutine of its own, because the only way to end a
 // Send or Recv that is blocked is to return from here.
 func (g guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if err := g.authorize(ss.Context(), info.FullMethod); err != nil {
+		return err
+	}
 	stalled, give := once()
 	w := &watchedStream{ServerStream: ss, patience: newPatience(g.limits.progress, give)}
 	defer w.patience.timer.Stop()

@@ -9,8 +9,9 @@ import (
 )
 
 // CheckHealth asks the server that listens on address, of this machine, whether
-// it serves, by the gRPC health service. nil means yes.
-func CheckHealth(ctx context.Context, address string) error {
+// it serves, by the gRPC health service. nil means yes. It shows the same
+// certificate as the server, whose config file it has.
+func CheckHealth(ctx context.Context, address string, o DialOptions) error {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return fmt.Errorf("asking for health: %w", err)
@@ -18,7 +19,7 @@ func CheckHealth(ctx context.Context, address string) error {
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "localhost"
 	}
-	conn, err := Dial([]string{net.JoinHostPort(host, port)}, DialOptions{})
+	conn, err := Dial([]string{net.JoinHostPort(host, port)}, o)
 	if err != nil {
 		return fmt.Errorf("asking for health: %w", err)
 	}

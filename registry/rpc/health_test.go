@@ -37,7 +37,7 @@ func TestCheckHealth(t *testing.T) {
 			u := Unit("test", l, NewServer(ServerOptions{}), b)
 			ended := make(chan error, 1)
 			go func() { ended <- u.Run() }()
-			err = CheckHealth(t.Context(), at)
+			err = CheckHealth(t.Context(), at, DialOptions{})
 			if (err == nil) != want {
 				t.Errorf("healthy: %v, want %v", err, want)
 			}
@@ -47,7 +47,7 @@ func TestCheckHealth(t *testing.T) {
 			if err := <-ended; err != nil {
 				t.Error(err)
 			}
-			if err := CheckHealth(t.Context(), at); err == nil {
+			if err := CheckHealth(t.Context(), at, DialOptions{}); err == nil {
 				t.Error("a server that has stopped is healthy")
 			}
 		})

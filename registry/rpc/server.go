@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
@@ -23,12 +22,16 @@ import (
 type ServerOptions struct {
 	// Log gets the errors that clients are not told. nil: nowhere.
 	Log *slog.Logger
-	// Credentials encrypt and authenticate. nil: plaintext.
-	Credentials credentials.TransportCredentials
+	// Security encrypts and says who clients are. nil: plaintext.
+	Security *Security
 }
 
-// maxStreams is how many calls one connection may have at a time.
-const maxStreams = 4096
+const (
+	// maxStreams is how many calls one connection may have at a time.
+	maxStreams = 4096
+	// handshake is how long a client may take to connect.
+	handshake = 20 * time.Second
+)
 
 // NewServer returns a server for [ServeBlobs] and [ServeCatalog]. Run it with
 // [Serve].
@@ -40,12 +43,14 @@ func newServer(o ServerOptions, l limits, more ...grpc.ServerOption) *grpc.Serve
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.Credentials == nil {
-		o.Credentials = insecure.NewCredentials()
+	creds := insecure.NewCredentials()
+	if o.Security != nil {
+		creds = o.Security.server()
 	}
-	g := guard{o.Log, l}
+	g := guard{o.Log, l, o.Security != nil}
 	return grpc.NewServer(append([]grpc.ServerOption{
-		grpc.Creds(o.Credentials),
+		grpc.Creds(creds),
+		grpc.ConnectionTimeout(handshake),
 		grpc.ForceServerCodecV2(newCodec(maxSmall)),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(maxStreams),

@@ -3,7 +3,6 @@ package rpc
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 
 	"google.golang.org/grpc"
@@ -37,25 +36,31 @@ func Unit(name string, l net.Listener, srv *grpc.Server, check registry.Checker)
 }
 
 // BlobsUnit returns a unit that serves b on address.
-func BlobsUnit(ctx context.Context, address string, b registry.Blobs, log *slog.Logger) (daemon.Unit, error) {
-	return unit(ctx, "blobstore gRPC", address, b, log, func(srv *grpc.Server) { ServeBlobs(srv, b) })
+func BlobsUnit(ctx context.Context, address string, b registry.Blobs, o ServerOptions) (daemon.Unit, error) {
+	return unit(ctx, Blobstore, address, b, o, func(srv *grpc.Server) { ServeBlobs(srv, b) })
 }
 
 // CatalogUnit returns a unit that serves c on address.
-func CatalogUnit(ctx context.Context, address string, c registry.Catalog, log *slog.Logger) (daemon.Unit, error) {
-	return unit(ctx, "metadata gRPC", address, c, log, func(srv *grpc.Server) { ServeCatalog(srv, c) })
+func CatalogUnit(ctx context.Context, address string, c registry.Catalog, o ServerOptions) (daemon.Unit, error) {
+	return unit(ctx, Metadata, address, c, o, func(srv *grpc.Server) { ServeCatalog(srv, c) })
 }
 
-func unit(ctx context.Context, name, address string, check registry.Checker, log *slog.Logger, register func(*grpc.Server)) (daemon.Unit, error) {
+func unit(ctx context.Context, role Role, address string, check registry.Checker, o ServerOptions, register func(*grpc.Server)) (daemon.Unit, error) {
+	name := role.String() + " gRPC"
+	if err := o.Security.mayServe(role); err != nil {
+		return daemon.Unit{}, err
+	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
 		return daemon.Unit{}, fmt.Errorf("listening for %s: %w", name, err)
 	}
-	srv := NewServer(ServerOptions{Log: log})
+	srv := NewServer(o)
 	register(srv)
 	u := Unit(name, l, srv, check)
 	u.Abandon = l.Close
-	log.Info("listening for "+name, "address", l.Addr().String())
+	if o.Log != nil {
+		o.Log.Info("listening for "+name, "address", l.Addr().String(), "tls", o.Security != nil)
+	}
 	return u, nil
 }
 
@@ -66,8 +71,9 @@ type RemoteBlobs struct {
 }
 
 // DialBlobs returns the blobstore at addresses, see [Dial].
-func DialBlobs(addresses []string) (*RemoteBlobs, error) {
-	conn, err := Dial(addresses, DialOptions{})
+func DialBlobs(addresses []string, o DialOptions) (*RemoteBlobs, error) {
+	o.Server = Blobstore
+	conn, err := Dial(addresses, o)
 	if err != nil {
 		return nil, err
 	}
@@ -84,8 +90,9 @@ type RemoteCatalog struct {
 }
 
 // DialCatalog returns the catalog at addresses, see [Dial].
-func DialCatalog(addresses []string) (*RemoteCatalog, error) {
-	conn, err := Dial(addresses, DialOptions{})
+func DialCatalog(addresses []string, o DialOptions) (*RemoteCatalog, error) {
+	o.Server = Metadata
+	conn, err := Dial(addresses, o)
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ func TestUnit(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- u.Run() }()
 
-	b, err := DialBlobs([]string{l.Addr().String()})
+	b, err := DialBlobs([]string{l.Addr().String()}, DialOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,14 +43,14 @@ func TestUnit(t *testing.T) {
 		t.Error(err)
 	}
 	var out bytes.Buffer
-	u, err = CatalogUnit(t.Context(), "127.0.0.1:0", memory.NewCatalog(memory.CatalogOptions{}), slog.New(slog.NewTextHandler(&out, nil)))
+	u, err = CatalogUnit(t.Context(), "127.0.0.1:0", memory.NewCatalog(memory.CatalogOptions{}), ServerOptions{Log: slog.New(slog.NewTextHandler(&out, nil))})
 	if err != nil || !strings.Contains(out.String(), `msg="listening for metadata gRPC" address=127.0.0.1:`) {
 		t.Errorf("%v, and the log says %s", err, out.String())
 	}
 	if err := u.Abandon(); err != nil {
 		t.Error(err)
 	}
-	if _, err := BlobsUnit(t.Context(), "no address", local, slog.New(slog.DiscardHandler)); err == nil {
+	if _, err := BlobsUnit(t.Context(), "no address", local, ServerOptions{}); err == nil {
 		t.Error("no error for an address nobody can listen on")
 	}
 }

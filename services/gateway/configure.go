@@ -2,11 +2,13 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net/url"
 	"strings"
 
+	"github.com/berth-registry/berth/registry/certs"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
 )
@@ -39,11 +41,14 @@ func Configured(ctx context.Context, h config.HTTP, d Deps, version string, log 
 	srv := g.Server()
 	scheme := "http"
 	if h.Encrypted() {
-		cert, err := loadCertificate(h.TLS.Cert, h.TLS.Key, log)
+		pair, err := certs.LoadPair(h.TLS.Cert, h.TLS.Key, log)
 		if err != nil {
 			return daemon.Unit{}, fmt.Errorf("http.tls: %w", err)
 		}
-		srv.TLSConfig = cert.config()
+		srv.TLSConfig = &tls.Config{
+			MinVersion:     tls.VersionTLS12,
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.Current(), nil },
+		}
 		scheme = "https"
 	}
 	network, address := h.Endpoint()

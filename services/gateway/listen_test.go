@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/berth-registry/berth/registry/certs/certstest"
 	"github.com/berth-registry/berth/registry/config"
 )
 
@@ -125,7 +126,7 @@ func TestStaleSocket(t *testing.T) {
 
 func TestSocketReplacesNoFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	write(t, path, []byte("precious"))
+	certstest.Write(t, path, []byte("precious"))
 	if l, err := listen(t.Context(), "unix", path); err == nil {
 		l.Close()
 		t.Error("listens in place of a file")

@@ -26,11 +26,15 @@ func main() {
 }
 
 func units(ctx context.Context, cfg *config.Config, _ *daemon.Readiness, log *slog.Logger) ([]daemon.Unit, error) {
+	security, err := rpc.Secure(cfg.Services, log)
+	if err != nil {
+		return nil, err
+	}
 	store, err := blobstore.OpenConfigured(ctx, cfg.Storage, map[string]blobstore.OpenPool{"local": disk.OpenPool}, log)
 	if err != nil {
 		return nil, err
 	}
-	server, err := rpc.BlobsUnit(ctx, cfg.Services.Blobstore.Listen, store, log)
+	server, err := rpc.BlobsUnit(ctx, cfg.Services.Blobstore.Listen, store, rpc.ServerOptions{Security: security, Log: log})
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
@@ -38,5 +42,9 @@ func units(ctx context.Context, cfg *config.Config, _ *daemon.Readiness, log *sl
 }
 
 func health(ctx context.Context, cfg *config.Config) error {
-	return rpc.CheckHealth(ctx, cfg.Services.Blobstore.Listen)
+	security, err := rpc.Secure(cfg.Services, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	return rpc.CheckHealth(ctx, cfg.Services.Blobstore.Listen, rpc.DialOptions{Security: security, Server: rpc.Blobstore})
 }

@@ -25,11 +25,16 @@ func main() {
 }
 
 func units(ctx context.Context, cfg *config.Config, ready *daemon.Readiness, log *slog.Logger) ([]daemon.Unit, error) {
-	blobs, err := rpc.DialBlobs(cfg.Services.Blobstore.Address)
+	security, err := rpc.Secure(cfg.Services, log)
 	if err != nil {
 		return nil, err
 	}
-	catalog, err := rpc.DialCatalog(cfg.Services.Metadata.Address)
+	dial := rpc.DialOptions{Security: security}
+	blobs, err := rpc.DialBlobs(cfg.Services.Blobstore.Address, dial)
+	if err != nil {
+		return nil, err
+	}
+	catalog, err := rpc.DialCatalog(cfg.Services.Metadata.Address, dial)
 	if err != nil {
 		return nil, errors.Join(err, blobs.Close())
 	}

@@ -33,9 +33,13 @@ func units(ctx context.Context, cfg *config.Config, _ *daemon.Readiness, log *sl
 			err = errors.Join(err, daemon.Abandon(units))
 		}
 	}()
+	security, err := rpc.Secure(cfg.Services, log)
+	if err != nil {
+		return nil, err
+	}
 	var reaper registry.Reaper // nil keeps what is to be removed in the queue
 	if addresses := cfg.Services.Blobstore.Address; len(addresses) > 0 {
-		blobs, err := rpc.DialBlobs(addresses)
+		blobs, err := rpc.DialBlobs(addresses, rpc.DialOptions{Security: security})
 		if err != nil {
 			return nil, err
 		}
@@ -48,7 +52,7 @@ func units(ctx context.Context, cfg *config.Config, _ *daemon.Readiness, log *sl
 		return nil, err
 	}
 	units = append(units, daemon.Closer("metadata", catalog.Close), fatal)
-	server, err := rpc.CatalogUnit(ctx, cfg.Services.Metadata.Listen, catalog, log)
+	server, err := rpc.CatalogUnit(ctx, cfg.Services.Metadata.Listen, catalog, rpc.ServerOptions{Security: security, Log: log})
 	if err != nil {
 		return nil, err
 	}
@@ -56,5 +60,9 @@ func units(ctx context.Context, cfg *config.Config, _ *daemon.Readiness, log *sl
 }
 
 func health(ctx context.Context, cfg *config.Config) error {
-	return rpc.CheckHealth(ctx, cfg.Services.Metadata.Listen)
+	security, err := rpc.Secure(cfg.Services, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	return rpc.CheckHealth(ctx, cfg.Services.Metadata.Listen, rpc.DialOptions{Security: security, Server: rpc.Metadata})
 }

@@ -1,0 +1,96 @@
+package rpc
+
+import (
+	"context"
+
+	"google.golang.org/grpc/codes"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	blobstorev1 "github.com/berth-registry/berth/proto/gen/berth/blobstore/v1"
+	metadatav1 "github.com/berth-registry/berth/proto/gen/berth/metadata/v1"
+	"github.com/berth-registry/berth/registry"
+)
+
+// methods says which roles may call each method. What is not here nobody may
+// call; a test fails for a method that is served and not here.
+//
+// Bytes are for those who were told by the Catalog where they are, so automation
+// has no access to them: it pushes and pulls over HTTP. It may not link either: a
+// link says of any copy, by locator, whose content it is, and is believed.
+var methods = map[string]Role{
+	blobstorev1.BlobService_OpenBlob_FullMethodName:     Gateway | Syncer | Scanner,
+	blobstorev1.BlobService_StartUpload_FullMethodName:  Gateway | Syncer,
+	blobstorev1.BlobService_AppendUpload_FullMethodName: Gateway | Syncer,
+	blobstorev1.BlobService_GetUpload_FullMethodName:    Gateway | Syncer,
+	blobstorev1.BlobService_CommitUpload_FullMethodName: Gateway | Syncer,
+	blobstorev1.BlobService_AbortUpload_FullMethodName:  Gateway | Syncer,
+	blobstorev1.BlobService_RemoveBlob_FullMethodName:   Metadata,
+	blobstorev1.BlobService_VerifyBlob_FullMethodName:   Metadata,
+	blobstorev1.BlobService_ListCopies_FullMethodName:   Metadata,
+	blobstorev1.BlobService_Check_FullMethodName:        services,
+
+	metadatav1.CatalogService_ListRepositories_FullMethodName: Gateway | Syncer | Scanner | Automation,
+	metadatav1.CatalogService_ListTags_FullMethodName:         Gateway | Syncer | Scanner | Automation,
+	metadatav1.CatalogService_ListTagHistory_FullMethodName:   Gateway | Syncer | Scanner | Automation,
+	metadatav1.CatalogService_GetManifest_FullMethodName:      Gateway | Syncer | Scanner | Automation,
+	metadatav1.CatalogService_ListReferrers_FullMethodName:    Gateway | Syncer | Scanner | Automation,
+	metadatav1.CatalogService_GetBlob_FullMethodName:          Gateway | Syncer | Scanner | Automation,
+	metadatav1.CatalogService_PutManifest_FullMethodName:      Gateway | Syncer | Scanner | Automation,
+	metadatav1.CatalogService_DeleteTag_FullMethodName:        Gateway | Syncer | Automation,
+	metadatav1.CatalogService_DeleteManifest_FullMethodName:   Gateway | Syncer | Automation,
+	metadatav1.CatalogService_MountBlob_FullMethodName:        Gateway | Syncer | Automation,
+	metadatav1.CatalogService_UnlinkBlob_FullMethodName:       Gateway | Syncer | Automation,
+	metadatav1.CatalogService_AdmitUpload_FullMethodName:      Gateway | Syncer | Scanner,
+	metadatav1.CatalogService_LinkBlob_FullMethodName:         Gateway | Syncer | Scanner,
+	metadatav1.CatalogService_ListUploadKeys_FullMethodName:   Gateway,
+	metadatav1.CatalogService_Check_FullMethodName:            services | Automation,
+
+	healthv1.Health_Check_FullMethodName: anybody,
+	healthv1.Health_List_FullMethodName:  anybody,
+	healthv1.Health_Watch_FullMethodName: anybody,
+
+	// Reflection tells what is in the .proto files, to those who ask for it with a
+	// certificate.
+	"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      anybody,
+	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": anybody,
+}
+
+// speakers are the roles whose word is taken for who the actor is: they have
+// authenticated a user, or act for the installation. Everybody else acts as the
+// name of their certificate.
+const speakers = Gateway | Syncer | Scanner
+
+// authorize returns nil if the peer at the other end of ctx may call method.
+func (g guard) authorize(ctx context.Context, method string) error {
+	if !g.secure {
+		return nil
+	}
+	who, _ := peerOf(ctx)
+	if who.roles&methods[method] != 0 {
+		return nil
+	}
+	g.log.WarnContext(ctx, "refused a call", "method", method, "certificate", who.name, "roles", who.roles.String())
+	// No Failure: the users of a gateway must not take this for their own rights.
+	return status.Errorf(codes.PermissionDenied, "a certificate for %q, which is %s, may not call %s", who.name, who.roles, method)
+}
+
+// peerOf returns who is at the other end; not ok if nobody has asked.
+func peerOf(ctx context.Context) (who peerInfo, ok bool) {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return peerInfo{}, false
+	}
+	id, ok := p.AuthInfo.(identity)
+	return id.peer, ok
+}
+
+// actorOf returns on whose behalf a request is made: the actor in it, if the
+// peer's word counts, or else the peer itself.
+func actorOf(ctx context.Context, a *metadatav1.Actor) registry.Actor {
+	if who, ok := peerOf(ctx); ok && who.roles&speakers == 0 {
+		return registry.Actor{ID: who.name}
+	}
+	return actorFromWire(a)
+}
