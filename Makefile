@@ -68,6 +68,13 @@ release-size: ## Sizes of both all-in-one programs for amd64, arm64 and armv7
 		printf '%-6s %-11s %6.2f MB\n' $$arch $$p $$(echo "$$(stat -c %s bin/$$arch/$$p) / 1000000" | bc -l); \
 	done; done
 
+## ---- deploying ----
+
+.PHONY: images
+images: ## Container images of every program, from a release for this machine (see deploy/images.sh)
+	RELEASE_ARCHES=$$(go env GOARCH) deploy/release.sh
+	deploy/images.sh
+
 ## ---- testing ----
 
 .PHONY: test race fuzz
@@ -103,6 +110,9 @@ clients: build clients-install ## Client matrix against both topologies (UPDATE=
 
 guide: build clients-install ## The zot guide's commands and config blocks, run against berth
 	$(E2E) -v -run '^TestGuide$$'
+
+compose: build clients-install ## Images and compose files in a Docker engine of their own, services stopped in turn
+	$(E2E) -v -run '^Test(Image|Compose)'
 
 KILLS ?= 300
 kill: build ## kill -9 under load, linked and split: KILLS (300) times, nothing acknowledged may be lost
@@ -142,7 +152,7 @@ $(TOOLS)/.stamp: tools/go.mod tools/go.sum
 lint: tools ## golangci-lint (gofmt, vet, staticcheck, import rules, ...), buf lint, shell syntax
 	golangci-lint run $(PKGS)
 	if compgen -G 'proto/berth/*/v*/*.proto' >/dev/null; then buf lint; fi
-	for s in .ci/run allinone/e2e/*.sh; do bash -n $$s; done
+	for s in .ci/run allinone/e2e/*.sh deploy/*.sh; do bash -n $$s; done
 
 generate: tools ## Regenerate proto/gen and docs/configuration.md
 	buf generate

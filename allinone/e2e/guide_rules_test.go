@@ -45,8 +45,8 @@ var guideRules = []guideRule{
 
 	// Deploy the container.
 	{match: command(`docker run -d \\\n--name zot`),
-		instead: "docker run -d --name zot --network host -v zot-data:/var/lib/zot berth-local:latest",
-		why:     "an image of bin/berth built here, in the host's network",
+		instead: "docker run -d --name zot --network host -v zot-data:/var/lib/zot -v $$PWD/image-config.json:/etc/berth/config.json:ro " + testImage,
+		why:     "an image of bin/berth built here, in the host's network and so on a free loopback port; TestImage runs the command as it stands",
 		prepare: func(t *testing.T, g *guide) { g.container(t) },
 		then:    func(t *testing.T, g *guide, _ string) { g.waitContainer(t) }},
 	{match: command(`docker tag nginx:alpine `)},
@@ -154,8 +154,8 @@ func (g *guide) install(t *testing.T) {
 	}
 }
 
-// container builds an image of the program as zot's image is: its
-// configuration inside, and the command that serves it.
+// container builds the image, and writes a configuration that does not listen
+// beyond loopback.
 func (g *guide) container(t *testing.T) {
 	t.Helper()
 	g.stop(t)
@@ -164,14 +164,7 @@ func (g *guide) container(t *testing.T) {
   "storage": {"rootDirectory": "/var/lib/zot"},
   "http": {"address": "`+host+`", "port": "`+port+`"}
 }`)
-	writeFile(t, g.sh, "Dockerfile", `FROM scratch
-COPY zot /usr/local/bin/berth
-COPY image-config.json /etc/zot/config.json
-ENTRYPOINT ["/usr/local/bin/berth"]
-CMD ["serve", "/etc/zot/config.json"]
-`)
-	writeFile(t, g.sh, ".dockerignore", "*\n!zot\n!image-config.json\n")
-	g.sh.Run(t, docker, "build", "-q", "--network", "none", "-t", "berth-local:latest", ".")
+	buildImages(t, g.sh, "berth")
 	t.Cleanup(func() { g.sh.Try(docker, "rm", "-f", "zot") })
 }
 

@@ -10,6 +10,9 @@ cache=${BERTH_CACHE:-$HOME/.cache/berth}/clients
 # package:a file that it installs
 debian=(
 	docker.io:/usr/sbin/dockerd
+	docker-compose:/usr/bin/docker-compose
+	iptables:/usr/sbin/iptables
+	iproute2:/usr/sbin/ip
 	containerd:/usr/bin/containerd
 	runc:/usr/sbin/runc
 	podman:/usr/bin/podman

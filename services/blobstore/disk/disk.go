@@ -47,6 +47,9 @@ var _ blobstore.Driver = (*Driver)(nil)
 // is in it. It reads a bounded number of names.
 func Open(root string, o Options) (*Driver, error) {
 	d, err := open(root, o, system{})
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w: it must belong to the user of this process, %d:%d", err, os.Getuid(), os.Getgid())
+	}
 	if err != nil {
 		return nil, fmt.Errorf("opening the blob directory %s: %w", root, err)
 	}

@@ -1,0 +1,73 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// compose is Debian's docker-compose 1.29. The files are read by compose v2's
+// own parser in deploy/validate.
+const compose = "/usr/bin/docker-compose"
+
+// A project is a file of deploy/compose that runs in an engine.
+type project struct {
+	*engine
+	file string
+}
+
+// up starts a project and waits until its services are well.
+func (p *project) up(t *testing.T) {
+	t.Helper()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("%s", p.compose(t, "ps"))
+			said, _, _ := p.Try(compose, "-f", p.file, "logs", "--no-color", "--tail", "30")
+			t.Logf("%s", said)
+		}
+		p.compose(t, "down", "-v", "--timeout", "40")
+	})
+	p.compose(t, "up", "-d", "--timeout", "40")
+}
+
+func (p *project) compose(t *testing.T, args ...string) string {
+	t.Helper()
+	return p.Run(t, compose, append([]string{"-f", p.file}, args...)...)
+}
+
+// pushes tags the image as ref and pushes it.
+func (e *engine) pushes(t *testing.T, from, ref string) digest.Digest {
+	t.Helper()
+	e.docker(t, "tag", from, ref)
+	return digestIn(t, e.docker(t, "push", ref))
+}
+
+// pulls forgets an image that was pushed, pulls it, and fails unless it is want.
+func (e *engine) pulls(t *testing.T, ref string, want digest.Digest) {
+	t.Helper()
+	e.Try(docker, "rmi", ref)
+	if got := digestIn(t, e.docker(t, "pull", ref)); got != want {
+		t.Errorf("pulled %s as %s, pushed %s", ref, got, want)
+	}
+}
+
+// TestComposeEdge brings up the one process of compose.edge.yaml, pushes, makes
+// it anew and pulls.
+func TestComposeEdge(t *testing.T) {
+	e := newEngine(t, "berth-edge")
+	p := &project{e, filepath.Join(Root(t), "deploy/compose/compose.edge.yaml")}
+	p.up(t)
+	e.curl(t, "http://127.0.0.1:5000/readyz?writes")
+	const ref = "127.0.0.1:5000/a/hello:1"
+	pushed := e.pushes(t, e.hello(t), ref)
+	p.compose(t, "up", "-d", "--force-recreate", "--timeout", "40")
+	e.curl(t, "http://127.0.0.1:5000/readyz")
+	e.docker(t, "rmi", "hello:1")
+	e.pulls(t, ref, pushed)
+	if state := e.health(t, p.compose(t, "ps", "-q", "registry")); state != "healthy" {
+		t.Errorf("health is %q", state)
+	}
+}
