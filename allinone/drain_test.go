@@ -15,6 +15,7 @@ import (
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
+	"github.com/berth-registry/berth/registry/metrics"
 )
 
 // process is an all-in-one program on a unix socket.
@@ -34,15 +35,14 @@ func start(t *testing.T, root string, drain time.Duration) *process {
 	cfg := config.Defaults()
 	cfg.Storage.RootDirectory = root
 	cfg.HTTP.Address = "unix:" + p.socket
-	log := slog.New(slog.DiscardHandler)
-	ready := new(daemon.Readiness)
-	units, err := Link(t.Context(), cfg, localParts(), ready, log)
+	in := daemon.Process{Log: slog.New(slog.DiscardHandler), Ready: new(daemon.Readiness), Metrics: metrics.New()}
+	units, err := Link(t.Context(), cfg, localParts(), in)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p.stop = cancel
-	go func() { p.ended <- daemon.Run(ctx, log, daemon.Options{Ready: ready, Drain: drain}, units...) }()
+	go func() { p.ended <- daemon.Run(ctx, in.Log, daemon.Options{Ready: in.Ready, Drain: drain}, units...) }()
 	t.Cleanup(cancel)
 	return p
 }

@@ -87,15 +87,15 @@ func check(ctx context.Context, file string, parts Parts, deep bool, report func
 	if _, err := os.Stat(filepath.Join(cfg.Storage.RootDirectory, ".berth")); err != nil {
 		return 0, fmt.Errorf("there is no store: %w", err)
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	blobs, err := parts.Blobs(ctx, cfg, log)
+	p := daemon.Process{Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
+	blobs, err := parts.Blobs(ctx, cfg, p)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, blobs.Close()) }()
 	var broken error
 	// Without a reaper the catalog removes nothing.
-	catalog, err := parts.Catalog(ctx, cfg, nil, func(err error) { broken = err }, log)
+	catalog, err := parts.Catalog(ctx, cfg, nil, func(err error) { broken = err }, p)
 	if err != nil {
 		return 0, err
 	}

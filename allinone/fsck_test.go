@@ -67,7 +67,7 @@ func TestFsckCannotCheck(t *testing.T) {
 	t.Run("in use", func(t *testing.T) {
 		cfg := config.Defaults()
 		cfg.Storage.RootDirectory = t.TempDir()
-		blobs, err := localParts().Blobs(t.Context(), cfg, slog.New(slog.DiscardHandler))
+		blobs, err := localParts().Blobs(t.Context(), cfg, daemon.Process{Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,14 +83,14 @@ func fillStore(t *testing.T, root string) {
 	t.Helper()
 	cfg := config.Defaults()
 	cfg.Storage.RootDirectory = root
-	log := slog.New(slog.DiscardHandler)
+	p := daemon.Process{Log: slog.New(slog.DiscardHandler)}
 	parts := localParts()
-	blobs, err := parts.Blobs(t.Context(), cfg, log)
+	blobs, err := parts.Blobs(t.Context(), cfg, p)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer blobs.Close()
-	catalog, err := parts.Catalog(t.Context(), cfg, blobs, func(error) {}, log)
+	catalog, err := parts.Catalog(t.Context(), cfg, blobs, func(error) {}, p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func runFsck(t *testing.T, root string, flags ...string) (string, error) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	err = Program("berth", "", localParts()).Run(t.Context(), append(append([]string{"fsck"}, flags...), file), &out)
+	err = Program("berth", "v0", "", localParts()).Run(t.Context(), append(append([]string{"fsck"}, flags...), file), &out)
 	return out.String(), err
 }
 

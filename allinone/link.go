@@ -18,12 +18,11 @@ import (
 // Parts are the services that a program has in it, each as the function that
 // opens it. The programs differ in nothing else.
 type Parts struct {
-	Blobs   func(ctx context.Context, cfg *config.Config, log *slog.Logger) (Blobs, error)
-	Catalog func(ctx context.Context, cfg *config.Config, blobs registry.Reaper, fatal func(error), log *slog.Logger) (Catalog, error)
+	Blobs   func(ctx context.Context, cfg *config.Config, p daemon.Process) (Blobs, error)
+	Catalog func(ctx context.Context, cfg *config.Config, blobs registry.Reaper, fatal func(error), p daemon.Process) (Catalog, error)
 	// Database and Pool open what is below a catalog and a blobstore, for commands.
 	Database func(ctx context.Context, cfg config.Storage, fatal func(error)) (*sqldb.DB, error)
 	Pool     func(ctx context.Context, p config.Pool, log *slog.Logger) (Blobs, error)
-	Version  string
 }
 
 // Blobs is a blobstore in this process, or a connection to one.
@@ -41,7 +40,7 @@ type Catalog interface {
 // Link builds every service in this process, or dials it if the config file
 // says where it is, and hands each the others. It is the graph that the split
 // programs make with addresses.
-func Link(ctx context.Context, cfg *config.Config, parts Parts, ready *daemon.Readiness, log *slog.Logger) (_ []daemon.Unit, err error) {
+func Link(ctx context.Context, cfg *config.Config, parts Parts, p daemon.Process) (_ []daemon.Unit, err error) {
 	var units []daemon.Unit // started in this order, stopped in the reverse
 	defer func() {
 		if err != nil {
@@ -49,14 +48,14 @@ func Link(ctx context.Context, cfg *config.Config, parts Parts, ready *daemon.Re
 		}
 	}()
 
-	security, err := rpc.Secure(cfg.Services, log)
+	security, err := rpc.Secure(cfg.Services, p.Log)
 	if err != nil {
 		return nil, err
 	}
-	dial, serve := rpc.DialOptions{Security: security}, rpc.ServerOptions{Security: security, Log: log}
+	dial, serve := rpc.DialOptions{Security: security}, rpc.ServerOptions{Security: security, Log: p.Log}
 
 	blobs, err := near(cfg.Services.Blobstore, dial, dialBlobs, func() (Blobs, error) {
-		return parts.Blobs(ctx, cfg, log.With("service", "blobstore"))
+		return parts.Blobs(ctx, cfg, p.For("blobstore"))
 	})
 	if err != nil {
 		return nil, err
@@ -65,7 +64,7 @@ func Link(ctx context.Context, cfg *config.Config, parts Parts, ready *daemon.Re
 
 	fatal, doom := daemon.Fatal("metadata")
 	catalog, err := near(cfg.Services.Metadata, dial, dialCatalog, func() (Catalog, error) {
-		return parts.Catalog(ctx, cfg, blobs, doom, log.With("service", "metadata"))
+		return parts.Catalog(ctx, cfg, blobs, doom, p.For("metadata"))
 	})
 	if err != nil {
 		return nil, err
@@ -88,7 +87,7 @@ func Link(ctx context.Context, cfg *config.Config, parts Parts, ready *daemon.Re
 		units = append(units, unit)
 	}
 
-	front, err := gateway.Configured(ctx, cfg.HTTP, gateway.Deps{Blobs: blobs, Catalog: catalog, Ready: ready.Ready}, parts.Version, log)
+	front, err := gateway.Configured(ctx, cfg, gateway.Deps{Blobs: blobs, Catalog: catalog}, p)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/config"
+	"github.com/berth-registry/berth/registry/daemon"
 	"github.com/berth-registry/berth/registry/sqldb"
 	"github.com/berth-registry/berth/services/blobstore"
 	"github.com/berth-registry/berth/services/metadata"
@@ -15,15 +16,15 @@ import (
 // given drivers in them, by the names that the config file uses.
 func Stores(pools map[string]blobstore.OpenPool, databases map[string]metadata.OpenDB) Parts {
 	return Parts{
-		Blobs: func(ctx context.Context, cfg *config.Config, log *slog.Logger) (Blobs, error) {
-			s, err := blobstore.OpenConfigured(ctx, cfg.Storage, pools, log)
+		Blobs: func(ctx context.Context, cfg *config.Config, p daemon.Process) (Blobs, error) {
+			s, err := blobstore.OpenConfigured(ctx, cfg.Storage, pools, p)
 			if err != nil {
 				return nil, err // not s: a nil *Store is no nil Blobs
 			}
 			return s, nil
 		},
-		Catalog: func(ctx context.Context, cfg *config.Config, blobs registry.Reaper, fatal func(error), log *slog.Logger) (Catalog, error) {
-			s, err := metadata.OpenConfigured(ctx, cfg.Storage, databases, blobs, fatal, log)
+		Catalog: func(ctx context.Context, cfg *config.Config, blobs registry.Reaper, fatal func(error), p daemon.Process) (Catalog, error) {
+			s, err := metadata.OpenConfigured(ctx, cfg.Storage, databases, blobs, fatal, p)
 			if err != nil {
 				return nil, err
 			}

@@ -28,7 +28,7 @@ func storeFile(t *testing.T, storage map[string]any) string {
 func runMigrate(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	var out bytes.Buffer
-	err := Program("berth", "", localParts()).Run(t.Context(), append([]string{"migrate"}, args...), &out)
+	err := Program("berth", "v0", "", localParts()).Run(t.Context(), append([]string{"migrate"}, args...), &out)
 	return out.String(), err
 }
 

@@ -2,7 +2,6 @@ package allinone
 
 import (
 	"context"
-	"log/slog"
 
 	"github.com/berth-registry/berth/registry/cli"
 	"github.com/berth-registry/berth/registry/config"
@@ -10,16 +9,16 @@ import (
 )
 
 // Program returns an all-in-one program made of parts.
-func Program(name, summary string, parts Parts) cli.Program {
+func Program(name, version, summary string, parts Parts) cli.Program {
 	return cli.Program{
 		Name:    name,
-		Version: parts.Version,
+		Version: version,
 		Summary: summary,
 		Serve: cli.Server{
 			Program: config.AllInOne,
 			HTTP:    true,
-			Units: func(ctx context.Context, cfg *config.Config, ready *daemon.Readiness, log *slog.Logger) ([]daemon.Unit, error) {
-				return Link(ctx, cfg, parts, ready, log)
+			Units: func(ctx context.Context, cfg *config.Config, p daemon.Process) ([]daemon.Unit, error) {
+				return Link(ctx, cfg, parts, p)
 			},
 		},
 		Commands: []cli.Command{fsck(name, parts), migrate(name, parts)},

@@ -38,14 +38,14 @@ func stores(t *testing.T) (Blobs, Catalog) {
 	t.Helper()
 	cfg := config.Defaults()
 	cfg.Storage.RootDirectory = t.TempDir()
-	log := slog.New(slog.DiscardHandler)
+	p := daemon.Process{Log: slog.New(slog.DiscardHandler)}
 	parts := localParts()
-	blobs, err := parts.Blobs(t.Context(), cfg, log)
+	blobs, err := parts.Blobs(t.Context(), cfg, p)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { blobs.Close() })
-	catalog, err := parts.Catalog(t.Context(), cfg, blobs, func(err error) { t.Error(err) }, log)
+	catalog, err := parts.Catalog(t.Context(), cfg, blobs, func(err error) { t.Error(err) }, p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func TestGatewayNeedsNoStorage(t *testing.T) {
 	if err := cfg.ValidateFor(config.OnlyGateway); err != nil {
 		t.Fatal(err)
 	}
-	units, err := Link(t.Context(), cfg, Parts{}, new(daemon.Readiness), slog.New(slog.DiscardHandler))
+	units, err := Link(t.Context(), cfg, Parts{}, daemon.Process{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,12 +196,12 @@ func TestLinkGivesBackWhatItOpened(t *testing.T) {
 	cfg := config.Defaults()
 	cfg.Storage.RootDirectory = t.TempDir()
 	cfg.HTTP.Address, cfg.HTTP.Port = "192.0.2.1", "1" // not an address of this machine (RFC 5737)
-	log := slog.New(slog.DiscardHandler)
-	if _, err := Link(t.Context(), cfg, localParts(), new(daemon.Readiness), log); err == nil {
+	p := daemon.Process{Log: slog.New(slog.DiscardHandler)}
+	if _, err := Link(t.Context(), cfg, localParts(), p); err == nil {
 		t.Fatal("linked on an address this machine does not have")
 	}
 	cfg.HTTP.Address, cfg.HTTP.Port = "127.0.0.1", "0"
-	units, err := Link(t.Context(), cfg, localParts(), new(daemon.Readiness), log)
+	units, err := Link(t.Context(), cfg, localParts(), p)
 	if err != nil {
 		t.Fatalf("the store was not given back: %v", err)
 	}

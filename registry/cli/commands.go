@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime"
 	"time"
 
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
+	"github.com/berth-registry/berth/registry/metrics"
 )
 
 // Server is how a program serves.
@@ -18,9 +20,9 @@ type Server struct {
 	Program config.Program
 	// NeedsFile refuses to serve without a config file.
 	NeedsFile bool
-	// Units builds what runs. ready is for those that report readiness. Units
-	// holds nothing open when it returns an error.
-	Units func(ctx context.Context, cfg *config.Config, ready *daemon.Readiness, log *slog.Logger) ([]daemon.Unit, error)
+	// Units builds what runs in process p. It holds nothing open when it returns
+	// an error.
+	Units func(ctx context.Context, cfg *config.Config, p daemon.Process) ([]daemon.Unit, error)
 	// HTTP reports whether the program listens on http.address.
 	HTTP bool
 	// Health asks the running program whether it serves. nil if its /readyz does.
@@ -121,13 +123,23 @@ func (p Program) serve(ctx context.Context, flags *flag.FlagSet, args []string, 
 	}
 	daemon.SetMemoryLimit()
 
-	ready := new(daemon.Readiness)
-	units, err := p.Serve.Units(ctx, cfg, ready, log)
+	process := daemon.Process{Program: p.Name, Version: p.Version, Log: log, Metrics: metrics.New(), Ready: new(daemon.Readiness)}
+	p.describe(process.Metrics)
+	units, err := p.Serve.Units(ctx, cfg, process)
 	if err != nil {
 		return err
 	}
 	p.announce(cfg, log)
-	return daemon.Run(ctx, log, daemon.Options{Ready: ready, Delay: *delay, Drain: *drain}, units...)
+	return daemon.Run(ctx, log, daemon.Options{Ready: process.Ready, Delay: *delay, Drain: *drain}, units...)
+}
+
+// describe adds what is known of the process itself.
+func (p Program) describe(m *metrics.Set) {
+	m.Runtime()
+	version := runtime.Version()
+	m.Gauge("berth_build_info", "The program that runs; always 1.", "program", p.Name, "version", p.Version, "goversion", version).Set(1)
+	// zot's own, for what was built around it. Its value is 0 there, too.
+	m.Gauge("zot_info", "The program that runs; always 0.", "commit", p.Version, "binaryType", p.Name, "goVersion", version, "version", p.Version)
 }
 
 // announce says what someone who starts a registry wants to know first.

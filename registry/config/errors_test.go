@@ -92,6 +92,7 @@ func TestWhatIsWrong(t *testing.T) {
 		{"x.json", `{"extensions":{"ui":{}}}`, "extensions.ui: needs extensions.search"},
 		{"x.json", `{"extensions":{"metrics":{"prometheus":{"path":"/v2"}}}}`, "extensions.metrics.prometheus.path: must be"},
 		{"x.json", `{"extensions":{"metrics":{"prometheus":{"path":"/a/../b"}}}}`, "extensions.metrics.prometheus.path: must be"},
+		{"x.json", `{"extensions":{"metrics":{"prometheus":{"path":"/readyz"}}}}`, "extensions.metrics.prometheus.path: must be"},
 		{"x.json", `{"extensions":{"sync":{"registries":[{}]}}}`, "registries[0].urls: needed"},
 		{"x.json", `{"extensions":{"sync":{"registries":[{"urls":["docker.io"]}]}}}`, "registries[0].urls[0]: must be a URL"},
 		{"x.json", `{"extensions":{"sync":{"registries":[{"urls":["https://a"],"pollInterval":"1h"}]}}}`, "registries[0].content: needed by pollInterval"},

@@ -69,6 +69,18 @@ type Metrics struct {
 	Prometheus *Prometheus `json:"prometheus"`
 }
 
+// MetricsPath returns where metrics are served, "" if they are not. It may be
+// called on nil.
+func (e *Extensions) MetricsPath() string {
+	switch {
+	case e == nil || e.Metrics == nil || !e.Metrics.Enabled():
+		return ""
+	case e.Metrics.Prometheus == nil || e.Metrics.Prometheus.Path == "":
+		return "/metrics"
+	}
+	return e.Metrics.Prometheus.Path
+}
+
 // Prometheus says where.
 type Prometheus struct {
 	Path string `json:"path"`

@@ -25,10 +25,10 @@ func extensionKeys() []Key {
 		{Path: "extensions.ui", Type: Object, Status: Warned, when: whenPresent, Doc: "The web UI."},
 		{Path: "extensions.ui.enable", Type: Bool, Default: "true", when: never, Doc: "On if the block is there."},
 
-		{Path: "extensions.metrics", Type: Object, Status: Warned, when: whenPresent, Doc: "Prometheus metrics."},
+		{Path: "extensions.metrics", Type: Object, when: whenPresent, Doc: "Prometheus metrics of the process, served by the gateway to anybody who reaches it."},
 		{Path: "extensions.metrics.enable", Type: Bool, Default: "true", when: never, Doc: "On if the block is there."},
 		{Path: "extensions.metrics.prometheus", Type: Object, Doc: "Where they are served."},
-		{Path: "extensions.metrics.prometheus.path", Type: String, Default: "/metrics", Doc: "Path; neither / nor /v2."},
+		{Path: "extensions.metrics.prometheus.path", Type: String, Default: "/metrics", Doc: "Path; neither / nor /v2, nor that of a probe."},
 
 		{Path: "extensions.scrub", Type: Object, Status: Warned, when: whenPresent, Doc: "Re-hash stored content in the background."},
 		{Path: "extensions.scrub.enable", Type: Bool, Default: "true", when: never, Doc: "On if the block is there."},

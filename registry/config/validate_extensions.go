@@ -2,6 +2,7 @@ package config
 
 import (
 	"path"
+	"slices"
 	"strings"
 	"time"
 )
@@ -22,9 +23,9 @@ func (ch *checker) extensions(e *Extensions) {
 	}
 	if m := e.Metrics; m != nil && m.Enabled() && m.Prometheus != nil {
 		p := m.Prometheus.Path
-		taken := p == "/" || p == "/v2" || strings.HasPrefix(p, "/v2/")
+		taken := slices.Contains([]string{"/", "/v2", "/livez", "/readyz", "/startupz"}, p) || strings.HasPrefix(p, "/v2/")
 		ch.require(strings.HasPrefix(p, "/") && path.Clean(p) == p && !taken, at.with("metrics", "prometheus", "path"),
-			"must be a clean absolute path, and neither / nor /v2")
+			"must be a clean absolute path, and neither / nor /v2 nor that of a probe")
 	}
 	if e.Events != nil && e.Events.Enabled() {
 		for i, s := range e.Events.Sinks {

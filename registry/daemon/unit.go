@@ -79,8 +79,9 @@ func Closer(name string, close func() error) Unit {
 // have started, and goes down before the first of them stops.
 type Readiness struct{ up atomic.Bool }
 
-// Ready reports whether the process wants new requests.
-func (r *Readiness) Ready() bool { return r.up.Load() }
+// Ready reports whether the process wants new requests. One that has no
+// Readiness always does.
+func (r *Readiness) Ready() bool { return r == nil || r.up.Load() }
 
 // Options of [Run].
 type Options struct {

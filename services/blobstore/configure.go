@@ -8,6 +8,7 @@ import (
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/config"
+	"github.com/berth-registry/berth/registry/daemon"
 )
 
 // OpenPool opens the driver of one pool as the config file says.
@@ -19,7 +20,7 @@ const Local = "local"
 // OpenConfigured opens the store that the storage section of a config file
 // describes. drivers are those that the program has in it, by the name in
 // storageDriver; a pool that needs another is an error.
-func OpenConfigured(ctx context.Context, cfg config.Storage, drivers map[string]OpenPool, log *slog.Logger) (*Store, error) {
+func OpenConfigured(ctx context.Context, cfg config.Storage, drivers map[string]OpenPool, p daemon.Process) (*Store, error) {
 	pools := make(map[registry.Pool]Driver)
 	open := func(name registry.Pool, p config.Pool) error {
 		d, err := openDriver(ctx, p, drivers)
@@ -37,7 +38,7 @@ func OpenConfigured(ctx context.Context, cfg config.Storage, drivers map[string]
 	}
 	var s *Store
 	if err == nil {
-		s, err = Open(ctx, pools, Options{}, log)
+		s, err = Open(ctx, pools, Options{Metrics: p.Metrics}, p.Log)
 	}
 	if err != nil {
 		for _, d := range pools {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/metrics"
 )
 
 // Options are choices a [Store] leaves open. The zero value is fit for use.
@@ -21,6 +22,8 @@ type Options struct {
 	// Now returns the wall time that upload ids get and expiry is counted by.
 	// nil means time.Now.
 	Now func() time.Time
+	// Metrics is where the store counts. nil: nobody wants to know.
+	Metrics *metrics.Set
 }
 
 // Store implements [registry.Blobs] on one [Driver] per pool.

@@ -14,7 +14,7 @@ const maxLogged = 2 << 10
 
 // record writes the one log record of a request, in zot's words. Headers are
 // not in it, so no credential is.
-func (g *Gateway) record(x *exchange, began time.Time, err error) {
+func (g *Gateway) record(x *exchange, took time.Duration, err error) {
 	ctx := x.r.Context()
 	level := slog.LevelInfo
 	switch {
@@ -22,7 +22,7 @@ func (g *Gateway) record(x *exchange, began time.Time, err error) {
 		level = slog.LevelWarn
 	case x.status >= 500 || err != nil && x.status < 400:
 		level = slog.LevelError
-	case x.resource == livez || x.resource == readyz || x.resource == startupz:
+	case x.resource == livez || x.resource == readyz || x.resource == startupz || x.resource == metricsPage:
 		level = slog.LevelDebug
 	}
 	if !g.log.Enabled(ctx, level) {
@@ -33,7 +33,7 @@ func (g *Gateway) record(x *exchange, began time.Time, err error) {
 		slog.String("method", clip(x.r.Method)),
 		slog.String("path", clip(loggedPath(x))),
 		slog.Int("statusCode", x.status),
-		slog.String("latency", time.Since(began).String()),
+		slog.String("latency", took.String()),
 		slog.Int64("bodySize", x.sent),
 		slog.String("username", x.actor.ID),
 	}

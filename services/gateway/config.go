@@ -27,6 +27,9 @@ type Config struct {
 	KeepAlive time.Duration
 	// ManifestCache is how many bytes of manifests are kept in memory.
 	ManifestCache int64
+	// Metrics is the path at which metrics can be read, by anybody. "" means that
+	// they can't.
+	Metrics string
 	// Version and Commit of the program, for the page at "/" and for mgmt.
 	Version, Commit string
 }

@@ -4,20 +4,23 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"log/slog"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/berth-registry/berth/registry/certs"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
 )
 
-// Configured returns a unit that serves d as the http section of a config file
-// says. It listens when it returns.
-func Configured(ctx context.Context, h config.HTTP, d Deps, version string, log *slog.Logger) (daemon.Unit, error) {
+// Configured returns a unit of process p that serves d as a config file says. It
+// listens when it returns.
+func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process) (daemon.Unit, error) {
+	h, log := c.HTTP, p.Log
+	d.Ready, d.Metrics = p.Ready.Ready, p.Metrics
 	cfg := Defaults()
-	cfg.Version = version
+	cfg.Version = p.Version
+	cfg.Metrics = c.Extensions.MetricsPath()
 	cfg.DockerSchema2 = h.AcceptsDocker()
 	cfg.ReadIdle, cfg.WriteIdle = h.ReadTimeout, h.WriteTimeout
 	if h.Realm != "" {
@@ -49,6 +52,7 @@ func Configured(ctx context.Context, h config.HTTP, d Deps, version string, log 
 			MinVersion:     tls.VersionTLS12,
 			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.Current(), nil },
 		}
+		daemon.CertificateExpiry(p.Metrics, "http.tls", func() time.Time { return pair.Current().Leaf.NotAfter })
 		scheme = "https"
 	}
 	network, address := h.Endpoint()

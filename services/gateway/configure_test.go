@@ -17,7 +17,7 @@ func TestConfigured(t *testing.T) {
 	h.Port, h.Realm, h.Compat = "0", "here", []string{}
 	h.AllowOrigin, h.ExternalURL = "https://a.example, https://b.example", "https://hub.example:8443/x"
 	w := newWorld()
-	unit, err := Configured(t.Context(), h, w.deps, "v9", log)
+	unit, err := Configured(t.Context(), httpOf(h), w.deps, process("v9", log))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func TestConfiguredNeedsItsPort(t *testing.T) {
 	defer taken.Close()
 	h := config.Defaults().HTTP
 	_, h.Port, _ = net.SplitHostPort(taken.Addr().String())
-	if unit, err := Configured(t.Context(), h, newWorld().deps, "", slog.New(slog.DiscardHandler)); err == nil || unit.Run != nil {
+	if unit, err := Configured(t.Context(), httpOf(h), newWorld().deps, process("", slog.New(slog.DiscardHandler))); err == nil || unit.Run != nil {
 		t.Errorf("got %v, no error", unit.Name)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/metrics"
 )
 
 // Deps are the services a gateway speaks for.
@@ -23,6 +24,8 @@ type Deps struct {
 	// Ready reports whether the process wants new requests; /readyz says so. nil
 	// means that it always does.
 	Ready func() bool
+	// Metrics is where the gateway counts. nil: nobody wants to know.
+	Metrics *metrics.Set
 }
 
 // Gateway answers HTTP requests. It may be used by many goroutines.
@@ -38,6 +41,7 @@ type Gateway struct {
 	table     [nResources]methods
 	vary      string // what answers depend on besides the URL
 	page      page
+	meters    *meters
 }
 
 // New returns a gateway for the services in d. It does not call them.
@@ -70,19 +74,24 @@ func New(cfg Config, d Deps, log *slog.Logger) (*Gateway, error) {
 	}
 	g.manifests.init(cfg.ManifestCache)
 	g.page.init(cfg)
+	g.meters = newMeters(d.Metrics, &g.manifests)
 	return g, nil
 }
 
 // ServeHTTP answers one request.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
+	g.meters.inFlight.Add(1)
+	defer g.meters.inFlight.Add(-1)
 	x := &exchange{w: w, r: r, idle: g.cfg.WriteIdle}
 	err := g.handle(x)
 	if err != nil && x.status == 0 {
 		g.fail(x, err)
 	}
 	x.progress.end()
-	g.record(x, began, err)
+	took := time.Since(began)
+	g.meters.done(x, took, err)
+	g.record(x, took, err)
 	if err != nil && x.status < 400 {
 		// The header promised what did not come. Only a broken connection tells
 		// the client so.
@@ -98,6 +107,9 @@ func (g *Gateway) handle(x *exchange) error {
 	}
 	var pathErr error
 	x.route, pathErr = parsePath(path)
+	if x.resource == noResource && g.cfg.Metrics != "" && path == g.cfg.Metrics {
+		x.resource, pathErr = metricsPage, nil
+	}
 	g.common(x)
 	if x.resource == noResource {
 		return pathErr

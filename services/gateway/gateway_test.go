@@ -9,7 +9,10 @@ import (
 	"testing"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/config"
+	"github.com/berth-registry/berth/registry/daemon"
 	"github.com/berth-registry/berth/registry/memory"
+	"github.com/berth-registry/berth/registry/metrics"
 )
 
 // world is a gateway over ports in memory. A test changes the fields it cares
@@ -103,4 +106,16 @@ func pushImage(t testing.TB, url, repo, tag string) registry.Digest {
 	pushBlob(t, url, repo, "{}")
 	do(t, "PUT", url+"/v2/"+repo+"/manifests/"+tag, strings.NewReader(emptyImage), "Content-Type: "+registry.TypeManifest).want(t, 201)
 	return registry.SHA256.FromString(emptyImage)
+}
+
+// process is one that tells load balancers nothing.
+func process(version string, log *slog.Logger) daemon.Process {
+	return daemon.Process{Version: version, Log: log, Metrics: metrics.New()}
+}
+
+// httpOf returns a config file that says h.
+func httpOf(h config.HTTP) *config.Config {
+	c := config.Defaults()
+	c.HTTP = h
+	return c
 }

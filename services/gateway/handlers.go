@@ -20,20 +20,21 @@ type methods struct {
 // table is the route table: every resource and what can be done with it.
 func table() [nResources]methods {
 	t := [nResources]methods{
-		rootPage:  {get: (*Gateway).root},
-		livez:     {get: (*Gateway).live},
-		readyz:    {get: (*Gateway).ready},
-		startupz:  {get: (*Gateway).live},
-		apiBase:   {get: (*Gateway).base},
-		catalog:   {get: (*Gateway).repositories},
-		discover:  {get: (*Gateway).discover},
-		mgmt:      {get: (*Gateway).mgmt},
-		tagList:   {get: (*Gateway).tags},
-		manifest:  {get: (*Gateway).manifestGet, put: (*Gateway).manifestPut, del: (*Gateway).manifestDelete},
-		blob:      {get: (*Gateway).blobGet, del: (*Gateway).blobDelete},
-		uploads:   {post: (*Gateway).uploadStart},
-		upload:    {get: (*Gateway).uploadStatus, put: (*Gateway).uploadFinish, patch: (*Gateway).uploadAppend, del: (*Gateway).uploadAbort},
-		referrers: {get: (*Gateway).referrers},
+		rootPage:    {get: (*Gateway).root},
+		livez:       {get: (*Gateway).live},
+		readyz:      {get: (*Gateway).ready},
+		startupz:    {get: (*Gateway).live},
+		metricsPage: {get: (*Gateway).scrape},
+		apiBase:     {get: (*Gateway).base},
+		catalog:     {get: (*Gateway).repositories},
+		discover:    {get: (*Gateway).discover},
+		mgmt:        {get: (*Gateway).mgmt},
+		tagList:     {get: (*Gateway).tags},
+		manifest:    {get: (*Gateway).manifestGet, put: (*Gateway).manifestPut, del: (*Gateway).manifestDelete},
+		blob:        {get: (*Gateway).blobGet, del: (*Gateway).blobDelete},
+		uploads:     {post: (*Gateway).uploadStart},
+		upload:      {get: (*Gateway).uploadStatus, put: (*Gateway).uploadFinish, patch: (*Gateway).uploadAppend, del: (*Gateway).uploadAbort},
+		referrers:   {get: (*Gateway).referrers},
 	}
 	for i := range t {
 		t[i].allow = t[i].allowed()

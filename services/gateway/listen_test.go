@@ -23,7 +23,7 @@ import (
 func run(t *testing.T, h config.HTTP) string {
 	t.Helper()
 	var out logBuffer
-	unit, err := Configured(t.Context(), h, newWorld().deps, "", slog.New(slog.NewJSONHandler(&out, nil)))
+	unit, err := Configured(t.Context(), httpOf(h), newWorld().deps, process("", slog.New(slog.NewJSONHandler(&out, nil))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func TestS137ListensOnASocket(t *testing.T) {
 			t.Errorf("%v, %v", res, err)
 		}
 		// A second one must not take it away.
-		if _, err := Configured(t.Context(), h, newWorld().deps, "", slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), path+": another process listens there") {
+		if _, err := Configured(t.Context(), httpOf(h), newWorld().deps, process("", slog.New(slog.DiscardHandler))); err == nil || !strings.Contains(err.Error(), path+": another process listens there") {
 			t.Errorf("a second server: %v", err)
 		}
 		if res, err := overUnix(path); err != nil || res.StatusCode != 200 {

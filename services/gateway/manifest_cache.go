@@ -42,6 +42,13 @@ func (c *manifestCache) init(limit int64) {
 	c.hints = make(map[hint]registry.Digest)
 }
 
+// bytes returns how much memory the cache takes.
+func (c *manifestCache) bytes() float64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return float64(c.size)
+}
+
 // guess returns the digest and bytes that ref will probably resolve to, or none.
 func (c *manifestCache) guess(repo registry.Name, ref registry.Reference) (registry.Digest, []byte) {
 	c.mu.Lock()

@@ -40,7 +40,10 @@ func (g *Gateway) manifestGet(x *exchange) error {
 			return registry.ErrInternal.With("the catalog sent %d bytes of a manifest of %d", len(m.Bytes), m.Size)
 		}
 		if have == nil || m.Digest != q.Have {
+			g.meters.cacheMisses.Inc()
 			g.manifests.add(x.repo, x.ref, m)
+		} else {
+			g.meters.cacheHits.Inc()
 		}
 	}
 	x.set("Content-Type", m.MediaType)

@@ -16,17 +16,18 @@ const (
 	livez
 	readyz
 	startupz
-	apiBase    // /v2/
-	catalog    // /v2/_catalog
-	discover   // /v2/_oci/ext/discover
-	mgmt       // /v2/_zot/ext/mgmt
-	tagList    // /v2/<name>/tags/list
-	manifest   // /v2/<name>/manifests/<reference>
-	blob       // /v2/<name>/blobs/<digest>
-	uploads    // /v2/<name>/blobs/uploads/
-	upload     // /v2/<name>/blobs/uploads/<id>
-	referrers  // /v2/<name>/referrers/<digest>
-	nResources = iota
+	metricsPage // where Config.Metrics says
+	apiBase     // /v2/
+	catalog     // /v2/_catalog
+	discover    // /v2/_oci/ext/discover
+	mgmt        // /v2/_zot/ext/mgmt
+	tagList     // /v2/<name>/tags/list
+	manifest    // /v2/<name>/manifests/<reference>
+	blob        // /v2/<name>/blobs/<digest>
+	uploads     // /v2/<name>/blobs/uploads/
+	upload      // /v2/<name>/blobs/uploads/<id>
+	referrers   // /v2/<name>/referrers/<digest>
+	nResources  = iota
 )
 
 // route is a parsed path. Only the fields that its resource has are set.

@@ -64,7 +64,7 @@ func TestConfiguredTLSNamesTheFile(t *testing.T) {
 		h := config.Defaults().HTTP
 		h.Port = "0"
 		h.TLS = &config.TLS{Cert: filepath.Join(dir, names[0]), Key: filepath.Join(dir, names[1])}
-		unit, err := Configured(t.Context(), h, newWorld().deps, "", slog.New(slog.DiscardHandler))
+		unit, err := Configured(t.Context(), httpOf(h), newWorld().deps, process("", slog.New(slog.DiscardHandler)))
 		if err == nil {
 			unit.Stop(context.Background())
 			t.Errorf("%v: no error", names)

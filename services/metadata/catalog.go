@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/metrics"
 	"github.com/berth-registry/berth/registry/sqldb"
 )
 
@@ -29,6 +30,8 @@ type Options struct {
 	Lease time.Duration
 	// Now returns the time. nil means time.Now.
 	Now func() time.Time
+	// Metrics is where the catalog counts. nil: nobody wants to know.
+	Metrics *metrics.Set
 }
 
 // Catalog implements [registry.Catalog] on a database that it owns.

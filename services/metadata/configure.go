@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/config"
+	"github.com/berth-registry/berth/registry/daemon"
 	"github.com/berth-registry/berth/registry/sqldb"
 )
 
@@ -27,16 +27,16 @@ func (s *Service) Close() error { return errors.Join(s.Catalog.Close(), s.DB.Clo
 // OpenConfigured opens the catalog that the storage section of a config file
 // describes. drivers are those that the program has in it, by the name in
 // storage.metadata.driver.
-func OpenConfigured(ctx context.Context, cfg config.Storage, drivers map[string]OpenDB, reaper registry.Reaper, fatal func(error), log *slog.Logger) (*Service, error) {
+func OpenConfigured(ctx context.Context, cfg config.Storage, drivers map[string]OpenDB, reaper registry.Reaper, fatal func(error), p daemon.Process) (*Service, error) {
 	db, err := OpenDatabase(ctx, cfg, drivers, fatal)
 	if err != nil {
 		return nil, err
 	}
-	o := Options{AllowSparse: cfg.AllowSparse, AllowWrongSizes: cfg.AllowWrongSizes}
+	o := Options{AllowSparse: cfg.AllowSparse, AllowWrongSizes: cfg.AllowWrongSizes, Metrics: p.Metrics}
 	for name := range cfg.SubPaths {
 		o.Pools = append(o.Pools, registry.Pool(name))
 	}
-	c, err := Open(ctx, db, reaper, o, log)
+	c, err := Open(ctx, db, reaper, o, p.Log)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}

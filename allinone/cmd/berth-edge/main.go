@@ -16,6 +16,5 @@ func main() {
 		map[string]blobstore.OpenPool{"local": disk.OpenPool},
 		map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured},
 	)
-	parts.Version = version
-	allinone.Program("berth-edge", "an OCI registry in one process, for small machines: disk and SQLite", parts).Main()
+	allinone.Program("berth-edge", version, "an OCI registry in one process, for small machines: disk and SQLite", parts).Main()
 }

@@ -16,6 +16,5 @@ func main() {
 		map[string]blobstore.OpenPool{"local": disk.OpenPool},
 		map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured},
 	)
-	parts.Version = version
-	allinone.Program("berth", "an OCI registry in one process", parts).Main()
+	allinone.Program("berth", version, "an OCI registry in one process", parts).Main()
 }

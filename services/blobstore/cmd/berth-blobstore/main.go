@@ -25,16 +25,16 @@ func main() {
 	}.Main()
 }
 
-func units(ctx context.Context, cfg *config.Config, _ *daemon.Readiness, log *slog.Logger) ([]daemon.Unit, error) {
-	security, err := rpc.Secure(cfg.Services, log)
+func units(ctx context.Context, cfg *config.Config, p daemon.Process) ([]daemon.Unit, error) {
+	security, err := rpc.Secure(cfg.Services, p.Log)
 	if err != nil {
 		return nil, err
 	}
-	store, err := blobstore.OpenConfigured(ctx, cfg.Storage, map[string]blobstore.OpenPool{"local": disk.OpenPool}, log)
+	store, err := blobstore.OpenConfigured(ctx, cfg.Storage, map[string]blobstore.OpenPool{"local": disk.OpenPool}, p)
 	if err != nil {
 		return nil, err
 	}
-	server, err := rpc.BlobsUnit(ctx, cfg.Services.Blobstore.Listen, store, rpc.ServerOptions{Security: security, Log: log})
+	server, err := rpc.BlobsUnit(ctx, cfg.Services.Blobstore.Listen, store, rpc.ServerOptions{Security: security, Log: p.Log})
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}

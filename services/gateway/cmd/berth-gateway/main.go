@@ -4,7 +4,6 @@ package main
 import (
 	"context"
 	"errors"
-	"log/slog"
 
 	"github.com/berth-registry/berth/registry/cli"
 	"github.com/berth-registry/berth/registry/config"
@@ -24,8 +23,8 @@ func main() {
 	}.Main()
 }
 
-func units(ctx context.Context, cfg *config.Config, ready *daemon.Readiness, log *slog.Logger) ([]daemon.Unit, error) {
-	security, err := rpc.Secure(cfg.Services, log)
+func units(ctx context.Context, cfg *config.Config, p daemon.Process) ([]daemon.Unit, error) {
+	security, err := rpc.Secure(cfg.Services, p.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +37,7 @@ func units(ctx context.Context, cfg *config.Config, ready *daemon.Readiness, log
 	if err != nil {
 		return nil, errors.Join(err, blobs.Close())
 	}
-	front, err := gateway.Configured(ctx, cfg.HTTP, gateway.Deps{Blobs: blobs, Catalog: catalog, Ready: ready.Ready}, version, log)
+	front, err := gateway.Configured(ctx, cfg, gateway.Deps{Blobs: blobs, Catalog: catalog}, p)
 	if err != nil {
 		return nil, errors.Join(err, catalog.Close(), blobs.Close())
 	}

@@ -26,14 +26,14 @@ func main() {
 	}.Main()
 }
 
-func units(ctx context.Context, cfg *config.Config, _ *daemon.Readiness, log *slog.Logger) (_ []daemon.Unit, err error) {
+func units(ctx context.Context, cfg *config.Config, p daemon.Process) (_ []daemon.Unit, err error) {
 	var units []daemon.Unit
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, daemon.Abandon(units))
 		}
 	}()
-	security, err := rpc.Secure(cfg.Services, log)
+	security, err := rpc.Secure(cfg.Services, p.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -47,12 +47,12 @@ func units(ctx context.Context, cfg *config.Config, _ *daemon.Readiness, log *sl
 		units = append(units, daemon.Closer("connection to the blobstore", blobs.Close))
 	}
 	fatal, doom := daemon.Fatal("metadata database")
-	catalog, err := metadata.OpenConfigured(ctx, cfg.Storage, map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured}, reaper, doom, log)
+	catalog, err := metadata.OpenConfigured(ctx, cfg.Storage, map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured}, reaper, doom, p)
 	if err != nil {
 		return nil, err
 	}
 	units = append(units, daemon.Closer("metadata", catalog.Close), fatal)
-	server, err := rpc.CatalogUnit(ctx, cfg.Services.Metadata.Listen, catalog, rpc.ServerOptions{Security: security, Log: log})
+	server, err := rpc.CatalogUnit(ctx, cfg.Services.Metadata.Listen, catalog, rpc.ServerOptions{Security: security, Log: p.Log})
 	if err != nil {
 		return nil, err
 	}
