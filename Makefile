@@ -93,7 +93,7 @@ FUZZTIME ?= 10s
 fuzz: ## Every fuzz target for FUZZTIME (10s) each
 	@allinone/e2e/fuzz.sh $(FUZZTIME) $(MODULES)
 
-.PHONY: e2e conformance conformance-arm64 clients guide kill migrate-kill slow bench fsck
+.PHONY: e2e conformance conformance-arm64 clients guide kill migrate-kill slow memory bench fsck
 e2e: build clients-install ## All end-to-end tests: conformance, client matrix, guide, kill loop; every topology
 	$(E2E) -v
 
@@ -124,6 +124,10 @@ migrate-kill: build ## kill -9 of berth migrate, MIGRATE_KILLS (50) times for ea
 
 slow: build ## 1 GiB at 1 MB/s in both directions through every topology, at once (20 minutes)
 	go test -tags e2e,slow -count=1 -parallel 16 -timeout 60m ./allinone/e2e -v -run '^TestSlow$$'
+
+MEMORY_MB ?= 100
+memory: berth berth-edge ## 32 parallel pushes and pulls of MEMORY_MB (100) in a cgroup of 64 MiB, and without
+	MEMORY_MB=$(MEMORY_MB) go test -tags e2e,memory -count=1 -timeout 60m ./allinone/e2e -v -run '^TestMemory$$'
 
 bench: build packages ## Figures against peers in the same run; BENCH_SHORT=1 for less, BENCH_UPDATE=1 writes docs
 	go test -tags bench -count=1 -timeout 60m ./allinone/e2e -v -run '^TestBench$$'

@@ -25,6 +25,13 @@ const (
 type Options struct {
 	Topology Topology
 
+	// Program is what runs if the topology is [Linked]; "" means berth.
+	Program string
+
+	// Cgroup is the file cgroup.procs of the cgroup that the programs run in; ""
+	// means that of the test.
+	Cgroup string
+
 	// Dir is the storage root. Empty means a new directory that goes away with
 	// the test.
 	Dir string
@@ -56,12 +63,15 @@ func Start(t testing.TB, opt Options) *System {
 		s.Dir = t.TempDir()
 	}
 	etc := t.TempDir()
+	if opt.Program == "" {
+		opt.Program = "berth"
+	}
 	switch opt.Topology {
 	case Linked:
 		port := freePort(t)
 		s.Addr = loopback(port)
 		s.Config = writeConfig(t, etc, "config.json", s.Dir, port, nil, opt)
-		s.add(t, "berth", s.Config)
+		s.add(t, opt.Program, s.Config)
 	case Split, TwoGateways:
 		services := map[string]any{}
 		for _, name := range []string{"blobstore", "metadata"} {
@@ -88,6 +98,10 @@ func Start(t testing.TB, opt Options) *System {
 		t.Fatalf("unknown topology %q", opt.Topology)
 	}
 	for _, p := range s.Processes {
+		if opt.Cgroup != "" { // the shell enters it and becomes the program
+			p.Args = append([]string{"-c", `echo $$ >"$0" && exec "$@"`, opt.Cgroup, p.Path}, p.Args...)
+			p.Path = "/bin/sh"
+		}
 		p.start(t)
 	}
 	for _, p := range s.Processes {
@@ -106,7 +120,7 @@ func (s *System) add(t testing.TB, program, config string) {
 		Path: Program(t, program),
 		Args: []string{"serve", config},
 	}
-	if program == "berth" || program == "berth-gateway" {
+	if program != "berth-blobstore" && program != "berth-metadata" {
 		p.ready = "http://" + loopback(httpPort(t, config)) + "/readyz"
 	}
 	s.Processes = append(s.Processes, p)

@@ -184,12 +184,25 @@ func TestCgroupLimit(t *testing.T) {
 		"pods/memory.max":     file("67108864\n"),
 		"pods/one/other":      file("1"),
 		"pods/two/memory.max": file("1073741824\n"),
+
+		"memory/memory.limit_in_bytes":       file("9223372036854771712\n"),
+		"memory/box/memory.limit_in_bytes":   file("33554432\n"),
+		"memory/box/a/memory.limit_in_bytes": file("9223372036854771712\n"),
 	}
 	for self, want := range map[string]int64{
 		"0::/\n":          0,
 		"0::/pods/one\n":  64 << 20,
 		"0::/pods/two\n":  64 << 20,
 		"1:memory:/old\n": 0,
+		"":                0,
+		"nonsense":        0,
+
+		"9:name=systemd:/box\n4:memory:/box/a\n0::/\n": 32 << 20,
+		"4:cpu,memory:/box\n":                          32 << 20,
+		"4:cpu:/box\n":                                 0,
+		"4:memory:/not/seen/here\n0::/\n":              0,
+		"4:memory:/box/a\n0::/pods/one\n":              32 << 20,
+		"4:memory:/../../box\n0::/../pods/one\n":       32 << 20,
 	} {
 		if got := cgroupLimit(cgroups, self); got != want {
 			t.Errorf("%q: got %d, want %d", self, got, want)

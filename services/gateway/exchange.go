@@ -23,6 +23,7 @@ type exchange struct {
 	renewed  time.Time
 	idle     time.Duration
 	progress *progress // nil unless watched
+	pins     *pins
 
 	query    url.Values // see param
 	parsed   bool

@@ -42,6 +42,7 @@ type Gateway struct {
 	vary      string // what answers depend on besides the URL
 	page      page
 	meters    *meters
+	pins      pins
 }
 
 // New returns a gateway for the services in d. It does not call them.
@@ -75,6 +76,7 @@ func New(cfg Config, d Deps, log *slog.Logger) (*Gateway, error) {
 	g.manifests.init(cfg.ManifestCache)
 	g.page.init(cfg)
 	g.meters = newMeters(d.Metrics, &g.manifests)
+	g.pins.init(memoryLimit())
 	return g, nil
 }
 
@@ -83,7 +85,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	g.meters.inFlight.Add(1)
 	defer g.meters.inFlight.Add(-1)
-	x := &exchange{w: w, r: r, idle: g.cfg.WriteIdle}
+	x := &exchange{w: w, r: r, idle: g.cfg.WriteIdle, pins: &g.pins}
 	err := g.handle(x)
 	if err != nil && x.status == 0 {
 		g.fail(x, err)

@@ -71,6 +71,10 @@ func (s sender) ReadFrom(r io.Reader) (int64, error) {
 	if _, file := lr.R.(*os.File); !file {
 		return io.Copy(plainWriter{s}, r)
 	}
+	if !s.x.pins.take() {
+		return io.Copy(plainWriter{s}, r)
+	}
+	defer s.x.pins.give()
 	total := int64(0)
 	chunk := &io.LimitedReader{R: lr.R}
 	for lr.N > 0 {

@@ -153,7 +153,7 @@ func TestP23SlowReadersOfFiles(t *testing.T) {
 	send := func(takes ...int64) (*slowConn, error) {
 		f.Seek(0, io.SeekStart)
 		c := &slowConn{ResponseWriter: httptest.NewRecorder(), takes: takes}
-		x := &exchange{w: c, r: httptest.NewRequest("GET", "/", nil), idle: time.Minute}
+		x := &exchange{w: c, r: httptest.NewRequest("GET", "/", nil), idle: time.Minute, pins: new(pins)}
 		return c, x.send(&fileContent{File: f, left: int64(len(content)), size: int64(len(content))}, int64(len(content)))
 	}
 	if c, err := send(1000, 2000, 600); err != nil || !bytes.Equal(c.got.Bytes(), content) {
