@@ -146,31 +146,50 @@ clients-install: ## Install the clients that the end-to-end tests drive (cached)
 
 ## ---- source ----
 
-.PHONY: tools lint generate check
+.PHONY: tools googleapis lint generate breaking check
 tools: $(TOOLS)/.stamp ## Install the pinned generators and linters into .bin
 
 $(TOOLS)/.stamp: tools/go.mod tools/go.sum
 	GOBIN=$(TOOLS) GOWORK=off go -C tools install tool
 	touch $@
 
-lint: tools ## golangci-lint (gofmt, vet, staticcheck, import rules, ...), buf lint, shell syntax
+# The annotations of api.proto are declared in files of Google's that no Go tool
+# carries. This module of the proxy does, and go.sum pins it.
+googleapis:
+	@dir=$$(GOWORK=off go -C tools/googleapis mod download -json github.com/grpc-ecosystem/grpc-gateway | sed -n 's/.*"Dir": "\(.*\)",/\1/p')
+	mkdir -p .googleapis/google/api
+	install -m 644 "$$dir"/third_party/googleapis/google/api/{annotations,http}.proto .googleapis/google/api/
+
+lint: tools googleapis ## golangci-lint (gofmt, vet, staticcheck, import rules, ...), buf lint, shell syntax
 	golangci-lint run $(PKGS)
-	if compgen -G 'proto/berth/*/v*/*.proto' >/dev/null; then buf lint; fi
+	buf lint
 	for s in .ci/run allinone/e2e/*.sh deploy/*.sh; do bash -n $$s; done
 
-generate: tools ## Regenerate proto/gen and docs/configuration.md
+generate: tools googleapis ## Regenerate proto/gen, the OpenAPI document and docs/configuration.md
 	buf generate
+	buf generate --template buf.gen.openapi.yaml
 	go generate ./registry/...
 
 .PHONY: generate-diff
 generate-diff: tools ## Fail when the committed generated files are not what `make generate` writes
 	@old=$$(mktemp -d); trap 'rm -rf "$$old"' EXIT
-	cp -r proto/gen docs/configuration.md "$$old/"
+	cp -r proto/gen registry/rpc/rest/openapi docs/configuration.md "$$old/"
 	$(MAKE) --no-print-directory generate
 	diff -r "$$old/gen" proto/gen
+	diff -r "$$old/openapi" registry/rpc/rest/openapi
 	diff "$$old/configuration.md" docs/configuration.md
 
-check: lint generate-diff ## What a change must pass: lint, generate-diff, modules, test, size
+# The commit that the wire contracts must still be compatible with.
+AGAINST ?= HEAD~1
+breaking: tools googleapis ## Fail when a client of commit AGAINST (HEAD~1) would not understand the protos any more
+	@git rev-parse --verify --quiet '$(AGAINST)^{commit}' >/dev/null || { echo "NOT RUN: no commit $(AGAINST) in this clone"; exit 0; }
+	old=$$(mktemp -d); trap 'rm -rf "$$old"' EXIT
+	git archive '$(AGAINST)' proto buf.yaml | tar -x -C "$$old"
+	cp -r .googleapis "$$old/"
+	buf breaking --against "$$old"
+	echo "compatible with $$(git rev-parse --short '$(AGAINST)')"
+
+check: lint generate-diff breaking ## What a change must pass: lint, generate-diff, breaking, modules, test, size
 	$(MAKE) modules
 	$(MAKE) test
 	$(MAKE) size

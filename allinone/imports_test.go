@@ -40,6 +40,21 @@ var importRules = []importRule{
 		why:   "adapters do not know implementations",
 	},
 	{
+		from:  "registry/rpc/rest",
+		never: []string{module + "services", module + "registry/config"},
+		why:   "the REST API answers from the ports",
+	},
+	{
+		from:  "services/metadata/cmd/berth-metadata",
+		never: []string{"github.com/grpc-ecosystem", module + "registry/rpc/rest"},
+		why:   "REST is the gateway's",
+	},
+	{
+		from:  "services/blobstore/cmd/berth-blobstore",
+		never: []string{"github.com/grpc-ecosystem", module + "registry/rpc/rest"},
+		why:   "REST is the gateway's",
+	},
+	{
 		from:  "services/gateway",
 		never: []string{module + "services/blobstore", module + "services/metadata", module + "registry/rpc", module + "proto", "google.golang.org/grpc", "database/sql"},
 		why:   "services meet only in the contract, and gRPC stops at registry/rpc",

@@ -11,6 +11,7 @@ import (
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
 	"github.com/berth-registry/berth/registry/rpc"
+	"github.com/berth-registry/berth/registry/rpc/rest"
 	"github.com/berth-registry/berth/registry/sqldb"
 	"github.com/berth-registry/berth/services/gateway"
 )
@@ -87,7 +88,11 @@ func Link(ctx context.Context, cfg *config.Config, parts Parts, p daemon.Process
 		units = append(units, unit)
 	}
 
-	front, err := gateway.Configured(ctx, cfg, gateway.Deps{Blobs: blobs, Catalog: catalog}, p)
+	api, err := rest.Handler(rest.Options{Blobs: blobs, Catalog: catalog, Log: p.Log})
+	if err != nil {
+		return nil, err
+	}
+	front, err := gateway.Configured(ctx, cfg, gateway.Deps{Blobs: blobs, Catalog: catalog, REST: api}, p)
 	if err != nil {
 		return nil, err
 	}

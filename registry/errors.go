@@ -25,6 +25,7 @@ const (
 	TagInvalid
 	SizeInvalid
 	PageInvalid
+	ParameterInvalid
 	Unauthorized
 	Denied
 	Unsupported
@@ -88,6 +89,7 @@ var codes = [numCodes]struct {
 	TagInvalid:           {"TagInvalid", "MANIFEST_INVALID", 400, Invalid, "a tag is at most 128 letters, digits, dots, dashes and underscores, the first not a dot or dash"},
 	SizeInvalid:          {"SizeInvalid", "SIZE_INVALID", 400, Invalid, "provided length did not match content length"},
 	PageInvalid:          {"PageInvalid", "UNSUPPORTED", 400, Invalid, "invalid paging parameter"},
+	ParameterInvalid:     {"ParameterInvalid", "UNSUPPORTED", 400, Invalid, "invalid request parameter"},
 	Unauthorized:         {"Unauthorized", "UNAUTHORIZED", 401, Stranger, "authentication required"},
 	Denied:               {"Denied", "DENIED", 403, Forbidden, "requested access to the resource is denied"},
 	Unsupported:          {"Unsupported", "UNSUPPORTED", 405, NotProvided, "the operation is unsupported"},
@@ -123,6 +125,7 @@ var (
 	ErrTagInvalid           = &Error{Code: TagInvalid}
 	ErrSizeInvalid          = &Error{Code: SizeInvalid}
 	ErrPageInvalid          = &Error{Code: PageInvalid}
+	ErrParameterInvalid     = &Error{Code: ParameterInvalid}
 	ErrUnauthorized         = &Error{Code: Unauthorized}
 	ErrDenied               = &Error{Code: Denied}
 	ErrUnsupported          = &Error{Code: Unsupported}

@@ -72,7 +72,7 @@ func TestGRPCCodes(t *testing.T) {
 		"UploadUnknown": "NotFound", "DigestInvalid": "InvalidArgument", "ManifestBlobUnknown": "InvalidArgument",
 		"ManifestInvalid": "InvalidArgument", "ManifestUnknown": "NotFound", "MediaTypeUnsupported": "InvalidArgument",
 		"NameInvalid": "InvalidArgument", "NameUnknown": "NotFound", "TagInvalid": "InvalidArgument",
-		"SizeInvalid": "InvalidArgument", "PageInvalid": "InvalidArgument", "Unauthorized": "Unauthenticated",
+		"SizeInvalid": "InvalidArgument", "PageInvalid": "InvalidArgument", "ParameterInvalid": "InvalidArgument", "Unauthorized": "Unauthenticated",
 		"Denied": "PermissionDenied", "Unsupported": "Unimplemented", "EndpointUnknown": "NotFound", "InUse": "FailedPrecondition",
 		"PreconditionFailed": "FailedPrecondition", "RangeInvalid": "OutOfRange",
 		"TooManyRanges": "InvalidArgument", "URLTooLong": "InvalidArgument", "Stalled": "Canceled", "TooLarge": "ResourceExhausted",

@@ -21,6 +21,9 @@ type Deps struct {
 	// alone; [registry.ErrUnauthorized] refuses credentials that are wrong. nil
 	// means that everybody is anonymous. Not called for health probes.
 	Authenticate func(*http.Request) (registry.Actor, error)
+	// REST answers the requests below /api/v1, and decides who may make them. nil
+	// means that there are no such paths.
+	REST http.Handler
 	// Ready reports whether the process wants new requests; /readyz says so. nil
 	// means that it always does.
 	Ready func() bool
@@ -34,6 +37,7 @@ type Gateway struct {
 	blobs     registry.Blobs
 	catalog   registry.Catalog
 	actor     func(*http.Request) (registry.Actor, error)
+	rest      http.Handler
 	wanted    func() bool
 	log       *slog.Logger
 	keys      keyring
@@ -58,6 +62,7 @@ func New(cfg Config, d Deps, log *slog.Logger) (*Gateway, error) {
 		blobs:   d.Blobs,
 		catalog: d.Catalog,
 		actor:   d.Authenticate,
+		rest:    d.REST,
 		wanted:  d.Ready,
 		log:     log.With("module", "http", "component", "session"),
 		keys:    keyring{from: d.Catalog},
@@ -111,6 +116,12 @@ func (g *Gateway) handle(x *exchange) error {
 	x.route, pathErr = parsePath(path)
 	if x.resource == noResource && g.cfg.Metrics != "" && path == g.cfg.Metrics {
 		x.resource, pathErr = metricsPage, nil
+	}
+	if x.resource == restAPI {
+		if g.rest != nil {
+			return g.passOn(x)
+		}
+		x.resource, pathErr = noResource, registry.ErrEndpointUnknown
 	}
 	g.common(x)
 	if x.resource == noResource {

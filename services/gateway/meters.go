@@ -48,6 +48,7 @@ var patterns = [nResources]string{
 	readyz:      "/readyz",
 	startupz:    "/startupz",
 	metricsPage: "/metrics",
+	restAPI:     "/api/v1/{path}",
 	apiBase:     "/v2/",
 	catalog:     "/v2/_catalog",
 	discover:    "/v2/_oci/ext/discover",

@@ -17,6 +17,7 @@ const (
 	readyz
 	startupz
 	metricsPage // where Config.Metrics says
+	restAPI     // /api/v1 and all below it
 	apiBase     // /v2/
 	catalog     // /v2/_catalog
 	discover    // /v2/_oci/ext/discover
@@ -60,6 +61,9 @@ func parsePath(path string) (route, error) {
 		return route{resource: discover}, nil
 	case "/v2/_zot/ext/mgmt":
 		return route{resource: mgmt}, nil
+	}
+	if strings.HasPrefix(path, "/api/v1/") {
+		return route{resource: restAPI}, nil
 	}
 	rest, ok := strings.CutPrefix(path, "/v2/")
 	if !ok {

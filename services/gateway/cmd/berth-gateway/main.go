@@ -9,6 +9,7 @@ import (
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
 	"github.com/berth-registry/berth/registry/rpc"
+	"github.com/berth-registry/berth/registry/rpc/rest"
 	"github.com/berth-registry/berth/services/gateway"
 )
 
@@ -37,7 +38,11 @@ func units(ctx context.Context, cfg *config.Config, p daemon.Process) ([]daemon.
 	if err != nil {
 		return nil, errors.Join(err, blobs.Close())
 	}
-	front, err := gateway.Configured(ctx, cfg, gateway.Deps{Blobs: blobs, Catalog: catalog}, p)
+	api, err := rest.Handler(rest.Options{Blobs: blobs, Catalog: catalog, Log: p.Log})
+	if err != nil {
+		return nil, errors.Join(err, catalog.Close(), blobs.Close())
+	}
+	front, err := gateway.Configured(ctx, cfg, gateway.Deps{Blobs: blobs, Catalog: catalog, REST: api}, p)
 	if err != nil {
 		return nil, errors.Join(err, catalog.Close(), blobs.Close())
 	}

@@ -1,0 +1,168 @@
+package rest
+
+import (
+	"context"
+	_ "embed" // for the OpenAPI document
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	apiv1 "github.com/berth-registry/berth/proto/gen/berth/api/v1"
+	"github.com/berth-registry/berth/registry"
+)
+
+// Base is the path that the API is served at and below.
+const Base = "/api/v1"
+
+// OpenAPI is the description of the API (OpenAPI 2.0), served at
+// [Base]/openapi.json.
+//
+//go:embed openapi/v1.swagger.json
+var OpenAPI []byte
+
+// Options are what the API answers from.
+type Options struct {
+	Blobs   registry.Checker
+	Catalog registry.Catalog
+	// Log gets the errors that clients are not told. nil: nowhere.
+	Log *slog.Logger
+}
+
+// Handler returns the API as a handler for the requests at [Base] and below.
+func Handler(o Options) (http.Handler, error) {
+	if o.Blobs == nil || o.Catalog == nil {
+		return nil, errors.New("rest: Options lacks Blobs or Catalog")
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	h := &handler{log: o.Log}
+	var err error
+	if h.endpoints, err = parseEndpoints(OpenAPI); err != nil {
+		return nil, err
+	}
+	h.mux = runtime.NewServeMux(
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.JSONPb{
+			MarshalOptions: protojson.MarshalOptions{EmitDefaultValues: true},
+		}),
+		runtime.WithMiddlewares(h.check),
+		runtime.WithErrorHandler(func(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
+			h.fail(w, r, err)
+		}),
+		runtime.WithRoutingErrorHandler(h.noRoute),
+		runtime.WithDisablePathLengthFallback(), // no GET in the clothes of a POST
+		runtime.WithDisableHTTPMethodOverride(),
+		runtime.WithWriteContentLength(),
+	)
+	if err = apiv1.RegisterRegistryServiceHandlerServer(context.Background(), h.mux, &server{blobs: o.Blobs, catalog: o.Catalog}); err != nil {
+		return nil, fmt.Errorf("making the REST API: %w", err)
+	}
+	return h, nil
+}
+
+const openapiPath = Base + "/openapi.json"
+
+// handler is the whole API.
+type handler struct {
+	mux       *runtime.ServeMux
+	endpoints endpoints
+	log       *slog.Logger
+}
+
+// ServeHTTP implements http.Handler.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-store")
+	if err := local(r); err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	if r.ContentLength != 0 {
+		h.fail(w, r, registry.ErrParameterInvalid.With("the API takes no request bodies"))
+		return
+	}
+	if r.URL.Path == openapiPath {
+		h.openapi(w, r)
+		return
+	}
+	// The mux gives meaning to headers (Grpc-Metadata-*, Grpc-Timeout, TE, Accept),
+	// so it gets none.
+	in := r.Clone(r.Context())
+	in.Header = http.Header{}
+	switch in.Method {
+	case http.MethodHead:
+		in.Method = http.MethodGet // whoever sends the answer leaves its body out
+	case http.MethodOptions:
+		in = question(in)
+	}
+	h.mux.ServeHTTP(w, in)
+}
+
+// openapi answers with the description of the API.
+func (h *handler) openapi(w http.ResponseWriter, r *http.Request) {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Content-Length", strconv.Itoa(len(OpenAPI)))
+		_, _ = w.Write(OpenAPI) // the client may be gone
+	case http.MethodOptions:
+		w.Header().Set("Allow", readable)
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		w.Header().Set("Allow", readable)
+		h.fail(w, r, registry.ErrUnsupported.With("method not allowed here; allowed: %s", readable))
+	}
+}
+
+const readable = "GET, HEAD, OPTIONS"
+
+// asking marks a request that only asks for the Allow header of its path.
+type asking struct{}
+
+// question turns r into one. It is a GET, which every path has.
+func question(r *http.Request) *http.Request {
+	r = r.Clone(context.WithValue(r.Context(), asking{}, true))
+	r.Method = http.MethodGet
+	return r
+}
+
+// check is what requests with a handler pass before it. It refuses parameters
+// that grpc-gateway would ignore, or explain in words of its own.
+func (h *handler) check(next runtime.HandlerFunc) runtime.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request, path map[string]string) {
+		pattern, _ := runtime.HTTPPattern(r.Context())
+		e := h.endpoints[untemplate(pattern)]
+		if r.Context().Value(asking{}) != nil {
+			w.Header().Set("Allow", e.allow())
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		if err := checkQuery(e[strings.ToLower(r.Method)].Parameters, r.URL.RawQuery); err != nil {
+			h.fail(w, r, err)
+			return
+		}
+		next(w, r, path)
+	}
+}
+
+// noRoute answers what the mux has no handler for.
+func (h *handler) noRoute(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, status int) {
+	if status != http.StatusMethodNotAllowed {
+		h.fail(w, r, registry.ErrEndpointUnknown.With("there is no such path in this API; %s lists those there are", openapiPath))
+		return
+	}
+	h.mux.ServeHTTP(headerOnly{w}, question(r))
+	h.fail(w, r, registry.ErrUnsupported.With("method not allowed here; allowed: %s", w.Header().Get("Allow")))
+}
+
+// headerOnly lets a handler set headers and nothing else.
+type headerOnly struct{ http.ResponseWriter }
+
+func (headerOnly) WriteHeader(int)             {}
+func (headerOnly) Write(b []byte) (int, error) { return len(b), nil }
