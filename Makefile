@@ -89,6 +89,14 @@ race: ## All programs with the race detector in bin/race, and the conformance su
 	CGO_ENABLED=1 go build -race -tags grpcnotrace -o bin/race/ $(foreach p,$(PROGRAMS),$($(p)))
 	BERTH_BIN=$(CURDIR)/bin/race $(E2E) -v -run '^TestConformance$$'
 
+.PHONY: shuffle leaks
+shuffle: ## Unit and port tests in random order with the race detector; fast packages three times
+	@allinone/e2e/shuffle.sh $(PKGS)
+
+ABORTS ?= 1000
+leaks: ## Break off ABORTS (1000) requests of each kind, linked and split; nothing may be left
+	ABORTS=$(ABORTS) go test -count=1 -timeout 15m ./allinone -v -run '^TestG25'
+
 FUZZTIME ?= 10s
 fuzz: ## Every fuzz target for FUZZTIME (10s) each
 	@allinone/e2e/fuzz.sh $(FUZZTIME) $(MODULES)

@@ -36,8 +36,14 @@ func localParts() Parts {
 // stores opens both stores in a new directory.
 func stores(t *testing.T) (Blobs, Catalog) {
 	t.Helper()
+	return storesIn(t, t.TempDir())
+}
+
+// storesIn opens both stores in root.
+func storesIn(t *testing.T, root string) (Blobs, Catalog) {
+	t.Helper()
 	cfg := config.Defaults()
-	cfg.Storage.RootDirectory = t.TempDir()
+	cfg.Storage.RootDirectory = root
 	p := daemon.Process{Log: slog.New(slog.DiscardHandler)}
 	parts := localParts()
 	blobs, err := parts.Blobs(t.Context(), cfg, p)

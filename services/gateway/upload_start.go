@@ -1,7 +1,10 @@
 package gateway
 
 import (
+	"context"
+	"errors"
 	"net/http"
+	"time"
 
 	"github.com/berth-registry/berth/registry"
 )
@@ -87,13 +90,29 @@ func (g *Gateway) uploadWhole(x *exchange, pool registry.Pool, want registry.Dig
 	b := x.open(g.cfg.ReadIdle, -1)
 	stored, err := g.blobs.Commit(ctx, u, b, want)
 	if err != nil {
-		// The client does not know the session, so nobody can go on with it.
-		late, cancel := finish(ctx)
-		defer cancel()
-		_ = g.blobs.Abort(late, u) // else it goes when it expires
+		g.giveUp(ctx, u)
 		return doing("storing a blob", b.cause(err))
 	}
 	return g.link(x, stored)
+}
+
+// giveUp removes a session whose client does not know it, so that nobody can go
+// on with it. A blobstore in another process may hear of that before its own call
+// for the session has ended, and refuses meanwhile. What is not removed in the end
+// goes when it expires.
+func (g *Gateway) giveUp(ctx context.Context, u registry.Upload) {
+	ctx, cancel := finish(ctx)
+	defer cancel()
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		if err := g.blobs.Abort(ctx, u); !errors.Is(err, registry.ErrRangeInvalid) {
+			return
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // link makes a stored blob known in the repository and answers 201.
