@@ -22,7 +22,7 @@ type Parts struct {
 	Blobs   func(ctx context.Context, cfg *config.Config, p daemon.Process) (Blobs, error)
 	Catalog func(ctx context.Context, cfg *config.Config, blobs registry.Reaper, fatal func(error), p daemon.Process) (Catalog, error)
 	// Database and Pool open what is below a catalog and a blobstore, for commands.
-	Database func(ctx context.Context, cfg config.Storage, fatal func(error)) (*sqldb.DB, error)
+	Database func(ctx context.Context, cfg config.Storage, fatal func(error), log *slog.Logger) (*sqldb.DB, error)
 	Pool     func(ctx context.Context, p config.Pool, log *slog.Logger) (Blobs, error)
 }
 

@@ -30,8 +30,8 @@ func Stores(pools map[string]blobstore.OpenPool, databases map[string]metadata.O
 			}
 			return s, nil
 		},
-		Database: func(ctx context.Context, cfg config.Storage, fatal func(error)) (*sqldb.DB, error) {
-			return metadata.OpenDatabase(ctx, cfg, databases, fatal)
+		Database: func(ctx context.Context, cfg config.Storage, fatal func(error), log *slog.Logger) (*sqldb.DB, error) {
+			return metadata.OpenDatabase(ctx, cfg, databases, fatal, log)
 		},
 		Pool: func(ctx context.Context, p config.Pool, log *slog.Logger) (Blobs, error) {
 			s, err := blobstore.OpenOne(ctx, p, pools, log)

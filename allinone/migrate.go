@@ -130,14 +130,14 @@ func (m *migration) close() error {
 // open opens both sides.
 func (m *migration) open(ctx context.Context, p *migrationPlan, move *metadata.Move) error {
 	fatal := func(err error) { m.broken = err }
-	db, err := m.parts.Database(ctx, p.to, fatal)
+	db, err := m.parts.Database(ctx, p.to, fatal, m.log)
 	if err != nil {
 		return fmt.Errorf("opening the target's catalog: %w", err)
 	}
 	m.closers = append(m.closers, db)
 	move.From, move.To = db, db
 	if p.rows {
-		if move.From, err = m.parts.Database(ctx, p.from, fatal); err != nil {
+		if move.From, err = m.parts.Database(ctx, p.from, fatal, m.log); err != nil {
 			return fmt.Errorf("opening the source's catalog: %w", err)
 		}
 		m.closers = append(m.closers, move.From)
@@ -213,7 +213,7 @@ func copyBlob(ctx context.Context, from, to registry.Blobs, s registry.Stored) (
 
 // abandon gives the target up.
 func (m *migration) abandon(ctx context.Context, p *migrationPlan, out io.Writer) error {
-	db, err := m.parts.Database(ctx, p.to, func(err error) { m.broken = err })
+	db, err := m.parts.Database(ctx, p.to, func(err error) { m.broken = err }, m.log)
 	if err != nil {
 		return fmt.Errorf("opening the target's catalog: %w", err)
 	}

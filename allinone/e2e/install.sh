@@ -25,6 +25,8 @@ debian=(
 	jq:/usr/bin/jq
 	curl:/usr/bin/curl
 	openssl:/usr/bin/openssl
+	postgresql:/usr/bin/pg_ctlcluster
+	pgbouncer:/usr/sbin/pgbouncer
 )
 missing=()
 for p in "${debian[@]}"; do

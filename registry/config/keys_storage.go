@@ -25,9 +25,9 @@ func storageKeys() []Key {
 		{Path: "storage.fastRestart", Type: Bool, Status: Unneeded, Doc: "Berth never walks the store at start."},
 
 		{Path: "storage.metadata", Type: Object, Doc: "The catalog: names, tags, manifests, links."},
-		{Path: "storage.metadata.driver", Type: String, Default: SQLite, Values: []string{SQLite, Postgres}, unbuilt: []string{Postgres}, Doc: "Database of the catalog. sqlite is a file below storage.rootDirectory."},
-		{Path: "storage.metadata.dsn", Type: SecretT, Status: Refused, Doc: "Data source name of the PostgreSQL database."},
-		{Path: "storage.metadata.dsnFile", Type: Path, Status: Refused, Doc: "File that holds the data source name."},
+		{Path: "storage.metadata.driver", Type: String, Default: SQLite, Values: []string{SQLite, Postgres}, Doc: "Database of the catalog. sqlite is a file below storage.rootDirectory; berth-edge has nothing else."},
+		{Path: "storage.metadata.dsn", Type: SecretT, Doc: "Data source name of the PostgreSQL database, as libpq takes it: postgres://user:password@host:5432/name?sslmode=verify-full, or key=value pairs."},
+		{Path: "storage.metadata.dsnFile", Type: Path, Doc: "File that holds the data source name. It is read for each new connection, so a password may change without a restart."},
 		{Path: "storage.metadata.maxStaleness", Type: Duration, Status: Warned, Doc: "How old a cached answer of the catalog may be; 0 is not at all."},
 
 		{Path: "storage.retention", Type: Object, Status: Refused, Doc: "Which tags and untagged manifests are kept."},

@@ -1,7 +1,6 @@
 package sqldb
 
 import (
-	"database/sql"
 	"errors"
 	"strings"
 	"testing"
@@ -14,7 +13,7 @@ func TestAfterCommit(t *testing.T) {
 		var got []error
 		d := collecting
 		d.Fatal = func(err error) bool { return strings.Contains(err.Error(), "fault in copy") }
-		d.AfterCommit = func(query func(string) *sql.Row) error {
+		d.AfterCommit = func(query func(string) Row) error {
 			var n int
 			return errors.Join(query("look").Scan(&n), query("copy").Scan(&n))
 		}

@@ -179,7 +179,7 @@ func (c *collector) transact(batch []*operation) {
 		close(op.done)
 	}
 	if err == nil && len(ran) > 0 && c.dialect.AfterCommit != nil {
-		c.stopIfFatal(c.dialect.AfterCommit(func(text string) *sql.Row {
+		c.stopIfFatal(c.dialect.AfterCommit(func(text string) Row {
 			return c.conn.QueryRowContext(context.Background(), text)
 		}))
 	}
@@ -336,13 +336,12 @@ func (c *conn) QueryContext(ctx context.Context, query string, args ...any) (*sq
 }
 
 // QueryRowContext runs a query for one row, prepared.
-func (c *conn) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+func (c *conn) QueryRowContext(ctx context.Context, query string, args ...any) Row {
 	st, err := c.prepare(query)
 	if err != nil {
-		// The connection says it again, in the form that a Row has.
-		return c.Conn.QueryRowContext(ctx, query, args...)
+		return Row{err: err}
 	}
-	return st.QueryRowContext(ctx, args...)
+	return Row{row: st.QueryRowContext(ctx, args...)}
 }
 
 func (c *conn) close() error {

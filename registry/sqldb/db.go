@@ -18,6 +18,7 @@ type DB struct {
 	writes  *sql.DB
 	w       writer
 	release func() error
+	refresh func()
 
 	mu    sync.RWMutex // guards stmts
 	stmts map[string]*sql.Stmt
@@ -42,6 +43,10 @@ type Options struct {
 	// end the process; if it returns, all writes fail from then on. It must not
 	// call the DB.
 	Fatal func(error)
+	// Idle is how many connections each pool keeps that are not in use. It is
+	// needed for shared databases, whose idle connections are closed when one of
+	// them turns out to be broken.
+	Idle int
 	// Release is called after the pools are closed by [DB.Close]. nil if there is
 	// nothing to do.
 	Release func() error
@@ -51,12 +56,18 @@ type Options struct {
 // and are closed if it fails.
 func Open(ctx context.Context, o Options) (*DB, error) {
 	db := &DB{dialect: o.Dialect, read: o.Read, writes: o.Write, release: o.Release, stmts: map[string]*sql.Stmt{}}
+	db.refresh = func() {
+		for _, pool := range []*sql.DB{o.Write, o.Read} {
+			pool.SetMaxIdleConns(0)
+			pool.SetMaxIdleConns(o.Idle)
+		}
+	}
 	fatal := o.Fatal
 	if fatal == nil {
 		fatal = func(error) {}
 	}
 	if o.Dialect.Begin == "" {
-		db.w = &direct{db: o.Write, dialect: &db.dialect, fatal: fatal, low: make(chan struct{}, 1)}
+		db.w = newDirect(o.Write, &db.dialect, db.refresh)
 		return db, nil
 	}
 	c, err := newCollector(ctx, o.Write, &db.dialect, fatal)
@@ -91,20 +102,30 @@ func (db *DB) WriteLow(ctx context.Context, fn func(*Tx) error) error {
 
 // QueryRow runs a query that returns at most one row, on the pool to read from.
 func (db *DB) QueryRow(ctx context.Context, query string, args ...any) Row {
+	if db.dialect.Shared != nil {
+		return db.sharedRow(ctx, query, args)
+	}
 	st, err := db.prepare(ctx, query)
 	if err != nil {
-		return Row{err: err}
+		return Row{err: err, dialect: &db.dialect}
 	}
-	return Row{row: st.QueryRowContext(db.context(ctx), args...)}
+	return Row{row: st.QueryRowContext(db.context(ctx), args...), dialect: &db.dialect}
 }
 
 // Query runs a query on the pool to read from. The caller closes the rows.
-func (db *DB) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+func (db *DB) Query(ctx context.Context, query string, args ...any) (*Rows, error) {
+	if db.dialect.Shared != nil {
+		return db.sharedRows(ctx, query, args)
+	}
 	st, err := db.prepare(ctx, query)
 	if err != nil {
-		return nil, err
+		return nil, db.dialect.translate(err)
 	}
-	return st.QueryContext(db.context(ctx), args...)
+	rows, err := st.QueryContext(db.context(ctx), args...)
+	if err != nil {
+		return nil, db.dialect.translate(err)
+	}
+	return &Rows{Rows: rows, dialect: &db.dialect}, nil
 }
 
 // context returns the context that statements get.
@@ -144,7 +165,13 @@ func (db *DB) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
 func (db *DB) Failed() error { return db.w.failure() }
 
 // Ping reports whether the database answers.
-func (db *DB) Ping(ctx context.Context) error { return db.read.PingContext(ctx) }
+func (db *DB) Ping(ctx context.Context) error {
+	if db.dialect.Shared != nil { // a connection that is there says nothing
+		var one int
+		return db.QueryRow(ctx, "SELECT 1").Scan(&one)
+	}
+	return db.read.PingContext(ctx)
+}
 
 // Close finishes the writes that are queued, refuses others with [ErrClosed],
 // and closes the pools. It may be called only once.
@@ -175,18 +202,4 @@ func (db *DB) closePools() error {
 		err = errors.Join(err, db.writes.Close())
 	}
 	return err
-}
-
-// Row is the answer of a query for one row.
-type Row struct {
-	row *sql.Row
-	err error
-}
-
-// Scan copies the row's columns into dest, or returns [sql.ErrNoRows].
-func (r Row) Scan(dest ...any) error {
-	if r.err != nil {
-		return r.err
-	}
-	return r.row.Scan(dest...)
 }

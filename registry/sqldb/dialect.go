@@ -1,7 +1,6 @@
 package sqldb
 
 import (
-	"database/sql"
 	"math/bits"
 	"strconv"
 	"strings"
@@ -14,8 +13,13 @@ type Dialect struct {
 
 	// Begin begins a transaction that takes the write lock at once. If it is
 	// set, writes are collected, see [DB.Write]; "" means that each write is a
-	// transaction of its own.
+	// transaction of its own, on a database that other processes use, too. Such a
+	// dialect has Shared.
 	Begin string
+
+	// Shared says how operations of many processes share the database. It is nil
+	// if writes are collected: they run one after another.
+	Shared *Shared
 
 	// InProcess says that statements are short calls in this process. A context
 	// that ends then ends the wait for a statement's turn, but not the statement:
@@ -27,15 +31,12 @@ type Dialect struct {
 	// column list of a table that is to be stored in the order of its primary key.
 	Clustered string
 
+	// Schema adapts a statement of a migration. It is applied before Clustered.
+	Schema func(statement string) string
+
 	// Integrity are queries whose rows, but for a row "ok", each tell of something
 	// that is broken in the database itself. They may read all of it.
 	Integrity []string
-
-	// Isolation of transactions that are not collected.
-	Isolation sql.IsolationLevel
-
-	// Retry reports that a transaction met another one and should run again.
-	Retry func(error) bool
 
 	// Fatal reports that what the database holds is no longer certain: an fsync
 	// failed. Nothing may be written after it.
@@ -46,14 +47,24 @@ type Dialect struct {
 	// the database would otherwise do by itself without telling of an error. One
 	// that Fatal reports ends all writing, others are dropped: the next commit
 	// brings the next try.
-	AfterCommit func(query func(text string) *sql.Row) error
+	AfterCommit func(query func(text string) Row) error
 
 	// Translate gives a driver's error a meaning that callers know, a full disk
 	// for instance, and returns all others as they are.
 	Translate func(error) error
 }
 
-func (d *Dialect) retry(err error) bool { return d.Retry != nil && d.Retry(err) }
+// schema returns a statement of a migration as this database takes it.
+func (d *Dialect) schema(statement string) string {
+	if d.Schema != nil {
+		statement = d.Schema(statement)
+	}
+	if d.Clustered != "" {
+		statement = strings.ReplaceAll(statement, "/*clustered*/", d.Clustered)
+	}
+	return statement
+}
+
 func (d *Dialect) fatal(err error) bool { return d.Fatal != nil && d.Fatal(err) }
 
 func (d *Dialect) translate(err error) error {

@@ -3,21 +3,36 @@ package sqldb
 import (
 	"context"
 	"database/sql"
+	"errors"
+	"fmt"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 )
 
 // attempts is how often a transaction that meets others is tried.
-const attempts = 8
+const attempts = 10
+
+// connectTime is how long an operation or a query waits for a connection.
+const connectTime = 10 * time.Second
 
 // direct runs each operation in a transaction of its own.
 type direct struct {
 	db      *sql.DB
 	dialect *Dialect
-	fatal   func(error)
 	low     chan struct{} // holds an element while a low-priority operation runs
+	refresh func()        // closes the connections that are idle
 	closed  atomic.Bool
+
+	swept atomic.Int64   // when the last sweep began, in microseconds
+	sweep sync.WaitGroup // the sweep that runs
+}
+
+func newDirect(db *sql.DB, dialect *Dialect, refresh func()) *direct {
+	d := &direct{db: db, dialect: dialect, low: make(chan struct{}, 1), refresh: refresh}
+	d.swept.Store(time.Now().UnixMicro())
+	return d
 }
 
 func (d *direct) write(ctx context.Context, low bool, fn func(*Tx) error) error {
@@ -34,39 +49,77 @@ func (d *direct) write(ctx context.Context, low bool, fn func(*Tx) error) error 
 			return ErrClosed
 		}
 		err := d.try(ctx, fn)
-		if err == nil || n == attempts || !d.dialect.retry(err) {
-			if err != nil && d.dialect.fatal(err) {
-				d.fatal(err)
-			}
+		if err == nil || n == attempts || ctx.Err() != nil {
 			return err
 		}
-		// The others that it met wait different times.
-		pause := time.NewTimer(rand.N(time.Millisecond << n))
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
-			return ctx.Err()
+		switch {
+		case errors.Is(err, errNoConnection), errors.Is(err, errUnknown):
+			return err
+		case d.dialect.Shared.Broken(err):
+			// Probably they all are. Those that connect now find out how things stand.
+			d.refresh()
+		case !d.dialect.Shared.Retry(err):
+			return err
+		}
+		if err := pause(ctx, rand.N(time.Millisecond<<n)); err != nil {
+			return err
 		}
 	}
 }
 
+// pause waits, each caller for another time than those it met.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// ErrUnavailable says that the database can't be used just now: it is away, too
+// slow, or all connections are in use. What was asked for has not happened, or
+// nobody could find out in time whether it has.
+var ErrUnavailable = errors.New("the database is not available")
+
+// errNoConnection says that there is none to be had just now.
+var errNoConnection = fmt.Errorf("%w: no connection", ErrUnavailable)
+
+// connect takes a connection out of the pool, or makes one.
+func (d *direct) connect(ctx context.Context) (*sql.Conn, error) {
+	bounded, cancel := context.WithTimeout(ctx, connectTime)
+	defer cancel()
+	conn, err := d.db.Conn(bounded)
+	if err != nil && ctx.Err() == nil {
+		return nil, fmt.Errorf("%w: %w", errNoConnection, err)
+	}
+	return conn, err
+}
+
+// try runs fn in a transaction.
 func (d *direct) try(ctx context.Context, fn func(*Tx) error) error {
-	t, err := d.db.BeginTx(ctx, &sql.TxOptions{Isolation: d.dialect.Isolation})
+	conn, err := d.connect(ctx)
 	if err != nil {
 		return err
 	}
-	tx := &Tx{ctx: ctx, s: t}
+	defer conn.Close()
+	s := &directTx{conn: conn, d: d}
+	tx := &Tx{ctx: ctx, s: s}
 	if err := apply(tx, fn); err != nil {
-		t.Rollback()
+		s.rollback(ctx)
 		return err
 	}
 	for _, b := range tx.brackets {
 		b.begin()
 	}
-	err = t.Commit()
+	err = s.commit(ctx)
 	for _, b := range tx.brackets {
 		b.end()
+	}
+	if err == nil {
+		d.sweepOld()
 	}
 	return err
 }
@@ -76,5 +129,6 @@ func (d *direct) failure() error { return nil }
 
 func (d *direct) close() error {
 	d.closed.Store(true)
+	d.sweep.Wait()
 	return nil
 }

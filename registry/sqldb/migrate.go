@@ -23,6 +23,9 @@ func (db *DB) Migrate(ctx context.Context, fsys fs.FS, dir string) error {
 	}
 	version := 0
 	err = db.Write(ctx, func(tx *Tx) error {
+		if err := tx.lockAll(); err != nil {
+			return err
+		}
 		version, err = schemaVersion(tx)
 		return err
 	})
@@ -46,6 +49,13 @@ func schemaVersion(tx *Tx) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	if _, shared := tx.s.(pipe); shared {
+		for _, table := range []string{operationsTable, leasesTable} {
+			if _, err := tx.Exec(table); err != nil {
+				return 0, err
+			}
+		}
+	}
 	version := 0
 	err = tx.QueryRow(`SELECT COALESCE(MAX(version), 0) FROM schema_versions`).Scan(&version)
 	return version, err
@@ -53,15 +63,15 @@ func schemaVersion(tx *Tx) (int, error) {
 
 // migrateTo applies step n, unless another process has done it meanwhile.
 func (db *DB) migrateTo(tx *Tx, n int, statements []string) error {
+	if err := tx.lockAll(); err != nil {
+		return err
+	}
 	version, err := schemaVersion(tx)
 	if err != nil || version >= n {
 		return err
 	}
 	for _, s := range statements {
-		if db.dialect.Clustered != "" {
-			s = strings.ReplaceAll(s, "/*clustered*/", db.dialect.Clustered)
-		}
-		if _, err := tx.Exec(s); err != nil {
+		if _, err := tx.Exec(db.dialect.schema(s)); err != nil {
 			return fmt.Errorf("%s: %w", firstLine(s), err)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 type Tx struct {
 	ctx      context.Context
 	s        session
-	rows     []*sql.Rows
+	rows     []*Rows
 	brackets []bracket
 }
 
@@ -20,10 +20,82 @@ type Tx struct {
 type session interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+	QueryRowContext(ctx context.Context, query string, args ...any) Row
+}
+
+// pipe is a session that can send several statements at once.
+type pipe interface {
+	session
+	lock(all []Lock, patient bool) error
+	send(ctx context.Context, all []Statement) error
+	queue(s Statement)
 }
 
 type bracket struct{ begin, end func() }
+
+// Lock says what the operation relies on, before its first statement. Until it
+// ends no other operation runs that names the same, unless both share it. An
+// operation that has not called Lock runs alone: correct, and slow for others.
+// On a database with one writer all of them do, and Lock does nothing.
+//
+// Two operations that take the same locks must name them in the same order.
+func (tx *Tx) Lock(all ...Lock) error {
+	if p, ok := tx.s.(pipe); ok {
+		return p.lock(append([]Lock{{Name: everything, Shared: true}}, all...), false)
+	}
+	return nil
+}
+
+// lockAll lets the operation run alone, however long it or those before it take.
+func (tx *Tx) lockAll() error {
+	if p, ok := tx.s.(pipe); ok {
+		return p.lock([]Lock{{Name: everything}}, true)
+	}
+	return nil
+}
+
+// Run runs statements one after another, in one round trip.
+func (tx *Tx) Run(all ...Statement) error {
+	if p, ok := tx.s.(pipe); ok {
+		return p.send(tx.ctx, all)
+	}
+	for _, s := range all {
+		if err := tx.runOne(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (tx *Tx) runOne(s Statement) error {
+	if s.Row == nil {
+		_, err := tx.Exec(s.Text, s.Args...)
+		return err
+	}
+	rows, err := tx.Query(s.Text, s.Args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := s.Row(rows.Scan); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// Queue runs a statement whose answer is of no interest: at once, or together
+// with the next one, or with the end of the transaction. An error may come from
+// whatever the operation does next, or from [DB.Write].
+func (tx *Tx) Queue(query string, args ...any) error {
+	if p, ok := tx.s.(pipe); ok {
+		p.queue(Statement{Text: query, Args: args})
+		return nil
+	}
+	_, err := tx.Exec(query, args...)
+	return err
+}
 
 // Exec runs a statement and returns how many rows it changed.
 func (tx *Tx) Exec(query string, args ...any) (int64, error) {
@@ -35,17 +107,19 @@ func (tx *Tx) Exec(query string, args ...any) (int64, error) {
 }
 
 // QueryRow runs a query that returns at most one row. Scan must be called.
-func (tx *Tx) QueryRow(query string, args ...any) *sql.Row {
+func (tx *Tx) QueryRow(query string, args ...any) Row {
 	return tx.s.QueryRowContext(tx.ctx, query, args...)
 }
 
 // Query runs a query. Rows that the operation leaves open are closed after it.
-func (tx *Tx) Query(query string, args ...any) (*sql.Rows, error) {
-	rows, err := tx.s.QueryContext(tx.ctx, query, args...)
-	if err == nil {
-		tx.rows = append(tx.rows, rows)
+func (tx *Tx) Query(query string, args ...any) (*Rows, error) {
+	r, err := tx.s.QueryContext(tx.ctx, query, args...)
+	if err != nil {
+		return nil, err
 	}
-	return rows, err
+	rows := &Rows{Rows: r}
+	tx.rows = append(tx.rows, rows)
+	return rows, nil
 }
 
 // Bracket has begin called just before the transaction is committed, and end

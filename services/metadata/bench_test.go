@@ -13,7 +13,7 @@ import (
 // withTags returns a store whose repository "a" has n tags on one manifest.
 func withTags(b *testing.B, n int) (*store, []registry.ManifestPut) {
 	b.Helper()
-	s := openStore(b, b.TempDir(), metadata.Options{}, nil)
+	s := openStore(b, onSQLite(b), metadata.Options{}, nil)
 	all := numbered(b, s, "a", 2)
 	for _, m := range all {
 		put(b, s, "a", m)
@@ -79,7 +79,7 @@ func BenchmarkManifestByTag(b *testing.B) {
 func BenchmarkPutManifest(b *testing.B) {
 	for _, writers := range []int{1, 8, 64} {
 		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
-			s := openStore(b, b.TempDir(), metadata.Options{}, nil)
+			s := openStore(b, onSQLite(b), metadata.Options{}, nil)
 			config := blob("config")
 			layers := []registry.Stored{blob("1"), blob("2"), blob("3")}
 			for _, l := range append(layers, config) {
@@ -142,7 +142,7 @@ func parallel(b *testing.B, n int, f func() error) {
 func BenchmarkLink(b *testing.B) {
 	for _, writers := range []int{1, 8} {
 		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
-			s := openStore(b, b.TempDir(), metadata.Options{}, nil)
+			s := openStore(b, onSQLite(b), metadata.Options{}, nil)
 			var n atomic.Int64
 			parallel(b, writers, func() error {
 				_, err := s.Link(b.Context(), alice, "a", blob(fmt.Sprint(n.Add(1))))
@@ -153,7 +153,7 @@ func BenchmarkLink(b *testing.B) {
 }
 
 func BenchmarkBlob(b *testing.B) {
-	s := openStore(b, b.TempDir(), metadata.Options{}, nil)
+	s := openStore(b, onSQLite(b), metadata.Options{}, nil)
 	x := blob("x")
 	if _, err := s.Link(b.Context(), alice, "a", x); err != nil {
 		b.Fatal(err)
@@ -168,7 +168,7 @@ func BenchmarkBlob(b *testing.B) {
 // BenchmarkOpen opens a catalog that has 100,000 manifests in 1,000
 // repositories, with an empty page cache.
 func BenchmarkOpen(b *testing.B) {
-	root := b.TempDir()
+	root := onSQLite(b)
 	s := openStore(b, root, metadata.Options{}, nil)
 	err := s.db.Write(b.Context(), func(tx *sqldb.Tx) error {
 		for _, q := range []string{

@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/berth-registry/berth/registry"
 )
@@ -14,9 +15,14 @@ type rowKey struct {
 	ref  string
 }
 
-// commits counts the changes that concern cached rows. A cache works only in
-// the process that owns the database alone.
+// commits counts the changes of this process that concern cached rows.
 type commits struct{ n atomic.Uint64 }
+
+// moment is when a read began.
+type moment struct {
+	commits uint64
+	time    time.Time
+}
 
 // rowCache keeps rows that were read, least recently used out first.
 //
@@ -28,6 +34,8 @@ type commits struct{ n atomic.Uint64 }
 // from before the read, and refuses if the row may have changed since.
 type rowCache[V any] struct {
 	commits *commits
+	fresh   time.Duration // how long a row is good; 0: until it is changed
+	now     func() time.Time
 	seed    maphash.Seed
 	shards  [cacheShards]cacheShard[V]
 }
@@ -47,12 +55,13 @@ type cacheRow[V any] struct {
 	key        rowKey
 	value      V
 	cost       int
+	until      time.Time // zero: good until it is changed
 	prev, next *cacheRow[V]
 }
 
 // newRowCache returns a cache for about size bytes.
-func newRowCache[V any](c *commits, size int) *rowCache[V] {
-	r := &rowCache[V]{commits: c, seed: maphash.MakeSeed()}
+func newRowCache[V any](c *commits, size int, fresh time.Duration, now func() time.Time) *rowCache[V] {
+	r := &rowCache[V]{commits: c, fresh: fresh, now: now, seed: maphash.MakeSeed()}
 	for i := range r.shards {
 		s := &r.shards[i]
 		s.rows = make(map[rowKey]*cacheRow[V])
@@ -75,7 +84,7 @@ func (c *rowCache[V]) get(k rowKey) (V, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.rows[k]
-	if r == nil {
+	if r == nil || !r.until.IsZero() && c.now().After(r.until) {
 		var none V
 		return none, false
 	}
@@ -84,12 +93,12 @@ func (c *rowCache[V]) get(k rowKey) (V, bool) {
 	return r.value, true
 }
 
-// fill adds a row that was read when at commits were counted, or later.
-func (c *rowCache[V]) fill(k rowKey, v V, cost int, at uint64) {
+// fill adds a row whose read began at a moment.
+func (c *rowCache[V]) fill(k rowKey, v V, cost int, at moment) {
 	s := c.shard(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.pending > 0 || s.changed > at {
+	if s.pending > 0 || s.changed > at.commits {
 		return
 	}
 	cost += len(k.repo) + len(k.ref) + 200 // what the map and the ring need
@@ -102,6 +111,9 @@ func (c *rowCache[V]) fill(k rowKey, v V, cost int, at uint64) {
 	}
 	s.room -= cost
 	r := &cacheRow[V]{key: k, value: v, cost: cost}
+	if c.fresh > 0 {
+		r.until = at.time.Add(c.fresh)
+	}
 	r.linkAfter(&s.recent)
 	s.rows[k] = r
 }

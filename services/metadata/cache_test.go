@@ -3,18 +3,19 @@ package metadata
 import (
 	"fmt"
 	"testing"
+	"time"
 )
 
 func newTestCache(size int) (*rowCache[int], *commits) {
 	c := new(commits)
-	return newRowCache[int](c, size), c
+	return newRowCache[int](c, size, 0, time.Now), c
 }
 
 func TestCacheIsBounded(t *testing.T) {
 	const size, rows, cost = 1 << 20, 20_000, 1000
 	c, _ := newTestCache(size)
 	for i := range rows {
-		c.fill(rowKey{"a", fmt.Sprint(i)}, i, cost, 0)
+		c.fill(rowKey{"a", fmt.Sprint(i)}, i, cost, moment{})
 	}
 	used, kept := 0, 0
 	for i := range c.shards {
@@ -34,7 +35,7 @@ func TestCacheIsBounded(t *testing.T) {
 	if _, ok := c.get(rowKey{"a", fmt.Sprint(rows - 1)}); !ok {
 		t.Error("the latest row is gone")
 	}
-	c.fill(rowKey{"a", "huge"}, 1, size, 0)
+	c.fill(rowKey{"a", "huge"}, 1, size, moment{})
 	if _, ok := c.get(rowKey{"a", "huge"}); ok {
 		t.Error("a row larger than the cache was taken")
 	}
@@ -50,10 +51,10 @@ func TestCacheDropsTheLeastRecentlyUsed(t *testing.T) {
 		}
 	}
 	for i, k := range keys[:3] {
-		c.fill(k, i, 400, 0)
+		c.fill(k, i, 400, moment{})
 	}
 	c.get(keys[0])
-	c.fill(keys[3], 3, 400, 0)
+	c.fill(keys[3], 3, 400, moment{})
 	for i, want := range []bool{true, false, true, true} {
 		if v, ok := c.get(keys[i]); ok != want || ok && v != i {
 			t.Errorf("row %d: got %d, %v, want %v", i, v, ok, want)
@@ -70,9 +71,9 @@ func TestCacheRefusesOldRows(t *testing.T) {
 			t.Errorf("in the cache: %v, want %v", ok, want)
 		}
 	}
-	c.fill(k, 1, 1, 0)
+	c.fill(k, 1, 1, moment{})
 	has(true)
-	before := commits.n.Load()
+	before := moment{commits: commits.n.Load()}
 	c.begin(k)
 	has(false)
 	c.fill(k, 1, 1, before)
@@ -80,16 +81,36 @@ func TestCacheRefusesOldRows(t *testing.T) {
 	c.end(k, commits.n.Add(1))
 	c.fill(k, 1, 1, before)
 	has(false) // it was read before the change
-	c.fill(k, 2, 1, commits.n.Load())
+	c.fill(k, 2, 1, moment{commits: commits.n.Load()})
 	has(true)
 
 	// Two changes at once, in one transaction.
 	c.begin(k)
 	c.begin(k)
 	c.end(k, commits.n.Add(1))
-	c.fill(k, 2, 1, commits.n.Load())
+	c.fill(k, 2, 1, moment{commits: commits.n.Load()})
 	has(false)
 	c.end(k, commits.n.Add(1))
-	c.fill(k, 3, 1, commits.n.Load())
+	c.fill(k, 3, 1, moment{commits: commits.n.Load()})
 	has(true)
+}
+
+// Where others change the database, a row is good for a time from the beginning
+// of its read.
+func TestCacheForgets(t *testing.T) {
+	now := time.Unix(1000, 0)
+	c := newRowCache[int](new(commits), 1<<20, time.Second, func() time.Time { return now })
+	k := rowKey{"a", "latest"}
+	begin := moment{time: now}
+	now = now.Add(900 * time.Millisecond) // a slow read
+	c.fill(k, 1, 1, begin)
+	for _, step := range []struct {
+		after time.Duration
+		want  bool
+	}{{0, true}, {100 * time.Millisecond, true}, {time.Millisecond, false}} {
+		now = now.Add(step.after)
+		if _, ok := c.get(k); ok != step.want {
+			t.Errorf("%v after its read began: in the cache: %v, want %v", now.Sub(begin.time), ok, step.want)
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"github.com/berth-registry/berth/registry"
@@ -28,6 +29,10 @@ type Options struct {
 	// Lease is how long content that nothing refers to may be used after an
 	// upload or a mount. 0 means 10 minutes.
 	Lease time.Duration
+	// MaxStaleness is how old an answer may be where other processes change the
+	// database, too. 0 means not at all: each read is a query. A process sees its
+	// own changes at once.
+	MaxStaleness time.Duration
 	// Now returns the time. nil means time.Now.
 	Now func() time.Time
 	// Metrics is where the catalog counts. nil: nobody wants to know.
@@ -73,7 +78,7 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 		db:      db,
 		opt:     o,
 		access:  everyone{},
-		rows:    newRows(),
+		rows:    newRows(db.Dialect().Shared != nil, o.MaxStaleness, o.Now),
 		log:     log,
 		reaper:  reaper,
 		garbage: make(chan struct{}, 1),
@@ -142,12 +147,24 @@ func (c *Catalog) makeRepo(tx *sqldb.Tx, repo registry.Name) (int64, error) {
 	if !errors.Is(err, registry.ErrNameUnknown) {
 		return id, err
 	}
-	if err := tx.QueryRow(sqlLastRepo).Scan(&id); err != nil {
+	if c.db.Dialect().Shared == nil {
+		err = tx.QueryRow(sqlLastRepo).Scan(&id)
+		id++
+	} else {
+		id, err = c.newID(), nil
+	}
+	if err != nil {
 		return 0, fmt.Errorf("creating a repository: %w", err)
 	}
-	id++
 	if _, err := tx.Exec(sqlAddRepo, string(repo), id, c.now()); err != nil {
 		return 0, fmt.Errorf("creating a repository: %w", err)
 	}
 	return id, nil
+}
+
+// newID returns a number that others who ask for one at the same time don't get:
+// milliseconds and 20 random bits. Where somebody does, the repository's
+// operation runs again.
+func (c *Catalog) newID() int64 {
+	return c.opt.Now().UnixMilli()<<20 | rand.Int64N(1<<20)
 }

@@ -10,9 +10,11 @@ import (
 	"github.com/berth-registry/berth/services/metadata"
 )
 
-func TestTagHistory(t *testing.T) {
+func TestTagHistory(t *testing.T) { onEach(t, testTagHistory) }
+
+func testTagHistory(t *testing.T, at newPlace) {
 	now := time.UnixMicro(1_000_000)
-	s := openStore(t, t.TempDir(), metadata.Options{Now: func() time.Time { return now }}, nil)
+	s := openStore(t, at(t), metadata.Options{Now: func() time.Time { return now }}, nil)
 	all := numbered(t, s, "a", 3)
 	put(t, s, "a", all[0])
 	put(t, s, "a", all[0]) // again: no change
@@ -44,8 +46,10 @@ func TestTagHistory(t *testing.T) {
 }
 
 // A mounted manifest becomes a blob like others once somebody uploads it.
-func TestMountedManifestIsUploadedLater(t *testing.T) {
-	s := openStore(t, t.TempDir(), metadata.Options{}, nil)
+func TestMountedManifestIsUploadedLater(t *testing.T) { onEach(t, testMountedManifestIsUploadedLater) }
+
+func testMountedManifestIsUploadedLater(t *testing.T, at newPlace) {
+	s := openStore(t, at(t), metadata.Options{}, nil)
 	m := pushImage(t, s, "a", "x")
 	mounted, err := s.Mount(t.Context(), alice, "b", m.Digest, "a")
 	want := registry.Stored{Digest: m.Digest, Size: int64(len(m.Bytes))}
@@ -65,8 +69,10 @@ func TestMountedManifestIsUploadedLater(t *testing.T) {
 	}
 }
 
-func TestUnknownPool(t *testing.T) {
-	s := openStore(t, t.TempDir(), metadata.Options{Pools: []registry.Pool{"/a"}}, nil)
+func TestUnknownPool(t *testing.T) { onEach(t, testUnknownPool) }
+
+func testUnknownPool(t *testing.T, at newPlace) {
+	s := openStore(t, at(t), metadata.Options{Pools: []registry.Pool{"/a"}}, nil)
 	x := blob("x")
 	for pool, ok := range map[registry.Pool]bool{"": true, "/a": true, "/b": false} {
 		x.Pool = pool

@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/config"
@@ -13,7 +17,7 @@ import (
 
 // OpenDB opens the database that a config file describes. It calls fatal, once,
 // when what the database holds is no longer known; the process should end then.
-type OpenDB func(ctx context.Context, cfg config.Storage, fatal func(error)) (*sqldb.DB, error)
+type OpenDB func(ctx context.Context, cfg config.Storage, fatal func(error), log *slog.Logger) (*sqldb.DB, error)
 
 // Service is a [Catalog] with the database it was opened on.
 type Service struct {
@@ -28,11 +32,11 @@ func (s *Service) Close() error { return errors.Join(s.Catalog.Close(), s.DB.Clo
 // describes. drivers are those that the program has in it, by the name in
 // storage.metadata.driver.
 func OpenConfigured(ctx context.Context, cfg config.Storage, drivers map[string]OpenDB, reaper registry.Reaper, fatal func(error), p daemon.Process) (*Service, error) {
-	db, err := OpenDatabase(ctx, cfg, drivers, fatal)
+	db, err := OpenDatabase(ctx, cfg, drivers, fatal, p.Log)
 	if err != nil {
 		return nil, err
 	}
-	o := Options{AllowSparse: cfg.AllowSparse, AllowWrongSizes: cfg.AllowWrongSizes, Metrics: p.Metrics}
+	o := Options{AllowSparse: cfg.AllowSparse, AllowWrongSizes: cfg.AllowWrongSizes, MaxStaleness: cfg.Metadata.MaxStaleness, Metrics: p.Metrics}
 	for name := range cfg.SubPaths {
 		o.Pools = append(o.Pools, registry.Pool(name))
 	}
@@ -45,10 +49,11 @@ func OpenConfigured(ctx context.Context, cfg config.Storage, drivers map[string]
 
 // OpenDatabase opens the database that the storage section of a config file
 // describes, with what [OpenConfigured] wants as drivers.
-func OpenDatabase(ctx context.Context, cfg config.Storage, drivers map[string]OpenDB, fatal func(error)) (*sqldb.DB, error) {
+func OpenDatabase(ctx context.Context, cfg config.Storage, drivers map[string]OpenDB, fatal func(error), log *slog.Logger) (*sqldb.DB, error) {
 	open := drivers[cfg.Metadata.Driver]
 	if open == nil {
-		return nil, fmt.Errorf("this program has no metadata driver %q", cfg.Metadata.Driver)
+		return nil, fmt.Errorf("storage.metadata.driver: this program has no driver %q, only %s: berth and berth-metadata have all",
+			cfg.Metadata.Driver, strings.Join(slices.Sorted(maps.Keys(drivers)), ", "))
 	}
-	return open(ctx, cfg, fatal)
+	return open(ctx, cfg, fatal, log)
 }

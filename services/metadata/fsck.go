@@ -2,12 +2,12 @@ package metadata
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"iter"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/sqldb"
 )
 
 // FsckBlobs is the part of the blobstore that [Catalog.Fsck] compares with.
@@ -71,7 +71,7 @@ func (k *fsck) report(invariant string, repo registry.Name, d registry.Digest, p
 // structure lets the database check itself.
 func (k *fsck) structure() error {
 	for _, q := range k.c.db.Dialect().Integrity {
-		_, err := each(k, q, nil, func(rows *sql.Rows, s *string) error { return rows.Scan(s) }, func(s string) error {
+		_, err := each(k, q, nil, func(rows *sqldb.Rows, s *string) error { return rows.Scan(s) }, func(s string) error {
 			if s == "ok" {
 				return nil
 			}
@@ -86,7 +86,7 @@ func (k *fsck) structure() error {
 
 // each reads the rows of a query, then calls visit for each of them, so that
 // visit may use the database. It returns how many there were.
-func each[T any](k *fsck, query string, args []any, scan func(*sql.Rows, *T) error, visit func(T) error) (int, error) {
+func each[T any](k *fsck, query string, args []any, scan func(*sqldb.Rows, *T) error, visit func(T) error) (int, error) {
 	page, err := readPage(k, query, args, scan)
 	if err != nil {
 		return 0, err
@@ -99,7 +99,7 @@ func each[T any](k *fsck, query string, args []any, scan func(*sql.Rows, *T) err
 	return len(page), nil
 }
 
-func readPage[T any](k *fsck, query string, args []any, scan func(*sql.Rows, *T) error) ([]T, error) {
+func readPage[T any](k *fsck, query string, args []any, scan func(*sqldb.Rows, *T) error) ([]T, error) {
 	rows, err := k.c.db.Query(k.ctx, query, args...)
 	if err != nil {
 		return nil, err

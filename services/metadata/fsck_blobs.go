@@ -1,11 +1,11 @@
 package metadata
 
 import (
-	"database/sql"
 	"errors"
 	"time"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/sqldb"
 )
 
 const (
@@ -34,7 +34,7 @@ func (k *fsck) blobRows() error {
 	last := blobRow{packed: []byte{}}
 	for {
 		n, err := each(k, sqlFsckBlobs, []any{string(last.Pool), last.packed, fsckPage},
-			func(rows *sql.Rows, b *blobRow) error {
+			func(rows *sqldb.Rows, b *blobRow) error {
 				return rows.Scan(&b.Pool, &b.packed, &b.Size, &b.Locator, &b.inline)
 			},
 			func(b blobRow) error {
@@ -123,7 +123,7 @@ func (k *fsck) copy(s registry.Stored) error {
 		return err
 	}
 	rows, err := readPage(k, sqlFsckCopy, []any{string(s.Pool), digest, string(s.Locator)},
-		func(rows *sql.Rows, one *int) error { return rows.Scan(one) })
+		func(rows *sqldb.Rows, one *int) error { return rows.Scan(one) })
 	if err != nil || len(rows) > 0 {
 		return err
 	}

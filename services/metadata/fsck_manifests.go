@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/sqldb"
 )
 
 // Pages begin behind ($1, $2).
@@ -40,7 +41,7 @@ func (k *fsck) manifests() error {
 	last := manifestRow{digest: []byte{}}
 	for {
 		n, err := each(k, sqlFsckManifests, []any{last.repoID, last.digest, fsckPage},
-			func(rows *sql.Rows, m *manifestRow) error {
+			func(rows *sqldb.Rows, m *manifestRow) error {
 				var repo sql.NullString
 				err := rows.Scan(&m.repoID, &m.digest, &repo)
 				m.repo = registry.Name(repo.String)
@@ -115,7 +116,7 @@ func (k *fsck) references(m manifestRow, info registry.ManifestInfo) error {
 		want[r.Digest] = r
 	}
 	_, err := each(k, sqlFsckReferences, []any{m.repoID, m.digest},
-		func(rows *sql.Rows, r *reference) error {
+		func(rows *sqldb.Rows, r *reference) error {
 			return rows.Scan(&r.digest, &r.manifest, &r.required, &r.known)
 		},
 		func(r reference) error {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/sqldb"
 )
 
 const (
@@ -40,7 +41,7 @@ func (k *fsck) tags() error {
 	var last tagRow
 	for {
 		n, err := each(k, sqlFsckTags, []any{last.repoID, last.name, fsckPage},
-			func(rows *sql.Rows, t *tagRow) error {
+			func(rows *sqldb.Rows, t *tagRow) error {
 				return rows.Scan(&t.repoID, &t.name, &t.digest, &t.repo, &t.hasContent, &t.history)
 			},
 			func(t tagRow) error {
@@ -78,7 +79,7 @@ func (k *fsck) histories() error {
 	var last tagRow
 	for {
 		n, err := each(k, sqlFsckHistory, []any{last.repoID, last.name},
-			func(rows *sql.Rows, t *tagRow) error {
+			func(rows *sqldb.Rows, t *tagRow) error {
 				return rows.Scan(&t.repoID, &t.name, &t.repo, &t.digest, &t.history)
 			},
 			func(t tagRow) error {

@@ -1,9 +1,8 @@
 package metadata_test
 
 import (
-	"database/sql"
 	"fmt"
-	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,10 +24,10 @@ type pushed struct {
 	referrer registry.ManifestPut
 }
 
-func pushAll(t *testing.T, o metadata.Options) *pushed {
+func pushAll(t *testing.T, at place, o metadata.Options) *pushed {
 	t.Helper()
 	p := &pushed{blobs: memory.NewBlobs()}
-	p.store = openStore(t, t.TempDir(), o, nil)
+	p.store = openStore(t, at, o, nil)
 	for i := range 3 {
 		s := p.upload(t, fmt.Sprint("content ", i))
 		if _, err := p.Link(t.Context(), alice, "a/b", s); err != nil {
@@ -74,24 +73,30 @@ func (p *pushed) fsck(t *testing.T, deep bool) []string {
 	return all
 }
 
-func TestFsckOfAHealthyStore(t *testing.T) {
+func TestFsckOfAHealthyStore(t *testing.T) { onEach(t, testFsckOfAHealthyStore) }
+
+func testFsckOfAHealthyStore(t *testing.T, at newPlace) {
 	for _, deep := range []bool{false, true} {
-		p := pushAll(t, metadata.Options{})
+		p := pushAll(t, at(t), metadata.Options{})
 		if got := p.fsck(t, deep); len(got) != 0 {
 			t.Errorf("deep=%v: got findings %q", deep, got)
 		}
 	}
 }
 
-func TestFsckOfASparseStore(t *testing.T) {
-	p := pushAll(t, metadata.Options{AllowSparse: true})
+func TestFsckOfASparseStore(t *testing.T) { onEach(t, testFsckOfASparseStore) }
+
+func testFsckOfASparseStore(t *testing.T, at newPlace) {
+	p := pushAll(t, at(t), metadata.Options{AllowSparse: true})
 	put(t, p, "sparse", index([]registry.ManifestPut{p.image}, "x"))
 	if got := p.fsck(t, true); len(got) != 0 {
 		t.Errorf("got findings %q", got)
 	}
 }
 
-func TestFsckFinds(t *testing.T) {
+func TestFsckFinds(t *testing.T) { onEach(t, testFsckFinds) }
+
+func testFsckFinds(t *testing.T, at newPlace) {
 	for _, c := range []struct {
 		name  string
 		spoil func(t *testing.T, p *pushed)
@@ -99,13 +104,13 @@ func TestFsckFinds(t *testing.T) {
 		want  []string // how the findings begin
 	}{
 		{name: "manifest bytes", want: []string{"I1: the manifest's bytes do not hash"}, spoil: func(t *testing.T, p *pushed) {
-			p.mustExec(t, "UPDATE manifests SET payload = CAST('{}' AS BLOB) WHERE subject IS NOT NULL")
+			p.mustExec(t, "UPDATE manifests SET payload = $1 WHERE subject IS NOT NULL", []byte("{}"))
 		}},
 		{name: "manifest size", want: []string{"I1: the manifest has"}, spoil: func(t *testing.T, p *pushed) {
 			p.mustExec(t, "UPDATE manifests SET size = size + 1 WHERE subject IS NOT NULL")
 		}},
-		{name: "tag without manifest", want: []string{"I1: the database is damaged: row  of tags", "I1: tag one points to a manifest that does not exist", "I4: the last entry in the history of tag one"}, spoil: func(t *testing.T, p *pushed) {
-			p.withoutForeignKeys(t, "UPDATE tags SET digest = X'01' || zeroblob(32) WHERE name = 'one'")
+		{name: "tag without manifest", want: []string{"I1: tag one points to a manifest that does not exist", "I4: the last entry in the history of tag one"}, spoil: func(t *testing.T, p *pushed) {
+			p.withoutForeignKeys(t, "UPDATE tags SET digest = (SELECT digest FROM blobs WHERE locator = '"+string(p.contents[0].Locator)+"') WHERE name = 'one'")
 		}},
 		{name: "tag without history", want: []string{"I4: the last entry in the history of tag one"}, spoil: func(t *testing.T, p *pushed) {
 			p.mustExec(t, "DELETE FROM tag_history WHERE name = 'one'")
@@ -153,9 +158,11 @@ func TestFsckFinds(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := pushAll(t, metadata.Options{})
+			p := pushAll(t, at(t), metadata.Options{})
 			c.spoil(t, p)
-			got := p.fsck(t, c.deep)
+			got := slices.DeleteFunc(p.fsck(t, c.deep), func(f string) bool {
+				return strings.HasPrefix(f, "I1: the database is damaged: row  of tags") // SQLite's own words
+			})
 			if len(got) != len(c.want) {
 				t.Fatalf("got findings %q, want %q", got, c.want)
 			}
@@ -168,9 +175,11 @@ func TestFsckFinds(t *testing.T) {
 	}
 }
 
-func TestFsckFindsAnOldCopy(t *testing.T) {
+func TestFsckFindsAnOldCopy(t *testing.T) { onEach(t, testFsckFindsAnOldCopy) }
+
+func testFsckFindsAnOldCopy(t *testing.T, at newPlace) {
 	now := time.Now()
-	p := pushAll(t, metadata.Options{Now: func() time.Time { return now }})
+	p := pushAll(t, at(t), metadata.Options{Now: func() time.Time { return now }})
 	p.upload(t, "nobody knows it")
 	now = now.Add(23 * time.Hour)
 	if got := p.fsck(t, false); len(got) != 0 {
@@ -183,8 +192,10 @@ func TestFsckFindsAnOldCopy(t *testing.T) {
 }
 
 // A caller that has seen enough may leave.
-func TestFsckCanBeLeft(t *testing.T) {
-	p := pushAll(t, metadata.Options{})
+func TestFsckCanBeLeft(t *testing.T) { onEach(t, testFsckCanBeLeft) }
+
+func testFsckCanBeLeft(t *testing.T, at newPlace) {
+	p := pushAll(t, at(t), metadata.Options{})
 	p.mustExec(t, "UPDATE manifests SET size = size + 1")
 	n := 0
 	for range p.Fsck(t.Context(), p.blobs, false) {
@@ -198,8 +209,10 @@ func TestFsckCanBeLeft(t *testing.T) {
 }
 
 // Pages follow each other without gaps.
-func TestFsckOfManyRows(t *testing.T) {
-	p := pushAll(t, metadata.Options{})
+func TestFsckOfManyRows(t *testing.T) { onEach(t, testFsckOfManyRows) }
+
+func testFsckOfManyRows(t *testing.T, at newPlace) {
+	p := pushAll(t, at(t), metadata.Options{})
 	m := p.image
 	const tags = 1200 // more than two pages
 	for i := range tags {
@@ -230,15 +243,6 @@ func TestFsckOfManyRows(t *testing.T) {
 func (p *pushed) withoutForeignKeys(t *testing.T, statement string) {
 	t.Helper()
 	p.close(t)
-	db, err := sql.Open("sqlite", filepath.Join(p.root, ".berth", "metadata.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := db.Exec(statement); err != nil {
-		t.Fatal(err)
-	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
-	p.store = openStore(t, p.root, p.options, p.reaper)
+	p.place.withoutForeignKeys(t, statement)
+	p.store = openStore(t, p.place, p.options, p.reaper)
 }

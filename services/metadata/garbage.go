@@ -21,6 +21,13 @@ const (
 // garbageBatch is how many copies are removed between two transactions.
 const garbageBatch = 100
 
+// On a shared database one process at a time removes copies, for a term that it
+// takes anew for each batch. A removal that has begun has half of it to end.
+const (
+	garbageTerm  = 40 * time.Second
+	garbageShare = 5 * time.Second // how often others look
+)
+
 // A copy that can't be removed is tried again after a second, then twice as
 // long each time, up to an hour.
 const (
@@ -59,6 +66,9 @@ func (c *Catalog) collectGarbage(ctx context.Context) {
 			c.log.Error("removing copies of blobs nobody uses", "error", err)
 			wait = lastRetry
 		}
+		if c.db.Dialect().Shared != nil {
+			wait = min(wait, garbageShare) // for what others have queued
+		}
 		timer := time.NewTimer(wait)
 		select {
 		case <-c.garbage:
@@ -71,30 +81,56 @@ func (c *Catalog) collectGarbage(ctx context.Context) {
 
 // removeDue removes the copies that are due, and returns when to look again
 // unless woken.
-func (c *Catalog) removeDue(ctx context.Context) (time.Duration, error) {
-	for {
-		due, err := c.dueCopies(ctx)
-		if err != nil {
-			return 0, err
+func (c *Catalog) removeDue(ctx context.Context) (_ time.Duration, err error) {
+	lease := c.db.Lease("garbage")
+	taken := false
+	defer func() {
+		if taken {
+			err = errors.Join(err, lease.Give(context.WithoutCancel(ctx)))
 		}
-		if len(due) == 0 {
+	}()
+	for {
+		begin := time.Now()
+		if due, err := c.dueCopies(ctx); err != nil {
+			return 0, err
+		} else if len(due) == 0 {
 			return c.untilDue(ctx)
 		}
-		// Only this goroutine makes a copy that is in the queue live again, so no
-		// transaction has to be open while its bytes go.
-		for i := range due {
-			due[i].err = c.removeOne(ctx, due[i])
-			if ctx.Err() != nil {
-				return 0, ctx.Err()
-			}
-			if due[i].err != nil {
-				c.log.Warn("removing a copy of a blob nobody uses", "digest", due[i].Digest, "pool", due[i].Pool, "error", due[i].err)
-			}
+		if taken, err = lease.Take(ctx, garbageTerm); err != nil {
+			return 0, err
 		}
-		if err := c.db.WriteLow(ctx, func(tx *sqldb.Tx) error { return c.settle(tx, due) }); err != nil {
-			return 0, fmt.Errorf("recording removed copies: %w", err)
+		if !taken {
+			return lastRetry, nil
+		}
+		if err := c.removeBatch(ctx, begin.Add(garbageTerm/2)); err != nil {
+			return 0, err
 		}
 	}
+}
+
+// removeBatch removes copies that are due. None of it lasts longer than until.
+func (c *Catalog) removeBatch(ctx context.Context, until time.Time) error {
+	due, err := c.dueCopies(ctx) // others may have removed some meanwhile
+	if err != nil {
+		return err
+	}
+	bounded, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	// Only the owner of the lease makes a copy that is in the queue live again, so
+	// no transaction has to be open while its bytes go.
+	for i := range due {
+		due[i].err = c.removeOne(bounded, due[i])
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if due[i].err != nil {
+			c.log.Warn("removing a copy of a blob nobody uses", "digest", due[i].Digest, "pool", due[i].Pool, "error", due[i].err)
+		}
+	}
+	if err := c.db.WriteLow(ctx, func(tx *sqldb.Tx) error { return c.settle(tx, due) }); err != nil {
+		return fmt.Errorf("recording removed copies: %w", err)
+	}
+	return nil
 }
 
 func (c *Catalog) removeOne(ctx context.Context, d discarded) error {
@@ -145,6 +181,9 @@ func (c *Catalog) untilDue(ctx context.Context) (time.Duration, error) {
 
 // settle takes the copies that are removed from the queue.
 func (c *Catalog) settle(tx *sqldb.Tx, all []discarded) error {
+	if err := tx.Lock(); err != nil { // the lease is lock enough
+		return err
+	}
 	var failed error
 	for _, d := range all {
 		var err error

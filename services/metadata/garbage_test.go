@@ -57,9 +57,11 @@ func linkTwice(t *testing.T, s *store) (first, second registry.Stored) {
 	return first, second
 }
 
-func TestSecondCopyIsRemoved(t *testing.T) {
+func TestSecondCopyIsRemoved(t *testing.T) { onEach(t, testSecondCopyIsRemoved) }
+
+func testSecondCopyIsRemoved(t *testing.T, at newPlace) {
 	b := newBin(0)
-	s := openStore(t, t.TempDir(), metadata.Options{}, b)
+	s := openStore(t, at(t), metadata.Options{}, b)
 	_, second := linkTwice(t, s)
 	<-b.attempts
 	s.close(t)
@@ -68,7 +70,9 @@ func TestSecondCopyIsRemoved(t *testing.T) {
 	}
 }
 
-func TestRemovalIsTriedAgain(t *testing.T) {
+func TestRemovalIsTriedAgain(t *testing.T) { onEach(t, testRemovalIsTriedAgain) }
+
+func testRemovalIsTriedAgain(t *testing.T, at newPlace) {
 	b := newBin(2)
 	now := time.Now()
 	var clock sync.Mutex // guards now
@@ -78,7 +82,7 @@ func TestRemovalIsTriedAgain(t *testing.T) {
 		now = now.Add(time.Second) // each look at the clock: no waiting
 		return now
 	}}
-	s := openStore(t, t.TempDir(), o, b)
+	s := openStore(t, at(t), o, b)
 	_, second := linkTwice(t, s)
 	for range 3 {
 		<-b.attempts
@@ -89,8 +93,10 @@ func TestRemovalIsTriedAgain(t *testing.T) {
 	}
 }
 
-func TestRemovalSurvivesACrash(t *testing.T) {
-	s := openStore(t, t.TempDir(), metadata.Options{}, nil) // nobody removes
+func TestRemovalSurvivesACrash(t *testing.T) { onEach(t, testRemovalSurvivesACrash) }
+
+func testRemovalSurvivesACrash(t *testing.T, at newPlace) {
+	s := openStore(t, at(t), metadata.Options{}, nil) // nobody removes
 	first, second := linkTwice(t, s)
 	b := newBin(0)
 	s.reaper = b
@@ -104,8 +110,10 @@ func TestRemovalSurvivesACrash(t *testing.T) {
 }
 
 // A copy that was given up can't come back: its bytes may be gone.
-func TestGarbageNeverBecomesLive(t *testing.T) {
-	s := openStore(t, t.TempDir(), metadata.Options{}, nil)
+func TestGarbageNeverBecomesLive(t *testing.T) { onEach(t, testGarbageNeverBecomesLive) }
+
+func testGarbageNeverBecomesLive(t *testing.T, at newPlace) {
+	s := openStore(t, at(t), metadata.Options{}, nil)
 	first, second := linkTwice(t, s)
 	if err := s.Unlink(t.Context(), alice, "a", first.Digest); err != nil {
 		t.Fatal(err)

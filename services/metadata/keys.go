@@ -3,7 +3,6 @@ package metadata
 import (
 	"context"
 	"crypto/rand"
-	"database/sql"
 	"fmt"
 
 	"github.com/berth-registry/berth/registry"
@@ -45,7 +44,7 @@ func (c *Catalog) UploadKeys(ctx context.Context) ([]registry.Key, error) {
 	return keys, nil
 }
 
-func scanKeys(rows *sql.Rows) ([]registry.Key, error) {
+func scanKeys(rows *sqldb.Rows) ([]registry.Key, error) {
 	defer rows.Close()
 	var keys []registry.Key
 	for rows.Next() {

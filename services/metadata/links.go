@@ -25,7 +25,7 @@ func (c *Catalog) Blob(ctx context.Context, a registry.Actor, repo registry.Name
 	if err := c.access.allow(a, repo, actRead); err != nil {
 		return registry.Blob{}, err
 	}
-	if b, ok := c.rows.blobs.get(rowKey{repo, string(d)}); ok {
+	if b, ok := c.rows.blob(repo, d); ok {
 		return b, ctx.Err()
 	}
 	at := c.rows.now()
@@ -94,6 +94,9 @@ func (c *Catalog) Link(ctx context.Context, a registry.Actor, repo registry.Name
 	}
 	var kept registry.Stored
 	err = c.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := tx.Lock(usesRepo(repo), decidesCopy(s.Pool, s.Digest)); err != nil {
+			return err
+		}
 		id, err := c.makeRepo(tx, repo)
 		if err != nil {
 			return err
@@ -185,6 +188,9 @@ func (c *Catalog) Unlink(ctx context.Context, a registry.Actor, repo registry.Na
 		return err
 	}
 	return c.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := tx.Lock(removesFrom(repo)); err != nil {
+			return err
+		}
 		id, err := repoID(tx, repo)
 		if err != nil {
 			return err

@@ -25,6 +25,9 @@ func (c *Catalog) DeleteManifest(ctx context.Context, a registry.Actor, repo reg
 		return err
 	}
 	return c.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := tx.Lock(removesFrom(repo)); err != nil {
+			return err
+		}
 		id, err := repoID(tx, repo)
 		if err != nil {
 			return err

@@ -104,6 +104,9 @@ const sqlHasManifest = `SELECT 1 FROM manifests WHERE repo_id = $1 AND digest = 
 
 // run is the operation.
 func (p *put) run(tx *sqldb.Tx) error {
+	if err := tx.Lock(append([]sqldb.Lock{usesRepo(p.repo)}, decidesTags(p.repo, p.tags...)...)...); err != nil {
+		return err
+	}
 	id, err := p.c.makeRepo(tx, p.repo)
 	if err != nil {
 		return err
@@ -264,7 +267,7 @@ func sqlAddReferences(n int) string {
 }
 
 // exists reports whether a query found a row.
-func exists(row *sql.Row) (bool, error) {
+func exists(row sqldb.Row) (bool, error) {
 	var one int
 	err := row.Scan(&one)
 	if errors.Is(err, sql.ErrNoRows) {

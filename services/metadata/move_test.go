@@ -16,25 +16,19 @@ import (
 	"github.com/berth-registry/berth/registry/memory"
 	"github.com/berth-registry/berth/registry/sqldb"
 	"github.com/berth-registry/berth/services/metadata"
-	"github.com/berth-registry/berth/services/metadata/sqlite"
 )
 
 // moveTarget is an empty database and blobstore.
 type moveTarget struct {
-	root  string
+	place place
 	db    *sqldb.DB
 	blobs *memory.Blobs
 }
 
-func newTarget(t *testing.T) *moveTarget {
+func newTarget(t *testing.T, at place) *moveTarget {
 	t.Helper()
-	m := &moveTarget{root: t.TempDir(), blobs: memory.NewBlobs()}
-	db, err := sqlite.Open(t.Context(), m.root, func(err error) { t.Errorf("fatal: %v", err) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.db = db
-	t.Cleanup(func() { db.Close() })
+	m := &moveTarget{place: at, db: at.open(t), blobs: memory.NewBlobs()}
+	t.Cleanup(func() { m.db.Close() })
 	return m
 }
 
@@ -98,8 +92,10 @@ func (m *moveTarget) check(t *testing.T, p *pushed) {
 	}
 }
 
-func TestMove(t *testing.T) {
-	p, target := pushKeyed(t), newTarget(t)
+func TestMove(t *testing.T) { onEach(t, testMove) }
+
+func testMove(t *testing.T, at newPlace) {
+	p, target := pushKeyed(t), newTarget(t, at(t))
 	if err := target.move(p).Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +108,7 @@ func TestMove(t *testing.T) {
 // pushKeyed is pushAll with a key in the catalog.
 func pushKeyed(t *testing.T) *pushed {
 	t.Helper()
-	p := pushAll(t, metadata.Options{})
+	p := pushAll(t, onSQLite(t), metadata.Options{})
 	if _, err := p.UploadKeys(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -120,8 +116,10 @@ func pushKeyed(t *testing.T) *pushed {
 }
 
 // Only the blobs move: the catalog names the new copies once all are there.
-func TestMoveOfBlobsAlone(t *testing.T) {
-	p, target := pushAll(t, metadata.Options{}), newTarget(t)
+func TestMoveOfBlobsAlone(t *testing.T) { onEach(t, testMoveOfBlobsAlone) }
+
+func testMoveOfBlobsAlone(t *testing.T, at newPlace) {
+	p, target := pushAll(t, onSQLite(t), metadata.Options{}), newTarget(t, at(t))
 	m := target.move(p)
 	m.To = p.db
 	if err := m.Run(t.Context()); err != nil {
@@ -140,8 +138,10 @@ func TestMoveOfBlobsAlone(t *testing.T) {
 
 // A move that is interrupted before any of its blobs goes on, copies none twice,
 // and the target serves nobody before it is complete.
-func TestMoveInterrupted(t *testing.T) {
-	p, target := pushKeyed(t), newTarget(t)
+func TestMoveInterrupted(t *testing.T) { onEach(t, testMoveInterrupted) }
+
+func testMoveInterrupted(t *testing.T, at newPlace) {
+	p, target := pushKeyed(t), newTarget(t, at(t))
 	errCut := errors.New("cut off")
 	copied := map[registry.Digest]int{}
 	for n := 0; ; n++ {
@@ -187,8 +187,10 @@ func TestMoveInterrupted(t *testing.T) {
 }
 
 // What a run that is interrupted within a table has copied is compared, too.
-func TestMoveOfAChangedSource(t *testing.T) {
-	p, target := pushAll(t, metadata.Options{}), newTarget(t)
+func TestMoveOfAChangedSource(t *testing.T) { onEach(t, testMoveOfAChangedSource) }
+
+func testMoveOfAChangedSource(t *testing.T, at newPlace) {
+	p, target := pushAll(t, onSQLite(t), metadata.Options{}), newTarget(t, at(t))
 	m := target.move(p)
 	m.Pools[""] = func(context.Context, registry.Stored) (registry.Stored, error) {
 		return registry.Stored{}, errors.New("cut off")
@@ -225,9 +227,11 @@ func mustExec(t *testing.T, db *sqldb.DB, statement string) {
 }
 
 // Two stores are never mixed.
-func TestMoveIntoACatalogWithContent(t *testing.T) {
-	p, other := pushAll(t, metadata.Options{}), pushAll(t, metadata.Options{})
-	m := newTarget(t).move(p)
+func TestMoveIntoACatalogWithContent(t *testing.T) { onEach(t, testMoveIntoACatalogWithContent) }
+
+func testMoveIntoACatalogWithContent(t *testing.T, at newPlace) {
+	p, other := pushAll(t, onSQLite(t), metadata.Options{}), pushAll(t, onSQLite(t), metadata.Options{})
+	m := newTarget(t, at(t)).move(p)
 	m.To = other.db
 	if err := m.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "not empty") {
 		t.Errorf("got %v, want an error that the target is not empty", err)
@@ -239,8 +243,10 @@ func TestMoveIntoACatalogWithContent(t *testing.T) {
 
 // All blobs that can't be copied are named in one run, and move by name only if
 // that is asked for.
-func TestMoveOfDamagedBlobs(t *testing.T) {
-	p, target := pushAll(t, metadata.Options{}), newTarget(t)
+func TestMoveOfDamagedBlobs(t *testing.T) { onEach(t, testMoveOfDamagedBlobs) }
+
+func testMoveOfDamagedBlobs(t *testing.T, at newPlace) {
+	p, target := pushAll(t, onSQLite(t), metadata.Options{}), newTarget(t, at(t))
 	for _, s := range p.contents[:2] {
 		if err := p.blobs.Remove(t.Context(), s); err != nil {
 			t.Fatal(err)
@@ -287,7 +293,7 @@ func TestMoveOfDamagedBlobs(t *testing.T) {
 
 // A column that a migration adds must move, too.
 func TestMoveKnowsEveryColumn(t *testing.T) {
-	p := pushAll(t, metadata.Options{})
+	p := pushAll(t, onSQLite(t), metadata.Options{})
 	rows, err := p.db.Query(t.Context(), `
 		SELECT m.name || '.' || c.name FROM sqlite_schema m JOIN pragma_table_info(m.name) c WHERE m.type = 'table'`)
 	if err != nil {
@@ -319,8 +325,10 @@ func TestMoveKnowsEveryColumn(t *testing.T) {
 }
 
 // Rows that do not fit in one batch, nor in a number of full ones.
-func TestMoveOfManyRows(t *testing.T) {
-	p, target := pushAll(t, metadata.Options{}), newTarget(t)
+func TestMoveOfManyRows(t *testing.T) { onEach(t, testMoveOfManyRows) }
+
+func testMoveOfManyRows(t *testing.T, at newPlace) {
+	p, target := pushAll(t, onSQLite(t), metadata.Options{}), newTarget(t, at(t))
 	for i := range 600 {
 		mustExec(t, p.db, fmt.Sprintf(`INSERT INTO tag_history (repo_id, name, number, at, actor, digest) VALUES (1, 'many', %d, %d, '', NULL)`, i+1, i))
 	}

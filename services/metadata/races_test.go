@@ -33,8 +33,10 @@ func numbered(t testing.TB, c registry.Catalog, repo registry.Name, count int) [
 
 // While a tag moves, no reader sees a value older than one that was
 // acknowledged before it asked, or than one it has seen itself.
-func TestReadersNeverSeeAnOldTag(t *testing.T) {
-	s := openStore(t, t.TempDir(), metadata.Options{}, nil)
+func TestReadersNeverSeeAnOldTag(t *testing.T) { onEach(t, testReadersNeverSeeAnOldTag) }
+
+func testReadersNeverSeeAnOldTag(t *testing.T, at newPlace) {
+	s := openStore(t, at(t), metadata.Options{}, nil)
 	const moves = 200
 	all := numbered(t, s, "a", moves)
 	number := map[registry.Digest]int64{}
@@ -97,8 +99,10 @@ type flip struct {
 
 // Between an acknowledged removal and the next addition nobody sees the content,
 // and the other way round.
-func TestReadersSeeRemovals(t *testing.T) {
-	s := openStore(t, t.TempDir(), metadata.Options{}, nil)
+func TestReadersSeeRemovals(t *testing.T) { onEach(t, testReadersSeeRemovals) }
+
+func testReadersSeeRemovals(t *testing.T, at newPlace) {
+	s := openStore(t, at(t), metadata.Options{}, nil)
 	ctx := t.Context()
 	m := numbered(t, s, "a", 1)[0]
 	layer := blob("layer")
@@ -174,8 +178,10 @@ func flipAndRead(t *testing.T, f flip) {
 }
 
 // Of many that want to change a tag from the same value exactly one succeeds.
-func TestConditionHasOneWinner(t *testing.T) {
-	s := openStore(t, t.TempDir(), metadata.Options{}, nil)
+func TestConditionHasOneWinner(t *testing.T) { onEach(t, testConditionHasOneWinner) }
+
+func testConditionHasOneWinner(t *testing.T, at newPlace) {
+	s := openStore(t, at(t), metadata.Options{}, nil)
 	const racers = 16
 	all := numbered(t, s, "a", racers)
 	race := func(cond registry.Condition) registry.Digest {

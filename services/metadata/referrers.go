@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/sqldb"
 )
 
 const (
@@ -79,7 +80,7 @@ func (c *Catalog) Referrers(ctx context.Context, a registry.Actor, repo registry
 }
 
 // scanReferrer reads a row, and says how large its annotations are.
-func scanReferrer(rows *sql.Rows) (registry.Descriptor, int, error) {
+func scanReferrer(rows *sqldb.Rows) (registry.Descriptor, int, error) {
 	var (
 		d           registry.Descriptor
 		digest      []byte

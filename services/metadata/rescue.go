@@ -61,6 +61,9 @@ func isThere(ctx context.Context, blobs registry.BlobReader, s registry.Stored) 
 }
 
 func (c *Catalog) replaceCopy(tx *sqldb.Tx, used registry.Stored, d discarded) error {
+	if err := tx.Lock(decidesCopy(d.Pool, d.Digest)); err != nil {
+		return err
+	}
 	n, err := tx.Exec(sqlReplaceCopy, string(d.Pool), d.packed, string(used.Locator), string(d.Locator), d.Size)
 	if err != nil || n == 0 {
 		return err

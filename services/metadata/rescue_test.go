@@ -32,7 +32,9 @@ func (nothing) Close() error                     { return nil }
 
 // A second copy takes the place of one that went missing, also for those who
 // have read its place before, and is not removed.
-func TestSecondCopyReplacesAMissingOne(t *testing.T) {
+func TestSecondCopyReplacesAMissingOne(t *testing.T) { onEach(t, testSecondCopyReplacesAMissingOne) }
+
+func testSecondCopyReplacesAMissingOne(t *testing.T, at newPlace) {
 	first := blob("x")
 	for name, tt := range map[string]struct {
 		there map[registry.Locator]bool
@@ -45,7 +47,7 @@ func TestSecondCopyReplacesAMissingOne(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBin(0)
-			s := openStore(t, t.TempDir(), metadata.Options{}, nil) // nobody removes
+			s := openStore(t, at(t), metadata.Options{}, nil) // nobody removes
 			_, second := linkTwice(t, s)
 			last := registry.Stored{Digest: second.Digest, Size: second.Size, Locator: "sentinel"}
 			s.reaper = shelf{b, tt.there}

@@ -2,6 +2,7 @@ package metadata
 
 import (
 	"strings"
+	"time"
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/sqldb"
@@ -14,26 +15,46 @@ const (
 	blobCacheSize     = 2 << 20
 )
 
-// rows are the caches of rows.
+// rows are the caches of rows. Without them every read is a query.
 type rows struct {
+	on        bool
+	clock     func() time.Time
 	commits   *commits
 	tags      *rowCache[registry.Digest]
 	manifests *rowCache[registry.Manifest] // Bytes nil: not known
 	blobs     *rowCache[registry.Blob]     // linked blobs only
 }
 
-func newRows() rows {
+// newRows returns the caches of a database. One that other processes change, too,
+// has none, unless a row may be stale for a while.
+func newRows(shared bool, stale time.Duration, now func() time.Time) rows {
+	if !shared {
+		stale = 0 // never stale, however long it is kept
+	}
 	c := new(commits)
 	return rows{
+		on:        !shared || stale > 0,
+		clock:     now,
 		commits:   c,
-		tags:      newRowCache[registry.Digest](c, tagCacheSize),
-		manifests: newRowCache[registry.Manifest](c, manifestCacheSize),
-		blobs:     newRowCache[registry.Blob](c, blobCacheSize),
+		tags:      newRowCache[registry.Digest](c, tagCacheSize, stale, now),
+		manifests: newRowCache[registry.Manifest](c, manifestCacheSize, stale, now),
+		blobs:     newRowCache[registry.Blob](c, blobCacheSize, stale, now),
 	}
 }
 
 // now returns what a read that begins now hands to the fill functions.
-func (r *rows) now() uint64 { return r.commits.n.Load() }
+func (r *rows) now() moment {
+	m := moment{commits: r.commits.n.Load()}
+	if r.tags.fresh > 0 {
+		m.time = r.clock()
+	}
+	return m
+}
+
+// blob returns a linked blob if the cache has it.
+func (r *rows) blob(repo registry.Name, d registry.Digest) (registry.Blob, bool) {
+	return r.blobs.get(rowKey{repo, string(d)})
+}
 
 // manifest returns the answer to q if the caches have it.
 func (r *rows) manifest(repo registry.Name, q registry.ManifestQuery) (registry.Manifest, bool) {
@@ -57,7 +78,10 @@ func (r *rows) manifest(repo registry.Name, q registry.ManifestQuery) (registry.
 }
 
 // fillManifest keeps the answer to q.
-func (r *rows) fillManifest(repo registry.Name, q registry.ManifestQuery, m registry.Manifest, at uint64) {
+func (r *rows) fillManifest(repo registry.Name, q registry.ManifestQuery, m registry.Manifest, at moment) {
+	if !r.on {
+		return
+	}
 	repo = registry.Name(strings.Clone(string(repo))) // not the request it is a part of
 	if q.Ref.Tag != "" {
 		r.tags.fill(rowKey{repo, strings.Clone(string(q.Ref.Tag))}, m.Digest, len(m.Digest), at)
@@ -69,7 +93,10 @@ func (r *rows) fillManifest(repo registry.Name, q registry.ManifestQuery, m regi
 }
 
 // fillBlob keeps a linked blob.
-func (r *rows) fillBlob(repo registry.Name, b registry.Blob, at uint64) {
+func (r *rows) fillBlob(repo registry.Name, b registry.Blob, at moment) {
+	if !r.on {
+		return
+	}
 	k := rowKey{registry.Name(strings.Clone(string(repo))), string(b.Digest)}
 	r.blobs.fill(k, b, len(b.Locator)+len(b.Pool), at)
 }
@@ -84,7 +111,7 @@ type change struct {
 // attach keeps the changed rows out of the caches while tx commits. It is called
 // when the operation knows all of them.
 func (c *change) attach(tx *sqldb.Tx) {
-	if len(c.tags)+len(c.manifests)+len(c.blobs) == 0 {
+	if !c.rows.on || len(c.tags)+len(c.manifests)+len(c.blobs) == 0 {
 		return
 	}
 	tx.Bracket(c.begin, c.end)

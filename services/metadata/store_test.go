@@ -10,31 +10,27 @@ import (
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/sqldb"
 	"github.com/berth-registry/berth/services/metadata"
-	"github.com/berth-registry/berth/services/metadata/sqlite"
 )
 
 // store is a catalog with its database.
 type store struct {
 	*metadata.Catalog
 	db      *sqldb.DB
-	root    string
+	place   place
 	options metadata.Options
 	reaper  registry.Reaper
 	open    bool
 }
 
-// openStore opens the catalog in root.
-func openStore(t testing.TB, root string, o metadata.Options, r registry.Reaper) *store {
+// openStore opens the catalog of a place.
+func openStore(t testing.TB, at place, o metadata.Options, r registry.Reaper) *store {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), root, func(err error) { t.Errorf("fatal: %v", err) })
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := at.open(t)
 	c, err := metadata.Open(t.Context(), db, r, o, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &store{Catalog: c, db: db, root: root, options: o, reaper: r, open: true}
+	s := &store{Catalog: c, db: db, place: at, options: o, reaper: r, open: true}
 	t.Cleanup(func() { s.close(t) })
 	return s
 }
@@ -55,10 +51,9 @@ func (s *store) close(t testing.TB) {
 // crash opens what a crash at this moment would leave of the store.
 func (s *store) crash(t testing.TB) *store {
 	t.Helper()
-	root := t.TempDir()
-	copyDatabase(t, s.root, root)
+	at := s.place.crash(t, s.db)
 	s.close(t)
-	return openStore(t, root, s.options, s.reaper)
+	return openStore(t, at, s.options, s.reaper)
 }
 
 func copyDatabase(t testing.TB, from, to string) {

@@ -9,10 +9,10 @@ import (
 	"github.com/berth-registry/berth/services/metadata"
 )
 
-func backend() registrytest.CatalogBackend {
+func backend(at newPlace) registrytest.CatalogBackend {
 	return registrytest.CatalogBackend{
 		New: func(t *testing.T, o registrytest.CatalogOptions) registry.Catalog {
-			return openStore(t, t.TempDir(), metadata.Options{Pools: o.Pools, AllowSparse: o.AllowSparse, AllowWrongSizes: o.AllowWrongSizes}, o.Reaper)
+			return openStore(t, at(t), metadata.Options{Pools: o.Pools, AllowSparse: o.AllowSparse, AllowWrongSizes: o.AllowWrongSizes}, o.Reaper)
 		},
 		Reopen: func(t *testing.T, c registry.Catalog) registry.Catalog {
 			return c.(*store).crash(t)
@@ -20,8 +20,10 @@ func backend() registrytest.CatalogBackend {
 	}
 }
 
-func TestCatalog(t *testing.T) { registrytest.Catalog(t, backend()) }
+func TestCatalog(t *testing.T) {
+	onEach(t, func(t *testing.T, at newPlace) { registrytest.Catalog(t, backend(at)) })
+}
 
 func TestCatalogOverTheWire(t *testing.T) {
-	registrytest.Catalog(t, rpctest.CatalogBackend(backend()))
+	onEach(t, func(t *testing.T, at newPlace) { registrytest.Catalog(t, rpctest.CatalogBackend(backend(at))) })
 }

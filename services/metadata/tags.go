@@ -101,6 +101,9 @@ func (c *Catalog) DeleteTag(ctx context.Context, a registry.Actor, repo registry
 		return err
 	}
 	return c.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := tx.Lock(append([]sqldb.Lock{usesRepo(repo)}, decidesTags(repo, t)...)...); err != nil {
+			return err
+		}
 		id, err := repoID(tx, repo)
 		if err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"github.com/berth-registry/berth/services/blobstore"
 	"github.com/berth-registry/berth/services/blobstore/disk"
 	"github.com/berth-registry/berth/services/metadata"
+	"github.com/berth-registry/berth/services/metadata/postgres"
 	"github.com/berth-registry/berth/services/metadata/sqlite"
 )
 
@@ -14,7 +15,7 @@ var version = "unknown" // set by the linker
 func main() {
 	parts := allinone.Stores(
 		map[string]blobstore.OpenPool{"local": disk.OpenPool},
-		map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured},
+		map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured, "postgres": postgres.OpenConfigured},
 	)
 	allinone.Program("berth", version, "an OCI registry in one process", parts).Main()
 }

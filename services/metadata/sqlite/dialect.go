@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"database/sql"
 	"errors"
 	"fmt"
 
@@ -36,7 +35,7 @@ const checkpointAt = 1000
 // would do so by itself, but it drops the errors: after an fsync of the database
 // that failed its next try succeeds, without the pages that the kernel gave up,
 // and what was acknowledged is lost with the log.
-func checkpoint(query func(text string) *sql.Row) error {
+func checkpoint(query func(text string) sqldb.Row) error {
 	var busy, frames, copied int
 	if err := query("PRAGMA wal_checkpoint(NOOP)").Scan(&busy, &frames, &copied); err != nil {
 		return fmt.Errorf("asking for the size of the log: %w", err)

@@ -12,6 +12,7 @@ import (
 	"github.com/berth-registry/berth/registry/daemon"
 	"github.com/berth-registry/berth/registry/rpc"
 	"github.com/berth-registry/berth/services/metadata"
+	"github.com/berth-registry/berth/services/metadata/postgres"
 	"github.com/berth-registry/berth/services/metadata/sqlite"
 )
 
@@ -47,7 +48,8 @@ func units(ctx context.Context, cfg *config.Config, p daemon.Process) (_ []daemo
 		units = append(units, daemon.Closer("connection to the blobstore", blobs.Close))
 	}
 	fatal, doom := daemon.Fatal("metadata database")
-	catalog, err := metadata.OpenConfigured(ctx, cfg.Storage, map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured}, reaper, doom, p)
+	drivers := map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured, "postgres": postgres.OpenConfigured}
+	catalog, err := metadata.OpenConfigured(ctx, cfg.Storage, drivers, reaper, doom, p)
 	if err != nil {
 		return nil, err
 	}

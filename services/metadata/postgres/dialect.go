@@ -1,0 +1,116 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/berth-registry/berth/registry/sqldb"
+)
+
+func dialect(durable bool) sqldb.Dialect {
+	return sqldb.Dialect{
+		Name:      "postgres",
+		Schema:    bytewise,
+		Translate: translate,
+		Shared: &sqldb.Shared{
+			Begin:   "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+			Clock:   "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
+			Lock:    func(all []sqldb.Lock, patient bool) sqldb.Statement { return lock(all, durable, patient) },
+			Send:    send,
+			Retry:   isConflict,
+			Broken:  isBroken,
+			Refused: isRefused,
+		},
+	}
+}
+
+var text = regexp.MustCompile(`\bTEXT\b`)
+
+// bytewise makes columns compare by their bytes, whatever the collation of the
+// database: pages of names follow each other in the order that clients rely on.
+func bytewise(statement string) string {
+	return text.ReplaceAllString(statement, `TEXT COLLATE "C"`)
+}
+
+// What a transaction sets for itself: PgBouncer hands its session to others
+// afterwards. One that is cut off between two statements must not keep its locks.
+const (
+	setEnd       = `set_config('idle_in_transaction_session_timeout', '10s', TRUE)`
+	setBounds    = `, set_config('lock_timeout', '10s', TRUE), set_config('statement_timeout', '15s', TRUE)`
+	setUnbounded = `, set_config('lock_timeout', '0', TRUE), set_config('statement_timeout', '0', TRUE)`
+	setDurable   = `, CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', TRUE) END`
+)
+
+// lock returns the query that takes advisory locks, which end with the
+// transaction. The items of a list are evaluated in order.
+func lock(all []sqldb.Lock, durable, patient bool) sqldb.Statement {
+	var b strings.Builder
+	b.WriteString("SELECT " + setEnd)
+	if patient {
+		b.WriteString(setUnbounded)
+	} else {
+		b.WriteString(setBounds)
+	}
+	if durable {
+		b.WriteString(setDurable)
+	}
+	s := sqldb.Statement{Args: make([]any, len(all))}
+	for i, l := range all {
+		shared := ""
+		if l.Shared {
+			shared = "_shared"
+		}
+		fmt.Fprintf(&b, ", pg_advisory_xact_lock%s($%d)", shared, i+1)
+		s.Args[i] = l.Key()
+	}
+	s.Text = b.String()
+	return s
+}
+
+// send runs statements in one round trip: they are sent together, and the
+// database skips those behind one that failed.
+func send(ctx context.Context, conn *sql.Conn, all []sqldb.Statement) error {
+	return conn.Raw(func(driverConn any) error {
+		c := driverConn.(*stdlib.Conn).Conn()
+		batch := new(pgx.Batch)
+		for _, s := range all {
+			batch.Queue(s.Text, s.Args...)
+		}
+		results := c.SendBatch(ctx, batch)
+		for _, s := range all {
+			if err := receive(results, s); err != nil {
+				results.Close() // says the same
+				return err
+			}
+		}
+		return results.Close()
+	})
+}
+
+// receive reads the answer to a statement.
+func receive(results pgx.BatchResults, s sqldb.Statement) error {
+	if s.Row == nil {
+		tag, err := results.Exec()
+		if err == nil && s.Text == "COMMIT" && tag.String() != "COMMIT" {
+			return errRolledBack
+		}
+		return err
+	}
+	rows, err := results.Query()
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := s.Row(rows.Scan); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
