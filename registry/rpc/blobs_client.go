@@ -62,7 +62,7 @@ func (b *blobs) Abort(ctx context.Context, u registry.Upload) error {
 }
 
 func (b *blobs) Remove(ctx context.Context, s registry.Stored) error {
-	_, err := unary(ctx, b.limits, b.limits.write, false, b.client.RemoveBlob,
+	_, err := unary(ctx, b.limits, b.limits.write, true, b.client.RemoveBlob, // gone is gone
 		&blobstorev1.RemoveBlobRequest{Stored: storedToWire(s)})
 	return err
 }

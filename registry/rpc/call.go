@@ -16,7 +16,7 @@ func unary[Req, Resp any](ctx context.Context, l limits, limit time.Duration, ag
 	bounded := ctx
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
-		bounded, cancel = context.WithTimeout(ctx, limit)
+		bounded, cancel = context.WithTimeoutCause(ctx, limit, errStalled)
 		defer cancel()
 	}
 	err = repeat(bounded, l, again, func() (err error) {

@@ -9,7 +9,6 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/mem"
 
 	blobstorev1 "github.com/berth-registry/berth/proto/gen/berth/blobstore/v1"
 	"github.com/berth-registry/berth/registry"
@@ -17,64 +16,101 @@ import (
 
 var errClosed = fmt.Errorf("content is closed: %w", os.ErrClosed)
 
-// content is a blob that arrives over a stream.
+// content is a blob that arrives over a stream, and over another one when the
+// network breaks the first: what a locator names never changes, so any replica
+// can go on at the byte where one stopped.
 type content struct {
-	ctx      context.Context // the caller's: its end ends reading
-	stop     context.CancelCauseFunc
-	stream   grpc.ClientStream
-	progress context.Context // the stream's: its cause says why we gave it up
-	patience *patience
-	pool     mem.BufferPool
-	size     int64
+	ctx  context.Context // the caller's: its end ends reading
+	from *blobs
+	req  *blobstorev1.OpenBlobRequest
+	size int64
 
 	// For the reader only.
 	unread int64 // bytes that were not received yet
 	whole  bool  // all were, and the server has said that all is well
 
 	mu  sync.Mutex
-	cur chunk // received and not read; guarded by mu, on loan while it is used
-	end error // why there is no more; guarded by mu
+	src *source // changed by the reader with mu held
+	cur chunk   // received and not read; guarded by mu, on loan while it is used
+	end error   // why there is no more; guarded by mu
 }
 
-// openContent starts the stream and waits for the header.
+// source is one stream.
+type source struct {
+	stream   grpc.ClientStream
+	progress context.Context // its cause says why we gave the stream up
+	stop     context.CancelCauseFunc
+	patience *patience
+}
+
+func (s *source) close() {
+	s.stop(nil)
+	s.patience.timer.Stop()
+}
+
+// openContent starts a stream and waits for the header.
 func openContent(ctx context.Context, b *blobs, req *blobstorev1.OpenBlobRequest) (*content, error) {
-	progress, stop := context.WithCancelCause(ctx)
-	c := &content{
-		ctx:      ctx,
-		stop:     stop,
-		pool:     b.pool,
-		progress: progress,
-		patience: newPatience(b.limits.progress, func() { stop(errStalled) }),
-	}
-	stream, err := b.client.OpenBlob(progress, req, chunkOptions()...)
-	if err == nil {
-		c.stream = stream
-		err = c.recv(&c.cur)
-	}
-	if err == nil {
-		err = c.begin()
-	}
-	if err != nil {
-		c.patience.timer.Stop()
-		c.cur.free()
-		if c.stalled() {
-			err = c.fail(err)
-		}
-		stop(nil)
+	c := &content{ctx: ctx, from: b, req: req, size: -1}
+	if err := c.connect(req, &c.cur); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-// begin reads the header.
-func (c *content) begin() error {
-	first, ok := c.cur.rest.(*blobstorev1.OpenBlobResponse)
-	if !ok || !c.cur.more || first.Header == nil {
+// connect starts a stream and reads its first message to ch.
+func (c *content) connect(req *blobstorev1.OpenBlobRequest, ch *chunk) error {
+	src, err := c.attach()
+	if err != nil {
+		return err
+	}
+	src.stream, err = c.from.client.OpenBlob(src.progress, req, chunkOptions()...)
+	if err == nil {
+		err = c.recv(ch)
+	}
+	if err == nil {
+		err = c.begin(ch)
+	}
+	if err != nil {
+		ch.free()
+		if c.stalled() {
+			err = c.fail(err)
+		}
+		src.close()
+	}
+	return err
+}
+
+// attach makes a new source the one that Close ends.
+func (c *content) attach() (*source, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.end != nil {
+		return nil, c.end
+	}
+	src := new(source)
+	src.progress, src.stop = context.WithCancelCause(c.ctx)
+	src.patience = newPatience(c.from.limits.progress, func() { src.stop(errStalled) })
+	if c.src != nil {
+		c.src.close()
+	}
+	c.src = src
+	return src, nil
+}
+
+// begin reads the header. That of a later stream must be about what is left.
+func (c *content) begin(ch *chunk) error {
+	first, ok := ch.rest.(*blobstorev1.OpenBlobResponse)
+	if !ok || !ch.more || first.Header == nil {
 		return registry.ErrInternal.Because(errors.New("the stream's first message has no header"))
 	}
-	c.size = first.Header.GetSize()
-	c.unread = c.size
-	return c.received(&c.cur)
+	size := first.Header.GetSize()
+	if c.size < 0 {
+		c.size, c.unread = size, size
+	}
+	if size != c.unread {
+		return registry.ErrInternal.Because(fmt.Errorf("another replica has %d bytes where %d are left", size, c.unread))
+	}
+	return c.received(ch)
 }
 
 // received counts the bytes of a chunk. After the last one it waits for the end
@@ -103,7 +139,7 @@ func (c *content) received(ch *chunk) error {
 
 // stalled reports whether we have lost patience.
 func (c *content) stalled() bool {
-	return errors.Is(context.Cause(c.progress), errStalled) && c.ctx.Err() == nil
+	return errors.Is(context.Cause(c.src.progress), errStalled) && c.ctx.Err() == nil
 }
 
 // chunkOptions are for calls that stream.
@@ -114,13 +150,13 @@ func chunkOptions() []grpc.CallOption {
 // recv receives the next message.
 func (c *content) recv(ch *chunk) error {
 	ch.rest = new(blobstorev1.OpenBlobResponse)
-	return c.patience.during(func() error { return c.stream.RecvMsg(ch) })
+	return c.src.patience.during(func() error { return c.src.stream.RecvMsg(ch) })
 }
 
 // fail translates an error of the stream.
 func (c *content) fail(err error) error {
 	if c.stalled() {
-		return registry.ErrUnavailable.Because(fmt.Errorf("no byte for %v", c.patience.limit))
+		return registry.ErrUnavailable.Because(fmt.Errorf("no byte for %v", c.src.patience.limit))
 	}
 	return fromStatus(c.ctx, err)
 }
@@ -144,8 +180,7 @@ func (c *content) finish(why error) error {
 		c.end = why
 	}
 	c.cur.free()
-	c.stop(nil)
-	c.patience.timer.Stop()
+	c.src.close()
 	return c.end
 }
 
@@ -173,11 +208,31 @@ func (c *content) borrow() (chunk, error) {
 	return ch, nil
 }
 
-// receive gets the next chunk.
+// resumes is how often a stream that broke is opened again before any byte has
+// come: for about three seconds, in which a server restarts or others are found.
+const resumes = 6
+
+// receive gets the next chunk, over another stream if need be. It may be empty.
 func (c *content) receive(ch *chunk) error {
+	left := c.unread
 	err := c.recv(ch)
 	if err == nil {
 		err = c.received(ch)
+	}
+	wait := c.from.limits.backoff
+	for try := 1; err != nil && try <= resumes && neverArrived(err) && c.ctx.Err() == nil; try++ {
+		ch.free()
+		*ch = chunk{}
+		c.unread = left
+		if pause(c.ctx, wait) != nil {
+			break
+		}
+		wait *= 2
+		err = c.connect(&blobstorev1.OpenBlobRequest{
+			Stored: c.req.GetStored(),
+			Offset: c.req.GetOffset() + c.size - left,
+			Length: left,
+		}, ch)
 	}
 	if err == io.EOF {
 		return io.ErrUnexpectedEOF // the last byte was not there yet
@@ -223,7 +278,7 @@ func (c *content) WriteTo(w io.Writer) (total int64, err error) {
 		if err != nil {
 			return total, err
 		}
-		n, err := ch.writeTo(w, c.pool)
+		n, err := ch.writeTo(w, c.from.pool)
 		total += n
 		c.giveBack(ch)
 		if err != nil {

@@ -9,9 +9,11 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/dns"
 	"google.golang.org/grpc/resolver/manual"
 )
 
@@ -35,12 +37,25 @@ const (
 )
 
 // pickAndProbe spreads calls over all addresses whose server says it is well.
-const pickAndProbe = `{"loadBalancingConfig":[{"round_robin":{}}],"healthCheckConfig":{"serviceName":""}}`
+const pickAndProbe = `{"loadBalancingConfig":[{"` + replicas + `":{}}],"healthCheckConfig":{"serviceName":""}}`
+
+// reconnect is how connections that failed are made again: soon, so that a
+// service is back within seconds of a restart. A server that accepts and says
+// nothing is given up after the timeout.
+var reconnect = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
+	MinConnectTimeout: 5 * time.Second,
+}
+
+// init makes gRPC ask DNS more often than every 30 s when connections fail:
+// addresses change as fast as containers start.
+func init() { dns.SetMinResolutionInterval(5 * time.Second) }
 
 // Dial returns a connection to the service at addresses. One address is host:port
 // or a gRPC target: dns:///host:port follows every address the name has. Several
 // are host:port each. Calls go to all of them in turn, except those whose health
-// check fails. Dial does not connect; the first call does.
+// check fails or whose calls do, see balancer.go. Dial does not connect; the first
+// call does.
 func Dial(addresses []string, o DialOptions) (*grpc.ClientConn, error) {
 	return dial(addresses, o)
 }
@@ -58,10 +73,13 @@ func dial(addresses []string, o DialOptions, more ...grpc.DialOption) (*grpc.Cli
 		grpc.WithStaticStreamWindowSize(streamWindow),
 		grpc.WithStaticConnWindowSize(connWindow),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
-			Time:                20 * time.Second,
-			Timeout:             10 * time.Second,
+			// Servers of ours take pings every 10 s. One that is gone without a word is
+			// noticed after both together, and its calls fail.
+			Time:                12 * time.Second,
+			Timeout:             5 * time.Second,
 			PermitWithoutStream: true,
 		}),
+		grpc.WithConnectParams(reconnect),
 	}
 	if o.Dialer != nil {
 		opts = append(opts, grpc.WithContextDialer(o.Dialer))

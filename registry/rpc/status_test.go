@@ -213,7 +213,7 @@ func TestRepetitions(t *testing.T) {
 	}{
 		{"read", refuse, func(b *blobs) error { _, err := b.Check(t.Context()); return err }, 3},
 		{"open", refuse, func(b *blobs) error { _, err := b.Open(t.Context(), registry.Stored{}, registry.Whole); return err }, 3},
-		{"write", refuse, func(b *blobs) error { return b.Remove(t.Context(), registry.Stored{}) }, 1},
+		{"write", refuse, func(b *blobs) error { _, err := b.Start(t.Context(), "", ""); return err }, 1},
 		{"append", refuse, func(b *blobs) error {
 			_, err := b.Append(t.Context(), registry.Upload{}, strings.NewReader("x"))
 			return err

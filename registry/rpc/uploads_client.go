@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -32,10 +33,38 @@ func (b *blobs) Append(ctx context.Context, u registry.Upload, r io.Reader) (reg
 	return uploadFromWire(resp.GetUpload()), err
 }
 
+// Commit is tried again when the network fails, at another replica if there is
+// one: repeating one that succeeded gives the same answer.
 func (b *blobs) Commit(ctx context.Context, u registry.Upload, last io.Reader, want registry.Digest) (registry.Stored, error) {
 	if last == nil {
 		last = bytes.NewReader(nil)
 	}
+	r := &noted{r: last}
+	stored, err := b.commit(ctx, u, r, want)
+	wait := b.limits.backoff
+	for try := 1; try < 3 && brokenOff(err) && pause(ctx, wait) == nil; try++ {
+		wait *= 2
+		began, n, all := r.state()
+		if !began { // nobody has the bytes
+			stored, err = b.commit(ctx, u, r, want)
+			continue
+		}
+		if !all {
+			break // who has how many is for the caller to ask
+		}
+		// The server may have them all and its answer be lost.
+		there := u
+		there.Offset += n
+		again, e := b.commit(ctx, there, bytes.NewReader(nil), want)
+		if e != nil && n > 0 && !brokenOff(e) {
+			break // it has not: the first error tells the caller what to do
+		}
+		stored, err = again, e
+	}
+	return stored, err
+}
+
+func (b *blobs) commit(ctx context.Context, u registry.Upload, last io.Reader, want registry.Digest) (registry.Stored, error) {
 	resp := new(blobstorev1.CommitUploadResponse)
 	up := upload{
 		open: func(ctx context.Context) (grpc.ClientStream, error) {
@@ -52,6 +81,42 @@ func (b *blobs) Commit(ctx context.Context, u registry.Upload, last io.Reader, w
 		return registry.Stored{}, err
 	}
 	return storedFromWire(resp.GetStored()), nil
+}
+
+// brokenOff reports whether err is what a call returns that the network broke.
+func brokenOff(err error) bool {
+	e, ok := errors.AsType[*registry.Error](err)
+	return ok && e.Err != nil && neverArrived(e.Err)
+}
+
+// noted is a reader that knows what was read of it, safe to ask at any time.
+type noted struct {
+	r io.Reader
+
+	mu    sync.Mutex
+	began bool
+	n     int64
+	end   error
+}
+
+func (r *noted) Read(p []byte) (int, error) {
+	r.mu.Lock()
+	r.began = true
+	r.mu.Unlock()
+	n, err := r.r.Read(p)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.n += int64(n)
+	r.end = err
+	return n, err
+}
+
+// state returns whether anything was asked for, how many bytes there were, and
+// whether these are all.
+func (r *noted) state() (began bool, n int64, all bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.began, r.n, r.end == io.EOF
 }
 
 // upload is a stream of bytes to the server with one answer.

@@ -1,0 +1,224 @@
+package rpc
+
+import (
+	"context"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	blobstorev1 "github.com/berth-registry/berth/proto/gen/berth/blobstore/v1"
+	metadatav1 "github.com/berth-registry/berth/proto/gen/berth/metadata/v1"
+	"github.com/berth-registry/berth/registry"
+)
+
+// everyMethod is each method of the ports as a client calls it, and what may be
+// done when it fails.
+func everyMethod(b registry.Blobs, c registry.Catalog) []methodCase {
+	a, d := registry.Actor{ID: "a"}, registry.SHA256.FromString("")
+	u := registry.Upload{ID: registry.NewUploadID(time.Unix(1, 0))}
+	s := registry.Stored{Digest: d, Locator: "x"}
+	read, write, stream := clientLimits().read, clientLimits().write, clientLimits().progress
+	return []methodCase{
+		{blobstorev1.BlobService_OpenBlob_FullMethodName, true, stream, func(ctx context.Context) error { _, err := b.Open(ctx, s, registry.Whole); return err }},
+		{blobstorev1.BlobService_StartUpload_FullMethodName, false, write, func(ctx context.Context) error { _, err := b.Start(ctx, "", ""); return err }},
+		{blobstorev1.BlobService_AppendUpload_FullMethodName, false, clientLimits().finish, func(ctx context.Context) error {
+			_, err := b.Append(ctx, u, strings.NewReader("bytes"))
+			return err
+		}},
+		{blobstorev1.BlobService_GetUpload_FullMethodName, true, read, func(ctx context.Context) error { _, err := b.Status(ctx, u); return err }},
+		{blobstorev1.BlobService_CommitUpload_FullMethodName, true, clientLimits().finish, func(ctx context.Context) error {
+			_, err := b.Commit(ctx, u, strings.NewReader("bytes"), d)
+			return err
+		}},
+		{blobstorev1.BlobService_AbortUpload_FullMethodName, false, write, func(ctx context.Context) error { return b.Abort(ctx, u) }},
+		{blobstorev1.BlobService_RemoveBlob_FullMethodName, true, write, func(ctx context.Context) error { return b.Remove(ctx, s) }},
+		{blobstorev1.BlobService_VerifyBlob_FullMethodName, false, stream, func(ctx context.Context) error { return b.Verify(ctx, s) }},
+		{blobstorev1.BlobService_ListCopies_FullMethodName, true, read, func(ctx context.Context) error { _, err := b.Copies(ctx, "", nil, 1); return err }},
+		{blobstorev1.BlobService_Check_FullMethodName, true, read, func(ctx context.Context) error { _, err := b.Check(ctx); return err }},
+
+		{metadatav1.CatalogService_ListRepositories_FullMethodName, true, read, func(ctx context.Context) error {
+			_, err := c.Repositories(ctx, a, registry.Page[registry.Name]{})
+			return err
+		}},
+		{metadatav1.CatalogService_AdmitUpload_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.Admit(ctx, a, "r"); return err }},
+		{metadatav1.CatalogService_ListTags_FullMethodName, true, read, func(ctx context.Context) error {
+			_, err := c.Tags(ctx, a, "r", registry.Page[registry.Tag]{})
+			return err
+		}},
+		{metadatav1.CatalogService_ListTagHistory_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.TagHistory(ctx, a, "r", "t", 1); return err }},
+		{metadatav1.CatalogService_GetManifest_FullMethodName, true, read, func(ctx context.Context) error {
+			_, err := c.Manifest(ctx, a, "r", registry.ManifestQuery{})
+			return err
+		}},
+		{metadatav1.CatalogService_PutManifest_FullMethodName, false, write, func(ctx context.Context) error {
+			_, err := c.PutManifest(ctx, a, "r", registry.ManifestPut{})
+			return err
+		}},
+		{metadatav1.CatalogService_DeleteTag_FullMethodName, false, write, func(ctx context.Context) error { return c.DeleteTag(ctx, a, "r", "t", registry.Condition{}) }},
+		{metadatav1.CatalogService_DeleteManifest_FullMethodName, false, write, func(ctx context.Context) error { return c.DeleteManifest(ctx, a, "r", d) }},
+		{metadatav1.CatalogService_ListReferrers_FullMethodName, true, read, func(ctx context.Context) error {
+			_, err := c.Referrers(ctx, a, "r", d, "", registry.Page[registry.Digest]{})
+			return err
+		}},
+		{metadatav1.CatalogService_GetBlob_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.Blob(ctx, a, "r", d); return err }},
+		{metadatav1.CatalogService_LinkBlob_FullMethodName, false, write, func(ctx context.Context) error { _, err := c.Link(ctx, a, "r", s); return err }},
+		{metadatav1.CatalogService_MountBlob_FullMethodName, false, write, func(ctx context.Context) error { _, err := c.Mount(ctx, a, "r", d, ""); return err }},
+		{metadatav1.CatalogService_UnlinkBlob_FullMethodName, false, write, func(ctx context.Context) error { return c.Unlink(ctx, a, "r", d) }},
+		{metadatav1.CatalogService_ListUploadKeys_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.UploadKeys(ctx); return err }},
+		{metadatav1.CatalogService_Check_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.Check(ctx); return err }},
+	}
+}
+
+type methodCase struct {
+	name  string
+	again bool          // it may be sent to another replica after it reached one
+	limit time.Duration // when it is given up
+	call  func(ctx context.Context) error
+}
+
+// pings is what servers of ours allow.
+var pings = grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true})
+
+// farm is servers that do not know any service: what is asked of them, answer
+// deals with.
+type farm struct {
+	answer func(stream grpc.ServerStream) error
+	delay  time.Duration // before a connection is made
+
+	mu    sync.Mutex
+	calls map[string]int // by method
+}
+
+// connect starts the servers at addresses and returns a connection to them.
+func (f *farm) connect(t *testing.T, addresses ...string) (conn *grpc.ClientConn, stop func()) {
+	t.Helper()
+	pipes := map[string]*bufconn.Listener{}
+	var servers []*grpc.Server
+	for _, at := range addresses {
+		at = strings.TrimPrefix(at, "passthrough:///")
+		pipes[at] = bufconn.Listen(1 << 16)
+		srv := grpc.NewServer(pings, grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+			name, _ := grpc.MethodFromServerStream(stream)
+			if name != "/grpc.health.v1.Health/Watch" {
+				f.mu.Lock()
+				f.calls[name]++
+				f.mu.Unlock()
+			}
+			return f.answer(stream)
+		}))
+		servers = append(servers, srv)
+		go srv.Serve(pipes[at])
+	}
+	conn, err := Dial(addresses, DialOptions{Dialer: func(ctx context.Context, address string) (net.Conn, error) {
+		if err := pause(ctx, f.delay); err != nil {
+			return nil, err
+		}
+		return pipes[address].DialContext(ctx)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn, func() {
+		conn.Close()
+		for _, s := range servers {
+			s.Stop()
+		}
+	}
+}
+
+func (f *farm) count(name string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.calls[name]
+}
+
+// TestEveryMethodHasACase keeps the list above complete.
+func TestEveryMethodHasACase(t *testing.T) {
+	have := map[string]bool{}
+	for _, m := range everyMethod(nil, nil) {
+		have[m.name] = true
+	}
+	for name := range methods {
+		if strings.HasPrefix(name, "/berth.") && !have[name] {
+			t.Errorf("%s has no case", name)
+		}
+	}
+}
+
+// TestNeverTwice breaks the connection when a server has a request: what may not
+// happen twice must not reach another server.
+func TestNeverTwice(t *testing.T) {
+	for i := range everyMethod(nil, nil) {
+		synctest.Test(t, func(t *testing.T) {
+			f := &farm{calls: map[string]int{}}
+			f.answer = func(stream grpc.ServerStream) error {
+				name, _ := grpc.MethodFromServerStream(stream)
+				if name == "/grpc.health.v1.Health/Watch" {
+					return errNoHealth
+				}
+				for range 2 { // the request, or the header and bytes
+					if err := stream.RecvMsg(new(emptypb.Empty)); err != nil {
+						break
+					}
+				}
+				return errGone
+			}
+			conn, stop := f.connect(t, "a:1", "b:1")
+			defer stop()
+			m := everyMethod(newBlobs(conn, clientLimits(), mem.DefaultBufferPool()), NewCatalog(conn))[i]
+			conn.Connect()
+			synctest.Wait()
+			wantErr(t, m.name, m.call(t.Context()), registry.ErrUnavailable)
+			switch n := f.count(m.name); {
+			case !m.again && n != 1:
+				t.Errorf("%s was sent %d times, want once", m.name, n)
+			case m.again && n != 3:
+				t.Errorf("%s was sent %d times, want 3", m.name, n)
+			}
+		})
+	}
+}
+
+// TestEveryMethodEnds calls servers that hang: after the request has arrived, and
+// before there is a connection.
+func TestEveryMethodEnds(t *testing.T) {
+	for i := range everyMethod(nil, nil) {
+		for _, hang := range []string{"in a handler", "in the handshake"} {
+			synctest.Test(t, func(t *testing.T) {
+				f := &farm{calls: map[string]int{}, answer: func(stream grpc.ServerStream) error {
+					if name, _ := grpc.MethodFromServerStream(stream); name == "/grpc.health.v1.Health/Watch" {
+						return errNoHealth
+					}
+					<-stream.Context().Done()
+					return status.FromContextError(stream.Context().Err()).Err()
+				}}
+				if hang == "in the handshake" {
+					f.delay = time.Hour
+				}
+				conn, stop := f.connect(t, "passthrough:///a:1")
+				defer stop()
+				m := everyMethod(newBlobs(conn, clientLimits(), mem.DefaultBufferPool()), NewCatalog(conn))[i]
+				limit := m.limit
+				if hang == "in the handshake" {
+					limit = reconnect.MinConnectTimeout
+				}
+				began := time.Now()
+				err := m.call(t.Context())
+				wantErr(t, m.name, err, registry.ErrUnavailable)
+				if took := time.Since(began); took < limit-time.Second || took > limit+time.Second {
+					t.Errorf("%s, hanging %s: gave up after %v, want %v: %v", m.name, hang, took, limit, err)
+				}
+			})
+		}
+	}
+}
