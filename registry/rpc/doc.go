@@ -27,6 +27,19 @@
 // 60 s the client gives it up, and after 90 s the server does. A sender that
 // waits for more bytes sends those it has after a second, and one whose peer is
 // slow sends small messages, so that slow peers are not taken for dead ones.
-// Calls that only read are tried again twice if the network failed before
-// anything arrived; no other calls are.
+//
+// # Replicas
+//
+// Calls go in turn to all replicas that are connected and say that they are well.
+// One whose calls keep failing, or get no answer, is left out for half a second
+// and then for longer, up to five, until a call to see succeeds; a caller for whom
+// nobody is left gets [registry.ErrUnavailable] at once. No replica has more than
+// 4,096 calls of ours in progress.
+//
+// What may happen twice without harm is tried again, at another replica if there
+// is one, when the network fails: twice, after 50 and 100 ms. These are the calls
+// that only read, Remove, and Commit, as far as nobody has its bytes or the server
+// may have had them all. Content whose stream breaks is opened again behind what
+// was read, for up to three seconds without a byte. No other call is ever sent
+// again once its bytes may have reached a server.
 package rpc
