@@ -75,6 +75,17 @@ images: ## Container images of every program, from a release for this machine (s
 	RELEASE_ARCHES=$$(go env GOARCH) deploy/release.sh
 	deploy/images.sh
 
+.PHONY: manifests deploy-check
+manifests: clients-install ## Render the Helm chart into deploy/k8s/manifests
+	deploy/k8s/manifests.sh deploy/k8s/manifests
+
+deploy-check: build clients-install ## Chart, manifests, compose files and systemd unit against the types and rules of those who read them
+	@new=$$(mktemp -d); trap 'rm -rf "$$new"' EXIT
+	deploy/k8s/manifests.sh "$$new"
+	diff -r "$$new" deploy/k8s/manifests || { echo "run make manifests"; exit 1; }
+	GOWORK=off go -C deploy/validate vet ./...
+	GOWORK=off go -C deploy/validate test -count=1 ./...
+
 ## ---- testing ----
 
 .PHONY: test race fuzz
@@ -171,7 +182,7 @@ googleapis:
 lint: tools googleapis ## golangci-lint (gofmt, vet, staticcheck, import rules, ...), buf lint, shell syntax
 	golangci-lint run $(PKGS)
 	buf lint
-	for s in .ci/run allinone/e2e/*.sh deploy/*.sh; do bash -n $$s; done
+	for s in .ci/run allinone/e2e/*.sh deploy/*.sh deploy/k8s/*.sh; do bash -n $$s; done
 
 generate: tools googleapis ## Regenerate proto/gen, the OpenAPI document and docs/configuration.md
 	buf generate
