@@ -7,6 +7,8 @@ import (
 	"io"
 	"log/slog"
 
+	"google.golang.org/grpc"
+
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
@@ -24,6 +26,8 @@ type Parts struct {
 	// Database and Pool open what is below a catalog and a blobstore, for commands.
 	Database func(ctx context.Context, cfg config.Storage, fatal func(error), log *slog.Logger) (*sqldb.DB, error)
 	Pool     func(ctx context.Context, p config.Pool, log *slog.Logger) (Blobs, error)
+	// Reflect adds reflection to a gRPC server. nil if the program has none in it.
+	Reflect func(*grpc.Server)
 }
 
 // Blobs is a blobstore in this process, or a connection to one.
@@ -54,6 +58,11 @@ func Link(ctx context.Context, cfg *config.Config, parts Parts, p daemon.Process
 		return nil, err
 	}
 	dial, serve := rpc.DialOptions{Security: security}, rpc.ServerOptions{Security: security, Log: p.Log}
+	if cfg.Services.Reflection {
+		if serve.Reflect = parts.Reflect; serve.Reflect == nil {
+			return nil, errors.New("services.reflection: this program can't do it; berth, berth-metadata and berth-blobstore can")
+		}
+	}
 
 	blobs, err := near(cfg.Services.Blobstore, dial, dialBlobs, func() (Blobs, error) {
 		return parts.Blobs(ctx, cfg, p.For("blobstore"))

@@ -73,6 +73,7 @@ func serviceKeys() []Key {
 	keys := []Key{
 		{Path: "services", Type: Object, Status: Built, Doc: "The gRPC services, for deployments of more than one program."},
 		{Path: "services.insecure", Type: Bool, Default: "false", Doc: "Allow gRPC without TLS to and from other machines. Whoever reaches these ports owns the registry."},
+		{Path: "services.reflection", Type: Bool, Default: "false", Doc: "Tell gRPC clients such as grpcurl which methods and messages there are (gRPC server reflection)."},
 		{Path: "services.tls", Type: Object, Doc: "Mutual TLS 1.3 between the services. What changes in its files serves the next connection."},
 		{Path: "services.tls.cert", Type: Path, Doc: "This program's certificate chain, PEM. It must be good for servers and clients, and name what the program is."},
 		{Path: "services.tls.key", Type: Path, Doc: "Its private key, PEM."},

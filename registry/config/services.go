@@ -9,6 +9,8 @@ type Services struct {
 	Scanner   Service    `json:"scanner"`
 	TLS       *MutualTLS `json:"tls"`
 	Insecure  bool       `json:"insecure"` // plaintext gRPC beyond loopback
+	// Reflection makes servers tell which methods and messages they have.
+	Reflection bool `json:"reflection"`
 }
 
 // MutualTLS is how the programs know each other: each shows a certificate.

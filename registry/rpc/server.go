@@ -24,6 +24,9 @@ type ServerOptions struct {
 	Log *slog.Logger
 	// Security encrypts and says who clients are. nil: plaintext.
 	Security *Security
+	// Reflect adds reflection to the server: reflect.Register. nil: none. Nothing
+	// that it tells is secret, but neither is there a reason to tell everybody.
+	Reflect func(*grpc.Server)
 }
 
 const (

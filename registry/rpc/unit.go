@@ -56,6 +56,9 @@ func unit(ctx context.Context, role Role, address string, check registry.Checker
 	}
 	srv := NewServer(o)
 	register(srv)
+	if o.Reflect != nil {
+		o.Reflect(srv)
+	}
 	u := Unit(name, l, srv, check)
 	u.Abandon = l.Close
 	if o.Log != nil {

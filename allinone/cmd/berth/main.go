@@ -3,6 +3,7 @@ package main
 
 import (
 	"github.com/berth-registry/berth/allinone"
+	"github.com/berth-registry/berth/registry/rpc/reflect"
 	"github.com/berth-registry/berth/services/blobstore"
 	"github.com/berth-registry/berth/services/blobstore/disk"
 	"github.com/berth-registry/berth/services/metadata"
@@ -17,5 +18,6 @@ func main() {
 		map[string]blobstore.OpenPool{"local": disk.OpenPool},
 		map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured, "postgres": postgres.OpenConfigured},
 	)
+	parts.Reflect = reflect.Register
 	allinone.Program("berth", version, "an OCI registry in one process", parts).Main()
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
 	"github.com/berth-registry/berth/registry/rpc"
+	"github.com/berth-registry/berth/registry/rpc/reflect"
 	"github.com/berth-registry/berth/services/blobstore"
 	"github.com/berth-registry/berth/services/blobstore/disk"
 )
@@ -34,7 +35,11 @@ func units(ctx context.Context, cfg *config.Config, p daemon.Process) ([]daemon.
 	if err != nil {
 		return nil, err
 	}
-	server, err := rpc.BlobsUnit(ctx, cfg.Services.Blobstore.Listen, store, rpc.ServerOptions{Security: security, Log: p.Log})
+	serve := rpc.ServerOptions{Security: security, Log: p.Log}
+	if cfg.Services.Reflection {
+		serve.Reflect = reflect.Register
+	}
+	server, err := rpc.BlobsUnit(ctx, cfg.Services.Blobstore.Listen, store, serve)
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
 	"github.com/berth-registry/berth/registry/rpc"
+	"github.com/berth-registry/berth/registry/rpc/reflect"
 	"github.com/berth-registry/berth/services/metadata"
 	"github.com/berth-registry/berth/services/metadata/postgres"
 	"github.com/berth-registry/berth/services/metadata/sqlite"
@@ -54,7 +55,11 @@ func units(ctx context.Context, cfg *config.Config, p daemon.Process) (_ []daemo
 		return nil, err
 	}
 	units = append(units, daemon.Closer("metadata", catalog.Close), fatal)
-	server, err := rpc.CatalogUnit(ctx, cfg.Services.Metadata.Listen, catalog, rpc.ServerOptions{Security: security, Log: p.Log})
+	serve := rpc.ServerOptions{Security: security, Log: p.Log}
+	if cfg.Services.Reflection {
+		serve.Reflect = reflect.Register
+	}
+	server, err := rpc.CatalogUnit(ctx, cfg.Services.Metadata.Listen, catalog, serve)
 	if err != nil {
 		return nil, err
 	}
