@@ -67,6 +67,8 @@ func Defaults() *Config {
 			Port:         "8080",
 			ReadTimeout:  time.Minute,
 			WriteTimeout: time.Minute,
+
+			UploadsPerClient: 1000,
 		},
 		Log: Log{Level: "debug"},
 	}

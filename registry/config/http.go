@@ -21,6 +21,8 @@ type HTTP struct {
 	Compat        []string       `json:"compat"` // see AcceptsDocker
 	Auth          *Auth          `json:"auth"`
 	AccessControl *AccessControl `json:"accessControl"`
+
+	UploadsPerClient int `json:"uploadsPerClient"` // 0: any number
 }
 
 // Endpoint returns where the gateway listens, as net.Listen takes it: "tcp" and

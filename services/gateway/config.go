@@ -25,6 +25,9 @@ type Config struct {
 	HeaderTimeout time.Duration
 	// KeepAlive is how long an idle connection stays open.
 	KeepAlive time.Duration
+	// UploadsPerClient is how many requests with a body one client may be sending
+	// at a time; see clientOf. 0 means any number.
+	UploadsPerClient int
 	// ManifestCache is how many bytes of manifests are kept in memory.
 	ManifestCache int64
 	// Metrics is the path at which metrics can be read, by anybody. "" means that
@@ -44,12 +47,17 @@ func Defaults() Config {
 		HeaderTimeout: 10 * time.Second,
 		KeepAlive:     2 * time.Minute,
 		ManifestCache: 16 << 20,
+
+		UploadsPerClient: 1000,
 	}
 }
 
 func (c Config) validate() error {
 	if c.HeaderTimeout <= 0 || c.KeepAlive <= 0 {
 		return errors.New("gateway: HeaderTimeout and KeepAlive must be positive")
+	}
+	if c.UploadsPerClient < 0 {
+		return errors.New("gateway: UploadsPerClient must not be negative")
 	}
 	if c.ManifestCache < 0 {
 		return errors.New("gateway: ManifestCache must not be negative")

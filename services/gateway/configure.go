@@ -23,6 +23,7 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 	cfg.Metrics = c.Extensions.MetricsPath()
 	cfg.DockerSchema2 = h.AcceptsDocker()
 	cfg.ReadIdle, cfg.WriteIdle = h.ReadTimeout, h.WriteTimeout
+	cfg.UploadsPerClient = h.UploadsPerClient
 	if h.Realm != "" {
 		cfg.Realm = h.Realm
 	}

@@ -47,6 +47,7 @@ type Gateway struct {
 	page      page
 	meters    *meters
 	pins      pins
+	clients   clients
 }
 
 // New returns a gateway for the services in d. It does not call them.
@@ -82,6 +83,7 @@ func New(cfg Config, d Deps, log *slog.Logger) (*Gateway, error) {
 	g.page.init(cfg)
 	g.meters = newMeters(d.Metrics, &g.manifests)
 	g.pins.init(memoryLimit())
+	g.clients.most = cfg.UploadsPerClient
 	return g, nil
 }
 
@@ -150,6 +152,13 @@ func (g *Gateway) handle(x *exchange) error {
 		if x.params(""); x.queryErr != nil {
 			return registry.ErrPageInvalid.With("the query has a malformed escape")
 		}
+	}
+	if x.r.ContentLength != 0 && !x.reading() {
+		leave, err := g.clients.enter(clientOf(x.actor, x.r.RemoteAddr))
+		if err != nil {
+			return err
+		}
+		defer leave()
 	}
 	return h(g, x)
 }

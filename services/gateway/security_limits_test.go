@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"runtime"
 	"strings"
@@ -132,6 +133,41 @@ func TestS107SlowHeaders(t *testing.T) {
 			<-done
 		})
 	}
+}
+
+// TestS107ManySlowHeaders holds 5,000 connections that way: all are closed in time,
+// and a new client is served while they last.
+func TestS107ManySlowHeaders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newWorld().servePipes(t)
+		conns := make([]net.Conn, 5000)
+		for i := range conns {
+			conns[i] = p.dial()
+			defer conns[i].Close()
+			if _, err := io.WriteString(conns[i], "GET /v2/ HTTP/1.1\r\nHost: x\r\nX: "); err != nil {
+				t.Fatal(err)
+			}
+		}
+		began, open := time.Now(), len(conns)
+		for open > 0 {
+			time.Sleep(5 * time.Second) // fake: this is a bubble
+			if took := time.Since(began); took > 15*time.Second {
+				t.Fatalf("%d connections are open after %v", open, took)
+			}
+			open = 0
+			for _, c := range conns {
+				if _, err := io.WriteString(c, "x"); err == nil {
+					open++
+				}
+			}
+			if res := p.ask(t, "GET", "/v2/"); res.StatusCode != 200 {
+				t.Errorf("a new client gets %v", res)
+			}
+		}
+		if took := time.Since(began); took < 10*time.Second {
+			t.Errorf("closed after %v already", took)
+		}
+	})
 }
 
 // TestS108StalledManifest: a client that sends nothing for the idle time is
