@@ -113,11 +113,11 @@ FUZZTIME ?= 10s
 fuzz: ## Every fuzz target for FUZZTIME (10s) each
 	@allinone/e2e/fuzz.sh $(FUZZTIME) $(MODULES)
 
-.PHONY: e2e conformance conformance-arm64 clients guide kill migrate-kill slow memory bench fsck
+.PHONY: previous e2e conformance conformance-arm64 clients guide kill migrate-kill slow memory bench fsck
 e2e: build clients-install ## All end-to-end tests: conformance, client matrix, guide, kill loop; every topology
 	$(E2E) -v
 
-conformance: build clients-install ## Official OCI suite: linked, split, two gateways; strict and sparse
+conformance: build clients-install ## Official OCI suite: linked, split, split with mutual TLS, two gateways; strict and sparse
 	$(E2E) -v -run '^TestConformance$$'
 
 conformance-arm64: clients-install ## The arm64 programs of `make release` under qemu-user: the suite in every topology (long)
@@ -141,6 +141,9 @@ kill: build ## kill -9 under load, linked and split: KILLS (300) times, nothing 
 MIGRATE_KILLS ?= 50
 migrate-kill: build ## kill -9 of berth migrate, MIGRATE_KILLS (50) times for each kind of target
 	MIGRATE_KILLS=$(MIGRATE_KILLS) $(E2E) -v -run '^TestMigrateKilled$$'
+
+previous: build clients-install ## The suite on mixes of programs of this commit and of BERTH_PREVIOUS (HEAD~1)
+	$(E2E) -v -run '^TestPrevious$$'
 
 slow: build ## 1 GiB at 1 MB/s in both directions through every topology, at once (20 minutes)
 	go test -tags e2e,slow -count=1 -parallel 16 -timeout 60m ./allinone/e2e -v -run '^TestSlow$$'

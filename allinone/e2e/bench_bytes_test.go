@@ -162,7 +162,7 @@ func getBig(t *testing.T, b *bench) []figure {
 	big := newBigFile(t)
 	files, filesURL := startFileServer(t, big.dir)
 	nginx, nginxURL := startNginx(t, big.dir)
-	linked, split := startBerth(t, Linked), startBerth(t, Split)
+	linked, split, secure := startBerth(t, Linked), startBerth(t, Split), startBerth(t, SplitTLS)
 
 	get := func(name, url string, procs ...*Process) contender {
 		c := newBenchClient(url, "")
@@ -182,12 +182,12 @@ func getBig(t *testing.T, b *bench) []figure {
 		return get(name, c.base+"/blobs/"+d.String(), s.Processes...)
 	}
 	contenders := []contender{
-		registry("linked", linked), registry("split", split),
+		registry("linked", linked), registry("split", split), registry("split with mutual TLS", secure),
 		get("nginx", nginxURL+"/big", nginx), get("file server", filesURL+"/big", files),
 	}
 	interleave(t, 1, contenders...) // the page cache
 	got := interleave(t, pick(b, 5, 3), contenders...)
-	link, spl, ngx, file := got[0], got[1], got[2], got[3]
+	link, spl, tls, ngx, file := got[0], got[1], got[2], got[3], got[4]
 	return []figure{
 		{row: "GET 1 GiB blob, linked: CPU", berth: perGiB(link), peer: "nginx sendfile " + perGiB(ngx),
 			value: ratio(link, ngx, sample.cost), format: "%.2f ×", goal: atMost(1.1)},
@@ -195,6 +195,8 @@ func getBig(t *testing.T, b *bench) []figure {
 			value: ratio(link, file, sample.cost), format: "%.2f ×"},
 		{row: "GET 1 GiB blob, split: speed", berth: perGiB(spl), peer: "linked " + perGiB(link),
 			value: ratio(spl, link, sample.rate), format: "%.2f ×", goal: atLeast(0.6)},
+		{row: "GET 1 GiB blob, split with mutual TLS: speed", berth: perGiB(tls), peer: "linked " + perGiB(link),
+			value: ratio(tls, link, sample.rate), format: "%.2f ×", goal: atLeast(0.35)},
 	}
 }
 
@@ -202,7 +204,7 @@ func getBig(t *testing.T, b *bench) []figure {
 // SHA-256 alone takes for the same bytes just before.
 func putBig(t *testing.T, b *bench) []figure {
 	big := newBigFile(t)
-	linked, split := startBerth(t, Linked), startBerth(t, Split)
+	linked, split, secure := startBerth(t, Linked), startBerth(t, Split), startBerth(t, SplitTLS)
 	peer := Start(t, Options{Topology: Peer})
 	pushes := []struct {
 		name   string
@@ -214,6 +216,7 @@ func putBig(t *testing.T, b *bench) []figure {
 		{"streamed", linked, big.streamed},
 		{"split PUT", split, big.put},
 		{"docker-registry PUT", peer, big.put},
+		{"split PUT with mutual TLS", secure, big.put},
 	}
 	sums, got := make([][]sample, len(pushes)), make([][]sample, len(pushes))
 	for range pick(b, 3, 2) {
@@ -249,6 +252,7 @@ func putBig(t *testing.T, b *bench) []figure {
 		speed(2, "one PATCH of unknown length, durable", atLeast(0.6), bound{}),
 		cost(2, "one PATCH of unknown length, durable"),
 		speed(3, "PUT 1 GiB blob, split, durable", bound{}, bound{}),
+		speed(5, "PUT 1 GiB blob, split with mutual TLS, durable", bound{}, bound{}),
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 // registry as configured by default, which refuses manifests whose parts are
 // missing, and against one with storage.allowSparse, which takes them.
 func TestConformance(t *testing.T) {
-	for _, topology := range []Topology{Linked, Split, TwoGateways} {
+	for _, topology := range []Topology{Linked, Split, SplitTLS, TwoGateways} {
 		for _, sparse := range []bool{false, true} {
 			name, atLeast := "strict", 960
 			if sparse {

@@ -129,7 +129,7 @@ func (m *migrateLoop) kill(t *testing.T, config string, after time.Duration, out
 func (m *migrateLoop) serve(t *testing.T, config string, content []migrated) {
 	t.Helper()
 	s := &System{Topology: Linked, Addr: loopback(httpPort(t, config)), Config: config}
-	s.add(t, "berth", config)
+	s.add(t, Options{}, "berth", config)
 	p := s.Processes[0]
 	p.start(t)
 	p.waitReady(t)

@@ -17,6 +17,7 @@ type Topology string
 const (
 	Linked      Topology = "linked"       // one process: berth
 	Split       Topology = "split"        // blobstore, metadata and gateway, over gRPC
+	SplitTLS    Topology = "split-mtls"   // the same with mutual TLS
 	TwoGateways Topology = "two-gateways" // split, with two gateways behind a round-robin proxy
 	Peer        Topology = "peer"         // Debian's docker-registry: what the harness and the figures are checked against
 )
@@ -27,6 +28,9 @@ type Options struct {
 
 	// Program is what runs if the topology is [Linked]; "" means berth.
 	Program string
+
+	// Bin says where programs are that are not those of [Program], by name.
+	Bin map[string]string
 
 	// Cgroup is the file cgroup.procs of the cgroup that the programs run in; ""
 	// means that of the test.
@@ -71,26 +75,9 @@ func Start(t testing.TB, opt Options) *System {
 		port := freePort(t)
 		s.Addr = loopback(port)
 		s.Config = writeConfig(t, etc, "config.json", s.Dir, port, nil, opt)
-		s.add(t, opt.Program, s.Config)
-	case Split, TwoGateways:
-		services := map[string]any{}
-		for _, name := range []string{"blobstore", "metadata"} {
-			addr := loopback(freePort(t))
-			services[name] = map[string]any{"listen": addr, "address": addr}
-		}
-		port := freePort(t)
-		s.Addr = loopback(port)
-		s.Config = writeConfig(t, etc, "config.json", s.Dir, port, services, opt)
-		s.add(t, "berth-blobstore", s.Config)
-		s.add(t, "berth-metadata", s.Config)
-		s.add(t, "berth-gateway", s.Config)
-		if opt.Topology == TwoGateways {
-			other := freePort(t)
-			// The same file but for the port: two gateways on one host cannot share it.
-			config := writeConfig(t, etc, "config-2.json", s.Dir, other, services, opt)
-			s.add(t, "berth-gateway", config)
-			s.Addr = roundRobin(t, loopback(port), loopback(other))
-		}
+		s.add(t, opt, opt.Program, s.Config)
+	case Split, SplitTLS, TwoGateways:
+		s.addServices(t, etc, opt)
 	case Peer:
 		s.startPeer(t, etc)
 		return s
@@ -113,12 +100,15 @@ func Start(t testing.TB, opt Options) *System {
 }
 
 // add registers a program of the system; those that serve HTTP are waited for.
-func (s *System) add(t testing.TB, program, config string) {
+func (s *System) add(t testing.TB, opt Options, program, config string) {
 	t.Helper()
 	p := &Process{
 		Name: program,
-		Path: Program(t, program),
+		Path: opt.Bin[program],
 		Args: []string{"serve", config},
+	}
+	if p.Path == "" {
+		p.Path = Program(t, program)
 	}
 	if program != "berth-blobstore" && program != "berth-metadata" {
 		p.ready = "http://" + loopback(httpPort(t, config)) + "/readyz"

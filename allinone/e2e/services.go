@@ -1,0 +1,67 @@
+package e2e
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"github.com/berth-registry/berth/registry/certs/certstest"
+)
+
+// addServices adds the programs of a system of many: first blobstores, then
+// metadata services, then gateways, each with a config file of its own.
+func (s *System) addServices(t testing.TB, etc string, opt Options) {
+	t.Helper()
+	count := map[string]int{"blobstore": 1, "metadata": 1, "gateway": 1}
+	if opt.Topology == TwoGateways {
+		count["gateway"] = 2
+	}
+	address := map[string][]string{}
+	for _, name := range []string{"blobstore", "metadata"} {
+		for range count[name] {
+			address[name] = append(address[name], loopback(freePort(t)))
+		}
+	}
+	var certificates func(name string) map[string]any
+	if opt.Topology == SplitTLS {
+		certificates = issuer(t)
+	}
+	var gateways []string
+	for _, name := range []string{"blobstore", "metadata", "gateway"} {
+		for i := range count[name] {
+			services := map[string]any{}
+			for _, called := range []string{"blobstore", "metadata"} {
+				services[called] = map[string]any{"listen": address[called][i%count[called]], "address": address[called]}
+			}
+			if certificates != nil {
+				services["tls"] = certificates(name)
+			}
+			port := freePort(t)
+			config := writeConfig(t, etc, fmt.Sprintf("%s-%d.json", name, i), s.Dir, port, services, opt)
+			s.add(t, opt, "berth-"+name, config)
+			if name == "gateway" {
+				gateways = append(gateways, loopback(port))
+			}
+			if s.Config == "" {
+				s.Config = config // the first blobstore's: it knows where all data is
+			}
+		}
+	}
+	s.Addr = gateways[0]
+	if len(gateways) > 1 {
+		s.Addr = roundRobin(t, gateways...)
+	}
+}
+
+// issuer returns a function that issues certificates of one authority, as
+// services.tls of a config file.
+func issuer(t testing.TB) func(name string) map[string]any {
+	dir := t.TempDir()
+	ca := certstest.NewAuthority(t, "installation")
+	n := 0
+	return func(name string) map[string]any {
+		n++
+		f := ca.Save(t, filepath.Join(dir, fmt.Sprint(n)), certstest.Request{Names: []string{name}})
+		return map[string]any{"cert": f.Cert, "key": f.Key, "cacert": f.CA}
+	}
+}
