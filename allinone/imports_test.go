@@ -61,11 +61,16 @@ var importRules = []importRule{
 	},
 	{
 		from:  "services/blobstore",
-		never: []string{module + "services/gateway", module + "services/metadata", module + "registry/rpc", module + "proto", "google.golang.org/grpc", "database/sql"},
+		never: []string{module + "services/gateway", module + "services/metadata", module + "registry/rpc", module + "proto", "google.golang.org/grpc", "database/sql", "github.com/aws/"},
 		why:   "services meet only in the contract, and gRPC stops at registry/rpc",
 	},
 	{
 		from:  "services/blobstore/disk",
+		never: []string{module + "services/gateway", module + "services/metadata", module + "registry/rpc", "google.golang.org/grpc"},
+		why:   "a driver knows its service only",
+	},
+	{
+		from:  "services/blobstore/s3",
 		never: []string{module + "services/gateway", module + "services/metadata", module + "registry/rpc", "google.golang.org/grpc"},
 		why:   "a driver knows its service only",
 	},
@@ -80,8 +85,13 @@ var importRules = []importRule{
 		why:   "a driver knows its service only",
 	},
 	{
+		from:  "allinone/cmd/berth-edge",
+		never: []string{"github.com/aws/", module + "services/blobstore/s3"},
+		why:   "small machines have disks",
+	},
+	{
 		from:  "allinone",
-		never: []string{"modernc.org/", module + "services/blobstore/disk", module + "services/metadata/sqlite"},
+		never: []string{"modernc.org/", module + "services/blobstore/disk", module + "services/blobstore/s3", module + "services/metadata/sqlite"},
 		why:   "link.go takes constructors; drivers come from main",
 	},
 }

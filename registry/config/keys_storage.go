@@ -19,7 +19,7 @@ func storageKeys() []Key {
 
 		{Path: "storage.maxRepos", Type: Int, Status: Refused, Doc: "Maximum number of repositories; 0 is no limit."},
 		{Path: "storage.redirectBlobURL", Type: Bool, Default: "false", Status: Warned, pool: true, Doc: "Answer blob requests with a redirect to a presigned URL of the object store."},
-		{Path: "storage.storageDriver", Type: DriverT, Status: Refused, pool: true, Doc: "Object store that holds the bytes: name s3, gcs or azure, and the driver's own keys. Empty is the local disk."},
+		{Path: "storage.storageDriver", Type: DriverT, pool: true, Doc: "Object store that holds the bytes: name s3, and the keys listed below. Empty is the local disk."},
 		{Path: "storage.cacheDriver", Type: DriverT, Status: Unneeded, pool: true, Doc: "Berth keeps what zot puts in a cache database in its catalog (storage.metadata)."},
 		{Path: "storage.remoteCache", Type: Bool, Status: Unneeded, pool: true, Doc: "Berth keeps what zot puts in a remote cache in its catalog (storage.metadata)."},
 		{Path: "storage.fastRestart", Type: Bool, Status: Unneeded, Doc: "Berth never walks the store at start."},

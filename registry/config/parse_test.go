@@ -84,7 +84,8 @@ func upperKeys(text string) string {
 func TestWeakTypes(t *testing.T) {
 	c := mustParse(t, "x.json", `{
 		"storage": {"dedupe": "false", "gc": 0, "gcDelay": 90000000000, "maxRepos": "12", "gcInterval": "90s", "commit": "false",
-			"storageDriver": {"Name": "s3", "ForcePathStyle": true, "chunkSize": 5242880, "opt": {"A": [1.5, null]}}},
+			"storageDriver": {"Name": "s3", "Bucket": "b", "region": "r", "ForcePathStyle": true, "chunkSize": 5242880},
+			"cacheDriver": {"opt": {"A": [1.5, null]}}},
 		"http": {"port": 5000, "compat": "Docker2s2", "realm": 12,
 			"accessControl": {"repositories": {"A/**": {"anonymousPolicy": "read,CREATE"}}, "groups": {"Devs": {"users": "x"}}}},
 		"extensions": {"sync": {"registries": {"urls": "https://a,https://b", "reqPerSec": "2.5", "tlsVerify": "0"}}},
@@ -102,8 +103,8 @@ func TestWeakTypes(t *testing.T) {
 		{"gcInterval", c.Storage.GCInterval, 90 * time.Second},
 		{"durable", c.Storage.Durable(), false},
 		{"maxRepos", c.Storage.MaxRepos, 12},
-		{"driver", c.Storage.StorageDriver, Driver{"name": "s3", "forcepathstyle": true, "chunksize": int64(5242880),
-			"opt": map[string]any{"a": []any{1.5, nil}}}},
+		{"driver", c.Storage.StorageDriver, Driver{"name": "s3", "bucket": "b", "region": "r", "forcepathstyle": true, "chunksize": int64(5242880)}},
+		{"free map", c.Storage.CacheDriver, Driver{"opt": map[string]any{"a": []any{1.5, nil}}}},
 		{"port", c.HTTP.Port, "5000"},
 		{"compat", c.HTTP.Compat, []string{"docker2s2"}},
 		{"realm", c.HTTP.Realm, "12"},

@@ -33,6 +33,7 @@ func (c *Config) ValidateFor(program Program) error {
 		ch.rootFor(c, len(s.Blobstore.Address) == 0, len(s.Metadata.Address) == 0)
 		ch.private(s, &s.Blobstore, "blobstore")
 		ch.private(s, &s.Metadata, "metadata")
+		ch.remoteBytes(c, len(s.Blobstore.Address) == 0, len(s.Metadata.Address) == 0)
 		ch.mayListen(s, &s.Blobstore, "blobstore")
 		ch.mayListen(s, &s.Metadata, "metadata")
 	case OnlyGateway:
@@ -56,8 +57,29 @@ func (c *Config) ValidateFor(program Program) error {
 
 // rootFor requires a root directory for what a program links.
 func (ch *checker) rootFor(c *Config, blobs, catalog bool) {
-	if blobs || catalog && c.Storage.Metadata.Driver == SQLite {
+	if blobs && c.Storage.Local() || catalog && c.Storage.Metadata.Driver == SQLite {
 		ch.require(c.Storage.RootDirectory != "", place{"storage", "rootDirectory"}, "needed: it says where everything is stored")
+	}
+}
+
+// remoteBytes refuses a program that keeps bytes in an object store and their
+// names in a file beside itself: the first outlives this machine, the second
+// does not.
+func (ch *checker) remoteBytes(c *Config, blobs, catalog bool) {
+	if !blobs || !catalog || c.Storage.Metadata.Driver != SQLite {
+		return
+	}
+	pools := map[string]Pool{"": c.Storage.Pool}
+	for name, sub := range c.Storage.SubPaths {
+		pools[name] = sub.Pool
+	}
+	for _, name := range sorted(pools) {
+		at := place{"storage", "storageDriver"}
+		if name != "" {
+			at = place{"storage", "subPaths", name, "storageDriver"}
+		}
+		ch.require(pools[name].Local(), at, "bytes in an object store need a catalog that outlives this machine, which a SQLite file does not: "+
+			"set storage.metadata to a PostgreSQL database, or services.metadata.address to a metadata service that you back up")
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 func TestPrograms(t *testing.T) {
 	const root, addresses = `"storage":{"rootDirectory":"/x"}`, `"insecure":true,"blobstore":{"address":"b:1"},"metadata":{"address":["m:1","m:2"]}`
 	const secure = `"tls":{"cert":"c","key":"k","cacert":"a"}`
+	const bucket = `"storageDriver":{"name":"s3","bucket":"b","region":"r"}`
 	for _, test := range []struct {
 		name    string
 		program Program
@@ -57,6 +58,12 @@ func TestPrograms(t *testing.T) {
 		{"metadata without a root", OnlyMetadata, `{"services":{"metadata":{"listen":"127.0.0.1:7002"}}}`, "storage.rootDirectory: needed"},
 		{"metadata on PostgreSQL", OnlyMetadata, `{"storage":{"metadata":{"driver":"postgres","dsn":"x"}},"services":{"metadata":{"listen":"127.0.0.1:7002"}}}`, ""},
 		{"metadata in the open", OnlyMetadata, `{` + root + `,"services":{"metadata":{"listen":"0.0.0.0:1"}}}`, "listen on a loopback address"},
+		{"all in one with a bucket and a SQLite file", AllInOne, `{"storage":{"rootDirectory":"/x",` + bucket + `}}`, "storage.storageDriver: bytes in an object store need a catalog that outlives this machine"},
+		{"all in one with a bucket for a sub path", AllInOne, `{"storage":{"rootDirectory":"/x","subPaths":{"/a":{` + bucket + `}}}}`, "storage.subPaths./a.storageDriver: bytes in an object store"},
+		{"all in one with a bucket and PostgreSQL", AllInOne, `{"storage":{"metadata":{"driver":"postgres","dsn":"x"},` + bucket + `}}`, ""},
+		{"all in one with a bucket and a far catalog", AllInOne, `{"storage":{` + bucket + `},"services":{"metadata":{"address":"m:1"}}}`, ""},
+		{"blobstore on a bucket", OnlyBlobstore, `{"storage":{` + bucket + `},"services":{"blobstore":{"listen":"127.0.0.1:7001"}}}`, ""},
+		{"metadata beside a bucket", OnlyMetadata, `{"storage":{"rootDirectory":"/x",` + bucket + `},"services":{"metadata":{"listen":"127.0.0.1:7002"}}}`, ""},
 		{"syncer", OnlySyncer, `{"services":{` + addresses + `,"syncer":{"listen":"127.0.0.1:7003"}}}`, ""},
 		{"syncer alone", OnlySyncer, `{"services":{"syncer":{"listen":"127.0.0.1:7003"}}}`, "services.metadata.address: needed"},
 		{"scanner", OnlyScanner, `{"services":{` + addresses + `,"scanner":{"listen":"127.0.0.1:7004"}}}`, ""},

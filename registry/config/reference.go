@@ -86,8 +86,28 @@ In the tables ` + "`*`" + ` stands for a name of your choice and ` + "`[]`" + ` 
 const referenceTail = `
 ## Driver maps
 
-The keys of a driver are the driver's own and are not checked. ` + "`storageDriver`" + ` with ` + "`\"name\": \"s3\"`" + ` takes zot's: rootdirectory,
-region, regionendpoint, bucket, forcepathstyle, secure, skipverify, accesskey, secretkey and the others of distribution's S3
-driver; ` + "`gcs`" + ` takes bucket, rootdirectory and credentialsFile; ` + "`azure`" + ` takes accountname, container, rootdirectory and
-credentials.
+` + "`storageDriver`" + ` with ` + "`\"name\": \"s3\"`" + ` takes the keys of zot's and distribution's S3 driver:
+
+| key | default | |
+|---|---|---|
+| bucket | | The bucket; it must be there. |
+| region | | Its region; not needed with regionendpoint. |
+| regionendpoint | Amazon's | URL of an S3 server that is not Amazon's, or its host and port. |
+| secure | true | https for a regionendpoint that is no URL. |
+| forcepathstyle | true with regionendpoint | http://host/bucket/… instead of http://bucket.host/… |
+| skipverify | false | Accept any certificate of the server. |
+| rootdirectory | | What keys begin with. All of Berth's objects lie in .berth/ below it. |
+| accesskey, secretkey or secretkeyfile, sessiontoken | | Credentials. Without them: environment (AWS_ACCESS_KEY_ID, …), shared profile, web identity, container and instance metadata, in this order. |
+| profile | | Name of the shared profile. |
+| encrypt, keyid | false | Ask for server-side encryption, with a KMS key. |
+| storageclass | the bucket's | Storage class of all objects. |
+| objectacl | | Canned ACL of all objects. |
+| useragent | | Name that the user agent of requests has in it. |
+| usedualstack, usefipsendpoint, accelerate | false | Amazon's endpoints of that kind. |
+| singlewriter | false | No other blobstore uses the bucket. For servers without conditional writes. |
+| v4auth | true | The only signature there is. |
+| chunksize, multipartcopy…, loglevel, logs3api… | | Accepted, and warned about: they change nothing. |
+
+Other drivers (` + "`gcs`, `azure`, `oss`, `swift`" + `) are refused with the settings by which such a store is used through S3's protocol.
+The keys of ` + "`cacheDriver` and `sessionDriver`" + ` are the driver's own and are not checked.
 `

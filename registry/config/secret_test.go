@@ -14,8 +14,8 @@ import (
 // everySecret has "hush" wherever a secret can stand.
 const everySecret = `{
 	"storage": {"metadata": {"driver": "postgres", "dsn": "postgres://u:hush@db/x"},
-		"storageDriver": {"name": "s3", "accesskey": "hush", "secretkey": "hush", "credentials": {"accountkey": "hush", "secret": "hush"}},
-		"cacheDriver": {"name": "redis", "url": "redis://u:hush@r:1", "password": "hush", "sentinel_password": "hush", "addr": ["redis://:hush@a"]}},
+		"storageDriver": {"name": "s3", "bucket": "b", "region": "r", "accesskey": "hush", "secretkey": "hush", "sessiontoken": "hush"},
+		"cacheDriver": {"credentials": {"accountkey": "hush", "secret": "hush"}, "name": "redis", "url": "redis://u:hush@r:1", "password": "hush", "sentinel_password": "hush", "addr": ["redis://:hush@a"]}},
 	"http": {"auth": {
 		"ldap": {"address": "a", "baseDN": "b", "userAttribute": "u", "bindDN": "c", "bindPassword": "hush"},
 		"openid": {"providers": {"x": {"clientid": "i", "clientsecret": "hush", "issuer": "https://i", "scopes": ["openid"]}}},

@@ -29,6 +29,17 @@ func (s *spec) suggest(unknown string) string {
 	return "the nearest known one is " + best
 }
 
+// nearest returns the name that is spelled most like key, "" if none is.
+func nearest(key string, names []string) string {
+	best, distance := "", max(1, len(key)/4)+1
+	for _, name := range names {
+		if d := editDistance(key, name); d < distance {
+			best, distance = name, d
+		}
+	}
+	return best
+}
+
 func hasPrefixFold(s, prefix string) bool {
 	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }

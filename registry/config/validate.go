@@ -172,7 +172,7 @@ func (ch *checker) storage(s *Storage) {
 	for _, name := range sorted(s.SubPaths) {
 		sub, at := s.SubPaths[name], at.with("subPaths", name)
 		ch.require(len(name) > 1 && name[0] == '/', at, "must be a slash and the first path component of repository names")
-		ch.require(sub.RootDirectory != "", at.with("rootDirectory"), "needed")
+		ch.require(sub.RootDirectory != "" || !sub.Local(), at.with("rootDirectory"), "needed")
 		ch.require(!sub.GC || sub.GCDelay > 0, at.with("gcDelay"), "must be more than 0 when gc is on")
 		if strings.Contains(strings.TrimSuffix(strings.TrimPrefix(name, "/"), "/"), "/") {
 			ch.warn("only the first path component of a repository chooses its pool, so nothing goes here", at...)
@@ -201,9 +201,7 @@ func (ch *checker) pool(p *Pool, at place) {
 		ch.require(ok, at.with("gcTimeWindow"), "must be a daily time window such as 22:00-04:30, in UTC")
 		ch.require(!ok || from != to, at.with("gcTimeWindow"), "begins when it ends")
 	}
-	name := p.StorageDriver.Name()
-	ch.require(len(p.StorageDriver) == 0 || slices.Contains([]string{"s3", "gcs", "azure", "local"}, name),
-		at.with("storageDriver", "name"), "must be s3, gcs, azure or local")
+	ch.driver(p.StorageDriver, at.with("storageDriver"))
 	ch.require(!p.RedirectBlobURL || !p.Local(), at.with("redirectBlobURL"), "needs a storageDriver: local files have no URL")
 }
 
@@ -230,10 +228,10 @@ type root struct {
 func (ch *checker) apart(roots []root) {
 	for i, a := range roots {
 		for _, b := range roots[:i] {
-			if a.pool.RootDirectory == "" || b.pool.RootDirectory == "" || a.pool.StorageDriver.Name() != b.pool.StorageDriver.Name() {
+			x, y := a.pool.place(), b.pool.place()
+			if x == "" || y == "" {
 				continue
 			}
-			x, y := filepath.Clean(a.pool.RootDirectory), filepath.Clean(b.pool.RootDirectory)
 			other, _ := ch.find(b.at)
 			switch {
 			case x == y:

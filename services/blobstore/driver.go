@@ -12,18 +12,24 @@ import (
 
 // Driver moves the bytes of one pool. It makes no decisions: the [Store] never
 // asks for two things at once of one upload, other than [UploadFile.Sync].
+// Another Store on storage that is shared may, see [Traits].
 //
 // A failed sync is a [*SyncError]. Other errors are passed on as they came from
 // the storage; the Store looks for the errors of package syscall in them.
 //
 // The Pool of a [registry.Stored] means nothing to a driver.
 type Driver interface {
-	// Create makes an empty upload. It need not be durable.
-	Create(ctx context.Context, id registry.UploadID) (UploadFile, error)
+	// Traits never change.
+	Traits() Traits
 
-	// Resume opens an upload to continue it, or returns
-	// [registry.ErrUploadUnknown].
-	Resume(ctx context.Context, id registry.UploadID) (UploadFile, Resumed, error)
+	// Create makes an empty upload that was born at the given time. It need not
+	// be durable. alg is what [registry.Uploads.Start] was told.
+	Create(ctx context.Context, born time.Time, alg registry.Algorithm) (registry.UploadID, UploadFile, error)
+
+	// Resume opens an upload to continue it at the offset at (-1: anywhere), or
+	// returns [registry.ErrUploadUnknown]. Shared storage may put off finding
+	// out whether there is such an upload, with that offset, to Sync or Publish.
+	Resume(ctx context.Context, id registry.UploadID, at int64) (UploadFile, Resumed, error)
 
 	// Uploads lists what is left of uploads, in any order.
 	Uploads(ctx context.Context) iter.Seq2[UploadInfo, error]
@@ -62,23 +68,39 @@ type Driver interface {
 	Close() error
 }
 
+// Traits are what the [Store] has to know of a driver.
+type Traits struct {
+	// Shared says that other processes use the same storage. An upload is then
+	// open for one call at a time, and Sync comes before the answer to each.
+	Shared bool
+
+	// Part, if it is not 0, is the size of the pieces that storage keeps an
+	// upload in, in bytes. No Write crosses a multiple of it, and a Sync while
+	// more is written happens at multiples only.
+	Part int64
+}
+
 // UploadFile is an upload that is open.
 type UploadFile interface {
+	// Expect says that what is written next will probably be published as d.
+	Expect(d registry.Digest)
+
 	// Write appends p. It returns how much of p was appended, also on an error.
-	Write(p []byte) (int, error)
+	// It may wait for memory until ctx ends.
+	Write(ctx context.Context, p []byte) (int, error)
 
-	// ReadAt reads bytes that were written.
-	io.ReaderAt
-
-	// Truncate drops all bytes from size on, and state saved for them.
-	Truncate(size int64) error
+	// Reader returns all bytes that were written. Nothing is written while it
+	// is in use.
+	Reader(ctx context.Context) (io.ReadCloser, error)
 
 	// Save records a state such that it survives the end of the process. It
-	// must be cheap.
+	// must be cheap. On shared storage it does nothing.
 	Save(s State) error
 
 	// Sync makes the first s.Offset bytes durable, then records s such that it
-	// survives the loss of power. It may run while Write and Save do.
+	// survives the loss of power. It may run while Write and Save do. On shared
+	// storage it fails, with [registry.ErrRangeInvalid] or
+	// [registry.ErrUploadUnknown], if somebody else has changed the upload.
 	Sync(s State) error
 
 	// Publish makes all bytes durable under digest d and returns when they are.
@@ -111,7 +133,24 @@ type Resumed struct {
 	Safe State
 	// Claimed, if its Offset is larger than that of Safe, was recorded by
 	// [UploadFile.Save]. Its bytes can be read, but are not known to be right.
+	// The UploadFile is a [Rereader] then.
 	Claimed State
+	// Algorithm is what the upload was created with, if the driver remembers.
+	Algorithm registry.Algorithm
+}
+
+// Rereader is an [UploadFile] with bytes that were claimed.
+type Rereader interface {
+	// ReadAt reads bytes that were written or claimed.
+	io.ReaderAt
+	// Truncate drops all bytes from size on, and state saved for them.
+	Truncate(size int64) error
+}
+
+// Sweeper is a [Driver] that knows a better way to remove the uploads nobody
+// touched since notAfter than one Discard for each.
+type Sweeper interface {
+	Sweep(ctx context.Context, notAfter time.Time) error
 }
 
 // UploadInfo describes an upload in a list.

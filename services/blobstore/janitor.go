@@ -41,6 +41,9 @@ func (s *Store) sweep(ctx context.Context) {
 
 // expire removes the sessions that were last touched before notAfter.
 func (p *pool) expire(ctx context.Context, notAfter time.Time) error {
+	if d, ok := p.driver.(Sweeper); ok {
+		return d.Sweep(ctx, notAfter)
+	}
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	for u, err := range p.driver.Uploads(ctx) {

@@ -42,8 +42,8 @@ func fill(ctx context.Context, r io.Reader, p []byte) (n int, err error) {
 // for io.EOF, or that of the storage; what was written before is hashed.
 func (s *Store) receive(ctx context.Context, p *pool, ses *session, r io.Reader) error {
 	buf := s.buffers.small.get()
-	n, rerr := fill(ctx, r, *buf)
-	n, err := ses.write((*buf)[:n])
+	n, rerr := fill(ctx, r, p.upTo(ses, *buf))
+	n, err := ses.write(ctx, (*buf)[:n])
 	ses.hash.write((*buf)[:n])
 	s.buffers.small.put(buf)
 	switch {
@@ -64,15 +64,23 @@ func notEOF(err error) error {
 	return err
 }
 
+// upTo returns as much of buf as may be written at once.
+func (p *pool) upTo(ses *session, buf []byte) []byte {
+	if p.part == 0 {
+		return buf
+	}
+	return buf[:min(int64(len(buf)), p.part-ses.offset.Load()%p.part)]
+}
+
 // write appends b to the file. Its bytes are not hashed yet.
-func (ses *session) write(b []byte) (int, error) {
+func (ses *session) write(ctx context.Context, b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
 	if ses.dirtySince.IsZero() {
 		ses.dirtySince = time.Now()
 	}
-	n, err := ses.file.Write(b)
+	n, err := ses.file.Write(ctx, b)
 	ses.offset.Add(int64(n))
 	return n, err
 }
@@ -114,7 +122,7 @@ func stream(ctx context.Context, p *pool, ses *session, r io.Reader, buffers *le
 	}()
 
 	for {
-		if ses.due() {
+		if p.due(ses) {
 			hashed()
 			if err := p.syncIfDue(ses); err != nil {
 				return err
@@ -130,8 +138,8 @@ func stream(ctx context.Context, p *pool, ses *session, r io.Reader, buffers *le
 			buf = <-free
 			hashing--
 		}
-		n, rerr := fill(ctx, r, *buf)
-		n, err := ses.write((*buf)[:n])
+		n, rerr := fill(ctx, r, p.upTo(ses, *buf))
+		n, err := ses.write(ctx, (*buf)[:n])
 		work <- filled{buf, n}
 		hashing++
 		switch {

@@ -26,7 +26,8 @@ const (
 
 // session is an upload session in use, or used a moment ago. Between calls it
 // stays open until its bytes are synced: the kernel tells of a failed write only
-// to those who have the file open.
+// to those who have the file open. On shared storage it does not: the next call
+// may come to another process.
 type session struct {
 	id     registry.UploadID
 	offset atomic.Int64 // bytes received
@@ -52,7 +53,8 @@ type syncing struct {
 }
 
 // hold returns session id for the use of one caller, who calls release or drop.
-func (p *pool) hold(ctx context.Context, s *Store, id registry.UploadID) (*session, error) {
+// The caller is going to append at offset at; -1 means that it is not.
+func (p *pool) hold(ctx context.Context, s *Store, id registry.UploadID, at int64) (*session, error) {
 	if _, err := registry.ParseUploadID(string(id)); err != nil {
 		return nil, err
 	}
@@ -67,7 +69,7 @@ func (p *pool) hold(ctx context.Context, s *Store, id registry.UploadID) (*sessi
 			ses = &session{id: id, wait: make(chan struct{})}
 			p.sessions[id] = ses
 			p.mu.Unlock()
-			return ses, p.load(ctx, s, ses)
+			return ses, p.load(ctx, s, ses, at)
 		case ses.wait != nil:
 			wait := ses.wait
 			p.mu.Unlock()
@@ -91,8 +93,8 @@ func (p *pool) hold(ctx context.Context, s *Store, id registry.UploadID) (*sessi
 }
 
 // load opens a session that is known to storage only.
-func (p *pool) load(ctx context.Context, s *Store, ses *session) error {
-	file, saved, err := p.driver.Resume(ctx, ses.id)
+func (p *pool) load(ctx context.Context, s *Store, ses *session, at int64) error {
+	file, saved, err := p.driver.Resume(ctx, ses.id, at)
 	if err == nil {
 		ses.file = file
 		err = p.restore(ctx, s, ses, saved)
@@ -118,12 +120,13 @@ func (p *pool) restore(ctx context.Context, s *Store, ses *session, saved Resume
 	ses.offset.Store(saved.Safe.Offset)
 	ses.hash = restore(saved.Safe)
 	if saved.Safe.Offset == 0 && ses.hash.sha256 == nil {
-		ses.hash = newHashes("")
+		ses.hash = newHashes(saved.Algorithm)
 	}
 	if saved.Claimed.Offset <= saved.Safe.Offset {
 		return nil
 	}
-	ok, err := p.confirm(ctx, s, ses, saved)
+	bytes := ses.file.(Rereader)
+	ok, err := p.confirm(ctx, s, ses, saved, bytes)
 	if err != nil || ok {
 		return err
 	}
@@ -133,13 +136,13 @@ func (p *pool) restore(ctx context.Context, s *Store, ses *session, saved Resume
 	if saved.Safe.Offset == 0 {
 		ses.hash = newHashes("")
 	}
-	return ses.file.Truncate(saved.Safe.Offset)
+	return bytes.Truncate(saved.Safe.Offset)
 }
 
 // confirm takes over the claimed bytes if they hash to what was claimed. It
 // writes them anew: should the kernel have lost them on their way to the disk
 // while nobody had the file open, then a sync would not say so otherwise.
-func (p *pool) confirm(ctx context.Context, s *Store, ses *session, saved Resumed) (bool, error) {
+func (p *pool) confirm(ctx context.Context, s *Store, ses *session, saved Resumed, from Rereader) (bool, error) {
 	if saved.Safe.Offset == 0 {
 		ses.hash = hashes{}
 		for _, h := range saved.Claimed.Hashes {
@@ -158,11 +161,11 @@ func (p *pool) confirm(ctx context.Context, s *Store, ses *session, saved Resume
 			return false, err
 		}
 		part := (*buf)[:min(int64(len(*buf)), saved.Claimed.Offset-at)]
-		if _, err := ses.file.ReadAt(part, at); err != nil {
+		if _, err := from.ReadAt(part, at); err != nil {
 			p.log.Warn("bytes of an upload can't be read", slog.String("upload", string(ses.id)), slog.Any("error", err))
 			return false, nil
 		}
-		if _, err := ses.file.Write(part); err != nil {
+		if _, err := ses.file.Write(ctx, part); err != nil {
 			return false, fmt.Errorf("writing upload %s: %w", ses.id, err)
 		}
 		ses.hash.write(part)
@@ -179,6 +182,10 @@ func (p *pool) confirm(ctx context.Context, s *Store, ses *session, saved Resume
 
 // release ends the use of a session that goes on.
 func (p *pool) release(ses *session) {
+	if p.shared {
+		p.drop(ses)
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ses.busy = false

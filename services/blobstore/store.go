@@ -42,6 +42,8 @@ var _ registry.Blobs = (*Store)(nil)
 type pool struct {
 	name     registry.Pool
 	driver   Driver
+	shared   bool  // see [Traits]
+	part     int64 // see [Traits]
 	log      *slog.Logger
 	readOnly atomic.Pointer[string] // why writes are refused, nil if they are not
 
@@ -66,9 +68,12 @@ func Open(ctx context.Context, pools map[registry.Pool]Driver, o Options, log *s
 		if err := driver.Check(ctx); err != nil {
 			return nil, fmt.Errorf("opening pool %q: %w", name, err)
 		}
+		traits := driver.Traits()
 		s.pools[name] = &pool{
 			name:     name,
 			driver:   driver,
+			shared:   traits.Shared,
+			part:     traits.Part,
 			log:      log.With(slog.String("pool", string(name))),
 			sessions: make(map[registry.UploadID]*session),
 		}

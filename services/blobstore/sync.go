@@ -45,7 +45,7 @@ func (p *pool) settled(ses *session) error {
 // syncIfDue starts a sync if one is due. The session's hashes must be up to
 // date.
 func (p *pool) syncIfDue(ses *session) error {
-	if !ses.due() {
+	if !p.due(ses) {
 		return nil
 	}
 	if err := p.settled(ses); err != nil {
@@ -54,11 +54,33 @@ func (p *pool) syncIfDue(ses *session) error {
 	return p.startSync(ses)
 }
 
+// flush makes all that the session has received survive. The caller holds the
+// session. What could not be saved is no part of the upload any more.
+func (p *pool) flush(ses *session) error {
+	if err := p.settled(ses); err != nil {
+		return err
+	}
+	if err := p.writable(); err != nil {
+		return err
+	}
+	if err := p.startSync(ses); err != nil {
+		return err
+	}
+	return p.settled(ses)
+}
+
 // due reports whether enough bytes or time have passed to start a sync. With
 // one in progress that is only so when a crash could lose more than maxUnsynced
 // otherwise: then the stream waits for the disk.
-func (ses *session) due() bool {
+func (p *pool) due(ses *session) bool {
 	at, from := ses.offset.Load(), ses.synced
+	every := int64(syncEvery)
+	if p.part > 0 {
+		if at%p.part != 0 {
+			return false
+		}
+		every = maxUnsynced - p.part // as seldom as can be: a record costs a request
+	}
 	if ses.sync != nil {
 		select {
 		case <-ses.sync.done:
@@ -68,7 +90,7 @@ func (ses *session) due() bool {
 		from = ses.sync.offset
 	}
 	behind := at - from
-	return behind >= syncEvery || behind > 0 && !ses.dirtySince.IsZero() && time.Since(ses.dirtySince) >= syncAfter
+	return behind >= every || behind > 0 && !ses.dirtySince.IsZero() && time.Since(ses.dirtySince) >= syncAfter
 }
 
 // discardLost removes a session whose bytes can't be believed any more because

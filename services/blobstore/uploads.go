@@ -22,8 +22,7 @@ func (s *Store) Start(ctx context.Context, name registry.Pool, alg registry.Algo
 	if err := p.writable(); err != nil {
 		return registry.Upload{}, err
 	}
-	id := registry.NewUploadID(s.now())
-	file, err := p.driver.Create(ctx, id)
+	id, file, err := p.driver.Create(ctx, s.now(), alg)
 	if err != nil {
 		return registry.Upload{}, p.failed(err)
 	}
@@ -47,8 +46,8 @@ func (s *Store) Append(ctx context.Context, u registry.Upload, r io.Reader) (reg
 		return u, err
 	}
 	err = s.extend(ctx, p, ses, r)
-	u.Offset = ses.offset.Load()
-	return u, p.done(ses, err)
+	u.Offset, err = p.done(ses, err)
+	return u, err
 }
 
 // holdAt holds the session of u for writing at u.Offset.
@@ -60,7 +59,7 @@ func (s *Store) holdAt(ctx context.Context, u registry.Upload) (*pool, *session,
 	if err := p.writable(); err != nil {
 		return nil, nil, err
 	}
-	ses, err := p.hold(ctx, s, u.ID)
+	ses, err := p.hold(ctx, s, u.ID, u.Offset)
 	if err != nil {
 		return p, nil, err
 	}
@@ -75,7 +74,7 @@ func (s *Store) holdAt(ctx context.Context, u registry.Upload) (*pool, *session,
 func (s *Store) extend(ctx context.Context, p *pool, ses *session, r io.Reader) error {
 	before := ses.offset.Load()
 	err := s.receive(ctx, p, ses, r)
-	if ses.offset.Load() == before {
+	if ses.offset.Load() == before || p.shared {
 		return err
 	}
 	if _, lost := errors.AsType[*SyncError](err); lost {
@@ -94,16 +93,25 @@ func (s *Store) extend(ctx context.Context, p *pool, ses *session, r io.Reader) 
 	return err
 }
 
-// done ends the use of a session that had an error, or none, and returns what
-// the caller is told.
-func (p *pool) done(ses *session, err error) error {
+// done ends the use of a session that had an error, or none, and returns its
+// offset and what the caller is told.
+func (p *pool) done(ses *session, err error) (int64, error) {
+	offset := ses.offset.Load()
+	if _, lost := errors.AsType[*SyncError](err); !lost && p.shared {
+		e := p.flush(ses)
+		// A call for another offset than the true one was wrong from the start.
+		if err == nil || errors.Is(e, registry.ErrRangeInvalid) || errors.Is(e, registry.ErrUploadUnknown) {
+			err = e
+		}
+		offset = ses.synced
+	}
 	told := p.failed(err)
 	if p.discardLost(ses, err) {
 		p.drop(ses)
 	} else {
 		p.release(ses)
 	}
-	return told
+	return offset, told
 }
 
 // Status implements [registry.Uploads]. It may be called while another call
@@ -117,7 +125,7 @@ func (s *Store) Status(ctx context.Context, u registry.Upload) (registry.Upload,
 		u.Offset = at
 		return u, nil
 	}
-	ses, err := p.hold(ctx, s, u.ID)
+	ses, err := p.hold(ctx, s, u.ID, -1)
 	if err != nil {
 		if at, ok := p.offset(u.ID); ok && errors.Is(err, registry.ErrRangeInvalid) {
 			u.Offset = at
@@ -156,7 +164,11 @@ func (s *Store) Commit(ctx context.Context, u registry.Upload, last io.Reader, w
 	}
 	stored, err := s.commit(ctx, p, ses, last, want)
 	if err != nil {
-		return registry.Stored{}, p.done(ses, err)
+		_, err = p.done(ses, err)
+		if errors.Is(err, registry.ErrUploadUnknown) {
+			return p.published(ctx, u.ID, want) // shared storage may find out late
+		}
+		return registry.Stored{}, err
 	}
 	p.drop(ses)
 	return stored, nil
@@ -178,6 +190,10 @@ func (p *pool) published(ctx context.Context, id registry.UploadID, d registry.D
 // commit is Commit for who holds the session.
 func (s *Store) commit(ctx context.Context, p *pool, ses *session, last io.Reader, want registry.Digest) (registry.Stored, error) {
 	before := ses.offset.Load()
+	if before == 0 && ses.hash.of(want.Algorithm()) == nil {
+		ses.hash = newHashes(want.Algorithm())
+	}
+	ses.file.Expect(want)
 	if last != nil {
 		if err := s.receive(ctx, p, ses, last); err != nil {
 			return registry.Stored{}, s.keep(ses, before, err)
@@ -226,20 +242,35 @@ func (s *Store) digest(ctx context.Context, ses *session, alg registry.Algorithm
 		return sum(alg, h), nil
 	}
 	h := newHash(alg)
+	r, err := ses.file.Reader(ctx)
+	if err != nil {
+		return "", fmt.Errorf("reading upload %s: %w", ses.id, err)
+	}
+	defer r.Close()
 	buf := s.buffers.small.get()
 	defer s.buffers.small.put(buf)
-	for at, size := int64(0), ses.offset.Load(); at < size; {
+	for read := int64(0); ; {
 		if err := ctx.Err(); err != nil {
 			return "", err
 		}
-		part := (*buf)[:min(int64(len(*buf)), size-at)]
-		if _, err := ses.file.ReadAt(part, at); err != nil {
-			return "", fmt.Errorf("reading upload %s: %w", ses.id, err)
+		n, err := r.Read(*buf)
+		h.Write((*buf)[:n])
+		read += int64(n)
+		if err == io.EOF && read == ses.offset.Load() {
+			return sum(alg, h), nil
 		}
-		h.Write(part)
-		at += int64(len(part))
+		if err != nil {
+			return "", fmt.Errorf("reading upload %s: %w", ses.id, cutOff(err))
+		}
 	}
-	return sum(alg, h), nil
+}
+
+// cutOff says of bytes that end too early that they do.
+func cutOff(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // sum returns what h, which is of algorithm alg, has seen as a digest.
@@ -254,7 +285,7 @@ func (s *Store) Abort(ctx context.Context, u registry.Upload) error {
 	if err != nil {
 		return err
 	}
-	ses, err := p.hold(ctx, s, u.ID)
+	ses, err := p.hold(ctx, s, u.ID, -1)
 	if err != nil {
 		return err
 	}

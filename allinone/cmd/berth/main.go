@@ -6,6 +6,7 @@ import (
 	"github.com/berth-registry/berth/registry/rpc/reflect"
 	"github.com/berth-registry/berth/services/blobstore"
 	"github.com/berth-registry/berth/services/blobstore/disk"
+	"github.com/berth-registry/berth/services/blobstore/s3"
 	"github.com/berth-registry/berth/services/metadata"
 	"github.com/berth-registry/berth/services/metadata/postgres"
 	"github.com/berth-registry/berth/services/metadata/sqlite"
@@ -15,7 +16,7 @@ var version = "unknown" // set by the linker
 
 func main() {
 	parts := allinone.Stores(
-		map[string]blobstore.OpenPool{"local": disk.OpenPool},
+		map[string]blobstore.OpenPool{"local": disk.OpenPool, "s3": s3.OpenPool},
 		map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured, "postgres": postgres.OpenConfigured},
 	)
 	parts.Reflect = reflect.Register

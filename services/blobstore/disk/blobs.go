@@ -167,4 +167,7 @@ func (d *Driver) shardCopies(ctx context.Context, alg registry.Algorithm, shard,
 	return kept, nil
 }
 
-var _ blobstore.UploadFile = (*upload)(nil)
+var (
+	_ blobstore.UploadFile = (*upload)(nil)
+	_ blobstore.Rereader   = (*upload)(nil)
+)

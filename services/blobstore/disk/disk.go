@@ -146,6 +146,9 @@ func (d *Driver) takeLock() error {
 	return nil
 }
 
+// Traits implements [blobstore.Driver].
+func (d *Driver) Traits() blobstore.Traits { return blobstore.Traits{} }
+
 // Check implements [blobstore.Driver].
 func (d *Driver) Check(context.Context) error {
 	_, err := d.fs.stat(d.blobs)

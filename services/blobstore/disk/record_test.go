@@ -90,8 +90,7 @@ func TestTornRecordLeavesTheOneBefore(t *testing.T) {
 	}
 	defer d.Close()
 	for _, restart := range []bool{false, true} {
-		id := registry.NewUploadID(time.Now())
-		up, err := d.Create(t.Context(), id)
+		id, up, err := d.Create(t.Context(), time.Now(), "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,7 +98,7 @@ func TestTornRecordLeavesTheOneBefore(t *testing.T) {
 		last := map[kind]int64{}
 		for i, c := range "SSSWSWSWWSSW" {
 			offset := int64(10 * (i + 1))
-			_, err := up.Write(make([]byte, 10))
+			_, err := up.Write(t.Context(), make([]byte, 10))
 			k, record := kindSynced, up.Sync
 			if c == 'W' {
 				k, record = kindWritten, up.Save
@@ -131,12 +130,12 @@ func TestTornRecordLeavesTheOneBefore(t *testing.T) {
 			}
 			up.Close()
 			var s blobstore.Resumed
-			if up, s, err = d.Resume(t.Context(), id); err != nil {
+			if up, s, err = d.Resume(t.Context(), id, -1); err != nil {
 				t.Fatal(err)
 			}
 			// As the store does with bytes that were merely written.
 			if n := offset - s.Safe.Offset; n > 0 {
-				if _, err := up.Write(make([]byte, n)); err != nil {
+				if _, err := up.Write(t.Context(), make([]byte, n)); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -244,7 +244,7 @@ func TestIdleSessionIsSynced(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		_, r, err := d.Resume(t.Context(), u.ID)
+		_, r, err := d.Resume(t.Context(), u.ID, -1)
 		if err != nil || r.Safe.Offset != 1000 {
 			t.Errorf("got %d bytes safe, %v, want 1000", r.Safe.Offset, err)
 		}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/services/blobstore"
@@ -32,8 +33,11 @@ type upload struct {
 	named  bool // the upload's names are durable
 }
 
+// Expect implements [blobstore.UploadFile].
+func (u *upload) Expect(registry.Digest) {}
+
 // Write implements [blobstore.UploadFile].
-func (u *upload) Write(p []byte) (int, error) {
+func (u *upload) Write(_ context.Context, p []byte) (int, error) {
 	n, err := u.data.WriteAt(p, u.size)
 	u.size += int64(n)
 	if u.driver.durable && u.size-u.started >= writeStep {
@@ -43,10 +47,15 @@ func (u *upload) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// ReadAt implements [blobstore.UploadFile].
+// Reader implements [blobstore.UploadFile].
+func (u *upload) Reader(context.Context) (io.ReadCloser, error) {
+	return io.NopCloser(io.NewSectionReader(u.data, 0, u.size)), nil
+}
+
+// ReadAt implements [blobstore.Rereader].
 func (u *upload) ReadAt(p []byte, off int64) (int, error) { return u.data.ReadAt(p, off) }
 
-// Truncate implements [blobstore.UploadFile].
+// Truncate implements [blobstore.Rereader].
 func (u *upload) Truncate(size int64) error {
 	if err := u.data.Truncate(size); err != nil {
 		return err
@@ -169,16 +178,17 @@ func (u *upload) Close() error {
 }
 
 // Create implements [blobstore.Driver].
-func (d *Driver) Create(_ context.Context, id registry.UploadID) (blobstore.UploadFile, error) {
+func (d *Driver) Create(_ context.Context, born time.Time, _ registry.Algorithm) (registry.UploadID, blobstore.UploadFile, error) {
+	id := registry.NewUploadID(born)
 	f, err := d.fs.open(d.uploadPath(id), os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	return &upload{driver: d, id: id, data: f}, nil
+	return id, &upload{driver: d, id: id, data: f}, nil
 }
 
 // Resume implements [blobstore.Driver].
-func (d *Driver) Resume(_ context.Context, id registry.UploadID) (blobstore.UploadFile, blobstore.Resumed, error) {
+func (d *Driver) Resume(_ context.Context, id registry.UploadID, _ int64) (blobstore.UploadFile, blobstore.Resumed, error) {
 	u, s, err := d.resume(id)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, blobstore.Resumed{}, registry.ErrUploadUnknown

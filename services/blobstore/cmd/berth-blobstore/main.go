@@ -13,6 +13,7 @@ import (
 	"github.com/berth-registry/berth/registry/rpc/reflect"
 	"github.com/berth-registry/berth/services/blobstore"
 	"github.com/berth-registry/berth/services/blobstore/disk"
+	"github.com/berth-registry/berth/services/blobstore/s3"
 )
 
 var version = "unknown" // set by the linker
@@ -31,7 +32,8 @@ func units(ctx context.Context, cfg *config.Config, p daemon.Process) ([]daemon.
 	if err != nil {
 		return nil, err
 	}
-	store, err := blobstore.OpenConfigured(ctx, cfg.Storage, map[string]blobstore.OpenPool{"local": disk.OpenPool}, p)
+	drivers := map[string]blobstore.OpenPool{"local": disk.OpenPool, "s3": s3.OpenPool}
+	store, err := blobstore.OpenConfigured(ctx, cfg.Storage, drivers, p)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,129 @@
+package s3
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/berth-registry/berth/registry"
+)
+
+// Publish implements [blobstore.UploadFile]. Bytes come first, then the name of
+// an anonymous object, then the state: what ends in between is either the
+// upload as it was, and a copy that nobody was told of and that the sweep
+// finds, or the copy.
+func (u *upload) Publish(ctx context.Context, d registry.Digest) (registry.Locator, error) {
+	if err := u.loadTail(ctx); err != nil {
+		return "", err
+	}
+	u.mu.Lock()
+	err, many := u.err, len(u.parts) > 0
+	u.mu.Unlock()
+	if err != nil {
+		return "", err
+	}
+	size := u.size()
+	var o object
+	switch {
+	case u.sealed:
+		o, err = u.rename(ctx, d)
+	case many:
+		o, err = u.putParts(ctx, d)
+	default:
+		o, err = u.putWhole(ctx, d)
+	}
+	if err != nil {
+		return "", err
+	}
+	drv := u.driver
+	copied := registry.Stored{Digest: d, Size: size, Locator: o.locator()}
+	if o.kind == anonymous {
+		if err := drv.client.writeEmpty(ctx, drv.keys.name(o, d, size)); err != nil {
+			return "", err
+		}
+	}
+	err = u.end(ctx, copied)
+	if other, lost := errors.AsType[*conflict](err); lost {
+		// The bytes are ours alone: nobody was told of them.
+		if e := drv.Remove(ctx, copied); e != nil {
+			drv.log.Warn("a copy that nobody needs could not be removed", slog.String("digest", string(d)), slog.Any("error", e))
+		}
+		if other.now.Ended == published && other.now.Digest == d {
+			return other.now.Object, nil // who was first has published the same
+		}
+		u.lose(err)
+	}
+	if err != nil {
+		return "", err
+	}
+	return copied.Locator, nil
+}
+
+// end records that the upload was published as s.
+func (u *upload) end(ctx context.Context, s registry.Stored) error {
+	rec := record{Writer: newNonce(), Offset: s.Size, Object: s.Locator, Digest: s.Digest, Ended: published}
+	_, err := u.driver.writeState(ctx, u.id, rec, nil, u.etag)
+	return err
+}
+
+// putWhole writes an object of no more than one part.
+func (u *upload) putWhole(ctx context.Context, d registry.Digest) (object, error) {
+	o := object{kind: named, id: u.id, nonce: newNonce()}
+	var b []byte
+	if u.buf != nil {
+		b = (*u.buf)[:u.fill]
+	}
+	_, err := u.driver.client.write(ctx, u.driver.keys.data(o, d), bytes.NewReader(b), int64(len(b)), condition{})
+	return o, err
+}
+
+// putParts completes the multipart upload.
+func (u *upload) putParts(ctx context.Context, d registry.Digest) (object, error) {
+	etags, err := u.etags(ctx, u.parts)
+	if err != nil {
+		return object{}, err
+	}
+	if u.fill > 0 {
+		// The buffer is kept: should this fail, the upload goes on from it.
+		last, err := u.send(ctx, len(etags)+1, (*u.buf)[:u.fill])
+		if err != nil {
+			return object{}, err
+		}
+		etags = append(etags, last)
+	}
+	m := &u.multi
+	key := u.driver.keys.data(m.object, m.digest)
+	err = u.driver.client.complete(ctx, key, m.id, etags)
+	if err != nil {
+		err = u.completed(ctx, key, d, err)
+	}
+	if err != nil {
+		return object{}, err
+	}
+	if m.object.kind == named && m.digest != d {
+		return u.move(ctx, d)
+	}
+	return m.object, nil
+}
+
+// completed finds out whether completing the multipart upload, which failed
+// because of why, has succeeded all the same, now or in an earlier call.
+func (u *upload) completed(ctx context.Context, key string, d registry.Digest, why error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	size := u.size()
+	h, err := u.driver.client.head(ctx, key)
+	switch {
+	case err == nil && h.size == size:
+		// Perhaps another call has put other bytes there.
+		return u.driver.client.verify(ctx, key, size, d)
+	case isNone(err) && errors.Is(why, errNoUpload), err == nil:
+		return registry.ErrUploadUnknown.Because(fmt.Errorf("the parts are gone: %w", why))
+	case isNone(err) && errors.Is(why, errBadPart):
+		return registry.ErrUploadUnknown.Because(fmt.Errorf("somebody else has written to the upload: %w", why))
+	}
+	return why
+}
