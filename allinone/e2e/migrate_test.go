@@ -14,21 +14,26 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/berth-registry/berth/registry/sqldb/pgtest"
 )
 
-// migrateTarget is where a store moves to.
-type migrateTarget struct {
-	name string
-	// storage returns the storage section of a new, empty target for the store
-	// at root.
-	storage func(t *testing.T, root string) map[string]any
-}
-
 // migrateTargets are the moves that are tested, one after the other from the same
-// source.
-var migrateTargets = []migrateTarget{
-	{"disk", func(t *testing.T, _ string) map[string]any {
-		return map[string]any{"rootDirectory": t.TempDir()}
+// source. Each starts what it needs and returns the function that returns the
+// storage section of a new, empty target for the store at root.
+var migrateTargets = []struct {
+	name string
+	open func(t *testing.T) (storage func(root string) map[string]any)
+}{
+	{"disk", func(t *testing.T) func(string) map[string]any {
+		return func(string) map[string]any { return map[string]any{"rootDirectory": t.TempDir()} }
+	}},
+	{"postgres", func(t *testing.T) func(string) map[string]any {
+		server := pgtest.Start(t, pgtest.Options{Durable: true})
+		return func(root string) map[string]any {
+			dsn := server.DSN(server.Database(t))
+			return map[string]any{"rootDirectory": root, "metadata": map[string]any{"driver": "postgres", "dsn": dsn}}
+		}
 	}},
 }
 
@@ -47,7 +52,7 @@ func TestMigrateKilled(t *testing.T) {
 	}
 	for i, target := range migrateTargets {
 		t.Run(target.name, func(t *testing.T) {
-			m := &migrateLoop{source: source, target: target, rnd: mrand.New(mrand.NewPCG(seed, uint64(i)))}
+			m := &migrateLoop{source: source, storage: target.open(t), rnd: mrand.New(mrand.NewPCG(seed, uint64(i)))}
 			for m.killed < kills {
 				m.once(t, kills, content)
 			}
@@ -58,19 +63,19 @@ func TestMigrateKilled(t *testing.T) {
 
 // migrateLoop moves one store again and again.
 type migrateLoop struct {
-	source *System
-	target migrateTarget
-	rnd    *mrand.Rand
-	takes  time.Duration // how long a move takes
-	killed int
-	moves  int
+	source  *System
+	storage func(root string) map[string]any // of a new target
+	rnd     *mrand.Rand
+	takes   time.Duration // how long a move takes
+	killed  int
+	moves   int
 }
 
 // once moves the store to a new target, with kills on the way.
 func (m *migrateLoop) once(t *testing.T, kills int, content []migrated) {
 	t.Helper()
 	m.moves++
-	opt := Options{Topology: Linked, Edit: func(c map[string]any) { c["storage"] = m.target.storage(t, m.source.Dir) }}
+	opt := Options{Topology: Linked, Edit: func(c map[string]any) { c["storage"] = m.storage(m.source.Dir) }}
 	config := writeConfig(t, t.TempDir(), "config.json", "", freePort(t), nil, opt)
 	var out bytes.Buffer
 	for m.takes > 0 && m.killed < kills {
@@ -168,7 +173,7 @@ func (c migrated) check(t *testing.T, url string) {
 	}
 }
 
-// pushToMigrate pushes images, small and large, each tag twice so that it has a
+// pushToMigrate pushes images, small and large, each tag often so that it has a
 // history.
 func pushToMigrate(t *testing.T, url string, seed uint64) []migrated {
 	t.Helper()
@@ -177,8 +182,11 @@ func pushToMigrate(t *testing.T, url string, seed uint64) []migrated {
 	for i := range 40 {
 		m := migrated{repo: fmt.Sprintf("migrate/r%d", i%5), tag: fmt.Sprintf("t%d", i)}
 		client := &killClient{base: url + "/v2/" + m.repo, http: http.DefaultClient}
-		for range 2 {
-			config, layer := []byte("{}"), make([]byte, 10_000+i%8*1_000_000)
+		for version := range 20 {
+			config, layer := []byte("{}"), make([]byte, 1000)
+			if version < 2 {
+				layer = make([]byte, 10_000+i%8*1_000_000)
+			}
 			rnd.Read(layer)
 			m.blobs = []digest.Digest{digest.FromBytes(config), digest.FromBytes(layer)}
 			manifest := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"a/b","digest":%q,"size":%d},"layers":[{"mediaType":"a/b","digest":%q,"size":%d}]}`,
