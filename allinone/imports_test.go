@@ -46,12 +46,12 @@ var importRules = []importRule{
 	},
 	{
 		from:  "services/metadata/cmd/berth-metadata",
-		never: []string{"github.com/grpc-ecosystem", module + "registry/rpc/rest"},
+		never: []string{module + "proto/gen/berth/api", module + "registry/rpc/rest"}, // grpc-gateway itself comes with the exporter of traces
 		why:   "REST is the gateway's",
 	},
 	{
 		from:  "services/blobstore/cmd/berth-blobstore",
-		never: []string{"github.com/grpc-ecosystem", module + "registry/rpc/rest"},
+		never: []string{module + "proto/gen/berth/api", module + "registry/rpc/rest"}, // grpc-gateway itself comes with the exporter of traces
 		why:   "REST is the gateway's",
 	},
 	{

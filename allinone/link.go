@@ -57,7 +57,7 @@ func Link(ctx context.Context, cfg *config.Config, parts Parts, p daemon.Process
 	if err != nil {
 		return nil, err
 	}
-	dial, serve := rpc.DialOptions{Security: security}, rpc.ServerOptions{Security: security, Log: p.Log}
+	dial, serve := rpc.DialOptions{Security: security, Metrics: p.Metrics}, rpc.ServerOptions{Security: security, Log: p.Log, Metrics: p.Metrics, Traces: p.Traces}
 	if cfg.Services.Reflection {
 		if serve.Reflect = parts.Reflect; serve.Reflect == nil {
 			return nil, errors.New("services.reflection: this program can't do it; berth, berth-metadata and berth-blobstore can")

@@ -2,16 +2,19 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"runtime"
 	"time"
 
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
 	"github.com/berth-registry/berth/registry/metrics"
+	"github.com/berth-registry/berth/registry/tracing"
 )
 
 // Server is how a program serves.
@@ -125,12 +128,28 @@ func (p Program) serve(ctx context.Context, flags *flag.FlagSet, args []string, 
 
 	process := daemon.Process{Program: p.Name, Version: p.Version, Log: log, Metrics: metrics.New(), Ready: new(daemon.Readiness)}
 	p.describe(process.Metrics)
-	units, err := p.Serve.Units(ctx, cfg, process)
-	if err != nil {
+	var traces daemon.Unit
+	if process.Traces, traces, err = p.traces(ctx, process); err != nil {
 		return err
 	}
+	units, err := p.Serve.Units(ctx, cfg, process)
+	if err != nil {
+		return errors.Join(err, daemon.Abandon([]daemon.Unit{traces}))
+	}
+	units = append([]daemon.Unit{traces}, units...) // ends last
 	p.announce(cfg, log)
 	return daemon.Run(ctx, log, daemon.Options{Ready: process.Ready, Delay: *delay, Drain: *drain}, units...)
+}
+
+// traces opens what exports traces, if the environment asks for it.
+func (p Program) traces(ctx context.Context, process daemon.Process) (*tracing.Tracer, daemon.Unit, error) {
+	if p.Traces != nil {
+		return p.Traces(ctx, process, os.Getenv)
+	}
+	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT")+os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != "" {
+		process.Log.Warn("no traces are exported: " + p.Name + " is too small to hold an exporter; berth and the split services have one")
+	}
+	return nil, daemon.Unit{Name: "traces"}, nil
 }
 
 // describe adds what is known of the process itself.

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/berth-registry/berth/registry/daemon"
+	"github.com/berth-registry/berth/registry/tracing"
 )
 
 // Program is a program of the suite.
@@ -23,6 +24,9 @@ type Program struct {
 	Version string
 	// Summary says in a sentence what the program is, for --help.
 	Summary string
+	// Traces opens the exporter of traces that the environment asks for, and
+	// returns the unit that ends it. nil if the program has none.
+	Traces func(ctx context.Context, p daemon.Process, getenv func(string) string) (*tracing.Tracer, daemon.Unit, error)
 	// Serve says what "serve" runs.
 	Serve Server
 	// Commands are those that only this program has.

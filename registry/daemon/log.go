@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+
+	"github.com/berth-registry/berth/registry/tracing"
 )
 
 // LogOptions of [NewLogger].
@@ -19,7 +21,8 @@ type LogOptions struct {
 }
 
 // NewLogger returns a logger that writes JSON lines with the keys time, level
-// and message, as zot does, and the file to close at the end.
+// and message, as zot does, and the file to close at the end. A line that is about a request
+// says which, see package tracing.
 func NewLogger(o LogOptions) (*slog.Logger, io.Closer, error) {
 	level, err := parseLevel(o.Level)
 	if err != nil {
@@ -43,7 +46,7 @@ func NewLogger(o LogOptions) (*slog.Logger, io.Closer, error) {
 }
 
 func newHandler(w io.Writer, level slog.Leveler) slog.Handler {
-	return slog.NewJSONHandler(w, &slog.HandlerOptions{
+	return tracing.Handler(slog.NewJSONHandler(w, &slog.HandlerOptions{
 		Level: level,
 		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 			if len(groups) > 0 {
@@ -59,7 +62,7 @@ func newHandler(w io.Writer, level slog.Leveler) slog.Handler {
 			}
 			return a
 		},
-	})
+	}))
 }
 
 func parseLevel(s string) (slog.Level, error) {

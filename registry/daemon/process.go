@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/registry/metrics"
+	"github.com/berth-registry/berth/registry/tracing"
 )
 
 // Process is what the parts of a process share. Only Log is always there; for
@@ -14,6 +15,8 @@ type Process struct {
 	Version string
 	Log     *slog.Logger
 	Metrics *metrics.Set
+	// Traces begins spans where requests enter the process.
+	Traces *tracing.Tracer
 	// Ready is what the process says to load balancers.
 	Ready *Readiness
 }

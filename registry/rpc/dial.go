@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/dns"
 	"google.golang.org/grpc/resolver/manual"
+
+	"github.com/berth-registry/berth/registry/metrics"
 )
 
 // DialOptions are what a connection may need besides an address. The zero value
@@ -24,6 +26,8 @@ type DialOptions struct {
 	Security *Security
 	// Server is the role that the server's certificate must name.
 	Server Role
+	// Metrics is where calls are counted. nil: nobody wants to know.
+	Metrics *metrics.Set
 	// Dialer makes connections, in tests. nil: TCP.
 	Dialer func(ctx context.Context, address string) (net.Conn, error)
 }
@@ -65,10 +69,12 @@ func dial(addresses []string, o DialOptions, more ...grpc.DialOption) (*grpc.Cli
 	if o.Security != nil {
 		creds = o.Security.client(o.Server)
 	}
+	o.Security.observe(o.Metrics)
 	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		grpc.WithDisableServiceConfig(), // DNS TXT records have no say
 		grpc.WithDefaultServiceConfig(pickAndProbe),
+		grpc.WithStatsHandler(observeClient(o.Metrics)),
 		grpc.WithDisableRetry(), // package rpc knows what may be repeated
 		grpc.WithStaticStreamWindowSize(streamWindow),
 		grpc.WithStaticConnWindowSize(connWindow),

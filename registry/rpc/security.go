@@ -16,6 +16,8 @@ import (
 
 	"github.com/berth-registry/berth/registry/certs"
 	"github.com/berth-registry/berth/registry/config"
+	"github.com/berth-registry/berth/registry/daemon"
+	"github.com/berth-registry/berth/registry/metrics"
 )
 
 // Security is how the programs of an installation know each other: each shows a
@@ -61,6 +63,13 @@ func Secure(s config.Services, log *slog.Logger) (*Security, error) {
 		return nil, fmt.Errorf("services.tls.cert: %s names nothing that services.tls.peers knows: its names are %q", s.TLS.Cert, namesOf(pair.Current().Leaf))
 	}
 	return sec, nil
+}
+
+// observe tells when our certificate expires.
+func (s *Security) observe(m *metrics.Set) {
+	if s != nil {
+		daemon.CertificateExpiry(m, "services.tls", func() time.Time { return s.pair.Current().Leaf.NotAfter })
+	}
 }
 
 // mayServe returns an error if clients would not take this program for a server

@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/metrics"
+	"github.com/berth-registry/berth/registry/tracing"
 )
 
 // ServerOptions are what a server needs. The zero value serves plaintext and
@@ -27,6 +29,10 @@ type ServerOptions struct {
 	// Reflect adds reflection to the server: reflect.Register. nil: none. Nothing
 	// that it tells is secret, but neither is there a reason to tell everybody.
 	Reflect func(*grpc.Server)
+	// Metrics is where calls are counted. nil: nobody wants to know.
+	Metrics *metrics.Set
+	// Traces makes calls spans of the traces they belong to. nil: they are none.
+	Traces *tracing.Tracer
 }
 
 const (
@@ -50,10 +56,12 @@ func newServer(o ServerOptions, l limits, more ...grpc.ServerOption) *grpc.Serve
 	if o.Security != nil {
 		creds = o.Security.server()
 	}
+	o.Security.observe(o.Metrics)
 	g := guard{o.Log, l, o.Security != nil}
 	return grpc.NewServer(append([]grpc.ServerOption{
 		grpc.Creds(creds),
 		grpc.ConnectionTimeout(handshake),
+		grpc.StatsHandler(observeServer(o.Metrics, o.Traces)),
 		grpc.ForceServerCodecV2(newCodec(maxSmall)),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(maxStreams),

@@ -1,12 +1,14 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"strings"
 	"time"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/tracing"
 )
 
 // maxLogged is how many bytes of a text from the client a record may hold.
@@ -15,7 +17,7 @@ const maxLogged = 2 << 10
 // record writes the one log record of a request, in zot's words. Headers are
 // not in it, so no credential is.
 func (g *Gateway) record(x *exchange, took time.Duration, err error) {
-	ctx := x.r.Context()
+	ctx := x.context()
 	level := slog.LevelInfo
 	switch {
 	case errors.Is(err, registry.ErrCanceled):
@@ -28,7 +30,7 @@ func (g *Gateway) record(x *exchange, took time.Duration, err error) {
 	if !g.log.Enabled(ctx, level) {
 		return
 	}
-	attrs := [9]slog.Attr{
+	attrs := [12]slog.Attr{
 		slog.String("clientIP", x.r.RemoteAddr),
 		slog.String("method", clip(x.r.Method)),
 		slog.String("path", clip(loggedPath(x))),
@@ -46,11 +48,12 @@ func (g *Gateway) record(x *exchange, took time.Duration, err error) {
 		attrs[n] = slog.String("error", clip(err.Error()))
 		n++
 	}
+	n += len(tracing.AppendAttrs(attrs[n:n], ctx))
 	// By hand, because the place in the source, which a Logger looks up each
 	// time, says nothing here.
 	rec := slog.NewRecord(time.Now(), level, "HTTP API", 0)
 	rec.AddAttrs(attrs[:n]...)
-	_ = g.log.Handler().Handle(ctx, rec) // where would it be reported?
+	_ = g.log.Handler().Handle(context.Background(), rec) // where would it be reported?
 }
 
 // worthALine reports whether an error says more than the status does.

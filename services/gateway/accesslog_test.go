@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/tracing"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -67,6 +68,10 @@ func TestAccessLogHasZotsShape(t *testing.T) {
 	}
 	delete(got, "time")
 	delete(got, "latency")
+	if id, _ := got["requestId"].(string); !tracing.ValidID(id) {
+		t.Errorf("the id of the request is %q", id)
+	}
+	delete(got, "requestId")
 	want := map[string]any{
 		"level": "INFO", "msg": "HTTP API", "module": "http", "component": "session",
 		"clientIP": "192.0.2.1:1234", "method": "GET", "path": "/v2/a/tags/list?n=5",

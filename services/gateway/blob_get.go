@@ -21,7 +21,7 @@ const (
 
 // blobGet answers GET and HEAD of a blob.
 func (g *Gateway) blobGet(x *exchange) error {
-	ctx := x.r.Context()
+	ctx := x.context()
 	b, err := g.catalog.Blob(ctx, x.actor, x.repo, x.ref.Digest)
 	if err != nil {
 		return doing("resolving a blob", err)
@@ -119,7 +119,7 @@ func (x *exchange) blobHeader(status int, contentType string, length int64) {
 
 // blobDelete answers DELETE of a blob.
 func (g *Gateway) blobDelete(x *exchange) error {
-	if err := g.catalog.Unlink(x.r.Context(), x.actor, x.repo, x.ref.Digest); err != nil {
+	if err := g.catalog.Unlink(x.context(), x.actor, x.repo, x.ref.Digest); err != nil {
 		return doing("deleting a blob", err)
 	}
 	x.empty(http.StatusAccepted)

@@ -51,7 +51,7 @@ func (g *Gateway) condition(x *exchange, tags int) (registry.Condition, error) {
 	case x.ref.Tag == "":
 		return registry.Condition{}, registry.ErrPreconditionFailed.With("with a digest and tags only If-None-Match: * or If-Match with one digest is understood")
 	}
-	m, err := g.catalog.Manifest(x.r.Context(), x.actor, x.repo, registry.ManifestQuery{Ref: x.ref, NoBytes: true})
+	m, err := g.catalog.Manifest(x.context(), x.actor, x.repo, registry.ManifestQuery{Ref: x.ref, NoBytes: true})
 	now, exists := etag(m.Digest), err == nil
 	if err != nil && !errors.Is(err, registry.ErrManifestUnknown) && !errors.Is(err, registry.ErrNameUnknown) {
 		return registry.Condition{}, doing("resolving a manifest for a condition", err)

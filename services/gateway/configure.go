@@ -17,7 +17,7 @@ import (
 // listens when it returns.
 func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process) (daemon.Unit, error) {
 	h, log := c.HTTP, p.Log
-	d.Ready, d.Metrics = p.Ready.Ready, p.Metrics
+	d.Ready, d.Metrics, d.Traces = p.Ready.Ready, p.Metrics, p.Traces
 	cfg := Defaults()
 	cfg.Version = p.Version
 	cfg.Metrics = c.Extensions.MetricsPath()

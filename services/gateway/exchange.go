@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/tracing"
 )
 
 // exchange is one request and what is known of its answer. It lives on one
@@ -15,6 +16,8 @@ type exchange struct {
 	w http.ResponseWriter
 	r *http.Request
 	route
+	ctx   tracing.Request // see context
+	span  tracing.Span
 	actor registry.Actor
 	body  body
 

@@ -23,7 +23,7 @@ type errorItem struct {
 
 // fail answers with an error. It is the only place where one becomes an answer.
 func (g *Gateway) fail(x *exchange, err error) {
-	e := clientError(x.r.Context(), err)
+	e := clientError(x.context(), err)
 	h := x.w.Header()
 	for _, content := range []string{"Etag", "Content-Disposition", "Content-Security-Policy", "Accept-Ranges"} {
 		delete(h, content)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/metrics"
+	"github.com/berth-registry/berth/registry/tracing"
 )
 
 // Deps are the services a gateway speaks for.
@@ -29,6 +30,8 @@ type Deps struct {
 	Ready func() bool
 	// Metrics is where the gateway counts. nil: nobody wants to know.
 	Metrics *metrics.Set
+	// Traces begins the spans of requests. nil: there are none.
+	Traces *tracing.Tracer
 }
 
 // Gateway answers HTTP requests. It may be used by many goroutines.
@@ -48,6 +51,8 @@ type Gateway struct {
 	meters    *meters
 	pins      pins
 	clients   clients
+	ids       *tracing.IDs
+	tracer    *tracing.Tracer
 }
 
 // New returns a gateway for the services in d. It does not call them.
@@ -69,6 +74,8 @@ func New(cfg Config, d Deps, log *slog.Logger) (*Gateway, error) {
 		keys:    keyring{from: d.Catalog},
 		table:   table(),
 		vary:    "Authorization",
+		ids:     tracing.NewIDs(),
+		tracer:  d.Traces,
 	}
 	if len(cfg.AllowOrigin) > 0 {
 		g.vary += ", Origin"
@@ -93,6 +100,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.meters.inFlight.Add(1)
 	defer g.meters.inFlight.Add(-1)
 	x := &exchange{w: w, r: r, idle: g.cfg.WriteIdle, pins: &g.pins}
+	g.enter(x)
 	err := g.handle(x)
 	if err != nil && x.status == 0 {
 		g.fail(x, err)
@@ -101,6 +109,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	took := time.Since(began)
 	g.meters.done(x, took, err)
 	g.record(x, took, err)
+	x.leave(err)
 	if err != nil && x.status < 400 {
 		// The header promised what did not come. Only a broken connection tells
 		// the client so.
@@ -169,6 +178,7 @@ func (g *Gateway) common(x *exchange) {
 		x.set("Docker-Distribution-Api-Version", "registry/2.0")
 	}
 	x.set("X-Content-Type-Options", "nosniff")
+	x.set(requestID, x.ctx.ID)
 	if !g.wanted() {
 		// Who keeps the connection would send its next request to a closed port.
 		x.set("Connection", "close")

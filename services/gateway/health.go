@@ -26,7 +26,7 @@ func (g *Gateway) live(x *exchange) error {
 // refuses writes still serves reads, so that is said in words; "?writes" makes it
 // 503, too. Details of failures are for the log: probes are open to anybody.
 func (g *Gateway) ready(x *exchange) error {
-	ctx, cancel := context.WithTimeout(x.r.Context(), checkTime)
+	ctx, cancel := context.WithTimeout(x.context(), checkTime)
 	defer cancel()
 	status, text, readOnly := http.StatusOK, "", ""
 	var broken []error

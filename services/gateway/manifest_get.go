@@ -16,7 +16,7 @@ func (g *Gateway) manifestGet(x *exchange) error {
 	if !head {
 		q.Have, have = g.manifests.guess(x.repo, x.ref)
 	}
-	m, err := g.catalog.Manifest(x.r.Context(), x.actor, x.repo, q)
+	m, err := g.catalog.Manifest(x.context(), x.actor, x.repo, q)
 	if err != nil {
 		return doing("resolving a manifest", err)
 	}
@@ -54,7 +54,7 @@ func (g *Gateway) manifestGet(x *exchange) error {
 
 // manifestDelete answers DELETE of a tag, or of a manifest with all its tags.
 func (g *Gateway) manifestDelete(x *exchange) error {
-	ctx := x.r.Context()
+	ctx := x.context()
 	tags := 0
 	if x.ref.Tag != "" {
 		tags = 1

@@ -36,7 +36,7 @@ func (g *Gateway) manifestPut(x *exchange) error {
 	if put.Digest == "" {
 		put.Digest = registry.SHA256.FromBytes(content)
 	}
-	ctx, cancel := finish(x.r.Context())
+	ctx, cancel := finish(x.context())
 	defer cancel()
 	info, err := g.catalog.PutManifest(ctx, x.actor, x.repo, put)
 	if err != nil {

@@ -68,7 +68,7 @@ func (g *Gateway) sendPart(x *exchange, b registry.Blob, p registry.Range, head 
 		}
 		return x.write(b.Inline[p.Offset : p.Offset+p.Length])
 	}
-	content, err := g.blobs.Open(x.r.Context(), b.Stored, p)
+	content, err := g.blobs.Open(x.context(), b.Stored, p)
 	if err != nil {
 		return doing("opening a part of a blob", lost(err))
 	}

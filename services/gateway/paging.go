@@ -67,7 +67,7 @@ func (x *exchange) link(path, last string, n int, more url.Values) {
 // is one page and maybe a Link; without it is complete, written page by page as
 // the Catalog delivers, so that it takes no memory to speak of.
 func names[T ~string](x *exchange, path, head string, p paging, list func(context.Context, registry.Page[T]) (registry.List[T], error)) error {
-	ctx := x.r.Context()
+	ctx := x.context()
 	page := registry.Page[T]{After: T(p.last), Limit: pageSize}
 	if p.n >= 0 {
 		page.Limit = max(p.n, 1)

@@ -31,7 +31,7 @@ func (g *Gateway) referrers(x *exchange) error {
 	body := []byte(referrersHead)
 	count, cut := 0, false
 	for more := p.n != 0; more && !cut; {
-		l, err := g.catalog.Referrers(x.r.Context(), x.actor, x.repo, x.ref.Digest, filter, page)
+		l, err := g.catalog.Referrers(x.context(), x.actor, x.repo, x.ref.Digest, filter, page)
 		if err != nil {
 			return doing("listing referrers", err)
 		}

@@ -6,7 +6,7 @@ import "net/http"
 // no header that lets scripts of other sites read it, above all.
 func (g *Gateway) passOn(x *exchange) error {
 	w := &restWriter{x: x}
-	g.rest.ServeHTTP(w, x.r)
+	g.rest.ServeHTTP(w, x.r.WithContext(x.context()))
 	return w.err
 }
 

@@ -16,7 +16,7 @@ const stateParam = "_state"
 // request's token is ours, made for the repository, the actor and the upload.
 // Nothing of the body has been read until then.
 func (g *Gateway) session(x *exchange) (registry.Upload, session, error) {
-	ctx := x.r.Context()
+	ctx := x.context()
 	if _, err := g.catalog.Admit(ctx, x.actor, x.repo); err != nil {
 		return registry.Upload{}, session{}, doing("admitting an upload", err)
 	}
@@ -29,7 +29,7 @@ func (g *Gateway) session(x *exchange) (registry.Upload, session, error) {
 
 // uploadHeader sets the headers that describe the session u.
 func (g *Gateway) uploadHeader(x *exchange, u registry.Upload, alg registry.Algorithm) error {
-	key, err := g.keys.signing(x.r.Context())
+	key, err := g.keys.signing(x.context())
 	if err != nil {
 		return doing("signing an upload token", err)
 	}
@@ -54,7 +54,7 @@ func (g *Gateway) uploadStatus(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	if u, err = g.blobs.Status(x.r.Context(), u); err != nil {
+	if u, err = g.blobs.Status(x.context(), u); err != nil {
 		return doing("looking up an upload", err)
 	}
 	if err := g.uploadHeader(x, u, s.alg); err != nil {
@@ -70,7 +70,7 @@ func (g *Gateway) uploadAbort(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	if err := g.blobs.Abort(x.r.Context(), u); err != nil {
+	if err := g.blobs.Abort(x.context(), u); err != nil {
 		return doing("cancelling an upload", err)
 	}
 	x.empty(http.StatusNoContent)
@@ -87,7 +87,7 @@ func (g *Gateway) uploadAppend(x *exchange) error {
 	if err != nil {
 		return g.refuseChunk(x, u, s, err)
 	}
-	u, err = g.blobs.Append(x.r.Context(), u, b)
+	u, err = g.blobs.Append(x.context(), u, b)
 	if err == nil {
 		err = b.err
 	}
@@ -115,7 +115,7 @@ func (g *Gateway) chunk(x *exchange, u *registry.Upload) (*body, error) {
 		u.Offset, want = offset, n
 		return x.open(g.cfg.ReadIdle, want), nil
 	}
-	now, err := g.blobs.Status(x.r.Context(), *u)
+	now, err := g.blobs.Status(x.context(), *u)
 	if err != nil {
 		return nil, doing("looking up an upload", err)
 	}
@@ -129,7 +129,7 @@ func (g *Gateway) refuseChunk(x *exchange, u registry.Upload, s session, cause e
 	if !errors.Is(cause, registry.ErrRangeInvalid) && !errors.Is(cause, registry.ErrSizeInvalid) {
 		return cause
 	}
-	now, err := g.blobs.Status(x.r.Context(), u)
+	now, err := g.blobs.Status(x.context(), u)
 	if errors.Is(err, registry.ErrUploadUnknown) {
 		return err
 	}
@@ -166,7 +166,7 @@ func (g *Gateway) uploadFinish(x *exchange) error {
 			last = b // the offset still has to be right
 		}
 	}
-	stored, err := g.blobs.Commit(x.r.Context(), u, last, want)
+	stored, err := g.blobs.Commit(x.context(), u, last, want)
 	switch {
 	case errors.Is(err, registry.ErrUploadUnknown):
 		return g.finished(x, u, want, err)
@@ -180,7 +180,7 @@ func (g *Gateway) uploadFinish(x *exchange) error {
 // earlier PUT, whose answer got lost, finished it; the token proves that this
 // client began it.
 func (g *Gateway) finished(x *exchange, u registry.Upload, want registry.Digest, gone error) error {
-	ctx := x.r.Context()
+	ctx := x.context()
 	u.Offset = 0
 	if stored, err := g.blobs.Commit(ctx, u, nil, want); err == nil {
 		return g.link(x, stored)

@@ -12,7 +12,7 @@ import (
 // uploadStart answers POST /v2/<name>/blobs/uploads/ in its three forms: mount
 // a blob of another repository, take a whole blob in the body, open a session.
 func (g *Gateway) uploadStart(x *exchange) error {
-	ctx := x.r.Context()
+	ctx := x.context()
 	pool, err := g.catalog.Admit(ctx, x.actor, x.repo)
 	if err != nil {
 		return doing("admitting an upload", err)
@@ -68,9 +68,9 @@ func (g *Gateway) mount(x *exchange, mount string) (done bool, err error) {
 			return false, nil
 		}
 	}
-	stored, err := g.catalog.Mount(x.r.Context(), x.actor, x.repo, d, from)
+	stored, err := g.catalog.Mount(x.context(), x.actor, x.repo, d, from)
 	if err != nil {
-		switch clientError(x.r.Context(), err).Code.Kind() {
+		switch clientError(x.context(), err).Code.Kind() {
 		case registry.Fault, registry.Passing, registry.Gone, registry.Exhausted:
 			return false, doing("mounting a blob", err)
 		}
@@ -82,7 +82,7 @@ func (g *Gateway) mount(x *exchange, mount string) (done bool, err error) {
 
 // uploadWhole stores the body as a blob in one request.
 func (g *Gateway) uploadWhole(x *exchange, pool registry.Pool, want registry.Digest) error {
-	ctx := x.r.Context()
+	ctx := x.context()
 	u, err := g.blobs.Start(ctx, pool, want.Algorithm())
 	if err != nil {
 		return doing("starting an upload", err)
@@ -117,7 +117,7 @@ func (g *Gateway) giveUp(ctx context.Context, u registry.Upload) {
 
 // link makes a stored blob known in the repository and answers 201.
 func (g *Gateway) link(x *exchange, s registry.Stored) error {
-	ctx, cancel := finish(x.r.Context())
+	ctx, cancel := finish(x.context())
 	defer cancel()
 	if _, err := g.catalog.Link(ctx, x.actor, x.repo, s); err != nil {
 		return doing("linking a blob", err)

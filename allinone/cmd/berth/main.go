@@ -3,6 +3,7 @@ package main
 
 import (
 	"github.com/berth-registry/berth/allinone"
+	"github.com/berth-registry/berth/registry/otlp"
 	"github.com/berth-registry/berth/registry/rpc/reflect"
 	"github.com/berth-registry/berth/services/blobstore"
 	"github.com/berth-registry/berth/services/blobstore/disk"
@@ -20,5 +21,7 @@ func main() {
 		map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured, "postgres": postgres.OpenConfigured},
 	)
 	parts.Reflect = reflect.Register
-	allinone.Program("berth", version, "an OCI registry in one process", parts).Main()
+	program := allinone.Program("berth", version, "an OCI registry in one process", parts)
+	program.Traces = otlp.Open
+	program.Main()
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/berth-registry/berth/registry/cli"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
+	"github.com/berth-registry/berth/registry/otlp"
 	"github.com/berth-registry/berth/registry/rpc"
 	"github.com/berth-registry/berth/registry/rpc/reflect"
 	"github.com/berth-registry/berth/services/blobstore"
@@ -23,6 +24,7 @@ func main() {
 		Name:    "berth-blobstore",
 		Version: version,
 		Summary: "keeps the bytes of an OCI registry",
+		Traces:  otlp.Open,
 		Serve:   cli.Server{Program: config.OnlyBlobstore, NeedsFile: true, Units: units, Health: health},
 	}.Main()
 }
@@ -37,7 +39,7 @@ func units(ctx context.Context, cfg *config.Config, p daemon.Process) ([]daemon.
 	if err != nil {
 		return nil, err
 	}
-	serve := rpc.ServerOptions{Security: security, Log: p.Log}
+	serve := rpc.ServerOptions{Security: security, Log: p.Log, Metrics: p.Metrics, Traces: p.Traces}
 	if cfg.Services.Reflection {
 		serve.Reflect = reflect.Register
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/berth-registry/berth/registry/cli"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
+	"github.com/berth-registry/berth/registry/otlp"
 	"github.com/berth-registry/berth/registry/rpc"
 	"github.com/berth-registry/berth/registry/rpc/rest"
 	"github.com/berth-registry/berth/services/gateway"
@@ -20,6 +21,7 @@ func main() {
 		Name:    "berth-gateway",
 		Version: version,
 		Summary: "the HTTP front of an OCI registry; it keeps nothing",
+		Traces:  otlp.Open,
 		Serve:   cli.Server{Program: config.OnlyGateway, NeedsFile: true, HTTP: true, Units: units},
 	}.Main()
 }
@@ -29,7 +31,7 @@ func units(ctx context.Context, cfg *config.Config, p daemon.Process) ([]daemon.
 	if err != nil {
 		return nil, err
 	}
-	dial := rpc.DialOptions{Security: security}
+	dial := rpc.DialOptions{Security: security, Metrics: p.Metrics}
 	blobs, err := rpc.DialBlobs(cfg.Services.Blobstore.Address, dial)
 	if err != nil {
 		return nil, err

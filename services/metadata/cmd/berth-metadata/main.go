@@ -10,6 +10,7 @@ import (
 	"github.com/berth-registry/berth/registry/cli"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
+	"github.com/berth-registry/berth/registry/otlp"
 	"github.com/berth-registry/berth/registry/rpc"
 	"github.com/berth-registry/berth/registry/rpc/reflect"
 	"github.com/berth-registry/berth/services/metadata"
@@ -24,6 +25,7 @@ func main() {
 		Name:    "berth-metadata",
 		Version: version,
 		Summary: "keeps the names of an OCI registry",
+		Traces:  otlp.Open,
 		Serve:   cli.Server{Program: config.OnlyMetadata, NeedsFile: true, Units: units, Health: health},
 	}.Main()
 }
@@ -41,7 +43,7 @@ func units(ctx context.Context, cfg *config.Config, p daemon.Process) (_ []daemo
 	}
 	var reaper registry.Reaper // nil keeps what is to be removed in the queue
 	if addresses := cfg.Services.Blobstore.Address; len(addresses) > 0 {
-		blobs, err := rpc.DialBlobs(addresses, rpc.DialOptions{Security: security})
+		blobs, err := rpc.DialBlobs(addresses, rpc.DialOptions{Security: security, Metrics: p.Metrics})
 		if err != nil {
 			return nil, err
 		}
@@ -55,7 +57,7 @@ func units(ctx context.Context, cfg *config.Config, p daemon.Process) (_ []daemo
 		return nil, err
 	}
 	units = append(units, daemon.Closer("metadata", catalog.Close), fatal)
-	serve := rpc.ServerOptions{Security: security, Log: p.Log}
+	serve := rpc.ServerOptions{Security: security, Log: p.Log, Metrics: p.Metrics, Traces: p.Traces}
 	if cfg.Services.Reflection {
 		serve.Reflect = reflect.Register
 	}
