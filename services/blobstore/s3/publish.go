@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/berth-registry/berth/registry"
 )
@@ -46,9 +47,12 @@ func (u *upload) Publish(ctx context.Context, d registry.Digest) (registry.Locat
 	}
 	err = u.end(ctx, copied)
 	if other, lost := errors.AsType[*conflict](err); lost {
-		// The bytes are ours alone: nobody was told of them.
-		if e := drv.Remove(ctx, copied); e != nil {
-			drv.log.Warn("a copy that nobody needs could not be removed", slog.String("digest", string(d)), slog.Any("error", e))
+		// Who was first may have completed the same multipart upload. If nobody
+		// else can know of ours, nobody was told of the object.
+		if other.now.Object != copied.Locator && !u.known {
+			if e := drv.Remove(ctx, copied); e != nil {
+				drv.log.Warn("a copy that nobody needs could not be removed", slog.String("digest", string(d)), slog.Any("error", e))
+			}
 		}
 		if other.now.Ended == published && other.now.Digest == d {
 			return other.now.Object, nil // who was first has published the same
@@ -85,17 +89,17 @@ func (u *upload) putParts(ctx context.Context, d registry.Digest) (object, error
 	if err != nil {
 		return object{}, err
 	}
-	if u.fill > 0 {
-		// The buffer is kept: should this fail, the upload goes on from it.
-		last, err := u.send(ctx, len(etags)+1, (*u.buf)[:u.fill])
-		if err != nil {
-			return object{}, err
-		}
-		etags = append(etags, last)
-	}
 	m := &u.multi
 	key := u.driver.keys.data(m.object, m.digest)
-	err = u.driver.client.complete(ctx, key, m.id, etags)
+	if u.fill > 0 {
+		// The buffer is kept: should this fail, the upload goes on from it.
+		var last string
+		last, err = u.driver.client.part(ctx, key, m.id, len(etags)+1, (*u.buf)[:u.fill])
+		etags = append(etags, last)
+	}
+	if err == nil {
+		err = u.driver.client.complete(ctx, key, m.id, etags)
+	}
 	if err != nil {
 		err = u.completed(ctx, key, d, err)
 	}
@@ -108,22 +112,37 @@ func (u *upload) putParts(ctx context.Context, d registry.Digest) (object, error
 	return m.object, nil
 }
 
+// goneLimit is how long a multipart upload that is gone may take to show up as
+// an object, or its upload as published: then another call has completed it.
+const goneLimit = 10 * time.Second
+
 // completed finds out whether completing the multipart upload, which failed
-// because of why, has succeeded all the same, now or in an earlier call.
+// because of why, has succeeded all the same, in this call or in another.
 func (u *upload) completed(ctx context.Context, key string, d registry.Digest, why error) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	size := u.size()
-	h, err := u.driver.client.head(ctx, key)
-	switch {
-	case err == nil && h.size == size:
-		// Perhaps another call has put other bytes there.
-		return u.driver.client.verify(ctx, key, size, d)
-	case isNone(err) && errors.Is(why, errNoUpload), err == nil:
-		return registry.ErrUploadUnknown.Because(fmt.Errorf("the parts are gone: %w", why))
-	case isNone(err) && errors.Is(why, errBadPart):
+	if errors.Is(why, errBadPart) {
 		return registry.ErrUploadUnknown.Because(fmt.Errorf("somebody else has written to the upload: %w", why))
 	}
-	return why
+	size, deadline := u.size(), time.Now().Add(goneLimit)
+	for try := 1; ; try++ {
+		h, err := u.driver.client.head(ctx, key)
+		switch {
+		case err == nil && h.size == size:
+			// Perhaps another call has put other bytes there.
+			return u.driver.client.verify(ctx, key, size, d)
+		case err != nil && !isNone(err):
+			return err
+		case !errors.Is(why, errNoUpload):
+			return why
+		}
+		rec, _, err := u.driver.readState(ctx, u.id)
+		if err != nil && !isNone(err) {
+			return err
+		}
+		if rec.Ended != "" || time.Now().After(deadline) {
+			return registry.ErrUploadUnknown.Because(fmt.Errorf("the parts are gone: %w", why))
+		}
+		if err := pause(ctx, backoff(try)); err != nil {
+			return err
+		}
+	}
 }

@@ -21,7 +21,8 @@ type Driver struct {
 	client       *client
 	keys         keys
 	memory       *memory
-	singleWriter bool // writes are not conditional
+	singleWriter bool // writes are not conditional, see Driver.replace
+	single       sync.Mutex
 	now          func() time.Time
 	log          *slog.Logger
 

@@ -89,11 +89,7 @@ func (d *Driver) writeState(ctx context.Context, id registry.UploadID, rec recor
 	if err != nil {
 		return "", err
 	}
-	cond := condition{absent: etag == "", etag: etag}
-	if d.singleWriter {
-		cond = condition{}
-	}
-	got, err := d.client.write(ctx, d.keys.state(id), &twoSlices{a: h, b: tail}, int64(len(h)+len(tail)), cond)
+	got, err := d.replace(ctx, d.keys.state(id), &twoSlices{a: h, b: tail}, int64(len(h)+len(tail)), etag)
 	if err == nil || !errors.Is(err, errChanged) && !errors.Is(err, errNoObject) {
 		return got, err
 	}
@@ -108,6 +104,25 @@ func (d *Driver) writeState(ctx context.Context, id registry.UploadID, rec recor
 		return etag, nil
 	}
 	return "", &conflict{now: now, err: err}
+}
+
+// replace writes a state if its ETag is etag ("": there is none). Without
+// conditional writes it looks first, and nobody else in this process writes
+// meanwhile.
+func (d *Driver) replace(ctx context.Context, key string, body io.ReadSeeker, size int64, etag string) (string, error) {
+	if !d.singleWriter {
+		return d.client.write(ctx, key, body, size, condition{absent: etag == "", etag: etag})
+	}
+	d.single.Lock()
+	defer d.single.Unlock()
+	h, err := d.client.head(ctx, key)
+	if err != nil && !isNone(err) {
+		return "", err
+	}
+	if h.etag != etag {
+		return "", errChanged
+	}
+	return d.client.write(ctx, key, body, size, condition{})
 }
 
 // conflict says that an upload is not where it was.

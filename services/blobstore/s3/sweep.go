@@ -41,17 +41,14 @@ func (d *Driver) sweepStates(ctx context.Context, notAfter time.Time) error {
 				continue
 			}
 		default:
-			rec, _, err := d.readState(ctx, id)
-			if isNone(err) {
-				continue
+			rec, etag, err := d.readState(ctx, id)
+			if err == nil && rec.Ended == "" {
+				err = d.discard(ctx, id, rec, etag)
 			}
-			if err == nil {
-				err = d.drop(ctx, rec)
-			}
-			if err != nil {
+			if err != nil && !isNone(err) {
 				d.log.Warn("an upload that expired could not be removed", slog.String("upload", string(id)), slog.Any("error", err))
-				continue
 			}
+			continue // what says so is removed by a later sweep
 		}
 		if ended = append(ended, o.key); len(ended) == cap(ended) {
 			if err := flush(); err != nil {

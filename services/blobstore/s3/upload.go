@@ -35,6 +35,7 @@ type upload struct {
 
 	mu       sync.Mutex // guards what follows: Sync runs beside Write
 	checked  bool       // etag is that of the state
+	known    bool       // the multipart upload is, or may be, in the state
 	etag     string     // of the state, "" if there is none
 	saved    int64      // the offset in the state
 	multi    multipart
@@ -258,6 +259,9 @@ func (u *upload) Sync(s blobstore.State) error {
 		u.multi.mu.Lock()
 		rec.Object, rec.Digest, rec.Multipart = u.multi.object.locator(), u.multi.digest, u.multi.id
 		u.multi.mu.Unlock()
+		u.mu.Lock()
+		u.known = true
+		u.mu.Unlock()
 	}
 	etag, err = u.driver.writeState(ctx, u.id, rec, tail, etag)
 	if err != nil {

@@ -2,6 +2,7 @@ package s3
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"time"
@@ -49,6 +50,7 @@ func (d *Driver) Resume(ctx context.Context, id registry.UploadID, at int64) (bl
 	if rec.Object != "" {
 		u.multi.object, _ = parseLocator(rec.Object)
 		u.multi.digest, u.multi.id = rec.Digest, rec.Multipart
+		u.known = true
 	}
 	for _, etag := range rec.Parts {
 		u.parts = append(u.parts, &part{done: sent, etag: etag})
@@ -99,28 +101,33 @@ func (d *Driver) states(ctx context.Context) iter.Seq2[listed, error] {
 // Discard implements [blobstore.Driver]. What is left says that the upload was
 // aborted.
 func (d *Driver) Discard(ctx context.Context, id registry.UploadID, notAfter time.Time) error {
-	rec, _, err := d.readState(ctx, id)
-	switch {
-	case isNone(err) && !notAfter.IsZero():
-		return nil
-	case err != nil && !isNone(err):
-		return err
-	case rec.Ended != "":
-		return nil
-	}
-	if !notAfter.IsZero() {
-		h, err := d.client.head(ctx, d.keys.state(id))
-		if err != nil || h.modified.After(notAfter) {
-			return unknownIsGone(err)
+	for {
+		rec, etag, err := d.readState(ctx, id)
+		switch {
+		case isNone(err) && !notAfter.IsZero():
+			return nil
+		case err != nil && !isNone(err):
+			return err
+		case rec.Ended != "":
+			return nil
+		}
+		if !notAfter.IsZero() {
+			h, err := d.client.head(ctx, d.keys.state(id))
+			if err != nil || h.modified.After(notAfter) {
+				return unknownIsGone(err)
+			}
+		}
+		err = d.discard(ctx, id, rec, etag)
+		if _, again := errors.AsType[*conflict](err); !again {
+			return err
 		}
 	}
-	end := record{Writer: newNonce(), Ended: aborted}
-	h, err := end.encode()
-	if err != nil {
-		return err
-	}
-	// Whoever is writing loses.
-	if _, err := d.client.write(ctx, d.keys.state(id), &twoSlices{a: h}, int64(len(h)), condition{}); err != nil {
+}
+
+// discard ends the upload of that record, unless somebody has continued it: a
+// call that has just published it must not lose its object.
+func (d *Driver) discard(ctx context.Context, id registry.UploadID, rec record, etag string) error {
+	if _, err := d.writeState(ctx, id, record{Writer: newNonce(), Ended: aborted}, nil, etag); err != nil {
 		return err
 	}
 	return d.drop(ctx, rec)
