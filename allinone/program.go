@@ -5,6 +5,7 @@ import (
 
 	"github.com/berth-registry/berth/registry/cli"
 	"github.com/berth-registry/berth/registry/config"
+	"github.com/berth-registry/berth/registry/ctl"
 	"github.com/berth-registry/berth/registry/daemon"
 )
 
@@ -21,6 +22,6 @@ func Program(name, version, summary string, parts Parts) cli.Program {
 				return Link(ctx, cfg, parts, p)
 			},
 		},
-		Commands: []cli.Command{fsck(name, parts), migrate(name, parts)},
+		Commands: []cli.Command{ctl.Command(name), fsck(name, parts), migrate(name, parts)},
 	}
 }

@@ -55,7 +55,19 @@ func (p Program) Main() {
 
 // Run runs the program with args, and writes what it prints to out.
 func (p Program) Run(ctx context.Context, args []string, out io.Writer) error {
-	commands := append(p.common(), p.Commands...)
+	return p.dispatch(ctx, append(p.common(), p.Commands...), args, out)
+}
+
+// Group returns c as a command that has commands of its own. Its help is theirs.
+func Group(c Command, commands ...Command) Command {
+	c.Run = func(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
+		return Program{Name: flags.Name(), Summary: c.Summary}.dispatch(ctx, commands, args, out)
+	}
+	return c
+}
+
+// dispatch runs the command that args name.
+func (p Program) dispatch(ctx context.Context, commands []Command, args []string, out io.Writer) error {
 	name := "help"
 	if len(args) > 0 {
 		name, args = args[0], args[1:]

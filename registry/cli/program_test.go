@@ -24,6 +24,7 @@ func TestHelp(t *testing.T) {
 		_, err := ParseArgs(flags, args, 0)
 		return err
 	}}}
+	front.Commands = append(front.Commands, Group(Command{Name: "many", Summary: "more than one"}, front.Commands...))
 	for _, test := range []struct {
 		program Program
 		args    string
@@ -36,6 +37,9 @@ func TestHelp(t *testing.T) {
 		{back, "serve --help", "--drain TIME", "--drain-delay"},
 		{front, "healthcheck --help", "front healthcheck --url http://", ""},
 		{front, "own --help", "say yes\n", "default"},
+		{front, "many", "front many COMMAND", "serve"},
+		{front, "many own --help", "Usage:\n  front many own", "default"},
+		{front, "many help own", "say yes\n", ""},
 		{back, "--help", "back healthcheck config.json", "--url"},
 		{back, "help healthcheck", "for the answer (default 5s)", ""},
 	} {
