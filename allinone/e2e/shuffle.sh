@@ -2,12 +2,12 @@
 # Usage: shuffle.sh PACKAGES...
 # Runs the tests three times with the race detector, each time in another order:
 # all packages at first, then twice more those that took less than SHUFFLE_FAST
-# (20) seconds; the others, which enumerate faults and crashes, too if SHUFFLE_ALL
+# (40) seconds; the others, which enumerate faults and crashes, too if SHUFFLE_ALL
 # is set. $SHUFFLE_SEED repeats the orders of an earlier run.
 set -eu -o pipefail
 cd "$(dirname "$0")/../.."
 seed=${SHUFFLE_SEED:-$(($(date +%s%N) / 1000))}
-fast=${SHUFFLE_FAST:-20}
+fast=${SHUFFLE_FAST:-40}
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 

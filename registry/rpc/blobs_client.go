@@ -17,7 +17,7 @@ func NewBlobs(conn grpc.ClientConnInterface) registry.Blobs {
 }
 
 func newBlobs(conn grpc.ClientConnInterface, l limits, pool mem.BufferPool) *blobs {
-	return &blobs{blobstorev1.NewBlobServiceClient(conn), l, pool}
+	return &blobs{blobstorev1.NewBlobServiceClient(conn), l, pool, newSlots(memoryLimit())}
 }
 
 // blobs implements registry.Blobs.
@@ -25,18 +25,29 @@ type blobs struct {
 	client blobstorev1.BlobServiceClient
 	limits limits
 	pool   mem.BufferPool
+	slots  slots
 }
 
 func (b *blobs) Open(ctx context.Context, s registry.Stored, r registry.Range) (registry.Content, error) {
 	req := &blobstorev1.OpenBlobRequest{Stored: storedToWire(s), Offset: r.Offset, Length: r.Length}
+	size := s.Size
+	if r.Length >= 0 {
+		size = min(size, r.Length)
+	}
+	release, err := b.slots.take(ctx, size)
+	if err != nil {
+		return nil, err
+	}
 	var c *content
-	err := repeat(ctx, b.limits, true, func() (err error) {
+	err = repeat(ctx, b.limits, true, func() (err error) {
 		c, err = openContent(ctx, b, req)
 		return err
 	})
 	if err != nil {
+		release()
 		return nil, fromStatus(ctx, err)
 	}
+	c.release = release
 	return c, nil
 }
 

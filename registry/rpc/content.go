@@ -25,6 +25,8 @@ type content struct {
 	req  *blobstorev1.OpenBlobRequest
 	size int64
 
+	release func() // gives the slot back
+
 	// For the reader only.
 	unread int64 // bytes that were not received yet
 	whole  bool  // all were, and the server has said that all is well
@@ -167,6 +169,7 @@ func (c *content) Size() int64 { return c.size }
 // Close implements registry.Content.
 func (c *content) Close() error {
 	c.finish(errClosed)
+	c.release()
 	return nil
 }
 

@@ -57,6 +57,10 @@ type answer struct {
 	body   string
 }
 
+// transport is the tests' own: a test server that ends closes the idle connections
+// of [http.DefaultTransport], and so breaks requests of tests beside it.
+var transport = http.DefaultTransport.(*http.Transport).Clone()
+
 // do sends a request; headers are "Key: value".
 func do(t testing.TB, method, url string, body io.Reader, headers ...string) answer {
 	t.Helper()
@@ -68,7 +72,7 @@ func do(t testing.TB, method, url string, body io.Reader, headers ...string) ans
 		key, value, _ := strings.Cut(h, ": ")
 		req.Header.Add(key, value)
 	}
-	res, err := http.DefaultTransport.RoundTrip(req)
+	res, err := transport.RoundTrip(req)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,7 +66,7 @@ func TestStoppingEndsConnections(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			res, err := http.DefaultClient.Do(req)
+			res, err := transport.RoundTrip(req)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -113,7 +113,7 @@ func TestHugeNIsCut(t *testing.T) {
 func TestBrokenListBreaksTheConnection(t *testing.T) {
 	w := newWorld()
 	w.deps.Catalog = &longCatalog{Catalog: w.deps.Catalog, n: 5000, few: 1000, failAfter: 3}
-	res, err := http.Get(w.serve(t) + "/v2/a/tags/list")
+	res, err := (&http.Client{Transport: transport}).Get(w.serve(t) + "/v2/a/tags/list")
 	if err != nil {
 		return
 	}

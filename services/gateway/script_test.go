@@ -200,7 +200,7 @@ func (s *script) send() {
 			s.req.ContentLength = -1
 		}
 	}
-	res, err := http.DefaultTransport.RoundTrip(s.req)
+	res, err := transport.RoundTrip(s.req)
 	s.req = nil
 	if err != nil {
 		s.failf("sending: %v", err)

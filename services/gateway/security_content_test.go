@@ -230,7 +230,7 @@ func TestS098ForgedHosts(t *testing.T) {
 		for _, h := range []string{"X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Prefix", "X-Forwarded-For", "Forwarded", "X-Original-Url", "X-Rewrite-Url"} {
 			req.Header.Set(h, "evil.example")
 		}
-		res, err := http.DefaultTransport.RoundTrip(req)
+		res, err := transport.RoundTrip(req)
 		if err != nil {
 			t.Fatal(err)
 		}
