@@ -106,7 +106,7 @@ func (m *Move) Run(ctx context.Context) error {
 const (
 	sqlMoving  = `SELECT source FROM moves`
 	sqlBegin   = `INSERT INTO moves (id, source, started) VALUES (1, $1, $2)`
-	sqlInUse   = `SELECT 1 FROM repositories UNION ALL SELECT 1 FROM blobs UNION ALL SELECT 1 FROM upload_keys`
+	sqlInUse   = `SELECT 1 FROM repositories UNION ALL SELECT 1 FROM blobs UNION ALL SELECT 1 FROM upload_keys LIMIT 1`
 	sqlEnd     = `DELETE FROM moves`
 	sqlNoMoved = `DELETE FROM moved_blobs`
 )

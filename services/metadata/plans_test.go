@@ -73,7 +73,11 @@ func TestQueryPlans(t *testing.T) {
 	scan := regexp.MustCompile(`^SCAN |USE TEMP B-TREE|AUTOMATIC`)
 	allowed := map[string][]string{
 		"sqlUploadKeys":  {"SCAN upload_keys", "USE TEMP B-TREE FOR ORDER BY"},
-		"sqlFsckHistory": {"SCAN n"}, // one row
+		"sqlFsckHistory": {"SCAN n"},     // one row
+		"sqlMoving":      {"SCAN moves"}, // one row at most
+		"sqlInUse": { // up to the first row
+			"SCAN repositories USING COVERING INDEX sqlite_autoindex_repositories_2", "SCAN blobs", "SCAN upload_keys",
+		},
 
 		"sqlAddReferences(4)": {"SCAN 4-ROW VALUES CLAUSE"},
 	}
