@@ -113,12 +113,12 @@ FUZZTIME ?= 10s
 fuzz: ## Every fuzz target for FUZZTIME (10s) each
 	@allinone/e2e/fuzz.sh $(FUZZTIME) $(MODULES)
 
-.PHONY: previous e2e conformance conformance-arm64 clients guide kill migrate-kill slow memory bench fsck
+.PHONY: previous e2e conformance conformance-arm64 clients guide kill pg-restarts migrate-kill slow memory bench fsck
 e2e: build clients-install ## All end-to-end tests: conformance, client matrix, guide, kill loop; every topology
 	$(E2E) -v
 
 conformance: build clients-install ## Official OCI suite: linked, split, split with mutual TLS, two gateways; strict and sparse
-	$(E2E) -v -run '^TestConformance$$'
+	$(E2E) -v -run '^TestConformance(OnPostgres)?$$'
 
 conformance-arm64: clients-install ## The arm64 programs of `make release` under qemu-user: the suite in every topology (long)
 	[ -f dist/berth-linux-arm64 ] || RELEASE_ARCHES=arm64 deploy/release.sh
@@ -144,6 +144,10 @@ migrate-kill: build ## kill -9 of berth migrate, MIGRATE_KILLS (50) times for ea
 
 previous: build clients-install ## The suite on mixes of programs of this commit and of BERTH_PREVIOUS (HEAD~1)
 	$(E2E) -v -run '^TestPrevious$$'
+
+PG_RESTARTS ?= 200
+pg-restarts: build packages ## PostgreSQL stopped under load PG_RESTARTS (200) times: nothing acknowledged may be lost
+	PG_RESTARTS=$(PG_RESTARTS) $(E2E) -v -run '^TestG11PostgresRestarts$$'
 
 slow: build ## 1 GiB at 1 MB/s in both directions through every topology, at once (20 minutes)
 	go test -tags e2e,slow -count=1 -parallel 16 -timeout 60m ./allinone/e2e -v -run '^TestSlow$$'

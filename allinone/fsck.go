@@ -84,8 +84,10 @@ func check(ctx context.Context, file string, parts Parts, deep bool, report func
 	if err != nil {
 		return 0, err
 	}
-	if _, err := os.Stat(filepath.Join(cfg.Storage.RootDirectory, ".berth")); err != nil {
-		return 0, fmt.Errorf("there is no store: %w", err)
+	if cfg.Storage.Local() || cfg.Storage.Metadata.Driver == config.SQLite {
+		if _, err := os.Stat(filepath.Join(cfg.Storage.RootDirectory, ".berth")); err != nil {
+			return 0, fmt.Errorf("there is no store: %w", err)
+		}
 	}
 	p := daemon.Process{Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
 	blobs, err := parts.Blobs(ctx, cfg, p)

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/berth-registry/berth/registry/sqldb/pgtest"
 )
 
 // TestConformance runs the official suite of the OCI distribution
@@ -39,6 +41,20 @@ func TestConformance(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestConformanceOnPostgres runs the suite with the catalog on PostgreSQL.
+func TestConformanceOnPostgres(t *testing.T) {
+	server := pgtest.Start(t, pgtest.Options{Durable: true})
+	for _, topology := range []Topology{Linked, Split} {
+		t.Run(string(topology), func(t *testing.T) {
+			got := runSuite(t, Start(t, Options{Topology: topology, Postgres: server}), false)
+			t.Logf("%s", got)
+			if got.Tests < 960 || got.Failures != 0 || got.Errors != 0 || got.Skipped != 0 || got.Disabled != 0 {
+				t.Error("not everything passed")
+			}
+		})
 	}
 }
 

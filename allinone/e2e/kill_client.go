@@ -46,10 +46,10 @@ var killKinds = map[string]func(*killClient) error{
 // errAnswer is an answer that no registry should give here.
 var errAnswer = errors.New("unexpected answer")
 
-// run works until the registry does not answer any more. It returns an error
-// for an answer that is wrong.
+// run works until the registry does not answer any more, or the model says that
+// it is enough. It returns an error for an answer that is wrong.
 func (c *killClient) run() error {
-	for {
+	for !c.model.enough.Load() {
 		c.round++
 		if err := killKinds[c.kind](c); err != nil {
 			if errors.Is(err, errAnswer) {
@@ -58,6 +58,7 @@ func (c *killClient) run() error {
 			return nil
 		}
 	}
+	return nil
 }
 
 func (c *killClient) randomBlob(most int) []byte {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -15,7 +16,9 @@ import (
 // registry must show after a crash. A name has a value that was acknowledged,
 // and perhaps others that were asked for without an answer.
 type killModel struct {
-	mu    sync.Mutex // guards all fields
+	enough atomic.Bool // clients end after the operation they are at
+
+	mu    sync.Mutex // guards the fields below
 	names map[string]*expected
 	stats map[string]*killStats // by kind of operation
 	open  map[string]int        // operations in progress, by kind

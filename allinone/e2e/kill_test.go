@@ -44,18 +44,7 @@ func killLoop(t *testing.T, topology Topology, kills int) {
 		c["log"] = map[string]any{"level": "warn"}
 	}})
 	model := newKillModel()
-
-	var clients []*killClient
-	for i, kind := range slices.Sorted(maps.Keys(killKinds)) {
-		for j := range 3 {
-			clients = append(clients, &killClient{
-				kind:  kind,
-				base:  fmt.Sprintf("%s/v2/kill/%c%d", s.URL(), 'a'+i, j),
-				model: model,
-				rnd:   mrand.New(mrand.NewPCG(seed, uint64(i*3+j+1))),
-			})
-		}
-	}
+	clients := killClients(s, model, seed)
 	for n := range kills {
 		killOnce(t, s, rnd, model, clients)
 		checkStore(t, s, n)
@@ -82,9 +71,42 @@ func killLoop(t *testing.T, topology Topology, kills int) {
 	report(t, model, kills)
 }
 
-// killOnce lets the clients work until each kind of operation has begun and for
-// a random time more, kills all programs, and waits for the clients to notice.
+// killClients returns three clients of each kind.
+func killClients(s *System, model *killModel, seed uint64) []*killClient {
+	var clients []*killClient
+	for i, kind := range slices.Sorted(maps.Keys(killKinds)) {
+		for j := range 3 {
+			clients = append(clients, &killClient{
+				kind:  kind,
+				base:  fmt.Sprintf("%s/v2/kill/%c%d", s.URL(), 'a'+i, j),
+				model: model,
+				rnd:   mrand.New(mrand.NewPCG(seed, uint64(i*3+j+1))),
+			})
+		}
+	}
+	return clients
+}
+
+// killOnce kills all programs while the clients work, and waits for these to
+// notice.
 func killOnce(t *testing.T, s *System, rnd *mrand.Rand, model *killModel, clients []*killClient) {
+	t.Helper()
+	errs := underLoad(t, rnd, model, clients, func() {
+		for i := len(s.Processes) - 1; i >= 0; i-- {
+			s.Processes[i].Kill(t)
+		}
+	})
+	for _, err := range errs {
+		// Killed service by service, a gateway that outlives the others answers 503.
+		if err != nil && len(s.Processes) == 1 {
+			t.Error(err)
+		}
+	}
+}
+
+// underLoad lets the clients work until each kind of operation has begun and for
+// a random time more, calls hit, and returns how the clients ended.
+func underLoad(t *testing.T, rnd *mrand.Rand, model *killModel, clients []*killClient, hit func()) []error {
 	t.Helper()
 	transport := &http.Transport{MaxIdleConnsPerHost: 4}
 	defer transport.CloseIdleConnections()
@@ -97,16 +119,9 @@ func killOnce(t *testing.T, s *System, rnd *mrand.Rand, model *killModel, client
 	model.awaitLoad(t)
 	<-time.After(time.Duration(rnd.Int64N(int64(100 * time.Millisecond))))
 	model.killed()
-	for i := len(s.Processes) - 1; i >= 0; i-- {
-		s.Processes[i].Kill(t)
-	}
+	hit()
 	working.Wait()
-	for _, err := range errs {
-		// Killed service by service, a gateway that outlives the others answers 503.
-		if err != nil && len(s.Processes) == 1 {
-			t.Error(err)
-		}
-	}
+	return errs
 }
 
 // awaitLoad waits until an operation of each kind has begun since the last kill:

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+
+	"github.com/berth-registry/berth/registry/sqldb/pgtest"
 )
 
 // Topology says which programs make up a [System].
@@ -40,6 +42,10 @@ type Options struct {
 	// the test.
 	Dir string
 
+	// Postgres is the server that the catalog is in, in a database of its own; nil
+	// means SQLite.
+	Postgres *pgtest.Server
+
 	// Edit may change the configuration before it is written. It is called
 	// once for each file; the value is what encoding/json would decode.
 	Edit func(config map[string]any)
@@ -70,6 +76,9 @@ func Start(t testing.TB, opt Options) *System {
 	if opt.Program == "" {
 		opt.Program = "berth"
 	}
+	if opt.Postgres != nil {
+		opt.Edit = onPostgres(t, opt.Postgres, opt.Edit)
+	}
 	switch opt.Topology {
 	case Linked:
 		port := freePort(t)
@@ -97,6 +106,19 @@ func Start(t testing.TB, opt Options) *System {
 		}
 	}
 	return s
+}
+
+// onPostgres returns an edit that puts the catalog into a new database of server,
+// whatever else it does.
+func onPostgres(t testing.TB, server *pgtest.Server, edit func(map[string]any)) func(map[string]any) {
+	t.Helper()
+	dsn := server.DSN(server.Database(t))
+	return func(config map[string]any) {
+		config["storage"].(map[string]any)["metadata"] = map[string]any{"driver": "postgres", "dsn": dsn}
+		if edit != nil {
+			edit(config)
+		}
+	}
 }
 
 // add registers a program of the system; those that serve HTTP are waited for.

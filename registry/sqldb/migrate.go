@@ -14,8 +14,14 @@ import (
 // fsys named NUMBER_TEXT.sql, numbered from 1 without gaps; a statement ends
 // with a semicolon at the end of a line. Each file and the record that it was
 // applied are one transaction, so a kill at any moment leaves the schema of one
-// version or the next. A database of a version that fsys doesn't know is an
-// error: a newer program has made it.
+// version or the next.
+//
+// A newer program may have brought the schema to a version that fsys doesn't
+// know. Each migration says how old a program may be to work with what it makes:
+// a line "-- oldest: N" names the highest migration that such a program knows.
+// Without it that is the migration itself. A program that is older than one of
+// the migrations wants is refused; others leave the schema as it is. So a
+// migration that only adds lets programs of both versions serve side by side.
 func (db *DB) Migrate(ctx context.Context, fsys fs.FS, dir string) error {
 	steps, err := readMigrations(fsys, dir)
 	if err != nil {
@@ -23,17 +29,16 @@ func (db *DB) Migrate(ctx context.Context, fsys fs.FS, dir string) error {
 	}
 	version := 0
 	err = db.Write(ctx, func(tx *Tx) error {
-		if err := tx.lockAll(); err != nil {
+		if err := tx.LockAll(); err != nil {
 			return err
 		}
-		version, err = schemaVersion(tx)
-		return err
+		if version, err = db.schemaVersion(tx); err != nil || version <= len(steps) {
+			return err
+		}
+		return mayUse(tx, version, len(steps))
 	})
 	if err != nil {
 		return fmt.Errorf("reading the schema's version: %w", err)
-	}
-	if version > len(steps) {
-		return fmt.Errorf("the database has schema version %d, this program knows %d: run the newer program that made it", version, len(steps))
 	}
 	for n := version + 1; n <= len(steps); n++ {
 		err := db.Write(ctx, func(tx *Tx) error { return db.migrateTo(tx, n, steps[n-1]) })
@@ -44,48 +49,72 @@ func (db *DB) Migrate(ctx context.Context, fsys fs.FS, dir string) error {
 	return nil
 }
 
-func schemaVersion(tx *Tx) (int, error) {
-	_, err := tx.Exec(`CREATE TABLE IF NOT EXISTS schema_versions (version BIGINT NOT NULL PRIMARY KEY, applied BIGINT NOT NULL)`)
-	if err != nil {
-		return 0, err
+// schemaTables are the tables that each schema has.
+var schemaTables = []string{
+	`CREATE TABLE IF NOT EXISTS schema_versions (version BIGINT NOT NULL PRIMARY KEY, applied BIGINT NOT NULL)`,
+	`CREATE TABLE IF NOT EXISTS schema_programs (version BIGINT NOT NULL PRIMARY KEY, oldest BIGINT NOT NULL)`,
+}
+
+func (db *DB) schemaVersion(tx *Tx) (int, error) {
+	tables := schemaTables
+	if db.dialect.Shared != nil {
+		tables = append(tables[:len(tables):len(tables)], operationsTable, leasesTable)
 	}
-	if _, shared := tx.s.(pipe); shared {
-		for _, table := range []string{operationsTable, leasesTable} {
-			if _, err := tx.Exec(table); err != nil {
-				return 0, err
-			}
+	for _, table := range tables {
+		if _, err := tx.Exec(db.dialect.schema(table)); err != nil {
+			return 0, err
 		}
 	}
 	version := 0
-	err = tx.QueryRow(`SELECT COALESCE(MAX(version), 0) FROM schema_versions`).Scan(&version)
+	err := tx.QueryRow(`SELECT COALESCE(MAX(version), 0) FROM schema_versions`).Scan(&version)
 	return version, err
 }
 
-// migrateTo applies step n, unless another process has done it meanwhile.
-func (db *DB) migrateTo(tx *Tx, n int, statements []string) error {
-	if err := tx.lockAll(); err != nil {
+// mayUse returns an error if a program that knows less than the schema's version
+// can't work with it.
+func mayUse(tx *Tx, version, known int) error {
+	stated, oldest := 0, 0
+	err := tx.QueryRow(`SELECT COUNT(*), COALESCE(MAX(oldest), 0) FROM schema_programs WHERE version > $1`, known).Scan(&stated, &oldest)
+	if err != nil || stated == version-known && oldest <= known {
 		return err
 	}
-	version, err := schemaVersion(tx)
+	return fmt.Errorf("the database has schema version %d, this program knows %d: run the newer program that made it", version, known)
+}
+
+// migrateTo applies step n, unless another process has done it meanwhile.
+func (db *DB) migrateTo(tx *Tx, n int, step migration) error {
+	if err := tx.LockAll(); err != nil {
+		return err
+	}
+	version, err := db.schemaVersion(tx)
 	if err != nil || version >= n {
 		return err
 	}
-	for _, s := range statements {
+	for _, s := range step.statements {
 		if _, err := tx.Exec(db.dialect.schema(s)); err != nil {
 			return fmt.Errorf("%s: %w", firstLine(s), err)
 		}
+	}
+	if _, err := tx.Exec(`INSERT INTO schema_programs (version, oldest) VALUES ($1, $2)`, n, step.oldest); err != nil {
+		return err
 	}
 	_, err = tx.Exec(`INSERT INTO schema_versions (version, applied) VALUES ($1, $2)`, n, time.Now().UnixMicro())
 	return err
 }
 
-// readMigrations returns the statements of each migration, in order.
-func readMigrations(fsys fs.FS, dir string) ([][]string, error) {
+// migration is a step from one version of the schema to the next.
+type migration struct {
+	statements []string
+	oldest     int // a program may work with it if it knows so many migrations
+}
+
+// readMigrations returns the migrations in order.
+func readMigrations(fsys fs.FS, dir string) ([]migration, error) {
 	entries, err := fs.ReadDir(fsys, dir) // sorted by name
 	if err != nil {
 		return nil, err
 	}
-	var steps [][]string
+	var steps []migration
 	for _, e := range entries {
 		number, _, ok := strings.Cut(e.Name(), "_")
 		if n, err := strconv.Atoi(number); !ok || err != nil || n != len(steps)+1 {
@@ -95,9 +124,30 @@ func readMigrations(fsys fs.FS, dir string) ([][]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		steps = append(steps, splitStatements(string(b)))
+		oldest, err := oldestProgram(string(b), len(steps)+1)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", e.Name(), err)
+		}
+		steps = append(steps, migration{splitStatements(string(b)), oldest})
 	}
 	return steps, nil
+}
+
+// oldestProgram returns what migration n says of the programs that may use what
+// it makes.
+func oldestProgram(script string, n int) (int, error) {
+	for line := range strings.Lines(script) {
+		text, ok := strings.CutPrefix(strings.TrimSpace(line), "-- oldest:")
+		if !ok {
+			continue
+		}
+		oldest, err := strconv.Atoi(strings.TrimSpace(text))
+		if err != nil || oldest < 1 || oldest > n {
+			return 0, fmt.Errorf("%q is not a number from 1 to %d", strings.TrimSpace(line), n)
+		}
+		return oldest, nil
+	}
+	return n, nil
 }
 
 // splitStatements splits a script at the lines that end with a semicolon and

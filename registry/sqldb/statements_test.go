@@ -48,21 +48,33 @@ func TestReadMigrations(t *testing.T) {
 	file := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
 	got, err := readMigrations(fstest.MapFS{
 		"m/0001_a.sql": file("-- about; it\nCREATE TABLE a (\n  x TEXT -- why\n);\n\nCREATE INDEX i ON a (x);\n"),
-		"m/0002_b.sql": file("DROP TABLE a"),
+		"m/0002_b.sql": file("-- oldest: 1\nDROP TABLE a"),
 	}, "m")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := [][]string{
-		{"CREATE TABLE a (\n  x TEXT -- why\n);\n", "CREATE INDEX i ON a (x);\n"},
-		{"DROP TABLE a"},
+	want := []migration{
+		{[]string{"CREATE TABLE a (\n  x TEXT -- why\n);\n", "CREATE INDEX i ON a (x);\n"}, 1},
+		{[]string{"DROP TABLE a"}, 1},
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(migration{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	for _, name := range []string{"m/0002_gap.sql", "m/one.sql", "m/1.sql"} {
 		if _, err := readMigrations(fstest.MapFS{name: file("")}, "m"); err == nil || !strings.Contains(err.Error(), "is not migration 1") {
 			t.Errorf("%s: got error %v, want one about its number", name, err)
+		}
+	}
+}
+
+func TestReadMigrationsOldest(t *testing.T) {
+	for line, want := range map[string]int{"": 2, "-- oldest: 1": 1, "  -- oldest:2": 2, "-- oldest: 0": 0, "-- oldest: 3": 0, "-- oldest: x": 0} {
+		steps, err := readMigrations(fstest.MapFS{
+			"m/0001_a.sql": {Data: []byte("A;\n")},
+			"m/0002_b.sql": {Data: []byte("-- about\n" + line + "\nB;\n")},
+		}, "m")
+		if want == 0 && err == nil || want > 0 && (err != nil || steps[1].oldest != want) {
+			t.Errorf("%q: got %v, %v, want %d", line, steps, err, want)
 		}
 	}
 }

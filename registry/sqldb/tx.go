@@ -46,8 +46,8 @@ func (tx *Tx) Lock(all ...Lock) error {
 	return nil
 }
 
-// lockAll lets the operation run alone, however long it or those before it take.
-func (tx *Tx) lockAll() error {
+// LockAll lets the operation run alone, however long it or those before it take.
+func (tx *Tx) LockAll() error {
 	if p, ok := tx.s.(pipe); ok {
 		return p.lock([]Lock{{Name: everything}}, true)
 	}

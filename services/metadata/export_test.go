@@ -23,4 +23,4 @@ func MovedColumns() []string {
 }
 
 // StaysBehind are the tables that belong to one database alone.
-var StaysBehind = []string{"schema_versions", "moves", "moved_blobs"}
+var StaysBehind = []string{"schema_versions", "schema_programs", "moves", "moved_blobs"}

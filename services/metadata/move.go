@@ -157,6 +157,9 @@ const (
 // transaction. What was queued for removal lies at the source, and stays there.
 func (m *Move) finish(ctx context.Context) error {
 	return m.To.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := tx.LockAll(); err != nil {
+			return err
+		}
 		for pool := range m.Pools {
 			var unmoved int64
 			if err := tx.QueryRow(sqlUnmoved, string(pool)).Scan(&unmoved); err != nil {
@@ -192,6 +195,9 @@ func AbandonMove(ctx context.Context, db *sqldb.DB, rows bool) (found bool, err 
 		return false, err
 	}
 	err = db.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := tx.LockAll(); err != nil {
+			return err
+		}
 		source, err := moving(tx.QueryRow(sqlMoving))
 		if err != nil || source == "" {
 			return err
