@@ -275,6 +275,9 @@ func (s *Server) awaitReady(deadline time.Time) error {
 // Stop ends the server and waits until it is gone: SIGTERM waits for clients,
 // SIGINT cuts them off, SIGQUIT ends without a checkpoint, SIGKILL is a crash.
 func (s *Server) Stop(how syscall.Signal) error {
+	if how == syscall.SIGKILL { // its processes would live until they notice
+		defer s.killChildren()()
+	}
 	if err := s.cmd.Process.Signal(how); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stopping PostgreSQL: %w", err)
 	}
@@ -284,6 +287,41 @@ func (s *Server) Stop(how syscall.Signal) error {
 	case <-time.After(stopWithin):
 		return fmt.Errorf("PostgreSQL did not stop within %v", stopWithin)
 	}
+}
+
+// killChildren kills the processes of the server and returns a function that
+// waits until they are gone.
+func (s *Server) killChildren() (wait func()) {
+	pid := strconv.Itoa(s.cmd.Process.Pid)
+	// What it starts after this ends when it connects to a server that is gone.
+	_ = s.cmd.Process.Signal(syscall.SIGSTOP)
+	list, err := os.ReadFile("/proc/" + pid + "/task/" + pid + "/children")
+	if err != nil {
+		return func() {}
+	}
+	children := strings.Fields(string(list))
+	for _, c := range children {
+		if n, err := strconv.Atoi(c); err == nil {
+			_ = syscall.Kill(n, syscall.SIGKILL)
+		}
+	}
+	return func() {
+		for _, c := range children {
+			for running(c) {
+				<-time.After(time.Millisecond)
+			}
+		}
+	}
+}
+
+// running reports whether there is a process that is not dead and unburied.
+func running(pid string) bool {
+	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	return !strings.HasPrefix(rest, "Z")
 }
 
 func (s *Server) remove() {
