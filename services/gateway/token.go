@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"strings"
 	"sync"
 
 	"github.com/berth-registry/berth/registry"
@@ -67,7 +68,8 @@ type token struct {
 
 // parseToken reads a token, or returns [registry.ErrUploadUnknown].
 func parseToken(s string) (token, error) {
-	if s == "" || len(s) > maxToken {
+	// The decoder skips line breaks: one session would have many tokens.
+	if s == "" || len(s) > maxToken || strings.ContainsAny(s, "\r\n") {
 		return token{}, registry.ErrUploadUnknown
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
