@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"errors"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -45,4 +46,28 @@ func TestParseAlgorithm(t *testing.T) {
 			t.Errorf("ParseAlgorithm(%q): got %q, error %v, want ErrDigestInvalid", s, got, err)
 		}
 	}
+}
+
+func FuzzParseDigest(f *testing.F) {
+	d := registry.SHA256.FromString("x")
+	for _, s := range []string{"", ":", "sha256:", "sha256:xyz", d.String(), registry.SHA512.FromString("x").String(), d.String() + "0", "SHA256:" + d.Encoded(), "sha256:../../x", "md5:d41d8cd98f00b204e9800998ecf8427e"} {
+		f.Add(s)
+	}
+	spec := regexp.MustCompile(`^(sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})$`)
+	f.Fuzz(func(t *testing.T, s string) {
+		got, err := registry.ParseDigest(s)
+		if (err == nil) != spec.MatchString(s) {
+			t.Fatalf("ParseDigest(%q): error %v", s, err)
+		}
+		if err != nil {
+			if !errors.Is(err, registry.ErrDigestInvalid) || got != "" {
+				t.Errorf("ParseDigest(%q): got %q, error %v", s, got, err)
+			}
+			return
+		}
+		// Paths and URLs are made of it.
+		if got.String() != s || got.Validate() != nil || strings.ContainsAny(got.Encoded(), "./%\\") {
+			t.Errorf("ParseDigest(%q) returns %q", s, got)
+		}
+	})
 }
