@@ -48,7 +48,7 @@ func (p *pool) syncIfDue(ses *session) error {
 	if !p.due(ses) {
 		return nil
 	}
-	if err := p.settled(ses); err != nil {
+	if err := p.settled(ses); err != nil || !p.due(ses) {
 		return err
 	}
 	return p.startSync(ses)

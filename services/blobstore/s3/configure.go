@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"fmt"
@@ -39,6 +40,8 @@ type Options struct {
 	Now func() time.Time
 	// Transport sends requests. nil means HTTP as the configuration says.
 	Transport http.RoundTripper
+	// Idle is for how long an attempt may move no byte. 0 means 30 s.
+	Idle time.Duration
 	// Log is for what nobody is told. nil means the default logger.
 	Log *slog.Logger
 }
@@ -111,7 +114,7 @@ func newAPI(ctx context.Context, cfg config.S3, o Options) (*s3.Client, error) {
 		base = newTransport(cfg.SkipVerify, rootCAs(loaded))
 	}
 	return s3.NewFromConfig(loaded, func(so *s3.Options) {
-		so.HTTPClient = &http.Client{Transport: transport{base}}
+		so.HTTPClient = &http.Client{Transport: transport{base: base, idle: cmp.Or(o.Idle, idleLimit)}}
 		so.UsePathStyle = cfg.ForcePathStyle
 		if cfg.Endpoint != "" {
 			so.BaseEndpoint = &cfg.Endpoint

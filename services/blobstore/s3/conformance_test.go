@@ -41,9 +41,14 @@ type store struct {
 
 func openStore(t testing.TB, drivers map[registry.Pool]config.Driver) *store {
 	t.Helper()
+	return openStoreWith(t, drivers, s3.Options{})
+}
+
+func openStoreWith(t testing.TB, drivers map[registry.Pool]config.Driver, o s3.Options) *store {
+	t.Helper()
 	pools := make(map[registry.Pool]blobstore.Driver)
 	for name, driver := range drivers {
-		pools[name] = openDriver(t, driver, s3.Options{})
+		pools[name] = openDriver(t, driver, o)
 	}
 	s, err := blobstore.Open(t.Context(), pools, blobstore.Options{}, slog.New(slog.DiscardHandler))
 	if err != nil {

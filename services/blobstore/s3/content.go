@@ -68,17 +68,23 @@ func (o *content) request() error {
 			}
 			return err
 		}
-		wrong, broken := o.wrong(out)
+		wrong := o.wrong(out)
 		if wrong == nil {
 			o.etag = aws.ToString(out.ETag)
 			return o.use(out.Body)
 		}
 		out.Body.Close()
-		if !broken {
-			return wrong
+		// Whether it is the answer or the object that has another size is asked
+		// for in another way.
+		h, err := o.client.head(o.ctx, o.key)
+		if err != nil {
+			return err
+		}
+		if h.size != o.total {
+			return errors.Join(errNoObject, fmt.Errorf("%s has %d bytes, not %d", o.key, h.size, o.total))
 		}
 		if try == maxResumes {
-			return o.perhapsEmpty(wrong)
+			return wrong
 		}
 		if err := pause(o.ctx, backoff(try)); err != nil {
 			return err
@@ -86,35 +92,24 @@ func (o *content) request() error {
 	}
 }
 
-// wrong returns what is wrong with an answer, and whether it is the answer and
-// not the object.
-func (o *content) wrong(out *s3.GetObjectOutput) (err error, broken bool) {
+// wrong returns what is wrong with an answer, nil if it is what was asked for.
+func (o *content) wrong(out *s3.GetObjectOutput) error {
 	length, total := aws.ToInt64(out.ContentLength), aws.ToInt64(out.ContentLength)
 	if out.ContentRange != nil {
 		var from, to int64
 		if _, err := fmt.Sscanf(*out.ContentRange, "bytes %d-%d/%d", &from, &to, &total); err != nil || from != o.at {
-			return answerError("the range %q", *out.ContentRange), true
+			return answerError("the range %q", *out.ContentRange)
 		}
 	}
 	switch {
 	case aws.ToString(out.ETag) == "":
-		return answerError("no ETag"), true
-	case out.ContentLength == nil || length == 0:
-		return answerError("a body without bytes"), true
-	case total != o.total && (out.ContentRange != nil || o.left == o.total):
-		return errors.Join(errNoObject, fmt.Errorf("%s has %d bytes, not %d", o.key, total, o.total)), false
+		return answerError("no ETag")
 	case length != o.left:
-		return answerError("%d bytes, not %d", length, o.left), true
+		return answerError("%d bytes, not %d", length, o.left)
+	case total != o.total:
+		return answerError("a part of %d bytes, not of %d", total, o.total)
 	}
-	return nil, false
-}
-
-// perhapsEmpty tells an object of no bytes from an answer that lacks them.
-func (o *content) perhapsEmpty(wrong error) error {
-	if h, err := o.client.head(o.ctx, o.key); err == nil && h.size == 0 {
-		return errors.Join(errNoObject, fmt.Errorf("%s has no bytes, not %d", o.key, o.total))
-	}
-	return wrong
+	return nil
 }
 
 func answerError(format string, args ...any) error {

@@ -13,6 +13,7 @@ import (
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/registrytest"
+	"github.com/berth-registry/berth/services/blobstore/s3"
 	"github.com/berth-registry/berth/services/blobstore/s3/s3test"
 )
 
@@ -23,9 +24,13 @@ type replicas struct {
 }
 
 func openReplicas(t testing.TB, n int, drivers map[registry.Pool]config.Driver) *replicas {
+	return openReplicasWith(t, n, drivers, s3.Options{})
+}
+
+func openReplicasWith(t testing.TB, n int, drivers map[registry.Pool]config.Driver, o s3.Options) *replicas {
 	r := &replicas{}
 	for range n {
-		r.all = append(r.all, openStore(t, drivers))
+		r.all = append(r.all, openStoreWith(t, drivers, o))
 	}
 	return r
 }

@@ -21,7 +21,10 @@ const (
 var errStalled = errors.New("the object store sent and took nothing for too long")
 
 // transport makes each attempt of a request end when it makes no progress.
-type transport struct{ base http.RoundTripper }
+type transport struct {
+	base http.RoundTripper
+	idle time.Duration // idleLimit
+}
 
 func newTransport(skipVerify bool, roots *x509.CertPool) *http.Transport {
 	return &http.Transport{
@@ -41,9 +44,9 @@ func newTransport(skipVerify bool, roots *x509.CertPool) *http.Transport {
 
 // RoundTrip implements [http.RoundTripper].
 func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	limit := idleLimit
+	limit := t.idle
 	if req.Method == http.MethodPost && req.URL.Query().Has("uploadId") {
-		limit = completeLimit
+		limit = t.idle * (completeLimit / idleLimit)
 	}
 	ctx, cancel := context.WithCancelCause(req.Context())
 	w := &watch{limit: limit, timer: time.AfterFunc(limit, func() { cancel(errStalled) })}
