@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // maxBatch is how many operations share a transaction at most. It bounds how
@@ -16,6 +17,7 @@ const maxBatch = 256
 // that writes.
 type collector struct {
 	dialect *Dialect
+	meters  *meters // set before the first write
 	fatal   func(error)
 	conn    *conn
 	wake    chan struct{} // holds an element if the queues may have changed
@@ -47,6 +49,7 @@ func newCollector(ctx context.Context, db *sql.DB, d *Dialect, fatal func(error)
 	}
 	c := &collector{
 		dialect: d,
+		meters:  newMeters(nil),
 		fatal:   fatal,
 		conn:    &conn{Conn: cn, stmts: map[string]*sql.Stmt{}},
 		wake:    make(chan struct{}, 1),
@@ -246,7 +249,10 @@ func (c *collector) commit(ran []*operation) error {
 			b.begin()
 		}
 	}
+	began := time.Now()
 	err := c.conn.exec("COMMIT")
+	c.meters.commit.Since(began)
+	c.meters.batch.ObserveSize(len(ran))
 	if err != nil {
 		err = fmt.Errorf("committing a transaction: %w", err)
 		c.rollback()
@@ -278,6 +284,12 @@ func (c *collector) stopIfFatal(err error) {
 	if first {
 		c.fatal(err)
 	}
+}
+
+func (c *collector) observe(m *meters) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.meters = m
 }
 
 func (c *collector) failure() error {

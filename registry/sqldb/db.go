@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
+
+	"github.com/berth-registry/berth/registry/tracing"
 )
 
 // ErrClosed is the error of operations after [DB.Close].
@@ -19,6 +22,7 @@ type DB struct {
 	w       writer
 	release func() error
 	refresh func()
+	meters  *meters
 
 	mu    sync.RWMutex // guards stmts
 	stmts map[string]*sql.Stmt
@@ -28,6 +32,7 @@ type DB struct {
 type writer interface {
 	write(ctx context.Context, low bool, fn func(*Tx) error) error
 	failure() error
+	observe(*meters)
 	close() error
 }
 
@@ -55,7 +60,7 @@ type Options struct {
 // Open returns the database behind o's pools. They belong to it from then on,
 // and are closed if it fails.
 func Open(ctx context.Context, o Options) (*DB, error) {
-	db := &DB{dialect: o.Dialect, read: o.Read, writes: o.Write, release: o.Release, stmts: map[string]*sql.Stmt{}}
+	db := &DB{dialect: o.Dialect, read: o.Read, writes: o.Write, release: o.Release, stmts: map[string]*sql.Stmt{}, meters: newMeters(nil)}
 	db.refresh = func() {
 		for _, pool := range []*sql.DB{o.Write, o.Read} {
 			pool.SetMaxIdleConns(0)
@@ -90,30 +95,61 @@ func (db *DB) Dialect() Dialect { return db.dialect }
 // as a whole or not at all, and fn is not running any more. fn may run more than
 // once. It must not use the DB, wait for anything, or start goroutines.
 func (db *DB) Write(ctx context.Context, fn func(*Tx) error) error {
-	return db.dialect.translate(db.w.write(ctx, false, fn))
+	return db.write(ctx, 0, fn)
 }
 
 // WriteLow is [DB.Write] for work nobody waits for: it runs alone, in a
 // transaction of its own, and a Write never waits for more than one of them. fn
 // must be short.
 func (db *DB) WriteLow(ctx context.Context, fn func(*Tx) error) error {
-	return db.dialect.translate(db.w.write(ctx, true, fn))
+	return db.write(ctx, 1, fn)
+}
+
+// write runs fn with a priority: 0 as [DB.Write], 1 as [DB.WriteLow] does.
+func (db *DB) write(ctx context.Context, priority int, fn func(*Tx) error) error {
+	began := time.Now()
+	ctx, span := tracing.Start(ctx, "write", tracing.Inside)
+	span.Text("db.system.name", db.dialect.Name)
+	err := db.dialect.translate(db.w.write(ctx, priority == 1, fn))
+	span.End(err)
+	db.meters.write[priority].Since(began)
+	return err
+}
+
+// begin starts the clock of a query.
+func (db *DB) begin(ctx context.Context, query string) (context.Context, timing) {
+	ctx, span := tracing.Start(ctx, "query", tracing.Client)
+	if span.On() { // the text is ours; values are never in it
+		span.Text("db.system.name", db.dialect.Name)
+		span.Text("db.query.text", query)
+	}
+	return ctx, timing{db.meters, time.Now(), span}
 }
 
 // QueryRow runs a query that returns at most one row, on the pool to read from.
 func (db *DB) QueryRow(ctx context.Context, query string, args ...any) Row {
+	ctx, t := db.begin(ctx, query)
 	if db.dialect.Shared != nil {
-		return db.sharedRow(ctx, query, args)
+		row := db.sharedRow(ctx, query, args)
+		row.timing = t
+		return row
 	}
 	st, err := db.prepare(ctx, query)
 	if err != nil {
-		return Row{err: err, dialect: &db.dialect}
+		return Row{err: err, dialect: &db.dialect, timing: t}
 	}
-	return Row{row: st.QueryRowContext(db.context(ctx), args...), dialect: &db.dialect}
+	return Row{row: st.QueryRowContext(db.context(ctx), args...), dialect: &db.dialect, timing: t}
 }
 
 // Query runs a query on the pool to read from. The caller closes the rows.
 func (db *DB) Query(ctx context.Context, query string, args ...any) (*Rows, error) {
+	ctx, t := db.begin(ctx, query)
+	rows, err := db.query(ctx, query, args)
+	t.end(err)
+	return rows, err
+}
+
+func (db *DB) query(ctx context.Context, query string, args []any) (*Rows, error) {
 	if db.dialect.Shared != nil {
 		return db.sharedRows(ctx, query, args)
 	}

@@ -23,6 +23,7 @@ type direct struct {
 	dialect *Dialect
 	low     chan struct{} // holds an element while a low-priority operation runs
 	refresh func()        // closes the connections that are idle
+	meters  *meters
 	closed  atomic.Bool
 
 	swept atomic.Int64   // when the last sweep began, in microseconds
@@ -30,7 +31,7 @@ type direct struct {
 }
 
 func newDirect(db *sql.DB, dialect *Dialect, refresh func()) *direct {
-	d := &direct{db: db, dialect: dialect, low: make(chan struct{}, 1), refresh: refresh}
+	d := &direct{db: db, dialect: dialect, low: make(chan struct{}, 1), refresh: refresh, meters: newMeters(nil)}
 	d.swept.Store(time.Now().UnixMicro())
 	return d
 }
@@ -61,6 +62,7 @@ func (d *direct) write(ctx context.Context, low bool, fn func(*Tx) error) error 
 		case !d.dialect.Shared.Retry(err):
 			return err
 		}
+		d.meters.retries.Inc()
 		if err := pause(ctx, rand.N(time.Millisecond<<n)); err != nil {
 			return err
 		}
@@ -114,7 +116,9 @@ func (d *direct) try(ctx context.Context, fn func(*Tx) error) error {
 	for _, b := range tx.brackets {
 		b.begin()
 	}
+	began := time.Now()
 	err = s.commit(ctx)
+	d.meters.commit.Since(began)
 	for _, b := range tx.brackets {
 		b.end()
 	}
@@ -123,6 +127,8 @@ func (d *direct) try(ctx context.Context, fn func(*Tx) error) error {
 	}
 	return err
 }
+
+func (d *direct) observe(m *meters) { d.meters = m }
 
 // failure is nil: a server of its own answers for its disk.
 func (d *direct) failure() error { return nil }

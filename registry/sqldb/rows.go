@@ -12,6 +12,7 @@ type Row struct {
 	err     error
 	dialect *Dialect           // nil in a transaction, whose end translates
 	done    context.CancelFunc // nil if nothing has to be let go
+	timing  timing             // zero in a transaction
 }
 
 // Scan copies the row's columns into dest, or returns [sql.ErrNoRows]. It must
@@ -23,6 +24,9 @@ func (r Row) Scan(dest ...any) error {
 	err := r.err
 	if err == nil {
 		err = r.row.Scan(dest...)
+	}
+	if r.timing.meters != nil {
+		r.timing.end(err)
 	}
 	if r.dialect == nil || errors.Is(err, sql.ErrNoRows) {
 		return err

@@ -24,6 +24,7 @@ func (p *pool) failed(err error) error {
 		return registry.ErrStorageFull.Because(err)
 	}
 	if lost, ok := errors.AsType[*SyncError](err); ok {
+		p.meters.lost.Inc()
 		p.latch(lost)
 		return errReadOnly.Because(err)
 	}

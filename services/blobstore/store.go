@@ -15,6 +15,7 @@ import (
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/metrics"
+	"github.com/berth-registry/berth/registry/tracing"
 )
 
 // Options are choices a [Store] leaves open. The zero value is fit for use.
@@ -45,6 +46,7 @@ type pool struct {
 	shared   bool  // see [Traits]
 	part     int64 // see [Traits]
 	log      *slog.Logger
+	meters   *meters
 	readOnly atomic.Pointer[string] // why writes are refused, nil if they are not
 
 	mu       sync.Mutex // guards sessions, closed, and what session says it guards
@@ -77,6 +79,7 @@ func Open(ctx context.Context, pools map[registry.Pool]Driver, o Options, log *s
 			log:      log.With(slog.String("pool", string(name))),
 			sessions: make(map[registry.UploadID]*session),
 		}
+		s.pools[name].meters = newMeters(o.Metrics, s.pools[name])
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
@@ -156,10 +159,13 @@ func (s *Store) Open(ctx context.Context, b registry.Stored, r registry.Range) (
 		}
 		return nil, err
 	}
+	_, span := tracing.Start(ctx, "open blob", tracing.Inside)
 	c, err := p.driver.Open(ctx, b, offset, n)
+	span.End(err)
 	if err != nil {
 		return nil, p.failed(err)
 	}
+	p.meters.opened.Inc()
 	return c, nil
 }
 
@@ -178,7 +184,11 @@ func (s *Store) Remove(ctx context.Context, b registry.Stored) error {
 	if !named(b) {
 		return nil
 	}
-	return p.failed(p.driver.Remove(ctx, b))
+	if err := p.driver.Remove(ctx, b); err != nil {
+		return p.failed(err)
+	}
+	p.meters.removed.Inc()
+	return nil
 }
 
 // Verify implements [registry.Reaper].

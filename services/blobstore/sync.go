@@ -19,7 +19,9 @@ func (p *pool) startSync(ses *session) error {
 	ses.dirtySince = time.Time{}
 	go func() {
 		defer close(sync.done)
+		began := time.Now()
 		sync.err = ses.file.Sync(state)
+		p.meters.sync.Since(began)
 		if sync.err != nil {
 			p.failed(sync.err) // latches the pool at once; the error is returned by settled
 		}

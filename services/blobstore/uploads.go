@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/tracing"
 )
 
 // Start implements [registry.Uploads].
@@ -215,10 +216,16 @@ func (s *Store) commit(ctx context.Context, p *pool, ses *session, last io.Reade
 	if err := p.writable(); err != nil {
 		return registry.Stored{}, s.keep(ses, before, err)
 	}
-	locator, err := ses.file.Publish(ctx, want)
+	began := time.Now()
+	below, span := tracing.Start(ctx, "publish blob", tracing.Inside)
+	locator, err := ses.file.Publish(below, want)
+	span.End(err)
+	p.meters.publish.Since(began)
 	if err != nil {
 		return registry.Stored{}, s.keep(ses, before, err)
 	}
+	p.meters.committed.Inc()
+	p.meters.written.Add(size)
 	return registry.Stored{Digest: want, Size: size, Pool: p.name, Locator: locator}, nil
 }
 

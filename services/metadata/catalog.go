@@ -46,6 +46,8 @@ type Catalog struct {
 	access access
 	rows   rows
 	log    *slog.Logger
+	meters *meters
+	usage  *usage
 
 	reaper  registry.Reaper
 	garbage chan struct{}      // holds an element if the garbage queue has grown
@@ -59,6 +61,7 @@ var _ registry.Catalog = (*Catalog)(nil)
 // removes copies that were never used, in the background; with nil they stay
 // queued. The catalog doesn't own db: close it after [Catalog.Close].
 func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, log *slog.Logger) (*Catalog, error) {
+	db.Observe(o.Metrics)
 	if err := db.Migrate(ctx, migrations, "migrations"); err != nil {
 		return nil, fmt.Errorf("opening the catalog: %w", err)
 	}
@@ -85,6 +88,8 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 		stopped: make(chan struct{}),
 	}
 	ctx, c.stop = context.WithCancel(context.WithoutCancel(ctx))
+	c.meters = newMeters(o.Metrics)
+	c.usage = newUsage(ctx, c, o.Metrics)
 	go c.collectGarbage(ctx)
 	return c, nil
 }
@@ -93,6 +98,7 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 func (c *Catalog) Close() error {
 	c.stop()
 	<-c.stopped
+	c.usage.close()
 	return nil
 }
 

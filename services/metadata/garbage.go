@@ -137,7 +137,12 @@ func (c *Catalog) removeOne(ctx context.Context, d discarded) error {
 	if rescued, err := c.rescue(ctx, d); rescued || err != nil {
 		return err
 	}
-	return c.reaper.Remove(ctx, d.Stored)
+	if err := c.reaper.Remove(ctx, d.Stored); err != nil {
+		return err
+	}
+	c.meters.removed.Inc()
+	c.meters.removedBytes.Add(d.Size)
+	return nil
 }
 
 // discarded is a copy in the queue.

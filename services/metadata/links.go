@@ -25,7 +25,9 @@ func (c *Catalog) Blob(ctx context.Context, a registry.Actor, repo registry.Name
 	if err := c.access.allow(a, repo, actRead); err != nil {
 		return registry.Blob{}, err
 	}
-	if b, ok := c.rows.blob(repo, d); ok {
+	b, ok := c.rows.blob(repo, d)
+	c.meters.blobs.count(ok)
+	if ok {
 		return b, ctx.Err()
 	}
 	at := c.rows.now()

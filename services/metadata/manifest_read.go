@@ -30,7 +30,9 @@ func (c *Catalog) Manifest(ctx context.Context, a registry.Actor, repo registry.
 	if err := c.access.allow(a, repo, actRead); err != nil {
 		return registry.Manifest{}, err
 	}
-	if m, ok := c.rows.manifest(repo, q); ok {
+	m, ok := c.rows.manifest(repo, q)
+	c.meters.manifests.count(ok)
+	if ok {
 		return m, ctx.Err()
 	}
 	at := c.rows.now()

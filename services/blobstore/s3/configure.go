@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -49,7 +50,8 @@ type Options struct {
 // Open returns the Driver of a bucket, after a few requests that find out
 // whether it is fit.
 func Open(ctx context.Context, cfg config.S3, o Options) (*Driver, error) {
-	api, err := newAPI(ctx, cfg, o)
+	counting := new(atomic.Pointer[meters])
+	api, err := newAPI(ctx, cfg, o, counting)
 	if err != nil {
 		return nil, fmt.Errorf("opening bucket %s: %w", cfg.Bucket, err)
 	}
@@ -59,6 +61,7 @@ func Open(ctx context.Context, cfg config.S3, o Options) (*Driver, error) {
 		memory:       newMemory(),
 		singleWriter: cfg.SingleWriter,
 		now:          o.Now,
+		meters:       counting,
 		log:          o.Log,
 	}
 	if d.now == nil {
@@ -88,7 +91,7 @@ func newPutOptions(cfg config.S3) putOptions {
 // newAPI returns a client of the SDK. Credentials are those of cfg, or else come
 // from where the SDK looks for them: environment, shared profile, web identity,
 // container and instance metadata.
-func newAPI(ctx context.Context, cfg config.S3, o Options) (*s3.Client, error) {
+func newAPI(ctx context.Context, cfg config.S3, o Options, meters *atomic.Pointer[meters]) (*s3.Client, error) {
 	with := []func(*awsconfig.LoadOptions) error{
 		awsconfig.WithRegion(cfg.Region),
 		awsconfig.WithRetryer(newRetryer),
@@ -114,7 +117,7 @@ func newAPI(ctx context.Context, cfg config.S3, o Options) (*s3.Client, error) {
 		base = newTransport(cfg.SkipVerify, rootCAs(loaded))
 	}
 	return s3.NewFromConfig(loaded, func(so *s3.Options) {
-		so.HTTPClient = &http.Client{Transport: transport{base: base, idle: cmp.Or(o.Idle, idleLimit)}}
+		so.HTTPClient = &http.Client{Transport: transport{base: base, idle: cmp.Or(o.Idle, idleLimit), meters: meters}}
 		so.UsePathStyle = cfg.ForcePathStyle
 		if cfg.Endpoint != "" {
 			so.BaseEndpoint = &cfg.Endpoint

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/berth-registry/berth/registry"
@@ -18,6 +19,7 @@ const checkEvery = 5 * time.Second
 // Driver implements [blobstore.Driver] in a bucket. Its methods may be called
 // from many goroutines at once.
 type Driver struct {
+	meters       *atomic.Pointer[meters] // see Observe
 	client       *client
 	keys         keys
 	memory       *memory

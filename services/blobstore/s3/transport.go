@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,8 +23,9 @@ var errStalled = errors.New("the object store sent and took nothing for too long
 
 // transport makes each attempt of a request end when it makes no progress.
 type transport struct {
-	base http.RoundTripper
-	idle time.Duration // idleLimit
+	base   http.RoundTripper
+	idle   time.Duration           // idleLimit
+	meters *atomic.Pointer[meters] // of the driver, nil until somebody wants to know
 }
 
 func newTransport(skipVerify bool, roots *x509.CertPool) *http.Transport {
@@ -54,7 +56,9 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Body != nil && req.Body != http.NoBody {
 		req.Body = &watched{ReadCloser: req.Body, watch: w, sending: true}
 	}
+	began := time.Now()
 	resp, err := t.base.RoundTrip(req)
+	t.meters.Load().count(req, resp, err, began)
 	if err != nil {
 		w.timer.Stop()
 		if errors.Is(context.Cause(ctx), errStalled) {
