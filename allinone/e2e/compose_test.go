@@ -3,15 +3,17 @@
 package e2e
 
 import (
+	"cmp"
+	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
 )
 
-// compose is Debian's docker-compose 1.29. The files are read by compose v2's
-// own parser in deploy/validate.
-const compose = "/usr/bin/docker-compose"
+// compose is Debian's docker-compose 1.29, or what $BERTH_COMPOSE names, such as
+// compose v2, whose parser reads the files in deploy/validate.
+var compose = cmp.Or(os.Getenv("BERTH_COMPOSE"), "/usr/bin/docker-compose")
 
 // A project is a file of deploy/compose that runs in an engine.
 type project struct {
@@ -28,9 +30,9 @@ func (p *project) up(t *testing.T) {
 			said, _, _ := p.Try(compose, "-f", p.file, "logs", "--no-color", "--tail", "30")
 			t.Logf("%s", said)
 		}
-		p.compose(t, "down", "-v", "--timeout", "40")
+		p.compose(t, "down", "-v")
 	})
-	p.compose(t, "up", "-d", "--timeout", "40")
+	p.compose(t, "up", "-d")
 }
 
 func (p *project) compose(t *testing.T, args ...string) string {
@@ -63,7 +65,7 @@ func TestComposeEdge(t *testing.T) {
 	e.curl(t, "http://127.0.0.1:5000/readyz?writes")
 	const ref = "127.0.0.1:5000/a/hello:1"
 	pushed := e.pushes(t, e.hello(t), ref)
-	p.compose(t, "up", "-d", "--force-recreate", "--timeout", "40")
+	p.compose(t, "up", "-d", "--force-recreate")
 	e.curl(t, "http://127.0.0.1:5000/readyz")
 	e.docker(t, "rmi", "hello:1")
 	e.pulls(t, ref, pushed)

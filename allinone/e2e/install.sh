@@ -11,6 +11,7 @@ cache=${BERTH_CACHE:-$HOME/.cache/berth}/clients
 debian=(
 	docker.io:/usr/sbin/dockerd
 	docker-compose:/usr/bin/docker-compose
+	mmdebstrap:/usr/bin/mmdebstrap
 	iptables:/usr/sbin/iptables
 	iproute2:/usr/sbin/ip
 	containerd:/usr/bin/containerd

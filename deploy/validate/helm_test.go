@@ -26,7 +26,7 @@ var renderings = map[string][]string{
 		"--set-json", `allinone={"env":[{"name":"HTTPS_PROXY","value":"http://proxy"}],"nodeSelector":{"a":"b"},"tolerations":[{"key":"k","operator":"Exists"}],"podAnnotations":{"x":"y"}}`,
 	},
 	"split-everything": {
-		"--set", "mode=split,database.existingSecret=berth-database,database.key=url,s3.bucket=b,s3.endpoint=https://s3.example.com,s3.forcePathStyle=true,s3.existingSecret=berth-s3",
+		"--set", "mode=split,database.existingSecret=berth-database,database.key=url,s3.bucket=b,s3.endpoint=https://s3.example.com,s3.forcePathStyle=true,s3.rootDirectory=team/a,s3.region=,s3.existingSecret=berth-s3",
 		"--set", "tls.secretName=http-tls,internalTLS.mode=existing,fullnameOverride=other,serviceMonitor.enabled=true,gateway.autoscaling.enabled=true",
 		"--set", "metadata.replicas=1,networkPolicy.from[0].namespaceSelector.matchLabels.team=ci,config.log.level=debug",
 	},

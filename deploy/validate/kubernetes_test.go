@@ -99,7 +99,9 @@ func TestChart(t *testing.T) {
 			connected(t, objects)
 			restricted(t, objects)
 			drained(t, objects)
-			configured(t, objects)
+			if w := configured(t, objects); w != "" {
+				t.Error(w)
+			}
 		})
 	}
 }
@@ -119,7 +121,9 @@ func TestManifests(t *testing.T) {
 			objects := decode(t, string(text))
 			connected(t, objects)
 			restricted(t, objects)
-			configured(t, objects)
+			if w := configured(t, objects); w != "" {
+				t.Error(w)
+			}
 		})
 	}
 }

@@ -56,12 +56,13 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- end -}}
 {{- if eq .Values.mode "split" -}}
 {{- $name := include "berth.fullname" . -}}
-{{- $s3 := dict "name" "s3" "bucket" (required "s3.bucket: mode split keeps its bytes in a bucket" .Values.s3.bucket) "region" .Values.s3.region -}}
+{{- $s3 := dict "name" "s3" "bucket" (required "s3.bucket: mode split keeps its bytes in a bucket" .Values.s3.bucket) -}}
+{{- with .Values.s3.region }}{{ $_ := set $s3 "region" . }}{{ end -}}
+{{- with .Values.s3.rootDirectory }}{{ $_ := set $s3 "rootdirectory" . }}{{ end -}}
 {{- with .Values.s3.endpoint }}{{ $_ := set $s3 "regionendpoint" . }}{{ end -}}
-{{- if .Values.s3.forcePathStyle }}{{ $_ := set $s3 "forcepathstyle" true }}{{ end -}}
+{{- if not (kindIs "invalid" .Values.s3.forcePathStyle) }}{{ $_ := set $s3 "forcepathstyle" .Values.s3.forcePathStyle }}{{ end -}}
 {{- $_ := required "database.existingSecret: mode split keeps its names in PostgreSQL; name the Secret with the data source name" .Values.database.existingSecret -}}
 {{- $storage = dict
-      "rootDirectory" .Values.s3.rootDirectory
       "storageDriver" $s3
       "metadata" (dict "driver" "postgres" "dsnFile" "/etc/berth-database/dsn") -}}
 {{- $_ := set $made "services" (dict
