@@ -6,24 +6,30 @@ import (
 	"testing"
 )
 
-// TestReadme checks that the file in the README is one for all programs.
+// TestReadme checks that the files in the documentation are good for the
+// programs that are said to read them.
 func TestReadme(t *testing.T) {
-	b, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, text, found := strings.Cut(string(b), "```json\n")
-	text, _, closed := strings.Cut(text, "```")
-	if !found || !closed {
-		t.Fatal("the README has no JSON in it")
-	}
-	c := mustParse(t, "README.json", text)
-	if warnings, err := c.Unbuilt(nil); len(warnings) > 0 || err != nil {
-		t.Errorf("got %v, %v", warnings, err)
-	}
-	for _, p := range []Program{AllInOne, OnlyGateway, OnlyBlobstore, OnlyMetadata} {
-		if err := c.ValidateFor(p); err != nil {
-			t.Errorf("program %d: %v", p, err)
+	for file, programs := range map[string][]Program{
+		"README.md":   {AllInOne, OnlyGateway, OnlyBlobstore, OnlyMetadata},
+		"docs/api.md": {AllInOne, OnlyBlobstore, OnlyMetadata},
+	} {
+		b, err := os.ReadFile("../../" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, text, found := strings.Cut(string(b), "```json\n")
+		text, _, closed := strings.Cut(text, "```")
+		if !found || !closed {
+			t.Fatalf("%s has no JSON in it", file)
+		}
+		c := mustParse(t, file+".json", text)
+		if warnings, err := c.Unbuilt(nil); len(warnings) > 0 || err != nil {
+			t.Errorf("%s: got %v, %v", file, warnings, err)
+		}
+		for _, p := range programs {
+			if err := c.ValidateFor(p); err != nil {
+				t.Errorf("%s, program %d: %v", file, p, err)
+			}
 		}
 	}
 }

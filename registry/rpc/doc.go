@@ -3,6 +3,9 @@
 // port, [ServeBlobs] and [ServeCatalog] serve a port to such clients. It is the
 // only place that knows protobuf.
 //
+// Beside it, package rest serves the ports as REST, and package reflect adds
+// reflection.
+//
 // It owns nothing but connections. [Dial] and [NewServer] hold every setting of
 // the transport: addresses, keep-alive, windows, limits of size and time.
 //

@@ -43,11 +43,15 @@ func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	_, _ = w.Write(b) // nobody is left to tell
 }
 
-// httpStatus returns the status for a code: the table's, except for content in
-// use, which the table answers as zot's clients know it.
+// httpStatus returns the status for a code: the table's, with two exceptions.
+// Content in use the table answers as zot's clients know it; and 401 would have
+// to come with a challenge, while nobody can log in here.
 func httpStatus(c registry.Code) int {
-	if c == registry.InUse {
+	switch c {
+	case registry.InUse:
 		return http.StatusConflict
+	case registry.Unauthorized:
+		return http.StatusForbidden
 	}
 	return c.HTTP()
 }

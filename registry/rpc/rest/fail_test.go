@@ -112,8 +112,11 @@ func TestEveryCode(t *testing.T) {
 		failing.err = fmt.Errorf("secret: %w", &registry.Error{Code: code, Message: "told", Detail: []string{"x"}, Err: errors.New("secret")})
 		got := ask(t, "GET", base+"/repositories")
 		want := code.HTTP()
-		if code == registry.InUse {
+		switch code {
+		case registry.InUse:
 			want = http.StatusConflict
+		case registry.Unauthorized:
+			want = http.StatusForbidden
 		}
 		if got.status != want || got.body != fmt.Sprintf(`{"code":%q,"message":"told","detail":["x"]}`+"\n", code) {
 			t.Errorf("%v: got %d %s", code, got.status, got.body)

@@ -17,45 +17,54 @@ import (
 // asked notes which repository and reference a request came to.
 type asked struct {
 	registry.Catalog
-	repo registry.Name
-	what string
+	repo  registry.Name
+	what  string
+	actor registry.Actor
+	err   error // to answer with; nil: unknown
 }
 
-func (a *asked) note(repo registry.Name, what string) error {
-	a.repo, a.what = repo, what
+func (a *asked) note(who registry.Actor, repo registry.Name, what string) error {
+	a.actor, a.repo, a.what = who, repo, what
+	if a.err != nil {
+		return a.err
+	}
 	return registry.ErrManifestUnknown
 }
 
-func (a *asked) Tags(_ context.Context, _ registry.Actor, repo registry.Name, _ registry.Page[registry.Tag]) (registry.List[registry.Tag], error) {
-	return registry.List[registry.Tag]{}, a.note(repo, "tags")
+func (a *asked) Repositories(_ context.Context, who registry.Actor, _ registry.Page[registry.Name]) (registry.List[registry.Name], error) {
+	return registry.List[registry.Name]{}, a.note(who, "", "repositories")
 }
 
-func (a *asked) TagHistory(_ context.Context, _ registry.Actor, repo registry.Name, t registry.Tag, _ int) ([]registry.TagChange, error) {
-	return nil, a.note(repo, "history of "+string(t))
+func (a *asked) Tags(_ context.Context, who registry.Actor, repo registry.Name, _ registry.Page[registry.Tag]) (registry.List[registry.Tag], error) {
+	return registry.List[registry.Tag]{}, a.note(who, repo, "tags")
 }
 
-func (a *asked) Manifest(_ context.Context, _ registry.Actor, repo registry.Name, q registry.ManifestQuery) (registry.Manifest, error) {
-	return registry.Manifest{}, a.note(repo, "manifest "+q.Ref.String())
+func (a *asked) TagHistory(_ context.Context, who registry.Actor, repo registry.Name, t registry.Tag, _ int) ([]registry.TagChange, error) {
+	return nil, a.note(who, repo, "history of "+string(t))
 }
 
-func (a *asked) DeleteTag(_ context.Context, _ registry.Actor, repo registry.Name, t registry.Tag, _ registry.Condition) error {
-	return a.note(repo, "delete tag "+string(t))
+func (a *asked) Manifest(_ context.Context, who registry.Actor, repo registry.Name, q registry.ManifestQuery) (registry.Manifest, error) {
+	return registry.Manifest{}, a.note(who, repo, "manifest "+q.Ref.String())
 }
 
-func (a *asked) DeleteManifest(_ context.Context, _ registry.Actor, repo registry.Name, d registry.Digest) error {
-	return a.note(repo, "delete manifest "+d.String())
+func (a *asked) DeleteTag(_ context.Context, who registry.Actor, repo registry.Name, t registry.Tag, _ registry.Condition) error {
+	return a.note(who, repo, "delete tag "+string(t))
 }
 
-func (a *asked) Referrers(_ context.Context, _ registry.Actor, repo registry.Name, d registry.Digest, _ string, _ registry.Page[registry.Digest]) (registry.List[registry.Descriptor], error) {
-	return registry.List[registry.Descriptor]{}, a.note(repo, "referrers of "+d.String())
+func (a *asked) DeleteManifest(_ context.Context, who registry.Actor, repo registry.Name, d registry.Digest) error {
+	return a.note(who, repo, "delete manifest "+d.String())
 }
 
-func (a *asked) Blob(_ context.Context, _ registry.Actor, repo registry.Name, d registry.Digest) (registry.Blob, error) {
-	return registry.Blob{}, a.note(repo, "blob "+d.String())
+func (a *asked) Referrers(_ context.Context, who registry.Actor, repo registry.Name, d registry.Digest, _ string, _ registry.Page[registry.Digest]) (registry.List[registry.Descriptor], error) {
+	return registry.List[registry.Descriptor]{}, a.note(who, repo, "referrers of "+d.String())
 }
 
-func (a *asked) Unlink(_ context.Context, _ registry.Actor, repo registry.Name, d registry.Digest) error {
-	return a.note(repo, "unlink "+d.String())
+func (a *asked) Blob(_ context.Context, who registry.Actor, repo registry.Name, d registry.Digest) (registry.Blob, error) {
+	return registry.Blob{}, a.note(who, repo, "blob "+d.String())
+}
+
+func (a *asked) Unlink(_ context.Context, who registry.Actor, repo registry.Name, d registry.Digest) error {
+	return a.note(who, repo, "unlink "+d.String())
 }
 
 // send sends a request with an escaped path, as a server would get it.
@@ -131,6 +140,27 @@ func FuzzPaths(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestS001EveryRouteAsksForRights: each path of the document comes to the catalog
+// as an anonymous actor's, and says no more than no if the catalog does.
+func TestS001EveryRouteAsksForRights(t *testing.T) {
+	h, a := newAsked(t)
+	fill := strings.NewReplacer("{repository}", "team/secret", "{tag}", "v1", "{digest}", unknown, "{reference}", unknown)
+	for path, methods := range parseDocument(t).Paths {
+		for method := range methods {
+			if path == Base+"/health" {
+				continue
+			}
+			for _, err := range []error{registry.ErrUnauthorized, registry.ErrDenied} {
+				*a = asked{Catalog: a.Catalog, err: err, actor: registry.Actor{ID: "nobody yet"}}
+				rec, _ := send(h, strings.ToUpper(method), fill.Replace(path))
+				if rec.Code != 403 || a.what == "" || !a.actor.Anonymous() || strings.Contains(rec.Body.String(), "secret") {
+					t.Errorf("%s %s: got %d %s, asked for %q as %q", method, path, rec.Code, rec.Body, a.what, a.actor.ID)
+				}
+			}
+		}
+	}
 }
 
 // TestS130RepositoryNames: each is refused before anything is asked.
