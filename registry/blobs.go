@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"strings"
+	"time"
 )
 
 // Pool names a set of bytes with its own root directory or bucket: the default
@@ -147,6 +148,19 @@ type Reaper interface {
 	// shorter than limit is the last. A copy made or removed meanwhile may or
 	// may not be in it.
 	Copies(ctx context.Context, p Pool, after *Stored, limit int) ([]Stored, error)
+}
+
+// MaxPresigned is the longest life of a presigned URL.
+const MaxPresigned = 15 * time.Minute
+
+// Presigner is what [Blobs] can do besides when some pools are in an object
+// store: let clients read bytes from there.
+type Presigner interface {
+	// Presign returns a URL by which whoever has it can read the copy s with GET,
+	// with or without a Range, for at most [MaxPresigned]. It does not look
+	// whether there is such a copy. A pool that has no such URLs is
+	// [ErrUnsupported].
+	Presign(ctx context.Context, s Stored) (string, error)
 }
 
 // Checker tells how a service feels, for readiness probes.

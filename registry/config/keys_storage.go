@@ -18,7 +18,12 @@ func storageKeys() []Key {
 		{Path: "storage.verifyReads", Type: String, Status: Refused, Values: []string{"", VerifyAlways}, Doc: "\"always\" checks every chunk of a blob before it is sent."},
 
 		{Path: "storage.maxRepos", Type: Int, Status: Refused, Doc: "Maximum number of repositories; 0 is no limit."},
-		{Path: "storage.redirectBlobURL", Type: Bool, Default: "false", Status: Warned, pool: true, Doc: "Answer blob requests with a redirect to a presigned URL of the object store."},
+		{Path: "storage.redirectBlobURL", Type: Bool, Default: "false", pool: true, Doc: "Answer GET of a blob with 307 to a presigned URL of the object store. Read by programs that run the gateway, too."},
+		{Path: "storage.redirect", Type: Object, Doc: "Which requests redirectBlobURL is about."},
+		{Path: "storage.redirect.minSize", Type: Int, Doc: "Blobs of fewer bytes are not redirected."},
+		{Path: "storage.redirect.networks", Type: Strings, Doc: "Only clients in these networks (CIDR) are redirected; none are all."},
+		{Path: "storage.redirect.exceptNetworks", Type: Strings, Doc: "Clients in these networks (CIDR) are not redirected."},
+		{Path: "storage.redirect.exceptUserAgents", Type: Strings, Doc: "Clients whose User-Agent has one of these in it are not redirected."},
 		{Path: "storage.storageDriver", Type: DriverT, pool: true, Doc: "Object store that holds the bytes: name s3, and the keys listed below. Empty is the local disk."},
 		{Path: "storage.cacheDriver", Type: DriverT, Status: Unneeded, pool: true, Doc: "Berth keeps what zot puts in a cache database in its catalog (storage.metadata)."},
 		{Path: "storage.remoteCache", Type: Bool, Status: Unneeded, pool: true, Doc: "Berth keeps what zot puts in a remote cache in its catalog (storage.metadata)."},

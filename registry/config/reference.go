@@ -93,6 +93,7 @@ const referenceTail = `
 | bucket | | The bucket; it must be there. |
 | region | | Its region; not needed with regionendpoint. |
 | regionendpoint | Amazon's | URL of an S3 server that is not Amazon's, or its host and port. |
+| redirectendpoint | regionendpoint | URL of the same server for clients that redirectBlobURL sends there. |
 | secure | true | https for a regionendpoint that is no URL. |
 | forcepathstyle | true with regionendpoint | http://host/bucket/… instead of http://bucket.host/… |
 | skipverify | false | Accept any certificate of the server. |

@@ -12,12 +12,15 @@ import (
 // S3 is the storageDriver of a pool in a bucket. Keys that zot takes and that
 // change nothing here are not in it, see [Pool.S3].
 type S3 struct {
-	Bucket         string
-	Region         string
-	Endpoint       string // URL; "": Amazon's, by region
-	ForcePathStyle bool   // http://endpoint/bucket instead of http://bucket.endpoint
-	SkipVerify     bool   // accept any certificate
-	RootDirectory  string // what keys begin with
+	Bucket   string
+	Region   string
+	Endpoint string // URL; "": Amazon's, by region
+	// RedirectEndpoint is the URL of the same server for clients that are sent
+	// there; "": Endpoint.
+	RedirectEndpoint string
+	ForcePathStyle   bool   // http://endpoint/bucket instead of http://bucket.endpoint
+	SkipVerify       bool   // accept any certificate
+	RootDirectory    string // what keys begin with
 
 	// No AccessKey: credentials come from the environment, a shared profile, a
 	// web identity or instance metadata.
@@ -83,25 +86,26 @@ func (p Pool) S3() (S3, error) {
 func (d Driver) s3() (S3, []*driverError, []*driverError) {
 	r := driverReader{keys: d, known: []string{"name"}}
 	s := S3{
-		Bucket:        r.text("bucket"),
-		Region:        r.text("region"),
-		Endpoint:      r.text("regionendpoint"),
-		SkipVerify:    r.bool("skipverify", false),
-		RootDirectory: r.text("rootdirectory"),
-		AccessKey:     Secret(r.text("accesskey")),
-		SecretKey:     Secret(r.text("secretkey")),
-		SecretKeyFile: r.text("secretkeyfile"),
-		SessionToken:  Secret(r.text("sessiontoken")),
-		Profile:       r.text("profile"),
-		Encrypt:       r.bool("encrypt", false),
-		KeyID:         r.text("keyid"),
-		StorageClass:  strings.ToUpper(r.text("storageclass")),
-		ObjectACL:     r.text("objectacl"),
-		UserAgent:     r.text("useragent"),
-		DualStack:     r.bool("usedualstack", false),
-		FIPS:          r.bool("usefipsendpoint", false),
-		Accelerate:    r.bool("accelerate", false),
-		SingleWriter:  r.bool("singlewriter", false),
+		Bucket:           r.text("bucket"),
+		Region:           r.text("region"),
+		Endpoint:         r.text("regionendpoint"),
+		RedirectEndpoint: r.text("redirectendpoint"),
+		SkipVerify:       r.bool("skipverify", false),
+		RootDirectory:    r.text("rootdirectory"),
+		AccessKey:        Secret(r.text("accesskey")),
+		SecretKey:        Secret(r.text("secretkey")),
+		SecretKeyFile:    r.text("secretkeyfile"),
+		SessionToken:     Secret(r.text("sessiontoken")),
+		Profile:          r.text("profile"),
+		Encrypt:          r.bool("encrypt", false),
+		KeyID:            r.text("keyid"),
+		StorageClass:     strings.ToUpper(r.text("storageclass")),
+		ObjectACL:        r.text("objectacl"),
+		UserAgent:        r.text("useragent"),
+		DualStack:        r.bool("usedualstack", false),
+		FIPS:             r.bool("usefipsendpoint", false),
+		Accelerate:       r.bool("accelerate", false),
+		SingleWriter:     r.bool("singlewriter", false),
 	}
 	s.ForcePathStyle = r.bool("forcepathstyle", s.Endpoint != "")
 	secure := r.bool("secure", true)
@@ -113,10 +117,8 @@ func (d Driver) s3() (S3, []*driverError, []*driverError) {
 	if s.Endpoint != "" && !strings.Contains(s.Endpoint, "://") {
 		s.Endpoint = map[bool]string{true: "https://", false: "http://"}[secure] + s.Endpoint
 	}
-	if u, err := url.Parse(s.Endpoint); s.Endpoint != "" {
-		r.require(err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil,
-			"regionendpoint", "must be a URL that begins with http:// or https://")
-	}
+	r.url("regionendpoint", s.Endpoint)
+	r.url("redirectendpoint", s.RedirectEndpoint)
 	r.require((s.AccessKey == "") == (s.SecretKey == "" && s.SecretKeyFile == ""), "accesskey", "give accesskey and secretkey (or secretkeyfile), or neither")
 	r.require(s.SecretKey == "" || s.SecretKeyFile == "", "secretkeyfile", "give secretkey or secretkeyfile, not both")
 	r.require(s.KeyID == "" || s.Encrypt, "keyid", "needs encrypt")
@@ -213,6 +215,12 @@ func (r *driverReader) bool(key string, otherwise bool) bool {
 	}
 	r.require(false, key, "must be true or false")
 	return otherwise
+}
+
+func (r *driverReader) url(key, text string) {
+	u, err := url.Parse(text)
+	r.require(text == "" || err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil,
+		key, "must be a URL that begins with http:// or https://")
 }
 
 func (r *driverReader) require(ok bool, key, text string) {

@@ -11,6 +11,7 @@ type Storage struct {
 	Retention   *Retention         `json:"retention"`
 	SubPaths    map[string]SubPath `json:"subPaths"` // by "/prefix", lower case
 
+	Redirect    Redirect      `json:"redirect"`
 	Metadata    Metadata      `json:"metadata"`
 	AllowSparse bool          `json:"allowSparse"`
 	UndoWindow  time.Duration `json:"undoWindow"`
@@ -46,6 +47,15 @@ func (p Pool) Durable() bool { return p.Commit == nil || *p.Commit }
 func (p Pool) Local() bool {
 	name := p.StorageDriver.Name()
 	return name == "" || name == "local"
+}
+
+// Redirect says which requests for blobs are redirected to the object store, in
+// pools with redirectBlobURL.
+type Redirect struct {
+	MinSize          int      `json:"minSize"`          // bytes
+	Networks         []string `json:"networks"`         // of clients; none: any
+	ExceptNetworks   []string `json:"exceptNetworks"`   // of clients
+	ExceptUserAgents []string `json:"exceptUserAgents"` // parts of the header
 }
 
 // SubPath is the pool of the repositories whose first path component is its key.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"regexp"
@@ -21,6 +22,7 @@ func (c *Config) check() *checker {
 	if !strings.HasPrefix(c.DistSpecVersion, "1.") {
 		ch.warn("this registry serves version "+SpecVersion, "distSpecVersion")
 	}
+	ch.farBlobs = len(c.Services.Blobstore.Address) > 0
 	ch.storage(&c.Storage)
 	ch.http(&c.HTTP)
 	ch.services(&c.Services)
@@ -36,6 +38,7 @@ type checker struct {
 	file     file
 	warnings []Warning
 	errs     []error
+	farBlobs bool // the blobstore is another program, whose file says where the bytes are
 }
 
 // place is where a key stands: names as in the table, and list indexes.
@@ -181,6 +184,13 @@ func (ch *checker) storage(s *Storage) {
 		roots = append(roots, root{at.with("rootDirectory"), sub.Pool})
 	}
 	ch.apart(roots)
+	ch.require(s.Redirect.MinSize >= 0, at.with("redirect", "minSize"), "must not be negative")
+	for key, list := range map[string][]string{"networks": s.Redirect.Networks, "exceptNetworks": s.Redirect.ExceptNetworks} {
+		for i, n := range list {
+			_, err := netip.ParsePrefix(n)
+			ch.require(err == nil, at.with("redirect", key, i), "must be a network such as 10.0.0.0/8 or fd00::/8")
+		}
+	}
 	m := &s.Metadata
 	at = at.with("metadata")
 	ch.oneOf(m.DSN, m.DSNFile, at, "dsn")
@@ -202,7 +212,7 @@ func (ch *checker) pool(p *Pool, at place) {
 		ch.require(!ok || from != to, at.with("gcTimeWindow"), "begins when it ends")
 	}
 	ch.driver(p.StorageDriver, at.with("storageDriver"))
-	ch.require(!p.RedirectBlobURL || !p.Local(), at.with("redirectBlobURL"), "needs a storageDriver: local files have no URL")
+	ch.require(!p.RedirectBlobURL || !p.Local() || ch.farBlobs, at.with("redirectBlobURL"), "needs a storageDriver: local files have no URL")
 }
 
 // timeWindow parses "HH:MM-HH:MM" into minutes of the day.

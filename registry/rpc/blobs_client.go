@@ -94,6 +94,13 @@ func (b *blobs) Copies(ctx context.Context, p registry.Pool, after *registry.Sto
 	return list, nil
 }
 
+// Presign implements [registry.Presigner]. A server that can't says so.
+func (b *blobs) Presign(ctx context.Context, s registry.Stored) (string, error) {
+	resp, err := unary(ctx, b.limits, b.limits.read, true, b.client.PresignBlob,
+		&blobstorev1.PresignBlobRequest{Stored: storedToWire(s)})
+	return resp.GetUrl(), err
+}
+
 func (b *blobs) Check(ctx context.Context) (registry.Health, error) {
 	resp, err := unary(ctx, b.limits, b.limits.read, true, b.client.Check, &blobstorev1.CheckRequest{})
 	return registry.Health{ReadOnly: resp.GetReadOnly()}, err

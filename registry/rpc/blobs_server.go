@@ -224,6 +224,22 @@ func (s *blobsServer) ListCopies(ctx context.Context, req *blobstorev1.ListCopie
 	return resp, nil
 }
 
+func (s *blobsServer) PresignBlob(ctx context.Context, req *blobstorev1.PresignBlobRequest) (*blobstorev1.PresignBlobResponse, error) {
+	stored, err := parseStored(req.GetStored())
+	if err != nil {
+		return nil, err
+	}
+	p, ok := s.blobs.(registry.Presigner)
+	if !ok {
+		return nil, registry.ErrUnsupported
+	}
+	url, err := p.Presign(ctx, stored)
+	if err != nil {
+		return nil, err
+	}
+	return &blobstorev1.PresignBlobResponse{Url: text(url)}, nil
+}
+
 func (s *blobsServer) Check(ctx context.Context, _ *blobstorev1.CheckRequest) (*blobstorev1.CheckResponse, error) {
 	h, err := s.blobs.Check(ctx)
 	if err != nil {

@@ -29,6 +29,7 @@ var methods = map[string]Role{
 	blobstorev1.BlobService_RemoveBlob_FullMethodName:   Metadata,
 	blobstorev1.BlobService_VerifyBlob_FullMethodName:   Metadata,
 	blobstorev1.BlobService_ListCopies_FullMethodName:   Metadata,
+	blobstorev1.BlobService_PresignBlob_FullMethodName:  Gateway,
 	blobstorev1.BlobService_Check_FullMethodName:        services,
 
 	metadatav1.CatalogService_ListRepositories_FullMethodName: Gateway | Syncer | Scanner | Automation,

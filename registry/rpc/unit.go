@@ -83,6 +83,11 @@ func DialBlobs(addresses []string, o DialOptions) (*RemoteBlobs, error) {
 	return &RemoteBlobs{NewBlobs(conn), conn}, nil
 }
 
+// Presign implements [registry.Presigner].
+func (r *RemoteBlobs) Presign(ctx context.Context, s registry.Stored) (string, error) {
+	return r.Blobs.(registry.Presigner).Presign(ctx, s)
+}
+
 // Close closes the connection.
 func (r *RemoteBlobs) Close() error { return r.conn.Close() }
 

@@ -153,6 +153,12 @@ type Sweeper interface {
 	Sweep(ctx context.Context, notAfter time.Time) error
 }
 
+// Presigner is a [Driver] that can let clients read from its storage, see
+// [registry.Presigner].
+type Presigner interface {
+	Presign(ctx context.Context, s registry.Stored) (string, error)
+}
+
 // UploadInfo describes an upload in a list.
 type UploadInfo struct {
 	ID      registry.UploadID

@@ -37,7 +37,10 @@ type Store struct {
 	background sync.WaitGroup     // the janitor
 }
 
-var _ registry.Blobs = (*Store)(nil)
+var (
+	_ registry.Blobs     = (*Store)(nil)
+	_ registry.Presigner = (*Store)(nil)
+)
 
 // pool is one pool: its storage, and the sessions that are in use.
 type pool struct {
@@ -167,6 +170,23 @@ func (s *Store) Open(ctx context.Context, b registry.Stored, r registry.Range) (
 	}
 	p.meters.opened.Inc()
 	return c, nil
+}
+
+// Presign implements [registry.Presigner].
+func (s *Store) Presign(ctx context.Context, b registry.Stored) (string, error) {
+	p, err := s.pool(ctx, b.Pool)
+	if err != nil {
+		return "", err
+	}
+	d, ok := p.driver.(Presigner)
+	if !ok {
+		return "", registry.ErrUnsupported
+	}
+	if !named(b) {
+		return "", registry.ErrBlobUnknown
+	}
+	url, err := d.Presign(ctx, b)
+	return url, p.failed(err)
 }
 
 // named reports whether b can name a copy at all.

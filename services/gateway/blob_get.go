@@ -69,6 +69,9 @@ func (g *Gateway) blobGet(x *exchange) error {
 		}
 		return x.write(b.Inline[offset : offset+length])
 	}
+	if g.redirect(x, b.Stored) {
+		return nil
+	}
 	content, err := g.blobs.Open(ctx, b.Stored, part)
 	if err != nil {
 		return doing("opening a blob", lost(err))

@@ -33,6 +33,8 @@ type Config struct {
 	// Metrics is the path at which metrics can be read, by anybody. "" means that
 	// they can't.
 	Metrics string
+	// Redirect says which blobs clients are sent to the object store for.
+	Redirect Redirect
 	// Version and Commit of the program, for the page at "/" and for mgmt.
 	Version, Commit string
 }

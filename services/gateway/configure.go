@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
 
+	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/certs"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
@@ -24,6 +26,7 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 	cfg.DockerSchema2 = h.AcceptsDocker()
 	cfg.ReadIdle, cfg.WriteIdle = h.ReadTimeout, h.WriteTimeout
 	cfg.UploadsPerClient = h.UploadsPerClient
+	cfg.Redirect = redirectOf(c.Storage)
 	if h.Realm != "" {
 		cfg.Realm = h.Realm
 	}
@@ -66,4 +69,30 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 	unit := daemon.HTTP("gateway", l, srv)
 	unit.Abandon = l.Close
 	return unit, nil
+}
+
+// redirectOf returns what the storage section says about redirects.
+func redirectOf(s config.Storage) Redirect {
+	r := Redirect{MinSize: int64(s.Redirect.MinSize), ExceptAgents: s.Redirect.ExceptUserAgents}
+	if s.RedirectBlobURL {
+		r.Pools = append(r.Pools, "")
+	}
+	for name, sub := range s.SubPaths {
+		if sub.RedirectBlobURL {
+			r.Pools = append(r.Pools, registry.Pool(name))
+		}
+	}
+	r.Networks, r.ExceptNetworks = prefixes(s.Redirect.Networks), prefixes(s.Redirect.ExceptNetworks)
+	return r
+}
+
+// prefixes parses networks that the config package has checked.
+func prefixes(texts []string) []netip.Prefix {
+	all := make([]netip.Prefix, 0, len(texts))
+	for _, t := range texts {
+		if p, err := netip.ParsePrefix(t); err == nil {
+			all = append(all, p)
+		}
+	}
+	return all
 }

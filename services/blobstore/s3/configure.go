@@ -56,6 +56,7 @@ func Open(ctx context.Context, cfg config.S3, o Options) (*Driver, error) {
 		return nil, fmt.Errorf("opening bucket %s: %w", cfg.Bucket, err)
 	}
 	d := &Driver{
+		public:       s3.NewPresignClient(api, func(p *s3.PresignOptions) { p.ClientOptions = publicEndpoint(cfg) }),
 		client:       &client{api: api, bucket: cfg.Bucket, put: newPutOptions(cfg)},
 		keys:         newKeys(cfg.Bucket, cfg.RootDirectory),
 		memory:       newMemory(),
@@ -137,6 +138,14 @@ func newAPI(ctx context.Context, cfg config.S3, o Options, meters *atomic.Pointe
 		so.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		so.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 	}), nil
+}
+
+// publicEndpoint replaces the endpoint by the one that clients can reach.
+func publicEndpoint(cfg config.S3) []func(*s3.Options) {
+	if cfg.RedirectEndpoint == "" {
+		return nil
+	}
+	return []func(*s3.Options){func(o *s3.Options) { o.BaseEndpoint = &cfg.RedirectEndpoint }}
 }
 
 // rootCAs returns the certificates of AWS_CA_BUNDLE or of the shared profile,

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/services/blobstore"
 )
@@ -21,6 +23,7 @@ const checkEvery = 5 * time.Second
 type Driver struct {
 	meters       *atomic.Pointer[meters] // see Observe
 	client       *client
+	public       *s3.PresignClient // of the endpoint that clients are sent to
 	keys         keys
 	memory       *memory
 	singleWriter bool // writes are not conditional, see Driver.replace

@@ -231,9 +231,9 @@ func (u *upload) Sync(s blobstore.State) error {
 	ctx, cancel := context.WithTimeout(u.ctx, saveLimit)
 	defer cancel()
 	u.mu.Lock()
-	if u.checked && s.Offset == u.saved && u.err == nil {
-		u.mu.Unlock()
-		return nil
+	if u.err != nil || u.checked && s.Offset == u.saved {
+		defer u.mu.Unlock()
+		return u.err
 	}
 	if u.fill == partSize {
 		u.ship()
@@ -243,15 +243,12 @@ func (u *upload) Sync(s blobstore.State) error {
 	if s.Offset%partSize != 0 {
 		tail = (*u.buf)[:u.fill] // nobody writes: see blobstore.Traits
 	}
-	err := u.err
 	u.mu.Unlock()
-	if err != nil {
-		return err
-	}
 	if s.Offset == 0 {
 		return u.check(ctx)
 	}
 	rec := record{Writer: newNonce(), Offset: s.Offset, Hashes: s.Hashes}
+	var err error
 	if rec.Parts, err = u.etags(ctx, full); err != nil {
 		return err
 	}

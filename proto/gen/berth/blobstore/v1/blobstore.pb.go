@@ -1201,6 +1201,98 @@ func (x *ListCopiesResponse) GetCopies() []*Stored {
 	return nil
 }
 
+// PresignBlobRequest asks for a URL of a copy.
+type PresignBlobRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The copy.
+	Stored        *Stored `protobuf:"bytes,1,opt,name=stored,proto3" json:"stored,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PresignBlobRequest) Reset() {
+	*x = PresignBlobRequest{}
+	mi := &file_berth_blobstore_v1_blobstore_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PresignBlobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PresignBlobRequest) ProtoMessage() {}
+
+func (x *PresignBlobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_blobstore_v1_blobstore_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PresignBlobRequest.ProtoReflect.Descriptor instead.
+func (*PresignBlobRequest) Descriptor() ([]byte, []int) {
+	return file_berth_blobstore_v1_blobstore_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *PresignBlobRequest) GetStored() *Stored {
+	if x != nil {
+		return x.Stored
+	}
+	return nil
+}
+
+// PresignBlobResponse has a URL, which is a secret.
+type PresignBlobResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// For GET, with or without a Range.
+	Url           string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PresignBlobResponse) Reset() {
+	*x = PresignBlobResponse{}
+	mi := &file_berth_blobstore_v1_blobstore_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PresignBlobResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PresignBlobResponse) ProtoMessage() {}
+
+func (x *PresignBlobResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_blobstore_v1_blobstore_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PresignBlobResponse.ProtoReflect.Descriptor instead.
+func (*PresignBlobResponse) Descriptor() ([]byte, []int) {
+	return file_berth_blobstore_v1_blobstore_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *PresignBlobResponse) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
 // CheckRequest asks how the service feels.
 type CheckRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1210,7 +1302,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_berth_blobstore_v1_blobstore_proto_msgTypes[23]
+	mi := &file_berth_blobstore_v1_blobstore_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1222,7 +1314,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_blobstore_v1_blobstore_proto_msgTypes[23]
+	mi := &file_berth_blobstore_v1_blobstore_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1235,7 +1327,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_berth_blobstore_v1_blobstore_proto_rawDescGZIP(), []int{23}
+	return file_berth_blobstore_v1_blobstore_proto_rawDescGZIP(), []int{25}
 }
 
 // CheckResponse says how the service feels.
@@ -1249,7 +1341,7 @@ type CheckResponse struct {
 
 func (x *CheckResponse) Reset() {
 	*x = CheckResponse{}
-	mi := &file_berth_blobstore_v1_blobstore_proto_msgTypes[24]
+	mi := &file_berth_blobstore_v1_blobstore_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1261,7 +1353,7 @@ func (x *CheckResponse) String() string {
 func (*CheckResponse) ProtoMessage() {}
 
 func (x *CheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_blobstore_v1_blobstore_proto_msgTypes[24]
+	mi := &file_berth_blobstore_v1_blobstore_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1274,7 +1366,7 @@ func (x *CheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
 func (*CheckResponse) Descriptor() ([]byte, []int) {
-	return file_berth_blobstore_v1_blobstore_proto_rawDescGZIP(), []int{24}
+	return file_berth_blobstore_v1_blobstore_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CheckResponse) GetReadOnly() string {
@@ -1347,10 +1439,14 @@ const file_berth_blobstore_v1_blobstore_proto_rawDesc = "" +
 	"\x05after\x18\x02 \x01(\v2\x1a.berth.blobstore.v1.StoredR\x05after\x12\x14\n" +
 	"\x05limit\x18\x03 \x01(\x05R\x05limit\"H\n" +
 	"\x12ListCopiesResponse\x122\n" +
-	"\x06copies\x18\x01 \x03(\v2\x1a.berth.blobstore.v1.StoredR\x06copies\"\x0e\n" +
+	"\x06copies\x18\x01 \x03(\v2\x1a.berth.blobstore.v1.StoredR\x06copies\"H\n" +
+	"\x12PresignBlobRequest\x122\n" +
+	"\x06stored\x18\x01 \x01(\v2\x1a.berth.blobstore.v1.StoredR\x06stored\"'\n" +
+	"\x13PresignBlobResponse\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\"\x0e\n" +
 	"\fCheckRequest\",\n" +
 	"\rCheckResponse\x12\x1b\n" +
-	"\tread_only\x18\x01 \x01(\tR\breadOnly2\xb1\a\n" +
+	"\tread_only\x18\x01 \x01(\tR\breadOnly2\x91\b\n" +
 	"\vBlobService\x12W\n" +
 	"\bOpenBlob\x12#.berth.blobstore.v1.OpenBlobRequest\x1a$.berth.blobstore.v1.OpenBlobResponse0\x01\x12^\n" +
 	"\vStartUpload\x12&.berth.blobstore.v1.StartUploadRequest\x1a'.berth.blobstore.v1.StartUploadResponse\x12c\n" +
@@ -1363,7 +1459,8 @@ const file_berth_blobstore_v1_blobstore_proto_rawDesc = "" +
 	"\n" +
 	"VerifyBlob\x12%.berth.blobstore.v1.VerifyBlobRequest\x1a&.berth.blobstore.v1.VerifyBlobResponse0\x01\x12[\n" +
 	"\n" +
-	"ListCopies\x12%.berth.blobstore.v1.ListCopiesRequest\x1a&.berth.blobstore.v1.ListCopiesResponse\x12L\n" +
+	"ListCopies\x12%.berth.blobstore.v1.ListCopiesRequest\x1a&.berth.blobstore.v1.ListCopiesResponse\x12^\n" +
+	"\vPresignBlob\x12&.berth.blobstore.v1.PresignBlobRequest\x1a'.berth.blobstore.v1.PresignBlobResponse\x12L\n" +
 	"\x05Check\x12 .berth.blobstore.v1.CheckRequest\x1a!.berth.blobstore.v1.CheckResponseB\xdc\x01\n" +
 	"\x16com.berth.blobstore.v1B\x0eBlobstoreProtoP\x01ZHgithub.com/berth-registry/berth/proto/gen/berth/blobstore/v1;blobstorev1\xa2\x02\x03BBX\xaa\x02\x12Berth.Blobstore.V1\xca\x02\x12Berth\\Blobstore\\V1\xe2\x02\x1eBerth\\Blobstore\\V1\\GPBMetadata\xea\x02\x14Berth::Blobstore::V1b\x06proto3"
 
@@ -1379,7 +1476,7 @@ func file_berth_blobstore_v1_blobstore_proto_rawDescGZIP() []byte {
 	return file_berth_blobstore_v1_blobstore_proto_rawDescData
 }
 
-var file_berth_blobstore_v1_blobstore_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_berth_blobstore_v1_blobstore_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_berth_blobstore_v1_blobstore_proto_goTypes = []any{
 	(*Stored)(nil),               // 0: berth.blobstore.v1.Stored
 	(*Upload)(nil),               // 1: berth.blobstore.v1.Upload
@@ -1404,8 +1501,10 @@ var file_berth_blobstore_v1_blobstore_proto_goTypes = []any{
 	(*VerifyBlobResponse)(nil),   // 20: berth.blobstore.v1.VerifyBlobResponse
 	(*ListCopiesRequest)(nil),    // 21: berth.blobstore.v1.ListCopiesRequest
 	(*ListCopiesResponse)(nil),   // 22: berth.blobstore.v1.ListCopiesResponse
-	(*CheckRequest)(nil),         // 23: berth.blobstore.v1.CheckRequest
-	(*CheckResponse)(nil),        // 24: berth.blobstore.v1.CheckResponse
+	(*PresignBlobRequest)(nil),   // 23: berth.blobstore.v1.PresignBlobRequest
+	(*PresignBlobResponse)(nil),  // 24: berth.blobstore.v1.PresignBlobResponse
+	(*CheckRequest)(nil),         // 25: berth.blobstore.v1.CheckRequest
+	(*CheckResponse)(nil),        // 26: berth.blobstore.v1.CheckResponse
 }
 var file_berth_blobstore_v1_blobstore_proto_depIdxs = []int32{
 	0,  // 0: berth.blobstore.v1.OpenBlobRequest.stored:type_name -> berth.blobstore.v1.Stored
@@ -1424,31 +1523,34 @@ var file_berth_blobstore_v1_blobstore_proto_depIdxs = []int32{
 	0,  // 13: berth.blobstore.v1.VerifyBlobRequest.stored:type_name -> berth.blobstore.v1.Stored
 	0,  // 14: berth.blobstore.v1.ListCopiesRequest.after:type_name -> berth.blobstore.v1.Stored
 	0,  // 15: berth.blobstore.v1.ListCopiesResponse.copies:type_name -> berth.blobstore.v1.Stored
-	2,  // 16: berth.blobstore.v1.BlobService.OpenBlob:input_type -> berth.blobstore.v1.OpenBlobRequest
-	5,  // 17: berth.blobstore.v1.BlobService.StartUpload:input_type -> berth.blobstore.v1.StartUploadRequest
-	7,  // 18: berth.blobstore.v1.BlobService.AppendUpload:input_type -> berth.blobstore.v1.AppendUploadRequest
-	10, // 19: berth.blobstore.v1.BlobService.GetUpload:input_type -> berth.blobstore.v1.GetUploadRequest
-	12, // 20: berth.blobstore.v1.BlobService.CommitUpload:input_type -> berth.blobstore.v1.CommitUploadRequest
-	15, // 21: berth.blobstore.v1.BlobService.AbortUpload:input_type -> berth.blobstore.v1.AbortUploadRequest
-	17, // 22: berth.blobstore.v1.BlobService.RemoveBlob:input_type -> berth.blobstore.v1.RemoveBlobRequest
-	19, // 23: berth.blobstore.v1.BlobService.VerifyBlob:input_type -> berth.blobstore.v1.VerifyBlobRequest
-	21, // 24: berth.blobstore.v1.BlobService.ListCopies:input_type -> berth.blobstore.v1.ListCopiesRequest
-	23, // 25: berth.blobstore.v1.BlobService.Check:input_type -> berth.blobstore.v1.CheckRequest
-	3,  // 26: berth.blobstore.v1.BlobService.OpenBlob:output_type -> berth.blobstore.v1.OpenBlobResponse
-	6,  // 27: berth.blobstore.v1.BlobService.StartUpload:output_type -> berth.blobstore.v1.StartUploadResponse
-	9,  // 28: berth.blobstore.v1.BlobService.AppendUpload:output_type -> berth.blobstore.v1.AppendUploadResponse
-	11, // 29: berth.blobstore.v1.BlobService.GetUpload:output_type -> berth.blobstore.v1.GetUploadResponse
-	14, // 30: berth.blobstore.v1.BlobService.CommitUpload:output_type -> berth.blobstore.v1.CommitUploadResponse
-	16, // 31: berth.blobstore.v1.BlobService.AbortUpload:output_type -> berth.blobstore.v1.AbortUploadResponse
-	18, // 32: berth.blobstore.v1.BlobService.RemoveBlob:output_type -> berth.blobstore.v1.RemoveBlobResponse
-	20, // 33: berth.blobstore.v1.BlobService.VerifyBlob:output_type -> berth.blobstore.v1.VerifyBlobResponse
-	22, // 34: berth.blobstore.v1.BlobService.ListCopies:output_type -> berth.blobstore.v1.ListCopiesResponse
-	24, // 35: berth.blobstore.v1.BlobService.Check:output_type -> berth.blobstore.v1.CheckResponse
-	26, // [26:36] is the sub-list for method output_type
-	16, // [16:26] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	0,  // 16: berth.blobstore.v1.PresignBlobRequest.stored:type_name -> berth.blobstore.v1.Stored
+	2,  // 17: berth.blobstore.v1.BlobService.OpenBlob:input_type -> berth.blobstore.v1.OpenBlobRequest
+	5,  // 18: berth.blobstore.v1.BlobService.StartUpload:input_type -> berth.blobstore.v1.StartUploadRequest
+	7,  // 19: berth.blobstore.v1.BlobService.AppendUpload:input_type -> berth.blobstore.v1.AppendUploadRequest
+	10, // 20: berth.blobstore.v1.BlobService.GetUpload:input_type -> berth.blobstore.v1.GetUploadRequest
+	12, // 21: berth.blobstore.v1.BlobService.CommitUpload:input_type -> berth.blobstore.v1.CommitUploadRequest
+	15, // 22: berth.blobstore.v1.BlobService.AbortUpload:input_type -> berth.blobstore.v1.AbortUploadRequest
+	17, // 23: berth.blobstore.v1.BlobService.RemoveBlob:input_type -> berth.blobstore.v1.RemoveBlobRequest
+	19, // 24: berth.blobstore.v1.BlobService.VerifyBlob:input_type -> berth.blobstore.v1.VerifyBlobRequest
+	21, // 25: berth.blobstore.v1.BlobService.ListCopies:input_type -> berth.blobstore.v1.ListCopiesRequest
+	23, // 26: berth.blobstore.v1.BlobService.PresignBlob:input_type -> berth.blobstore.v1.PresignBlobRequest
+	25, // 27: berth.blobstore.v1.BlobService.Check:input_type -> berth.blobstore.v1.CheckRequest
+	3,  // 28: berth.blobstore.v1.BlobService.OpenBlob:output_type -> berth.blobstore.v1.OpenBlobResponse
+	6,  // 29: berth.blobstore.v1.BlobService.StartUpload:output_type -> berth.blobstore.v1.StartUploadResponse
+	9,  // 30: berth.blobstore.v1.BlobService.AppendUpload:output_type -> berth.blobstore.v1.AppendUploadResponse
+	11, // 31: berth.blobstore.v1.BlobService.GetUpload:output_type -> berth.blobstore.v1.GetUploadResponse
+	14, // 32: berth.blobstore.v1.BlobService.CommitUpload:output_type -> berth.blobstore.v1.CommitUploadResponse
+	16, // 33: berth.blobstore.v1.BlobService.AbortUpload:output_type -> berth.blobstore.v1.AbortUploadResponse
+	18, // 34: berth.blobstore.v1.BlobService.RemoveBlob:output_type -> berth.blobstore.v1.RemoveBlobResponse
+	20, // 35: berth.blobstore.v1.BlobService.VerifyBlob:output_type -> berth.blobstore.v1.VerifyBlobResponse
+	22, // 36: berth.blobstore.v1.BlobService.ListCopies:output_type -> berth.blobstore.v1.ListCopiesResponse
+	24, // 37: berth.blobstore.v1.BlobService.PresignBlob:output_type -> berth.blobstore.v1.PresignBlobResponse
+	26, // 38: berth.blobstore.v1.BlobService.Check:output_type -> berth.blobstore.v1.CheckResponse
+	28, // [28:39] is the sub-list for method output_type
+	17, // [17:28] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_berth_blobstore_v1_blobstore_proto_init() }
@@ -1462,7 +1564,7 @@ func file_berth_blobstore_v1_blobstore_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_blobstore_v1_blobstore_proto_rawDesc), len(file_berth_blobstore_v1_blobstore_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -30,6 +30,7 @@ const (
 	BlobService_RemoveBlob_FullMethodName   = "/berth.blobstore.v1.BlobService/RemoveBlob"
 	BlobService_VerifyBlob_FullMethodName   = "/berth.blobstore.v1.BlobService/VerifyBlob"
 	BlobService_ListCopies_FullMethodName   = "/berth.blobstore.v1.BlobService/ListCopies"
+	BlobService_PresignBlob_FullMethodName  = "/berth.blobstore.v1.BlobService/PresignBlob"
 	BlobService_Check_FullMethodName        = "/berth.blobstore.v1.BlobService/Check"
 )
 
@@ -85,6 +86,12 @@ type BlobServiceClient interface {
 	// ListCopies lists the stored copies of a pool, in an order of its own. Copies
 	// made or removed meanwhile may or may not be in it.
 	ListCopies(ctx context.Context, in *ListCopiesRequest, opts ...grpc.CallOption) (*ListCopiesResponse, error)
+	// PresignBlob makes a URL by which whoever has it can read a copy from the
+	// object store, for a few minutes. It does not look whether there is such a
+	// copy.
+	//
+	// Failures: Unsupported if the pool has no such URLs.
+	PresignBlob(ctx context.Context, in *PresignBlobRequest, opts ...grpc.CallOption) (*PresignBlobResponse, error)
 	// Check tells how the service feels. It fails if it can't serve at all.
 	Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (*CheckResponse, error)
 }
@@ -211,6 +218,16 @@ func (c *blobServiceClient) ListCopies(ctx context.Context, in *ListCopiesReques
 	return out, nil
 }
 
+func (c *blobServiceClient) PresignBlob(ctx context.Context, in *PresignBlobRequest, opts ...grpc.CallOption) (*PresignBlobResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PresignBlobResponse)
+	err := c.cc.Invoke(ctx, BlobService_PresignBlob_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *blobServiceClient) Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (*CheckResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CheckResponse)
@@ -273,6 +290,12 @@ type BlobServiceServer interface {
 	// ListCopies lists the stored copies of a pool, in an order of its own. Copies
 	// made or removed meanwhile may or may not be in it.
 	ListCopies(context.Context, *ListCopiesRequest) (*ListCopiesResponse, error)
+	// PresignBlob makes a URL by which whoever has it can read a copy from the
+	// object store, for a few minutes. It does not look whether there is such a
+	// copy.
+	//
+	// Failures: Unsupported if the pool has no such URLs.
+	PresignBlob(context.Context, *PresignBlobRequest) (*PresignBlobResponse, error)
 	// Check tells how the service feels. It fails if it can't serve at all.
 	Check(context.Context, *CheckRequest) (*CheckResponse, error)
 	mustEmbedUnimplementedBlobServiceServer()
@@ -311,6 +334,9 @@ func (UnimplementedBlobServiceServer) VerifyBlob(*VerifyBlobRequest, grpc.Server
 }
 func (UnimplementedBlobServiceServer) ListCopies(context.Context, *ListCopiesRequest) (*ListCopiesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListCopies not implemented")
+}
+func (UnimplementedBlobServiceServer) PresignBlob(context.Context, *PresignBlobRequest) (*PresignBlobResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PresignBlob not implemented")
 }
 func (UnimplementedBlobServiceServer) Check(context.Context, *CheckRequest) (*CheckResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Check not implemented")
@@ -462,6 +488,24 @@ func _BlobService_ListCopies_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _BlobService_PresignBlob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PresignBlobRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BlobServiceServer).PresignBlob(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BlobService_PresignBlob_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BlobServiceServer).PresignBlob(ctx, req.(*PresignBlobRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _BlobService_Check_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CheckRequest)
 	if err := dec(in); err != nil {
@@ -506,6 +550,10 @@ var BlobService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListCopies",
 			Handler:    _BlobService_ListCopies_Handler,
+		},
+		{
+			MethodName: "PresignBlob",
+			Handler:    _BlobService_PresignBlob_Handler,
 		},
 		{
 			MethodName: "Check",
