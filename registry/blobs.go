@@ -143,10 +143,11 @@ type Reaper interface {
 	// it has another size.
 	Verify(ctx context.Context, s Stored) error
 
-	// Copies lists at most limit (1 to 1,000) stored copies of pool p in an
-	// order of its own, from the one behind after (nil: from the start). A list
-	// shorter than limit is the last. A copy made or removed meanwhile may or
-	// may not be in it.
+	// Copies lists at most limit (1 to 1,000) stored copies of pool p, ordered by
+	// digest and then in an order of its own, from the one behind after (nil: from
+	// the start; an after without a locator comes before all copies of its
+	// digest). A list shorter than limit is the last. A copy made or removed
+	// meanwhile may or may not be in it.
 	Copies(ctx context.Context, p Pool, after *Stored, limit int) ([]Stored, error)
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berth-registry/berth/registry/sqldb/pgtest"
+	"github.com/berth-registry/berth/services/blobstore/s3/s3test"
 )
 
 // migrateTargets are the moves that are tested, one after the other from the same
@@ -33,6 +34,18 @@ var migrateTargets = []struct {
 		return func(root string) map[string]any {
 			dsn := server.DSN(server.Database(t))
 			return map[string]any{"rootDirectory": root, "metadata": map[string]any{"driver": "postgres", "dsn": dsn}}
+		}
+	}},
+	{"postgres and S3", func(t *testing.T) func(string) map[string]any {
+		database, objects := pgtest.Start(t, pgtest.Options{Durable: true}), s3test.Start(t)
+		n := 0
+		return func(string) map[string]any {
+			n++
+			return map[string]any{
+				"rootDirectory": t.TempDir(),
+				"metadata":      map[string]any{"driver": "postgres", "dsn": database.DSN(database.Database(t))},
+				"storageDriver": map[string]any(objects.Driver(fmt.Sprint("target", n))), // a Driver hides its secrets
+			}
 		}
 	}},
 }

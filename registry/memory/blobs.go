@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"maps"
@@ -300,7 +301,7 @@ func (b *Blobs) Verify(ctx context.Context, s registry.Stored) error {
 	return check(c.data, s.Digest)
 }
 
-// Copies implements [registry.Reaper]. They are ordered by locator.
+// Copies implements [registry.Reaper].
 func (b *Blobs) Copies(ctx context.Context, p registry.Pool, after *registry.Stored, limit int) ([]registry.Stored, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -312,14 +313,15 @@ func (b *Blobs) Copies(ctx context.Context, p registry.Pool, after *registry.Sto
 		return nil, err
 	}
 	all := make([]registry.Stored, 0, len(in.copies))
+	order := func(a, b registry.Stored) int {
+		return cmp.Or(strings.Compare(a.Digest.String(), b.Digest.String()), strings.Compare(string(a.Locator), string(b.Locator)))
+	}
 	for at, c := range in.copies {
-		if after == nil || at > after.Locator {
-			all = append(all, describe(p, at, c))
+		if s := describe(p, at, c); after == nil || order(s, *after) > 0 {
+			all = append(all, s)
 		}
 	}
-	slices.SortFunc(all, func(a, b registry.Stored) int {
-		return strings.Compare(string(a.Locator), string(b.Locator))
-	})
+	slices.SortFunc(all, order)
 	return all[:min(limit, len(all))], nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -16,6 +17,7 @@ func reaperTests() []test[*blobs] {
 		{"Verify", testVerify},
 		{"Copies", testCopies},
 		{"CopiesAfterOneThatIsGone", testCopiesAfterRemoved},
+		{"CopiesOfOneDigest", testCopiesByDigest},
 		{"CopiesWhileWriting", testCopiesWhileWriting},
 	}
 }
@@ -101,6 +103,26 @@ func testCopies(t *testing.T, b *blobs) {
 			if got := b.copies(t, p, limit); !maps.Equal(got, want) {
 				t.Errorf("Copies of pool %q in pages of %d: got %v, want %v", p, limit, got, want)
 			}
+		}
+	}
+}
+
+// testCopiesByDigest looks for the copies of one digest, as a migration does.
+func testCopiesByDigest(t *testing.T, b *blobs) {
+	want := make(map[registry.Digest]int)
+	for i := range 6 {
+		want[b.push(t, "", noise(100, byte(i/2))).Digest]++
+	}
+	all, err := b.Copies(t.Context(), "", nil, 1000)
+	must(t, "Copies", err)
+	if !slices.IsSortedFunc(all, func(a, b registry.Stored) int { return strings.Compare(a.Digest.String(), b.Digest.String()) }) {
+		t.Errorf("Copies are not in the order of their digests: %v", all)
+	}
+	for d, n := range want {
+		got, err := b.Copies(t.Context(), "", &registry.Stored{Digest: d}, n)
+		must(t, "Copies", err)
+		if len(got) != n || got[0].Digest != d || got[n-1].Digest != d {
+			t.Errorf("Copies after %s without a locator: got %v, want its %d copies", d, got, n)
 		}
 	}
 }

@@ -58,7 +58,7 @@ type Driver interface {
 	Remove(ctx context.Context, s registry.Stored) error
 
 	// Copies lists at most limit copies, ordered by digest and locator, from the
-	// one behind after (nil: from the start).
+	// one behind after (nil: from the start), which may lack a locator.
 	Copies(ctx context.Context, after *registry.Stored, limit int) ([]registry.Stored, error)
 
 	// Check returns an error if the storage can't be reached.

@@ -184,10 +184,13 @@ func (d *Driver) Copies(ctx context.Context, after *registry.Stored, limit int) 
 	from := ""
 	if after != nil {
 		o, ok := parseLocator(after.Locator)
-		if _, err := registry.ParseDigest(after.Digest.String()); err != nil || !ok {
+		if _, err := registry.ParseDigest(after.Digest.String()); err != nil || !ok && after.Locator != "" {
 			return nil, registry.ErrPageInvalid.With("no such copy to list from")
 		}
-		from = digestPath(after.Digest) + o.suffix()
+		from = digestPath(after.Digest)
+		if ok {
+			from += o.suffix()
+		}
 		if o.kind == anonymous {
 			from += "." + fmt.Sprint(after.Size)
 		}

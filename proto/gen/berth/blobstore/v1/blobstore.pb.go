@@ -1096,7 +1096,8 @@ type ListCopiesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Pool to list, empty for the default pool.
 	Pool string `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"`
-	// The last copy of the list before. Unset: from the start.
+	// The last copy of the list before. Unset: from the start. Without a locator:
+	// from the first copy of its digest on.
 	After *Stored `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
 	// How many copies the answer may have, 1 to 1,000.
 	Limit         int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`

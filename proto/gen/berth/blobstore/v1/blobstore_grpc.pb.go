@@ -83,8 +83,8 @@ type BlobServiceClient interface {
 	// Failures: DigestInvalid if the copy is damaged, BlobUnknown if there is no
 	// such copy or it has another size.
 	VerifyBlob(ctx context.Context, in *VerifyBlobRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[VerifyBlobResponse], error)
-	// ListCopies lists the stored copies of a pool, in an order of its own. Copies
-	// made or removed meanwhile may or may not be in it.
+	// ListCopies lists the stored copies of a pool, ordered by digest and then in an
+	// order of its own. Copies made or removed meanwhile may or may not be in it.
 	ListCopies(ctx context.Context, in *ListCopiesRequest, opts ...grpc.CallOption) (*ListCopiesResponse, error)
 	// PresignBlob makes a URL by which whoever has it can read a copy from the
 	// object store, for a few minutes. It does not look whether there is such a
@@ -287,8 +287,8 @@ type BlobServiceServer interface {
 	// Failures: DigestInvalid if the copy is damaged, BlobUnknown if there is no
 	// such copy or it has another size.
 	VerifyBlob(*VerifyBlobRequest, grpc.ServerStreamingServer[VerifyBlobResponse]) error
-	// ListCopies lists the stored copies of a pool, in an order of its own. Copies
-	// made or removed meanwhile may or may not be in it.
+	// ListCopies lists the stored copies of a pool, ordered by digest and then in an
+	// order of its own. Copies made or removed meanwhile may or may not be in it.
 	ListCopies(context.Context, *ListCopiesRequest) (*ListCopiesResponse, error)
 	// PresignBlob makes a URL by which whoever has it can read a copy from the
 	// object store, for a few minutes. It does not look whether there is such a
