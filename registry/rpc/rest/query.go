@@ -2,12 +2,12 @@ package rest
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -32,15 +32,17 @@ type parameter struct {
 	Type string `json:"type"` // "string", "integer" or "boolean"
 }
 
-func parseEndpoints(openapi []byte) (endpoints, error) {
+// documented are the endpoints of [OpenAPI]. Reading them takes a millisecond, which
+// no start of a program has to wait for.
+var documented = sync.OnceValue(func() endpoints {
 	var document struct {
 		Paths endpoints `json:"paths"`
 	}
-	if err := json.Unmarshal(openapi, &document); err != nil {
-		return nil, fmt.Errorf("reading the OpenAPI document: %w", err)
+	if err := json.Unmarshal(OpenAPI, &document); err != nil {
+		panic(err) // it is a part of the program, and tested
 	}
-	return document.Paths, nil
-}
+	return document.Paths
+})
 
 // allow returns the value of the Allow header.
 func (e endpoint) allow() string {

@@ -43,10 +43,6 @@ func Handler(o Options) (http.Handler, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	h := &handler{log: o.Log}
-	var err error
-	if h.endpoints, err = parseEndpoints(OpenAPI); err != nil {
-		return nil, err
-	}
 	h.mux = runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.JSONPb{
 			MarshalOptions: protojson.MarshalOptions{EmitDefaultValues: true},
@@ -60,7 +56,7 @@ func Handler(o Options) (http.Handler, error) {
 		runtime.WithDisableHTTPMethodOverride(),
 		runtime.WithWriteContentLength(),
 	)
-	if err = apiv1.RegisterRegistryServiceHandlerServer(context.Background(), h.mux, &server{blobs: o.Blobs, catalog: o.Catalog}); err != nil {
+	if err := apiv1.RegisterRegistryServiceHandlerServer(context.Background(), h.mux, &server{blobs: o.Blobs, catalog: o.Catalog}); err != nil {
 		return nil, fmt.Errorf("making the REST API: %w", err)
 	}
 	return h, nil
@@ -70,9 +66,8 @@ const openapiPath = Base + "/openapi.json"
 
 // handler is the whole API.
 type handler struct {
-	mux       *runtime.ServeMux
-	endpoints endpoints
-	log       *slog.Logger
+	mux *runtime.ServeMux
+	log *slog.Logger
 }
 
 // ServeHTTP implements http.Handler.
@@ -137,7 +132,7 @@ func question(r *http.Request) *http.Request {
 func (h *handler) check(next runtime.HandlerFunc) runtime.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request, path map[string]string) {
 		pattern, _ := runtime.HTTPPattern(r.Context())
-		e := h.endpoints[untemplate(pattern)]
+		e := documented()[untemplate(pattern)]
 		if r.Context().Value(asking{}) != nil {
 			w.Header().Set("Allow", e.allow())
 			w.WriteHeader(http.StatusNoContent)
