@@ -69,7 +69,7 @@ sum_seconds_count{repo="a/b"} 2
 
 func TestSameNameSameMetric(t *testing.T) {
 	s := New()
-	if s.Counter("c_total", "C.", "a", "1") != s.Counter("c_total", "C.", "a", "1") {
+	if first, again := s.Counter("c_total", "C.", "a", "1"), s.Counter("c_total", "C.", "a", "1"); first != again {
 		t.Error("two counters with one name")
 	}
 	if s.Counter("c_total", "C.", "a", "1") == s.Counter("c_total", "C.", "a", "2") {

@@ -157,7 +157,7 @@ func (db *DB) query(ctx context.Context, query string, args []any) (*Rows, error
 	if err != nil {
 		return nil, db.dialect.translate(err)
 	}
-	rows, err := st.QueryContext(db.context(ctx), args...)
+	rows, err := st.QueryContext(db.context(ctx), args...) //nolint:rowserrcheck // the caller reads them
 	if err != nil {
 		return nil, db.dialect.translate(err)
 	}

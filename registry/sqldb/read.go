@@ -34,7 +34,7 @@ func (db *DB) sharedRows(ctx context.Context, query string, args []any) (*Rows, 
 	bound := time.AfterFunc(readTime, cancel)
 	defer bound.Stop()
 	for n := 1; ; n++ {
-		rows, err := db.read.QueryContext(bounded, query, args...)
+		rows, err := db.read.QueryContext(bounded, query, args...) //nolint:rowserrcheck // the caller reads them
 		if err == nil {
 			return &Rows{Rows: rows, dialect: &db.dialect, done: cancel}, nil
 		}

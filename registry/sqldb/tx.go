@@ -113,7 +113,7 @@ func (tx *Tx) QueryRow(query string, args ...any) Row {
 
 // Query runs a query. Rows that the operation leaves open are closed after it.
 func (tx *Tx) Query(query string, args ...any) (*Rows, error) {
-	r, err := tx.s.QueryContext(tx.ctx, query, args...)
+	r, err := tx.s.QueryContext(tx.ctx, query, args...) //nolint:rowserrcheck // the caller reads them
 	if err != nil {
 		return nil, err
 	}

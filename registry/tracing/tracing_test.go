@@ -109,7 +109,7 @@ func TestTrace(t *testing.T) {
 	}
 	got := map[string]string{}
 	for _, a := range in.Attributes() {
-		got[string(a.Key)] = a.Value.Emit()
+		got[string(a.Key)] = a.Value.String()
 	}
 	if diff := cmp.Diff(map[string]string{"key": strings.Repeat("v", 256), "n": "7", "error.type": "Unavailable"}, got); diff != "" {
 		t.Error(diff)

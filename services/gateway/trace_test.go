@@ -64,7 +64,7 @@ func TestRequestSpan(t *testing.T) {
 		}
 		text := s.Name() + s.Status().Description
 		for _, a := range s.Attributes() {
-			text += " " + string(a.Key) + "=" + a.Value.Emit()
+			text += " " + string(a.Key) + "=" + a.Value.String()
 		}
 		if strings.Contains(text, canary) {
 			t.Errorf("a secret is told: %s", text)
@@ -76,7 +76,7 @@ func TestRequestSpan(t *testing.T) {
 	}
 	got := map[string]string{}
 	for _, a := range spans.Ended()[0].Attributes() {
-		got[string(a.Key)] = a.Value.Emit()
+		got[string(a.Key)] = a.Value.String()
 	}
 	if diff := cmp.Diff(map[string]string{
 		"http.request.method": "GET", "http.route": "/v2/{name}/manifests/{reference}", "http.response.status_code": "404",

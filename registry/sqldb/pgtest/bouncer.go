@@ -1,6 +1,7 @@
 package pgtest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -80,7 +81,7 @@ max_client_conn = 200
 func awaitPort(t testing.TB, port int, exited <-chan struct{}) {
 	t.Helper()
 	for deadline := time.Now().Add(readyWithin); time.Now().Before(deadline); {
-		c, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		c, err := new(net.Dialer).DialContext(context.Background(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err == nil {
 			c.Close()
 			return
