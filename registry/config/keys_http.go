@@ -94,6 +94,7 @@ func serviceKeys() []Key {
 		name, at := s.name, "services."+s.name
 		keys = append(keys,
 			Key{Path: at, Type: Object, Status: s.status, Doc: "The " + name + " service."},
+			Key{Path: at + ".metrics", Type: String, Doc: "host:port on which berth-" + name + " serves /metrics, /livez and /readyz over HTTP, or with services.tls over HTTPS to anybody who reaches it. Absent: not at all."},
 			Key{Path: at + ".listen", Type: String, Doc: "host:port to serve it on, for berth-" + name + " and whatever else runs the service itself. Without TLS only loopback, unless services.insecure is true."},
 			Key{Path: at + ".address", Type: Addrs, Doc: "Where other programs dial it: host:port or a gRPC target such as dns:///" + name + ":7000. Absent: a program that can runs the service itself."},
 		)

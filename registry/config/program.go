@@ -162,6 +162,22 @@ func (ch *checker) listens(all *Services, s *Service, name string) {
 		return
 	}
 	ch.port(port, at)
+	ch.plain(all, host, at)
+	if s.Metrics == "" {
+		return
+	}
+	at = place{"services", name, "metrics"}
+	if host, port, err = net.SplitHostPort(s.Metrics); err != nil {
+		ch.fail(at, "must be host:port")
+		return
+	}
+	ch.port(port, at)
+	ch.plain(all, host, at)
+}
+
+// plain refuses an address that other machines reach without TLS, unless the file
+// says that it may be.
+func (ch *checker) plain(all *Services, host string, at place) {
 	if !all.Insecure && !loopback(host) && all.TLS == nil {
 		ch.fail(at, "other machines can reach this address without TLS: set services.tls, listen on a loopback address, or set services.insecure to true on a network you trust")
 	}

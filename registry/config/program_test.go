@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -108,5 +109,28 @@ func TestLoadFor(t *testing.T) {
 	}
 	if _, _, err := LoadFor(write("big.json", strings.Repeat(" ", maxBytes+1)), AllInOne, nil); err == nil || !strings.Contains(err.Error(), "larger than") {
 		t.Errorf("huge file: %v", err)
+	}
+}
+
+// TestMetricsOfServices may be read by other machines only with TLS, or if the
+// file says that the network is trusted.
+func TestMetricsOfServices(t *testing.T) {
+	for _, test := range []struct {
+		metrics, more, want string
+	}{
+		{"127.0.0.1:9001", "", ""},
+		{"0.0.0.0:9001", "", "services.blobstore.metrics: other machines can reach this address"},
+		{"0.0.0.0:9001", `, "insecure": true`, ""},
+		{"9001", "", "services.blobstore.metrics: must be host:port"},
+		{"127.0.0.1:x!", "", "services.blobstore.metrics: must be a port number"},
+	} {
+		text := `{"storage": {"rootDirectory": "/x"}, "services": {"blobstore": {"listen": "127.0.0.1:1", "metrics": "` + test.metrics + `"}` + test.more + `}}`
+		c, _, err := Parse("c.json", []byte(text), func(string) (string, bool) { return "", false })
+		if err == nil {
+			err = c.ValidateFor(OnlyBlobstore)
+		}
+		if got := fmt.Sprint(err); (test.want == "") != (err == nil) || !strings.Contains(got, test.want) && err != nil {
+			t.Errorf("%s%s: got %v, want %q", test.metrics, test.more, err, test.want)
+		}
 	}
 }

@@ -48,4 +48,5 @@ func (t *MutualTLS) setDefaults() {
 type Service struct {
 	Listen  string   `json:"listen"`  // host:port of the program that serves it
 	Address []string `json:"address"` // where others find it; empty: linked
+	Metrics string   `json:"metrics"` // host:port of metrics and probes over HTTP; empty: none
 }

@@ -65,6 +65,18 @@ func Secure(s config.Services, log *slog.Logger) (*Security, error) {
 	return sec, nil
 }
 
+// TLS returns the configuration of a server for anybody, who need not show a
+// certificate. nil without security.
+func (s *Security) TLS() *tls.Config {
+	if s == nil {
+		return nil
+	}
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.pair.Current(), nil },
+	}
+}
+
 // observe tells when our certificate expires.
 func (s *Security) observe(m *metrics.Set) {
 	if s != nil {

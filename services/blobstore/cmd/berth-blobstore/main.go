@@ -47,7 +47,14 @@ func units(ctx context.Context, cfg *config.Config, p daemon.Process) ([]daemon.
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	return []daemon.Unit{daemon.Closer("blobstore", store.Close), server}, nil
+	monitor, err := daemon.Monitor(ctx, cfg.Services.Blobstore.Metrics, security.TLS(), p, func(ctx context.Context) error {
+		_, err := store.Check(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, errors.Join(err, server.Abandon(), store.Close())
+	}
+	return []daemon.Unit{daemon.Closer("blobstore", store.Close), monitor, server}, nil
 }
 
 func health(ctx context.Context, cfg *config.Config) error {

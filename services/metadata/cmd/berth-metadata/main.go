@@ -65,7 +65,15 @@ func units(ctx context.Context, cfg *config.Config, p daemon.Process) (_ []daemo
 	if err != nil {
 		return nil, err
 	}
-	return append(units, server), nil
+	units = append(units, server)
+	monitor, err := daemon.Monitor(ctx, cfg.Services.Metadata.Metrics, security.TLS(), p, func(ctx context.Context) error {
+		_, err := catalog.Check(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return append(units, monitor), nil
 }
 
 func health(ctx context.Context, cfg *config.Config) error {
