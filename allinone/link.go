@@ -12,6 +12,7 @@ import (
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
+	"github.com/berth-registry/berth/registry/doctor"
 	"github.com/berth-registry/berth/registry/rpc"
 	"github.com/berth-registry/berth/registry/rpc/rest"
 	"github.com/berth-registry/berth/registry/sqldb"
@@ -26,6 +27,10 @@ type Parts struct {
 	// Database and Pool open what is below a catalog and a blobstore, for commands.
 	Database func(ctx context.Context, cfg config.Storage, fatal func(error), log *slog.Logger) (*sqldb.DB, error)
 	Pool     func(ctx context.Context, p config.Pool, log *slog.Logger) (Blobs, error)
+	// ExaminePool and ExamineDatabase look at a bucket and at a database server, for
+	// doctor. nil if the program has no driver for such.
+	ExaminePool     func(key string, p config.Pool) doctor.Check
+	ExamineDatabase func(cfg config.Storage) doctor.Check
 	// Reflect adds reflection to a gRPC server. nil if the program has none in it.
 	Reflect func(*grpc.Server)
 }

@@ -7,6 +7,8 @@ import (
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/ctl"
 	"github.com/berth-registry/berth/registry/daemon"
+	"github.com/berth-registry/berth/registry/doctor"
+	"github.com/berth-registry/berth/registry/rpc"
 )
 
 // Program returns an all-in-one program made of parts.
@@ -18,10 +20,30 @@ func Program(name, version, summary string, parts Parts) cli.Program {
 		Serve: cli.Server{
 			Program: config.AllInOne,
 			HTTP:    true,
+			Doctor:  func(cfg *config.Config) []doctor.Check { return examine(cfg, parts) },
 			Units: func(ctx context.Context, cfg *config.Config, p daemon.Process) ([]daemon.Unit, error) {
 				return Link(ctx, cfg, parts, p)
 			},
 		},
 		Commands: []cli.Command{ctl.Command(name), fsck(name, parts), migrate(name, parts)},
 	}
+}
+
+// examine returns the checks of what the program reaches by drivers and by gRPC.
+func examine(cfg *config.Config, parts Parts) []doctor.Check {
+	all := rpc.Examine(cfg.Services)
+	if len(cfg.Services.Blobstore.Address) == 0 && parts.ExaminePool != nil {
+		if !cfg.Storage.Pool.Local() {
+			all = append(all, parts.ExaminePool("storage.storageDriver", cfg.Storage.Pool))
+		}
+		for name, sub := range cfg.Storage.SubPaths {
+			if !sub.Local() {
+				all = append(all, parts.ExaminePool("storage.subPaths."+name+".storageDriver", sub.Pool))
+			}
+		}
+	}
+	if len(cfg.Services.Metadata.Address) == 0 && cfg.Storage.Metadata.Driver == config.Postgres && parts.ExamineDatabase != nil {
+		all = append(all, parts.ExamineDatabase(cfg.Storage))
+	}
+	return all
 }

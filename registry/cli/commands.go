@@ -13,6 +13,7 @@ import (
 
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
+	"github.com/berth-registry/berth/registry/doctor"
 	"github.com/berth-registry/berth/registry/metrics"
 	"github.com/berth-registry/berth/registry/tracing"
 )
@@ -26,6 +27,8 @@ type Server struct {
 	// Units builds what runs in process p. It holds nothing open when it returns
 	// an error.
 	Units func(ctx context.Context, cfg *config.Config, p daemon.Process) ([]daemon.Unit, error)
+	// Doctor returns what only this program can look at, for doctor. nil: nothing.
+	Doctor func(cfg *config.Config) []doctor.Check
 	// HTTP reports whether the program listens on http.address.
 	HTTP bool
 	// Health asks the running program whether it serves. nil if its /readyz does.
@@ -44,6 +47,11 @@ func (p Program) common() []Command {
 			Name: "verify", Args: "FILE", Summary: "check a config file; exit code 0 if it is valid. Files that it names are not looked at",
 			Example: p.Name + " verify config.json",
 			Run:     p.verify,
+		},
+		{
+			Name: "doctor", Args: "FILE", Summary: "look at certificates, clock, storage, databases and services of a config file: exit code 0 if nothing fails, 1 otherwise, 2 for a wrong command line",
+			Example: p.Name + " doctor config.json\n" + p.Name + " doctor --json config.json",
+			Run:     p.doctor,
 		},
 		{
 			Name: "schema", Summary: "print the JSON Schema of the config file",

@@ -2,9 +2,9 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
-	"fmt"
 	"strings"
 	"testing"
 )

@@ -21,6 +21,7 @@ func main() {
 		map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured, "postgres": postgres.OpenConfigured},
 	)
 	parts.Reflect = reflect.Register
+	parts.ExaminePool, parts.ExamineDatabase = s3.Examine, postgres.Examine
 	program := allinone.Program("berth", version, "an OCI registry in one process", parts)
 	program.Traces = otlp.Open
 	program.Main()

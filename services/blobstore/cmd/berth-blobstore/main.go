@@ -9,6 +9,7 @@ import (
 	"github.com/berth-registry/berth/registry/cli"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
+	"github.com/berth-registry/berth/registry/doctor"
 	"github.com/berth-registry/berth/registry/otlp"
 	"github.com/berth-registry/berth/registry/rpc"
 	"github.com/berth-registry/berth/registry/rpc/reflect"
@@ -25,7 +26,7 @@ func main() {
 		Version: version,
 		Summary: "keeps the bytes of an OCI registry",
 		Traces:  otlp.Open,
-		Serve:   cli.Server{Program: config.OnlyBlobstore, NeedsFile: true, Units: units, Health: health},
+		Serve:   cli.Server{Program: config.OnlyBlobstore, NeedsFile: true, Units: units, Health: health, Doctor: examine},
 	}.Main()
 }
 
@@ -55,6 +56,19 @@ func units(ctx context.Context, cfg *config.Config, p daemon.Process) ([]daemon.
 		return nil, errors.Join(err, server.Abandon(), store.Close())
 	}
 	return []daemon.Unit{daemon.Closer("blobstore", store.Close), monitor, server}, nil
+}
+
+func examine(cfg *config.Config) []doctor.Check {
+	var all []doctor.Check
+	if !cfg.Storage.Pool.Local() {
+		all = append(all, s3.Examine("storage.storageDriver", cfg.Storage.Pool))
+	}
+	for name, sub := range cfg.Storage.SubPaths {
+		if !sub.Local() {
+			all = append(all, s3.Examine("storage.subPaths."+name+".storageDriver", sub.Pool))
+		}
+	}
+	return all
 }
 
 func health(ctx context.Context, cfg *config.Config) error {

@@ -8,6 +8,7 @@ import (
 	"github.com/berth-registry/berth/registry/cli"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
+	"github.com/berth-registry/berth/registry/doctor"
 	"github.com/berth-registry/berth/registry/otlp"
 	"github.com/berth-registry/berth/registry/rpc"
 	"github.com/berth-registry/berth/registry/rpc/rest"
@@ -22,7 +23,7 @@ func main() {
 		Version: version,
 		Summary: "the HTTP front of an OCI registry; it keeps nothing",
 		Traces:  otlp.Open,
-		Serve:   cli.Server{Program: config.OnlyGateway, NeedsFile: true, HTTP: true, Units: units},
+		Serve:   cli.Server{Program: config.OnlyGateway, NeedsFile: true, HTTP: true, Units: units, Doctor: func(cfg *config.Config) []doctor.Check { return rpc.Examine(cfg.Services) }},
 	}.Main()
 }
 

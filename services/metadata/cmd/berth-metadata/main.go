@@ -10,6 +10,7 @@ import (
 	"github.com/berth-registry/berth/registry/cli"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
+	"github.com/berth-registry/berth/registry/doctor"
 	"github.com/berth-registry/berth/registry/otlp"
 	"github.com/berth-registry/berth/registry/rpc"
 	"github.com/berth-registry/berth/registry/rpc/reflect"
@@ -26,7 +27,7 @@ func main() {
 		Version: version,
 		Summary: "keeps the names of an OCI registry",
 		Traces:  otlp.Open,
-		Serve:   cli.Server{Program: config.OnlyMetadata, NeedsFile: true, Units: units, Health: health},
+		Serve:   cli.Server{Program: config.OnlyMetadata, NeedsFile: true, Units: units, Health: health, Doctor: examine},
 	}.Main()
 }
 
@@ -74,6 +75,14 @@ func units(ctx context.Context, cfg *config.Config, p daemon.Process) (_ []daemo
 		return nil, err
 	}
 	return append(units, monitor), nil
+}
+
+func examine(cfg *config.Config) []doctor.Check {
+	all := rpc.Examine(config.Services{Blobstore: cfg.Services.Blobstore, TLS: cfg.Services.TLS})
+	if cfg.Storage.Metadata.Driver == config.Postgres {
+		all = append(all, postgres.Examine(cfg.Storage))
+	}
+	return all
 }
 
 func health(ctx context.Context, cfg *config.Config) error {
