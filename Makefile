@@ -113,7 +113,7 @@ FUZZTIME ?= 10s
 fuzz: ## Every fuzz target for FUZZTIME (10s) each
 	@allinone/e2e/fuzz.sh $(FUZZTIME) $(MODULES)
 
-.PHONY: previous e2e conformance conformance-arm64 clients guide kill pg-restarts migrate-kill slow memory bench fsck
+.PHONY: previous e2e conformance conformance-arm64 clients api guide kill pg-restarts migrate-kill slow memory bench fsck
 e2e: build clients-install ## All end-to-end tests: conformance, client matrix, guide, kill loop; every topology
 	$(E2E) -v
 
@@ -127,6 +127,9 @@ conformance-arm64: clients-install ## The arm64 programs of `make release` under
 
 clients: build clients-install ## Client matrix against both topologies (UPDATE=1 rewrites docs/clients.md)
 	$(E2E) -v -run '^TestClients$$'
+
+api: build clients-install ## The APIs for automation: curl, grpcurl and berth ctl in every topology
+	$(E2E) -v -run '^TestAPI'
 
 guide: build clients-install ## The zot guide's commands and config blocks, run against berth
 	$(E2E) -v -run '^TestGuide$$'
