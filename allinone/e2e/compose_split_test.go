@@ -50,7 +50,7 @@ func TestCompose(t *testing.T) {
 			load.rounds(t, 2)
 			load.killing.Store(false)
 			p.compose(t, "start", name)
-			if state := e.health(t, p.compose(t, "ps", "-q", name)); state != "healthy" {
+			if state := e.health(t, p.container(t, name)); state != "healthy" {
 				t.Errorf("%s is %q after its return", name, state)
 			}
 		}
@@ -61,7 +61,7 @@ func TestCompose(t *testing.T) {
 	// All of it is there after everything was away.
 	p.compose(t, "stop")
 	for _, name := range []string{"gateway-1", "blobstore-1", "metadata-1", "balancer"} {
-		if code := e.docker(t, "inspect", "-f", "{{.State.ExitCode}}", p.compose(t, "ps", "-q", name)); code != "0" {
+		if code := e.docker(t, "inspect", "-f", "{{.State.ExitCode}}", p.container(t, name)); code != "0" {
 			t.Errorf("%s stopped with exit code %s", name, code)
 		}
 	}

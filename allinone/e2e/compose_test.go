@@ -26,7 +26,7 @@ func (p *project) up(t *testing.T) {
 	t.Helper()
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("%s", p.compose(t, "ps"))
+			t.Logf("%s", p.compose(t, "ps", "-a"))
 			said, _, _ := p.Try(compose, "-f", p.file, "logs", "--no-color", "--tail", "30")
 			t.Logf("%s", said)
 		}
@@ -38,6 +38,12 @@ func (p *project) up(t *testing.T) {
 func (p *project) compose(t *testing.T, args ...string) string {
 	t.Helper()
 	return p.Run(t, compose, append([]string{"-f", p.file}, args...)...)
+}
+
+// container returns the id of a service's container, which may have ended.
+func (p *project) container(t *testing.T, service string) string {
+	t.Helper()
+	return p.compose(t, "ps", "-a", "-q", service)
 }
 
 // pushes tags the image as ref and pushes it.
@@ -69,7 +75,7 @@ func TestComposeEdge(t *testing.T) {
 	e.curl(t, "http://127.0.0.1:5000/readyz")
 	e.docker(t, "rmi", "hello:1")
 	e.pulls(t, ref, pushed)
-	if state := e.health(t, p.compose(t, "ps", "-q", "registry")); state != "healthy" {
+	if state := e.health(t, p.container(t, "registry")); state != "healthy" {
 		t.Errorf("health is %q", state)
 	}
 }
