@@ -26,6 +26,7 @@ debian=(
 	jq:/usr/bin/jq
 	curl:/usr/bin/curl
 	openssl:/usr/bin/openssl
+	systemd:/usr/bin/systemd-analyze
 	postgresql:/usr/bin/pg_ctlcluster
 	pgbouncer:/usr/sbin/pgbouncer
 )
