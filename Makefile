@@ -113,7 +113,7 @@ FUZZTIME ?= 10s
 fuzz: ## Every fuzz target for FUZZTIME (10s) each
 	@allinone/e2e/fuzz.sh $(FUZZTIME) $(MODULES)
 
-.PHONY: previous e2e conformance conformance-arm64 clients api guide kill pg-restarts migrate-kill slow memory bench fsck
+.PHONY: previous e2e conformance conformance-arm64 clients api guide kill pg-restarts generated-rows migrate-kill slow memory bench fsck
 e2e: build clients-install ## All end-to-end tests: conformance, client matrix, guide, kill loop; every topology
 	$(E2E) -v
 
@@ -154,6 +154,10 @@ pg-restarts: build packages ## PostgreSQL stopped under load PG_RESTARTS (200) t
 N ?= 5000
 s3-faults: clients-install ## Operations on S3 while its requests fail: N (5000) times, S3_SEED repeats a run
 	S3_FAULTS=$(N) go test -count=1 -timeout 120m ./services/blobstore/s3 -v -run '^TestG13$$'
+
+GENERATED_MANIFESTS ?= 1000000
+generated-rows: ## Reads of GENERATED_MANIFESTS (1 M) manifests and ten times as many links, both databases: p50, p99
+	GENERATED_MANIFESTS=$(GENERATED_MANIFESTS) go test -count=1 -timeout 120m -v -run '^TestGeneratedRows$$' ./services/metadata
 
 slow: build ## 1 GiB at 1 MB/s in both directions through every topology, at once (20 minutes)
 	go test -tags e2e,slow -count=1 -parallel 16 -timeout 60m ./allinone/e2e -v -run '^TestSlow$$'

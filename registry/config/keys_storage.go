@@ -33,7 +33,7 @@ func storageKeys() []Key {
 		{Path: "storage.metadata.driver", Type: String, Default: SQLite, Values: []string{SQLite, Postgres}, Doc: "Database of the catalog. sqlite is a file below storage.rootDirectory; berth-edge has nothing else."},
 		{Path: "storage.metadata.dsn", Type: SecretT, Doc: "Data source name of the PostgreSQL database, as libpq takes it: postgres://user:password@host:5432/name?sslmode=verify-full, or key=value pairs."},
 		{Path: "storage.metadata.dsnFile", Type: Path, Doc: "File that holds the data source name. It is read for each new connection, so a password may change without a restart."},
-		{Path: "storage.metadata.maxStaleness", Type: Duration, Status: Warned, Doc: "How old a cached answer of the catalog may be; 0 is not at all."},
+		{Path: "storage.metadata.maxStaleness", Type: Duration, Doc: "With driver postgres, how old an answer of the catalog may be: until then it comes from memory, without a query. 0 is not at all. SQLite answers from memory and is never stale."},
 
 		{Path: "storage.retention", Type: Object, Status: Refused, Doc: "Which tags and untagged manifests are kept."},
 		{Path: "storage.retention.dryRun", Type: Bool, Default: "false", Doc: "Say what would be removed, remove nothing."},

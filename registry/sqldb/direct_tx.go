@@ -47,9 +47,11 @@ func (t *directTx) begin() error {
 	return t.lock([]Lock{{Name: everything}}, false)
 }
 
-func (t *directTx) queue(s Statement) {
-	t.pending = append(t.pending, s)
-	t.note(s.Text)
+func (t *directTx) queue(all ...Statement) {
+	for _, s := range all {
+		t.note(s.Text)
+	}
+	t.pending = append(t.pending, all...)
 }
 
 func (t *directTx) send(ctx context.Context, all []Statement) error {
@@ -88,10 +90,9 @@ func (t *directTx) flush(ctx context.Context, all []Statement) error {
 // ExecContext sends what is pending, and runs a statement.
 func (t *directTx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
 	t.note(query)
-	if err := t.flush(ctx, nil); err != nil {
-		return nil, err
-	}
-	return t.conn.ExecContext(ctx, query, args...)
+	var changed driver.RowsAffected
+	err := t.flush(ctx, []Statement{{Text: query, Args: args, Changed: func(rows int64) { changed = driver.RowsAffected(rows) }}})
+	return changed, err
 }
 
 // QueryContext sends what is pending, and runs a query.
@@ -103,13 +104,24 @@ func (t *directTx) QueryContext(ctx context.Context, query string, args ...any) 
 	return t.conn.QueryContext(ctx, query, args...)
 }
 
-// QueryRowContext sends what is pending, and runs a query for one row.
+// QueryRowContext returns a query for one row, which is sent with what is pending
+// when the row is scanned.
 func (t *directTx) QueryRowContext(ctx context.Context, query string, args ...any) Row {
 	t.note(query)
-	if err := t.flush(ctx, nil); err != nil {
-		return Row{err: err}
-	}
-	return Row{row: t.conn.QueryRowContext(ctx, query, args...)}
+	return Row{scan: func(dest ...any) error {
+		found := false
+		err := t.flush(ctx, []Statement{{Text: query, Args: args, Row: func(scan func(dest ...any) error) error {
+			if found {
+				return nil // as database/sql: the first row is the answer
+			}
+			found = true
+			return scan(dest...)
+		}}})
+		if err == nil && !found {
+			err = sql.ErrNoRows
+		}
+		return err
+	}}
 }
 
 // rollback undoes the transaction. A connection on which that fails is closed.

@@ -10,9 +10,10 @@ import (
 type Row struct {
 	row     *sql.Row
 	err     error
-	dialect *Dialect           // nil in a transaction, whose end translates
-	done    context.CancelFunc // nil if nothing has to be let go
-	timing  timing             // zero in a transaction
+	scan    func(dest ...any) error // if set, runs the query
+	dialect *Dialect                // nil in a transaction, whose end translates
+	done    context.CancelFunc      // nil if nothing has to be let go
+	timing  timing                  // zero in a transaction
 }
 
 // Scan copies the row's columns into dest, or returns [sql.ErrNoRows]. It must
@@ -22,7 +23,11 @@ func (r Row) Scan(dest ...any) error {
 		defer r.done()
 	}
 	err := r.err
-	if err == nil {
+	switch {
+	case err != nil:
+	case r.scan != nil:
+		err = r.scan(dest...)
+	default:
 		err = r.row.Scan(dest...)
 	}
 	if r.timing.meters != nil {

@@ -66,4 +66,6 @@ type Statement struct {
 	// Row is called for each row of the answer. scan is as that of [sql.Rows]; it
 	// is valid during the call. nil drops the answer.
 	Row func(scan func(dest ...any) error) error
+	// Changed is told how many rows the statement changed; nil if nobody asks.
+	Changed func(rows int64)
 }

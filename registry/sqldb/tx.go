@@ -28,7 +28,7 @@ type pipe interface {
 	session
 	lock(all []Lock, patient bool) error
 	send(ctx context.Context, all []Statement) error
-	queue(s Statement)
+	queue(all ...Statement)
 }
 
 type bracket struct{ begin, end func() }
@@ -69,7 +69,10 @@ func (tx *Tx) Run(all ...Statement) error {
 
 func (tx *Tx) runOne(s Statement) error {
 	if s.Row == nil {
-		_, err := tx.Exec(s.Text, s.Args...)
+		n, err := tx.Exec(s.Text, s.Args...)
+		if err == nil && s.Changed != nil {
+			s.Changed(n)
+		}
 		return err
 	}
 	rows, err := tx.Query(s.Text, s.Args...)
@@ -95,6 +98,18 @@ func (tx *Tx) Queue(query string, args ...any) error {
 	}
 	_, err := tx.Exec(query, args...)
 	return err
+}
+
+// Last runs the statements that end the operation: where they can be sent
+// together with the end of the transaction, their rows arrive after the
+// operation's function has returned. [DB.Write] may succeed without them, if the
+// connection broke: an operation that needs them must be able to read them again.
+func (tx *Tx) Last(all ...Statement) error {
+	if p, ok := tx.s.(pipe); ok {
+		p.queue(all...)
+		return nil
+	}
+	return tx.Run(all...)
 }
 
 // Exec runs a statement and returns how many rows it changed.

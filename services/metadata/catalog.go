@@ -142,10 +142,9 @@ func scanRepo(row interface{ Scan(...any) error }) (int64, error) {
 	return id, nil
 }
 
-const (
-	sqlLastRepo = `SELECT COALESCE(MAX(id), 0) FROM repositories`
-	sqlAddRepo  = `INSERT INTO repositories (name, id, created) VALUES ($1, $2, $3)`
-)
+const sqlMakeRepo = `
+	INSERT INTO repositories (name, id, created)
+	VALUES ($1, COALESCE($2, (SELECT COALESCE(MAX(id), 0) + 1 FROM repositories)), $3) RETURNING id`
 
 // makeRepo returns the identity of repo, which it creates if there is none.
 func (c *Catalog) makeRepo(tx *sqldb.Tx, repo registry.Name) (int64, error) {
@@ -153,24 +152,19 @@ func (c *Catalog) makeRepo(tx *sqldb.Tx, repo registry.Name) (int64, error) {
 	if !errors.Is(err, registry.ErrNameUnknown) {
 		return id, err
 	}
-	if c.db.Dialect().Shared == nil {
-		err = tx.QueryRow(sqlLastRepo).Scan(&id)
-		id++
-	} else {
-		id, err = c.newID(), nil
-	}
-	if err != nil {
-		return 0, fmt.Errorf("creating a repository: %w", err)
-	}
-	if _, err := tx.Exec(sqlAddRepo, string(repo), id, c.now()); err != nil {
+	if err := tx.QueryRow(sqlMakeRepo, string(repo), c.newID(), c.now()).Scan(&id); err != nil {
 		return 0, fmt.Errorf("creating a repository: %w", err)
 	}
 	return id, nil
 }
 
-// newID returns a number that others who ask for one at the same time don't get:
-// milliseconds and 20 random bits. Where somebody does, the repository's
-// operation runs again.
-func (c *Catalog) newID() int64 {
+// newID returns the identity of a repository that is about to be made; nil means
+// the next number. Where several make one at the same time the next would be the
+// same for all of them, so it is milliseconds and 20 random bits. If that is
+// taken, too, the operation runs again.
+func (c *Catalog) newID() any {
+	if c.db.Dialect().Shared == nil {
+		return nil
+	}
 	return c.opt.Now().UnixMilli()<<20 | rand.Int64N(1<<20)
 }

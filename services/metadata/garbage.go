@@ -11,7 +11,6 @@ import (
 )
 
 const (
-	sqlDiscard     = `INSERT INTO garbage (pool, digest, locator, size, due, attempts) VALUES ($1, $2, $3, $4, $5, 0) ON CONFLICT DO NOTHING`
 	sqlDue         = `SELECT pool, digest, locator, size, attempts FROM garbage WHERE due <= $1 ORDER BY due LIMIT $2`
 	sqlNextDue     = `SELECT MIN(due) FROM garbage`
 	sqlRemoved     = `DELETE FROM garbage WHERE pool = $1 AND digest = $2 AND locator = $3`
@@ -34,15 +33,6 @@ const (
 	firstRetry = time.Second
 	lastRetry  = time.Hour
 )
-
-// discard queues a copy for removal at once: it never was in use.
-func (c *Catalog) discard(tx *sqldb.Tx, digest []byte, s registry.Stored) error {
-	_, err := tx.Exec(sqlDiscard, string(s.Pool), digest, string(s.Locator), s.Size, c.now())
-	if err != nil {
-		return fmt.Errorf("queueing a second copy for removal: %w", err)
-	}
-	return nil
-}
 
 func (c *Catalog) wakeGarbage() {
 	select {
@@ -193,10 +183,10 @@ func (c *Catalog) settle(tx *sqldb.Tx, all []discarded) error {
 	for _, d := range all {
 		var err error
 		if d.err == nil {
-			_, err = tx.Exec(sqlRemoved, string(d.Pool), d.packed, string(d.Locator))
+			err = tx.Queue(sqlRemoved, string(d.Pool), d.packed, string(d.Locator))
 		} else {
 			retry := min(firstRetry<<min(d.attempts, 20), lastRetry)
-			_, err = tx.Exec(sqlRemoveLater, string(d.Pool), d.packed, string(d.Locator), c.opt.Now().Add(retry).UnixMicro())
+			err = tx.Queue(sqlRemoveLater, string(d.Pool), d.packed, string(d.Locator), c.opt.Now().Add(retry).UnixMicro())
 		}
 		failed = errors.Join(failed, err)
 	}

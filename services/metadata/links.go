@@ -74,9 +74,35 @@ const (
 	sqlAddBlob = `
 		INSERT INTO blobs (pool, digest, size, locator, state, epoch, lease_until, created, inline)
 		VALUES ($1, $2, $3, $4, 0, 0, $5, $6, $7)`
-	sqlReplaceInline = `UPDATE blobs SET locator = $3, inline = NULL WHERE pool = $1 AND digest = $2`
-	sqlIsGarbage     = `SELECT 1 FROM garbage WHERE pool = $1 AND digest = $2 AND locator = $3`
-	sqlLink          = `INSERT INTO links (repo_id, digest, pool) VALUES ($1, $2, $3) ON CONFLICT (repo_id, digest) DO UPDATE SET pool = excluded.pool`
+	sqlLink = `INSERT INTO links (repo_id, digest, pool) VALUES ($1, $2, $3) ON CONFLICT (repo_id, digest) DO UPDATE SET pool = excluded.pool`
+)
+
+// The steps of [Catalog.Link], each of which looks at what those before it have
+// done. A copy that is garbage is not taken: its bytes may be gone any moment.
+const (
+	sqlKeepFirst = `
+		INSERT INTO blobs (pool, digest, size, locator, state, epoch, lease_until, created)
+		SELECT $1, $2, $3, $4, 0, 0, $5, $6
+		WHERE NOT EXISTS (SELECT 1 FROM garbage WHERE pool = $1 AND digest = $2 AND locator = $4)
+		ON CONFLICT (pool, digest) DO NOTHING`
+	// A manifest that was mounted as a blob gets a copy.
+	sqlReplaceInline = `
+		UPDATE blobs SET locator = $3, inline = NULL WHERE pool = $1 AND digest = $2 AND inline IS NOT NULL
+		AND NOT EXISTS (SELECT 1 FROM garbage WHERE pool = $1 AND digest = $2 AND locator = $3)`
+	sqlDiscardSecond = `
+		INSERT INTO garbage (pool, digest, locator, size, due, attempts)
+		SELECT pool, digest, $3, $4, $5, 0 FROM blobs WHERE pool = $1 AND digest = $2 AND inline IS NULL AND locator <> $3
+		ON CONFLICT (pool, digest, locator) DO NOTHING`
+	sqlMakeRepoFor = `
+		INSERT INTO repositories (name, id, created)
+		SELECT $1, COALESCE($2, (SELECT COALESCE(MAX(id), 0) + 1 FROM repositories)), $3
+		FROM blobs WHERE pool = $4 AND digest = $5 AND inline IS NULL
+		ON CONFLICT (name) DO NOTHING`
+	sqlLinkKept = `
+		INSERT INTO links (repo_id, digest, pool)
+		SELECT r.id, b.digest, b.pool FROM repositories r JOIN blobs b ON b.pool = $2 AND b.digest = $3 AND b.inline IS NULL
+		WHERE r.name = $1
+		ON CONFLICT (repo_id, digest) DO UPDATE SET pool = excluded.pool WHERE links.pool <> excluded.pool`
 )
 
 // Link makes s known in repo, or an earlier copy of the same content.
@@ -96,23 +122,52 @@ func (c *Catalog) Link(ctx context.Context, a registry.Actor, repo registry.Name
 	}
 	var kept registry.Stored
 	err = c.db.Write(ctx, func(tx *sqldb.Tx) error {
+		kept = registry.Stored{}
 		if err := tx.Lock(usesRepo(repo), decidesCopy(s.Pool, s.Digest)); err != nil {
 			return err
 		}
-		id, err := c.makeRepo(tx, repo)
-		if err != nil {
-			return err
-		}
-		if kept, err = c.keepOne(tx, digest, s); err != nil {
-			return err
-		}
-		return c.link(tx, id, repo, kept, digest)
+		c.changesBlob(tx, repo, s.Digest)
+		return tx.Last(c.linkSteps(repo, s, digest, &kept)...)
 	})
+	if err == nil && kept.Locator == "" { // or the answer was lost
+		kept, err = c.keptCopy(ctx, s, digest)
+	}
 	if err != nil {
 		return registry.Stored{}, err
 	}
 	if kept.Locator != s.Locator {
 		c.wakeGarbage()
+	}
+	return kept, nil
+}
+
+// linkSteps decide which copy of the content is used in s's pool: the first one
+// wins, and s becomes garbage if it is another. That one is known in repo from
+// then on, and stored in kept.
+func (c *Catalog) linkSteps(repo registry.Name, s registry.Stored, digest []byte, kept *registry.Stored) []sqldb.Statement {
+	pool, locator, now := string(s.Pool), string(s.Locator), c.now()
+	return []sqldb.Statement{
+		{Text: sqlKeepFirst, Args: []any{pool, digest, s.Size, locator, c.lease(), now}},
+		{Text: sqlReplaceInline, Args: []any{pool, digest, locator}},
+		{Text: sqlDiscardSecond, Args: []any{pool, digest, locator, s.Size, now}},
+		{Text: sqlMakeRepoFor, Args: []any{string(repo), c.newID(), now, pool, digest}},
+		{Text: sqlLinkKept, Args: []any{string(repo), pool, digest}},
+		{Text: sqlCopy, Args: []any{pool, digest}, Row: func(scan func(dest ...any) error) error {
+			*kept = registry.Stored{Digest: s.Digest, Pool: s.Pool}
+			return scan(&kept.Size, &kept.Locator)
+		}},
+	}
+}
+
+// keptCopy returns the copy that is used in s's pool.
+func (c *Catalog) keptCopy(ctx context.Context, s registry.Stored, digest []byte) (registry.Stored, error) {
+	kept := registry.Stored{Digest: s.Digest, Pool: s.Pool}
+	err := c.db.QueryRow(ctx, sqlCopy, string(s.Pool), digest).Scan(&kept.Size, &kept.Locator)
+	switch {
+	case errors.Is(err, sql.ErrNoRows) || err == nil && kept.Locator == "":
+		return registry.Stored{}, registry.ErrBlobUnknown.With("this copy of the blob was given up: upload it again")
+	case err != nil:
+		return registry.Stored{}, fmt.Errorf("reading which copy of a blob is used: %w", err)
 	}
 	return kept, nil
 }
@@ -129,48 +184,21 @@ func (c *Catalog) knowsPool(p registry.Pool) bool {
 	return false
 }
 
-// keepOne decides which copy of the content is used in s's pool: the first one
-// wins, and s becomes garbage if it is another.
-func (c *Catalog) keepOne(tx *sqldb.Tx, digest []byte, s registry.Stored) (registry.Stored, error) {
-	kept := registry.Stored{Digest: s.Digest, Pool: s.Pool}
-	err := tx.QueryRow(sqlCopy, string(s.Pool), digest).Scan(&kept.Size, &kept.Locator)
-	if err == nil && kept.Locator == s.Locator {
-		return kept, nil
-	}
-	if err == nil && kept.Locator != "" {
-		return kept, c.discard(tx, digest, s)
-	}
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return kept, fmt.Errorf("looking for an earlier copy: %w", err)
-	}
-	inline := err == nil
-
-	// Its bytes may be gone any moment.
-	if removing, err := exists(tx.QueryRow(sqlIsGarbage, string(s.Pool), digest, string(s.Locator))); err != nil {
-		return kept, err
-	} else if removing {
-		return kept, registry.ErrBlobUnknown.With("this copy of the blob was given up: upload it again")
-	}
-	if inline {
-		_, err = tx.Exec(sqlReplaceInline, string(s.Pool), digest, string(s.Locator))
-	} else {
-		_, err = tx.Exec(sqlAddBlob, string(s.Pool), digest, s.Size, string(s.Locator), c.lease(), c.now(), nil)
-	}
-	if err != nil {
-		return kept, fmt.Errorf("storing a blob's place: %w", err)
-	}
-	return s, nil
-}
-
 // link makes the copy s known in the repository.
 func (c *Catalog) link(tx *sqldb.Tx, id int64, repo registry.Name, s registry.Stored, digest []byte) error {
-	if _, err := tx.Exec(sqlLink, id, digest, string(s.Pool)); err != nil {
+	if err := tx.Queue(sqlLink, id, digest, string(s.Pool)); err != nil {
 		return fmt.Errorf("linking a blob: %w", err)
 	}
-	ch := c.change()
-	ch.blobs = append(ch.blobs, rowKey{repo, string(s.Digest)})
-	ch.attach(tx)
+	c.changesBlob(tx, repo, s.Digest)
 	return nil
+}
+
+// changesBlob keeps what the caches have of a blob away from readers while tx
+// commits.
+func (c *Catalog) changesBlob(tx *sqldb.Tx, repo registry.Name, d registry.Digest) {
+	ch := c.change()
+	ch.blobs = append(ch.blobs, rowKey{repo, string(d)})
+	ch.attach(tx)
 }
 
 func (c *Catalog) lease() int64 { return c.opt.Now().Add(c.opt.Lease).UnixMicro() }
@@ -212,12 +240,10 @@ func (c *Catalog) Unlink(ctx context.Context, a registry.Actor, repo registry.Na
 		case manifest || used:
 			return registry.ErrInUse
 		}
-		if _, err := tx.Exec(sqlUnlink, id, digest); err != nil {
+		if err := tx.Queue(sqlUnlink, id, digest); err != nil {
 			return fmt.Errorf("unlinking a blob: %w", err)
 		}
-		ch := c.change()
-		ch.blobs = append(ch.blobs, rowKey{repo, string(d)})
-		ch.attach(tx)
+		c.changesBlob(tx, repo, d)
 		return nil
 	})
 }

@@ -72,7 +72,7 @@ func (c *Catalog) removeManifest(tx *sqldb.Tx, id int64, digest []byte, a regist
 		}
 	}
 	for _, s := range []string{sqlDeleteReferences, sqlDeleteManifest} {
-		if _, err := tx.Exec(s, id, digest); err != nil {
+		if err := tx.Queue(s, id, digest); err != nil {
 			return nil, fmt.Errorf("removing a manifest: %w", err)
 		}
 	}

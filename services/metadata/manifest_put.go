@@ -100,35 +100,57 @@ func referrerColumns(info registry.ManifestInfo) (subject []byte, annotations an
 	return subject, annotations, nil
 }
 
-const sqlHasManifest = `SELECT 1 FROM manifests WHERE repo_id = $1 AND digest = $2`
+const (
+	sqlHasManifest = `SELECT 1 FROM manifests WHERE repo_id = $1 AND digest = $2`
 
-// run is the operation.
+	// By the repository's name, for what is asked together with its identity.
+	sqlTagIn         = `SELECT digest FROM tags WHERE repo_id = (SELECT id FROM repositories WHERE name = $1) AND name = $2`
+	sqlHasManifestOf = `SELECT 1 FROM manifests WHERE repo_id = (SELECT id FROM repositories WHERE name = $1) AND digest = $2`
+)
+
+// found is what the database knows before a put.
+type found struct {
+	repo     int64    // 0 if there is no such repository
+	tags     [][]byte // what each tag points to, nil if there is no such tag
+	manifest bool
+	sizes    map[string]int64 // of what the manifest refers to, by stored digest
+}
+
+// run is the operation: one round trip to look, one to write.
 func (p *put) run(tx *sqldb.Tx) error {
 	if err := tx.Lock(append([]sqldb.Lock{usesRepo(p.repo)}, decidesTags(p.repo, p.tags...)...)...); err != nil {
 		return err
 	}
-	id, err := p.c.makeRepo(tx, p.repo)
+	f, err := p.look(tx)
 	if err != nil {
 		return err
 	}
-	old := make([][]byte, len(p.tags))
-	for i, t := range p.tags {
-		if old[i], err = tagDigest(tx, id, t); err != nil {
-			return err
-		}
-		if err := holds(p.m.If, old[i]); err != nil {
+	for _, old := range f.tags {
+		if err := holds(p.m.If, old); err != nil {
 			return err
 		}
 	}
-	if err := p.store(tx, id); err != nil {
-		return err
+	if !f.manifest {
+		if err := p.admit(tx, f); err != nil {
+			return err
+		}
+	}
+	if f.repo == 0 {
+		if f.repo, err = p.c.makeRepo(tx, p.repo); err != nil {
+			return err
+		}
+	}
+	if !f.manifest {
+		if err := p.store(tx, f.repo); err != nil {
+			return err
+		}
 	}
 	ch := p.c.change()
 	for i, t := range p.tags {
-		if bytes.Equal(old[i], p.digest) {
+		if bytes.Equal(f.tags[i], p.digest) {
 			continue
 		}
-		if err := p.c.setTag(tx, id, t, p.actor, p.digest); err != nil {
+		if err := p.c.setTag(tx, f.repo, t, p.actor, p.digest); err != nil {
 			return err
 		}
 		ch.tags = append(ch.tags, rowKey{p.repo, string(t)})
@@ -137,18 +159,81 @@ func (p *put) run(tx *sqldb.Tx) error {
 	return nil
 }
 
-const sqlAddManifest = `
-	INSERT INTO manifests (repo_id, digest, media_type, size, pushed, artifact_type, subject, annotations, payload)
-	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`
-
-// store adds the manifest and its references unless it is there.
-func (p *put) store(tx *sqldb.Tx, id int64) error {
-	has, err := exists(tx.QueryRow(sqlHasManifest, id, p.digest))
-	if err != nil || has {
-		return err
+// look asks for all that the operation depends on, but for content that is not
+// where it probably is.
+func (p *put) look(tx *sqldb.Tx) (*found, error) {
+	f := &found{tags: make([][]byte, len(p.tags)), sizes: make(map[string]int64, len(p.refs))}
+	repo := string(p.repo)
+	all := []sqldb.Statement{
+		{Text: sqlRepo, Args: []any{repo}, Row: func(scan func(dest ...any) error) error { return scan(&f.repo) }},
+		{Text: sqlHasManifestOf, Args: []any{repo, p.digest}, Row: func(func(dest ...any) error) error { f.manifest = true; return nil }},
 	}
-	if err := p.markMissing(tx, id); err != nil {
-		return err
+	for i, t := range p.tags {
+		all = append(all, sqldb.Statement{Text: sqlTagIn, Args: []any{repo, string(t)}, Row: func(scan func(dest ...any) error) error {
+			return scan(&f.tags[i])
+		}})
+	}
+	if err := tx.Run(append(all, p.lookFor(p.tables()[0], f)...)...); err != nil {
+		return nil, fmt.Errorf("looking for what a manifest needs: %w", err)
+	}
+	return f, nil
+}
+
+// tables are those that may know what the manifest refers to, the probable one
+// first.
+func (p *put) tables() []string {
+	if len(p.refs) > 0 && p.refs[0].Manifest {
+		return []string{"manifests", "links"}
+	}
+	return []string{"links", "manifests"}
+}
+
+// lookFor asks a table for the sizes of references that are not found yet.
+func (p *put) lookFor(table string, f *found) []sqldb.Statement {
+	var list []any
+	for _, r := range p.refs {
+		if _, ok := f.sizes[string(r.packed)]; !ok {
+			list = append(list, r.packed)
+		}
+	}
+	var all []sqldb.Statement
+	_ = sqldb.Padded(list, func(part []any) error { // which fails only if this does
+		all = append(all, sqldb.Statement{
+			Text: sqlKnown(table, len(part)), Args: append([]any{string(p.repo)}, part...),
+			Row: func(scan func(dest ...any) error) error {
+				var d []byte
+				var size int64
+				if err := scan(&d, &size); err != nil {
+					return err
+				}
+				f.sizes[string(d)] = size
+				return nil
+			},
+		})
+		return nil
+	})
+	return all
+}
+
+func sqlKnown(table string, n int) string {
+	from := "SELECT digest, size FROM manifests WHERE repo_id = (SELECT id FROM repositories WHERE name = $1) AND digest"
+	if table == "links" {
+		from = "SELECT l.digest, b.size FROM links l JOIN blobs b ON b.pool = l.pool AND b.digest = l.digest WHERE l.repo_id = (SELECT id FROM repositories WHERE name = $1) AND l.digest"
+	}
+	return from + " IN (" + sqldb.Placeholders(2, n) + ")"
+}
+
+// admit refuses a manifest that needs what the repository knows neither as a
+// linked blob nor as a manifest, or lies about it.
+func (p *put) admit(tx *sqldb.Tx, f *found) error {
+	if rest := p.lookFor(p.tables()[1], f); len(rest) > 0 {
+		if err := tx.Run(rest...); err != nil {
+			return fmt.Errorf("looking for a manifest's content: %w", err)
+		}
+	}
+	for i := range p.refs {
+		size, known := f.sizes[string(p.refs[i].packed)]
+		p.refs[i].size, p.refs[i].missing = size, !known
 	}
 	if missing := p.missing(); len(missing) > 0 && !p.c.opt.AllowSparse {
 		return registry.ErrManifestBlobUnknown.Detailed(missing)
@@ -161,7 +246,16 @@ func (p *put) store(tx *sqldb.Tx, id int64) error {
 			return err
 		}
 	}
-	_, err = tx.Exec(sqlAddManifest, id, p.digest, p.info.MediaType, len(p.m.Bytes), p.c.now(),
+	return nil
+}
+
+const sqlAddManifest = `
+	INSERT INTO manifests (repo_id, digest, media_type, size, pushed, artifact_type, subject, annotations, payload)
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`
+
+// store adds the manifest and its references.
+func (p *put) store(tx *sqldb.Tx, id int64) error {
+	err := tx.Queue(sqlAddManifest, id, p.digest, p.info.MediaType, len(p.m.Bytes), p.c.now(),
 		p.info.ArtifactType, nullable(p.subject), p.annotations, p.m.Bytes)
 	if err != nil {
 		return fmt.Errorf("storing a manifest: %w", err)
@@ -170,65 +264,6 @@ func (p *put) store(tx *sqldb.Tx, id int64) error {
 		return fmt.Errorf("storing a manifest's references: %w", err)
 	}
 	return nil
-}
-
-// markMissing finds the references that the repository knows neither as a
-// linked blob nor as a manifest, and the sizes of the others.
-func (p *put) markMissing(tx *sqldb.Tx, id int64) error {
-	unknown := make(map[string][]byte, len(p.refs))
-	sizes := make(map[string]int64, len(p.refs))
-	for _, r := range p.refs {
-		unknown[string(r.packed)] = r.packed
-	}
-	// Where they probably are first.
-	tables := []string{"links", "manifests"}
-	if len(p.refs) > 0 && p.refs[0].Manifest {
-		slices.Reverse(tables)
-	}
-	for _, t := range tables {
-		if err := moveKnown(tx, id, t, unknown, sizes); err != nil {
-			return fmt.Errorf("looking for a manifest's content: %w", err)
-		}
-	}
-	for i := range p.refs {
-		size, known := sizes[string(p.refs[i].packed)]
-		p.refs[i].size, p.refs[i].missing = size, !known
-	}
-	return nil
-}
-
-// moveKnown moves the digests that table has for the repository from unknown to
-// sizes.
-func moveKnown(tx *sqldb.Tx, id int64, table string, unknown map[string][]byte, sizes map[string]int64) error {
-	list := make([]any, 0, len(unknown))
-	for _, d := range unknown {
-		list = append(list, d)
-	}
-	return sqldb.Padded(list, func(part []any) error {
-		rows, err := tx.Query(sqlKnown(table, len(part)), append([]any{id}, part...)...)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var d sql.RawBytes
-			var size int64
-			if err := rows.Scan(&d, &size); err != nil {
-				return err
-			}
-			delete(unknown, string(d))
-			sizes[string(d)] = size
-		}
-		return rows.Err()
-	})
-}
-
-func sqlKnown(table string, n int) string {
-	from := "SELECT digest, size FROM manifests WHERE repo_id = $1 AND digest"
-	if table == "links" {
-		from = "SELECT l.digest, b.size FROM links l JOIN blobs b ON b.pool = l.pool AND b.digest = l.digest WHERE l.repo_id = $1 AND l.digest"
-	}
-	return from + " IN (" + sqldb.Placeholders(2, n) + ")"
 }
 
 // missing returns what the manifest can't do without.
@@ -248,8 +283,7 @@ func (p *put) addReferences(tx *sqldb.Tx, id int64) error {
 		for _, r := range part {
 			args = append(args, r.packed, r.Manifest, !r.missing)
 		}
-		_, err := tx.Exec(sqlAddReferences(len(part)), args...)
-		return err
+		return tx.Queue(sqlAddReferences(len(part)), args...)
 	})
 }
 

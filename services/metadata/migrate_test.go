@@ -15,7 +15,7 @@ import (
 	"github.com/berth-registry/berth/services/metadata/sqlite"
 )
 
-func openDatabase(t *testing.T, root string) *sqldb.DB {
+func openDatabase(t testing.TB, root string) *sqldb.DB {
 	t.Helper()
 	db, err := sqlite.Open(t.Context(), root, nil)
 	if err != nil {

@@ -56,7 +56,7 @@ func (c *Catalog) mount(tx *sqldb.Tx, a registry.Actor, repo registry.Name, d re
 	switch {
 	case errors.Is(err, sql.ErrNoRows) && source.inline != nil:
 		own.Size = int64(len(source.inline))
-		_, err = tx.Exec(sqlAddBlob, string(own.Pool), digest, own.Size, "", c.lease(), c.now(), source.inline)
+		err = tx.Queue(sqlAddBlob, string(own.Pool), digest, own.Size, "", c.lease(), c.now(), source.inline)
 	case errors.Is(err, sql.ErrNoRows):
 		return registry.Stored{}, registry.ErrBlobUnknown
 	}

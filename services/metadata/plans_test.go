@@ -73,6 +73,7 @@ func TestQueryPlans(t *testing.T) {
 	scan := regexp.MustCompile(`^SCAN |USE TEMP B-TREE|AUTOMATIC`)
 	allowed := map[string][]string{
 		"sqlUploadKeys":  {"SCAN upload_keys", "USE TEMP B-TREE FOR ORDER BY"},
+		"sqlKeepFirst":   {"SCAN CONSTANT ROW"},
 		"sqlFsckHistory": {"SCAN n"},     // one row
 		"sqlMoving":      {"SCAN moves"}, // one row at most
 		"sqlInUse": { // up to the first row

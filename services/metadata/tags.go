@@ -91,8 +91,13 @@ const (
 	sqlSetTag    = `INSERT INTO tags (repo_id, name, digest) VALUES ($1, $2, $3) ON CONFLICT (repo_id, name) DO UPDATE SET digest = excluded.digest`
 	sqlDeleteTag = `DELETE FROM tags WHERE repo_id = $1 AND name = $2`
 
-	sqlLastChange = `SELECT number, at FROM tag_history WHERE repo_id = $1 AND name = $2 ORDER BY number DESC LIMIT 1`
-	sqlAddChange  = `INSERT INTO tag_history (repo_id, name, number, at, actor, digest) VALUES ($1, $2, $3, $4, $5, $6)`
+	// The clock may have been set back.
+	sqlAddChange = `
+		INSERT INTO tag_history (repo_id, name, number, at, actor, digest)
+		VALUES ($1, $2,
+			COALESCE((SELECT number FROM tag_history WHERE repo_id = $1 AND name = $2 ORDER BY number DESC LIMIT 1), 0) + 1,
+			COALESCE((SELECT CASE WHEN at > $3 THEN at ELSE $3 END FROM tag_history WHERE repo_id = $1 AND name = $2 ORDER BY number DESC LIMIT 1), $3),
+			$4, $5)`
 )
 
 // DeleteTag removes a tag; the manifest stays.
@@ -130,7 +135,7 @@ func (c *Catalog) DeleteTag(ctx context.Context, a registry.Actor, repo registry
 
 // removeTag removes a tag that exists.
 func (c *Catalog) removeTag(tx *sqldb.Tx, id int64, t registry.Tag, a registry.Actor) error {
-	if _, err := tx.Exec(sqlDeleteTag, id, string(t)); err != nil {
+	if err := tx.Queue(sqlDeleteTag, id, string(t)); err != nil {
 		return fmt.Errorf("removing a tag: %w", err)
 	}
 	return c.recordTag(tx, id, t, a, nil)
@@ -138,7 +143,7 @@ func (c *Catalog) removeTag(tx *sqldb.Tx, id int64, t registry.Tag, a registry.A
 
 // setTag lets a tag point to another digest than before.
 func (c *Catalog) setTag(tx *sqldb.Tx, id int64, t registry.Tag, a registry.Actor, d []byte) error {
-	if _, err := tx.Exec(sqlSetTag, id, string(t), d); err != nil {
+	if err := tx.Queue(sqlSetTag, id, string(t), d); err != nil {
 		return fmt.Errorf("setting a tag: %w", err)
 	}
 	return c.recordTag(tx, id, t, a, d)
@@ -146,14 +151,7 @@ func (c *Catalog) setTag(tx *sqldb.Tx, id int64, t registry.Tag, a registry.Acto
 
 // recordTag adds an entry to a tag's history; d is nil if the tag was removed.
 func (c *Catalog) recordTag(tx *sqldb.Tx, id int64, t registry.Tag, a registry.Actor, d []byte) error {
-	var number, at int64
-	err := tx.QueryRow(sqlLastChange, id, string(t)).Scan(&number, &at)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return fmt.Errorf("reading a tag's last change: %w", err)
-	}
-	// The clock may have been set back.
-	_, err = tx.Exec(sqlAddChange, id, string(t), number+1, max(at, c.now()), a.ID, nullable(d))
-	if err != nil {
+	if err := tx.Queue(sqlAddChange, id, string(t), c.now(), a.ID, nullable(d)); err != nil {
 		return fmt.Errorf("recording a tag's change: %w", err)
 	}
 	return nil

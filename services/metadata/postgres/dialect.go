@@ -100,6 +100,9 @@ func receive(results pgx.BatchResults, s sqldb.Statement) error {
 		if err == nil && s.Text == "COMMIT" && tag.String() != "COMMIT" {
 			return errRolledBack
 		}
+		if err == nil && s.Changed != nil {
+			s.Changed(tag.RowsAffected())
+		}
 		return err
 	}
 	rows, err := results.Query()

@@ -1,0 +1,211 @@
+package metadata
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql/driver"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"modernc.org/sqlite"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/config"
+	"github.com/berth-registry/berth/registry/sqldb"
+	"github.com/berth-registry/berth/registry/sqldb/pgtest"
+	"github.com/berth-registry/berth/services/metadata/postgres"
+)
+
+// Shape of generated rows.
+const (
+	perRepo  = 100 // manifests, each with a tag, when time is measured
+	perImage = 10  // links for each manifest
+	perBlob  = 4   // repositories that link it
+)
+
+// generated returns the statements that fill an empty catalog: SERIES is replaced
+// by a table of numbers, DIGEST by a function that makes a digest of a text.
+var generated = []string{
+	`INSERT INTO repositories (name, id, created) SELECT 'team/repo' || n, n + 1, 0 FROM SERIES(repos)`,
+	`INSERT INTO manifests (repo_id, digest, media_type, size, pushed, artifact_type, subject, annotations, payload)
+		SELECT n % $repos + 1, DIGEST('m' || n), 'application/vnd.oci.image.manifest.v1+json', 400, 0, 'application/x',
+			CASE WHEN n % 10 = 9 THEN DIGEST('m' || (n - $repos)) END, NULL, PAYLOAD FROM SERIES(manifests)`,
+	`INSERT INTO tags (repo_id, name, digest) SELECT n % $repos + 1, 'v' || (n / $repos), DIGEST('m' || n) FROM SERIES(manifests)`,
+	`INSERT INTO tag_history (repo_id, name, number, at, actor, digest)
+		SELECT n % $repos + 1, 'v' || (n / $repos), 1, 0, 'x', DIGEST('m' || n) FROM SERIES(manifests)`,
+	`INSERT INTO blobs (pool, digest, size, locator, state, epoch, lease_until, created)
+		SELECT '', DIGEST('b' || n), 1000, 'l' || n, 0, 0, 0, 0 FROM SERIES(blobs)`,
+	`INSERT INTO links (repo_id, digest, pool) SELECT (n + n / $blobs * 7919) % $repos + 1, DIGEST('b' || (n % $blobs)), '' FROM SERIES(links)`,
+	`INSERT INTO manifest_references (repo_id, manifest, digest, is_manifest, required)
+		SELECT n % $repos + 1, DIGEST('m' || n), DIGEST('b' || (n % $blobs)), FALSE, FALSE FROM SERIES(manifests)`,
+	`INSERT INTO garbage (pool, digest, locator, size, due, attempts) SELECT '', DIGEST('b' || n), 'g' || n, 1, n, 0 FROM SERIES(manifests)`,
+	`INSERT INTO moved_blobs (pool, digest, old_locator, locator) SELECT '', DIGEST('b' || n), 'l' || n, 'n' || n FROM SERIES(manifests)`,
+}
+
+// fill makes rows for so many manifests in so many repositories, which divide them.
+func fill(t testing.TB, db *sqldb.DB, manifests, repos int) {
+	t.Helper()
+	series := regexpSeries(`(WITH RECURSIVE s (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM s WHERE n + 1 < %d) SELECT n FROM s)`)
+	digest, payload := "test_digest", "zeroblob(400)"
+	if db.Dialect().Shared != nil {
+		series = regexpSeries(`(SELECT CAST(n AS BIGINT) AS n FROM generate_series(0, %d - 1) n) s`)
+		digest, payload = "test_digest", `decode(repeat('00', 400), 'hex')`
+		exec(t, db, `CREATE FUNCTION test_digest(x TEXT) RETURNS BYTEA LANGUAGE SQL IMMUTABLE AS $f$ SELECT '\x01'::bytea || sha256(x::bytea) $f$`)
+	}
+	links := manifests * perImage
+	sizes := map[string]int{"repos": repos, "manifests": manifests, "blobs": links / perBlob, "links": links}
+	for _, s := range generated {
+		for name, n := range sizes {
+			s = strings.ReplaceAll(s, "SERIES("+name+")", series(n))
+			s = strings.ReplaceAll(s, "$"+name, strconv.Itoa(n))
+		}
+		s = strings.ReplaceAll(strings.ReplaceAll(s, "DIGEST(", digest+"("), "PAYLOAD", payload)
+		exec(t, db, s)
+	}
+	exec(t, db, "ANALYZE")
+}
+
+func regexpSeries(form string) func(n int) string {
+	return func(n int) string { return fmt.Sprintf(form, n) }
+}
+
+func exec(t testing.TB, db *sqldb.DB, statement string) {
+	t.Helper()
+	err := db.Write(t.Context(), func(tx *sqldb.Tx) error {
+		if err := tx.LockAll(); err != nil {
+			return err
+		}
+		_, err := tx.Exec(statement)
+		return err
+	})
+	if err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
+}
+
+func init() {
+	sqlite.MustRegisterDeterministicScalarFunction("test_digest", 1, func(_ *sqlite.FunctionContext, args []driver.Value) (driver.Value, error) {
+		sum := sha256.Sum256(fmt.Append(nil, args[0]))
+		return append([]byte{algSHA256}, sum[:]...), nil
+	})
+}
+
+// digestOf is the digest that fill makes of a text.
+func digestOf(text string) registry.Digest { return registry.SHA256.FromString(text) }
+
+// openShared opens a new database of the PostgreSQL server of the tests.
+func openShared(t testing.TB) *sqldb.DB {
+	t.Helper()
+	_, dsn := pgtest.Shared(t).Schema(t)
+	db, err := postgres.Open(t.Context(), postgres.Options{
+		DSN: func() (config.Secret, error) { return config.Secret(dsn), nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// TestGeneratedRows reads a catalog of generated rows with four clients and no
+// cache, and shows how long that takes. GENERATED_MANIFESTS says how many; without
+// it the test does not run.
+func TestGeneratedRows(t *testing.T) {
+	manifests, err := strconv.Atoi(os.Getenv("GENERATED_MANIFESTS"))
+	if err != nil {
+		t.Skip("NOT RUN: needs minutes and gigabytes: make generated-rows")
+	}
+	for name, open := range map[string]func(testing.TB) *sqldb.DB{
+		"sqlite":   func(t testing.TB) *sqldb.DB { return openDatabase(t, t.TempDir()) },
+		"postgres": openShared,
+	} {
+		t.Run(name, func(t *testing.T) {
+			db := open(t)
+			if err := db.Migrate(t.Context(), migrations, "migrations"); err != nil {
+				t.Fatal(err)
+			}
+			begin := time.Now()
+			fill(t, db, manifests, manifests/perRepo)
+			t.Logf("%d manifests, %d links made in %v", manifests, manifests*perImage, time.Since(begin).Round(time.Second))
+			measureReads(t, db, manifests)
+		})
+	}
+}
+
+func measureReads(t *testing.T, db *sqldb.DB, manifests int) {
+	c := &Catalog{db: db, opt: Options{Now: time.Now}, access: everyone{}, rows: newRows(true, 0, time.Now)}
+	repos, blobs := manifests/perRepo, manifests*perImage/perBlob
+	alice := registry.Actor{ID: "alice"}
+	repo := func(n int) registry.Name { return registry.Name(fmt.Sprint("team/repo", n%repos)) }
+	ctx := context.Background()
+	for _, read := range []struct {
+		name string
+		do   func(n int) error
+	}{
+		{"manifest by tag", func(n int) error {
+			_, err := c.Manifest(ctx, alice, repo(n), registry.ManifestQuery{Ref: registry.Reference{Tag: registry.Tag(fmt.Sprint("v", n/repos))}})
+			return err
+		}},
+		{"manifest by digest", func(n int) error {
+			_, err := c.Manifest(ctx, alice, repo(n), registry.ManifestQuery{Ref: registry.Reference{Digest: digestOf(fmt.Sprint("m", n))}})
+			return err
+		}},
+		{"blob", func(n int) error {
+			_, err := c.Blob(ctx, alice, repo(n%blobs), digestOf(fmt.Sprint("b", n%blobs)))
+			return err
+		}},
+		{"tags of a page of 100", func(n int) error {
+			_, err := c.Tags(ctx, alice, repo(n), registry.Page[registry.Tag]{Limit: 100})
+			return err
+		}},
+		{"repositories, a page of 100", func(n int) error {
+			_, err := c.Repositories(ctx, alice, registry.Page[registry.Name]{After: repo(n), Limit: 100})
+			return err
+		}},
+		{"referrers", func(n int) error {
+			_, err := c.Referrers(ctx, alice, repo(n), digestOf(fmt.Sprint("m", n)), "", registry.Page[registry.Digest]{Limit: 100})
+			return err
+		}},
+	} {
+		took := fourClients(t, manifests, read.do)
+		at := func(q float64) time.Duration { return took[int(q*float64(len(took)-1))].Round(10 * time.Microsecond) }
+		t.Logf("%-28s p50 %8v  p99 %8v  largest %8v", read.name, at(0.5), at(0.99), at(1))
+	}
+}
+
+// fourClients reads random things with four clients and returns how long each
+// read took, sorted.
+func fourClients(t *testing.T, manifests int, read func(n int) error) []time.Duration {
+	const each = 2500
+	var (
+		all [4][]time.Duration
+		wg  sync.WaitGroup
+	)
+	for i := range all {
+		wg.Go(func() {
+			rnd := rand.New(rand.NewPCG(1, uint64(i)))
+			for range each {
+				begin := time.Now()
+				if err := read(rnd.IntN(manifests)); err != nil {
+					t.Error(err)
+					return
+				}
+				all[i] = append(all[i], time.Since(begin))
+			}
+		})
+	}
+	wg.Wait()
+	took := slices.Concat(all[:]...)
+	slices.Sort(took)
+	if len(took) == 0 {
+		t.Fatal("nothing was read")
+	}
+	return took
+}
