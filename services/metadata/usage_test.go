@@ -34,7 +34,7 @@ func TestUsage(t *testing.T) {
 			}
 		}
 		for n := 1; n <= 150; n++ {
-			exec(sqlAddRepo, fmt.Sprintf("r%03d", n), n, 0)
+			exec(sqlMakeRepo, fmt.Sprintf("r%03d", n), n, 0)
 			exec(`INSERT INTO manifests (repo_id, digest, media_type, size, pushed, artifact_type, payload) VALUES ($1, $2, '', $3, 0, '', '')`, n, digest(n), n)
 		}
 		for n := range 2500 {
