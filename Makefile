@@ -95,7 +95,7 @@ RACE = $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 
 test: ## Unit and port tests of every module, race detector on
 	@[ -n "$(RACE)" ] || echo "no C compiler: testing WITHOUT the race detector"
-	CGO_ENABLED=$(if $(RACE),1,0) go test $(RACE) -timeout 15m $(PKGS)
+	CGO_ENABLED=$(if $(RACE),1,0) go test $(RACE) -timeout 15m $(TESTFLAGS) $(PKGS)
 
 race: ## All programs with the race detector in bin/race, and the conformance suite against them
 	CGO_ENABLED=1 go build -race -tags grpcnotrace -o bin/race/ $(foreach p,$(PROGRAMS),$($(p)))
@@ -103,7 +103,7 @@ race: ## All programs with the race detector in bin/race, and the conformance su
 
 .PHONY: shuffle leaks
 shuffle: ## Unit and port tests in random order with the race detector; fast packages three times
-	@allinone/e2e/shuffle.sh $(PKGS)
+	@allinone/e2e/shuffle.sh
 
 ABORTS ?= 1000
 leaks: ## Break off ABORTS (1000) requests of each kind, linked and split; nothing may be left

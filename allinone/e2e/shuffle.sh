@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# Usage: shuffle.sh PACKAGES...
 # Runs the tests three times with the race detector, each time in another order:
-# all packages at first, then twice more those that took less than SHUFFLE_FAST
-# (40) seconds; the others, which enumerate faults and crashes, too if SHUFFLE_ALL
+# all packages at first, by make test, then twice more those that took less than
+# SHUFFLE_FAST (40) seconds; the others, which enumerate faults and crashes, too if SHUFFLE_ALL
 # is set. $SHUFFLE_SEED repeats the orders of an earlier run.
 set -eu -o pipefail
 cd "$(dirname "$0")/../.."
@@ -31,7 +30,8 @@ below() { awk -v max="$fast" '$1 == "ok" && $3 + 0 < max {print $2}' "$log"; }
 above() { awk -v max="$fast" '$1 == "ok" && $3 + 0 >= max {print $2}' "$log"; }
 
 began=$SECONDS
-run "$seed" "$@"
+echo "make test TESTFLAGS='-shuffle=$seed -count=1' (again: SHUFFLE_SEED=$seed make shuffle)"
+make --no-print-directory test TESTFLAGS="-shuffle=$seed -count=1" 2>&1 | tee "$log"
 mapfile -t quick < <(below)
 mapfile -t slow < <(above)
 [ ${#quick[@]} -gt 0 ]
