@@ -24,6 +24,7 @@ debian=(
 	apache2-utils:/usr/bin/htpasswd
 	wrk:/usr/bin/wrk
 	jq:/usr/bin/jq
+	prometheus:/usr/bin/promtool
 	curl:/usr/bin/curl
 	openssl:/usr/bin/openssl
 	systemd:/usr/bin/systemd-analyze
