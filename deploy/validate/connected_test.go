@@ -111,6 +111,9 @@ func connected(t *testing.T, objects []runtime.Object) {
 			}) {
 				t.Errorf("ServiceMonitor %s selects no Service with its port", o.Name)
 			}
+			if c := o.Spec.Endpoints[0].TLSConfig; c != nil {
+				needs("ServiceMonitor "+o.Name, "Secret", c.CA.Secret.Name)
+			}
 		case *certmanager.Certificate:
 			if o.Spec.IssuerRef.Name != "theirs" {
 				needs("Certificate "+o.Name, "Issuer", o.Spec.IssuerRef.Name)
@@ -205,6 +208,9 @@ func TestNetworkOfSplit(t *testing.T) {
 		service := p.Spec.PodSelector.MatchLabels["app.kubernetes.io/component"]
 		got[service] = []string{}
 		for _, rule := range p.Spec.Ingress {
+			if rule.Ports[0].Port.StrVal == "metrics" {
+				t.Errorf("%s tells its metrics, which nobody asked for", service)
+			}
 			if len(rule.From) == 0 {
 				got[service] = append(got[service], "everybody")
 			}

@@ -66,8 +66,8 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
       "storageDriver" $s3
       "metadata" (dict "driver" "postgres" "dsnFile" "/etc/berth-database/dsn") -}}
 {{- $_ := set $made "services" (dict
-      "blobstore" (dict "listen" "0.0.0.0:7001" "address" (printf "dns:///%s-blobstore.%s.svc:7001" $name .Release.Namespace))
-      "metadata" (dict "listen" "0.0.0.0:7002" "address" (printf "dns:///%s-metadata.%s.svc:7002" $name .Release.Namespace))
+      "blobstore" (dict "listen" "0.0.0.0:7001" "metrics" "0.0.0.0:7101" "address" (printf "dns:///%s-blobstore.%s.svc:7001" $name .Release.Namespace))
+      "metadata" (dict "listen" "0.0.0.0:7002" "metrics" "0.0.0.0:7102" "address" (printf "dns:///%s-metadata.%s.svc:7002" $name .Release.Namespace))
       "tls" (dict "cert" "/etc/berth-tls/tls.crt" "key" "/etc/berth-tls/tls.key" "cacert" "/etc/berth-tls/ca.crt")) -}}
 {{- end -}}
 {{- $_ := set $made "storage" $storage -}}
