@@ -11,6 +11,7 @@ helm=${BERTH_CACHE:-$HOME/.cache/berth}/clients/helm-$version/helm
 for size in small medium large; do
 	extra=()
 	[ $size != medium ] || extra=(--set internalTLS.mode=existing)
-	"$helm" template berth berth --namespace registry --kube-version 1.31 -f "berth/values-$size.yaml" "${extra[@]}" |
+	"$helm" template berth berth --namespace registry --kube-version 1.31 -f "berth/values-$size.yaml" "${extra[@]}" \
+		2> >(grep -v 'found symbolic link' >&2) |
 		sed '/^# Source: /d' >"$out/$size.yaml"
 done

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	certmanager "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
@@ -103,6 +104,39 @@ func TestChart(t *testing.T) {
 				t.Error(w)
 			}
 		})
+	}
+}
+
+// TestObservability finds the alerts and the dashboard of deploy/observability in
+// the chart.
+func TestObservability(t *testing.T) {
+	want := map[string]string{}
+	for _, name := range []string{"dashboard.json", "alerts.yaml"} {
+		text, err := os.ReadFile("../observability/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[name] = string(text)
+	}
+	var dashboard string
+	rules := 0
+	for _, o := range decode(t, render(t, renderings["large"]...)) {
+		switch o := o.(type) {
+		case *core.ConfigMap:
+			if strings.HasSuffix(o.Name, "-dashboard") {
+				dashboard = o.Data["dashboard.json"]
+			}
+		case *monitoring.PrometheusRule:
+			for _, g := range o.Spec.Groups {
+				rules += len(g.Rules)
+			}
+		}
+	}
+	if !json.Valid([]byte(dashboard)) || strings.TrimSpace(dashboard) != strings.TrimSpace(want["dashboard.json"]) {
+		t.Errorf("the dashboard is another one, of %d bytes", len(dashboard))
+	}
+	if n := strings.Count(want["alerts.yaml"], "- alert:"); rules != n || n == 0 {
+		t.Errorf("%d alerts, want %d", rules, n)
 	}
 }
 
