@@ -74,10 +74,9 @@ type Key struct {
 
 	Values []string // the only values there are, if not nil
 
-	unbuilt []string // values of a built key that are refused
-	pool    bool     // also a key of storage.subPaths.*
-	lax     bool     // unknown keys below it are warned about, not refused
-	when    When
+	pool bool // also a key of storage.subPaths.*
+	lax  bool // unknown keys below it are warned about, not refused
+	when When
 }
 
 // Keys returns the table: every key of the file, parents before children, with

@@ -22,9 +22,6 @@ func Reference() []byte {
 			kind = list(k.Values)
 		}
 		state := k.Status.String()
-		if len(k.unbuilt) > 0 {
-			state += "; " + list(k.unbuilt) + " refused"
-		}
 		fmt.Fprintf(&out, "| %s | %s | %s | %s | %s |\n", code(k.Path), kind, code(k.Default), state, strings.ReplaceAll(k.Doc, "|", "\\|"))
 	}
 	out.WriteString(referenceTail)

@@ -38,8 +38,8 @@ func (c *Config) Unbuilt(accept []string) ([]Warning, error) {
 			accepted = append(accepted, use.String())
 		default:
 			errs = append(errs, &Error{File: c.file.name, Line: use.line, Key: use.at.String(),
-				Text: fmt.Sprintf("%sis not built yet, and starting without it could open, expose or lose something; "+
-					"remove it, or start with --accept-unbuilt %s", use.value, use.spec.Path)})
+				Text: fmt.Sprintf("is not built yet, and starting without it could open, expose or lose something; "+
+					"remove it, or start with --accept-unbuilt %s", use.spec.Path)})
 		}
 	}
 	var warnings []Warning
@@ -64,7 +64,6 @@ type use struct {
 	status Status
 	at     keyPath
 	line   int
-	value  string // set if only this value is not built
 }
 
 func (u use) String() string { return fmt.Sprintf("%s (line %d)", u.at, u.line) }
@@ -105,14 +104,7 @@ func (u *usage) visit(s *spec, n *node, at keyPath, line int, told Status) {
 		u.inside(s, n, at, told)
 		return
 	}
-	switch {
-	case s.Status == Built:
-		for _, v := range s.unbuilt {
-			if strings.EqualFold(v, n.text) {
-				u.uses = append(u.uses, use{spec: s, status: Refused, at: at, line: line, value: fmt.Sprintf("%q ", v)})
-			}
-		}
-	case s.Status != told && (s.Status != Refused || asks(s, n)):
+	if s.Status != Built && s.Status != told && (s.Status != Refused || asks(s, n)) {
 		u.uses = append(u.uses, use{spec: s, status: s.Status, at: at, line: line})
 	}
 }

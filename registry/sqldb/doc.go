@@ -15,9 +15,13 @@
 // queued while one transaction was being committed becomes the next, each
 // operation in a SAVEPOINT of its own, and all of them are answered after the
 // COMMIT: many writers share one fsync, and a lone writer waits for nobody. On
-// PostgreSQL every operation is a transaction of its own that is repeated when
-// the database asks for it.
+// PostgreSQL ([Dialect.Shared] is set) every operation is a transaction of its
+// own, beside those of other processes. It names what it relies on by [Tx.Lock],
+// or runs alone; it is repeated when it met another one all the same, or when its
+// connection broke before the commit. One whose COMMIT got no answer leaves a row
+// that tells whether it happened.
 //
 // docs/adr/0004-sqlite-collecting-writer.md has the reasons, and
-// docs/adr/0005-migrations.md those for [DB.Migrate].
+// docs/adr/0005-migrations.md those for [DB.Migrate], docs/adr/0009-postgresql.md
+// those for shared databases.
 package sqldb

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"database/sql/driver"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -52,10 +53,10 @@ var generated = []string{
 // fill makes rows for so many manifests in so many repositories, which divide them.
 func fill(t testing.TB, db *sqldb.DB, manifests, repos int) {
 	t.Helper()
-	series := regexpSeries(`(WITH RECURSIVE s (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM s WHERE n + 1 < %d) SELECT n FROM s)`)
+	series := seriesOf(`(WITH RECURSIVE s (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM s WHERE n + 1 < %d) SELECT n FROM s)`)
 	digest, payload := "test_digest", "zeroblob(400)"
 	if db.Dialect().Shared != nil {
-		series = regexpSeries(`(SELECT CAST(n AS BIGINT) AS n FROM generate_series(0, %d - 1) n) s`)
+		series = seriesOf(`(SELECT CAST(n AS BIGINT) AS n FROM generate_series(0, %d - 1) n) s`)
 		digest, payload = "test_digest", `decode(repeat('00', 400), 'hex')`
 		exec(t, db, `CREATE FUNCTION test_digest(x TEXT) RETURNS BYTEA LANGUAGE SQL IMMUTABLE AS $f$ SELECT '\x01'::bytea || sha256(x::bytea) $f$`)
 	}
@@ -72,7 +73,7 @@ func fill(t testing.TB, db *sqldb.DB, manifests, repos int) {
 	exec(t, db, "ANALYZE")
 }
 
-func regexpSeries(form string) func(n int) string {
+func seriesOf(form string) func(n int) string {
 	return func(n int) string { return fmt.Sprintf(form, n) }
 }
 
@@ -104,6 +105,11 @@ func digestOf(text string) registry.Digest { return registry.SHA256.FromString(t
 func openShared(t testing.TB) *sqldb.DB {
 	t.Helper()
 	_, dsn := pgtest.Shared(t).Schema(t)
+	return openDSN(t, dsn)
+}
+
+func openDSN(t testing.TB, dsn string) *sqldb.DB {
+	t.Helper()
 	db, err := postgres.Open(t.Context(), postgres.Options{
 		DSN: func() (config.Secret, error) { return config.Secret(dsn), nil },
 	})
@@ -140,7 +146,12 @@ func TestGeneratedRows(t *testing.T) {
 }
 
 func measureReads(t *testing.T, db *sqldb.DB, manifests int) {
-	c := &Catalog{db: db, opt: Options{Now: time.Now}, access: everyone{}, rows: newRows(true, 0, time.Now)}
+	c, err := Open(t.Context(), db, nil, Options{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.rows.on = false // nothing comes from memory
 	repos, blobs := manifests/perRepo, manifests*perImage/perBlob
 	alice := registry.Actor{ID: "alice"}
 	repo := func(n int) registry.Name { return registry.Name(fmt.Sprint("team/repo", n%repos)) }

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/berth-registry/berth/registry/sqldb"
+	"github.com/berth-registry/berth/registry/sqldb/pgtest"
 	"github.com/berth-registry/berth/services/metadata/sqlite"
 )
 
@@ -137,5 +138,69 @@ func TestMigrationFails(t *testing.T) {
 	err = db.Migrate(t.Context(), steps, "m")
 	if err == nil || !strings.Contains(err.Error(), "newer") {
 		t.Errorf("older program: got error %v, want one that says the database is newer", err)
+	}
+}
+
+// Programs of two versions serve side by side if the newer one's migrations let
+// the older one: it leaves the schema alone and works with it.
+func TestOlderProgramBesideNewerOne(t *testing.T) {
+	for name, open := range map[string]func(t *testing.T) (older, newer *sqldb.DB){
+		"sqlite": func(t *testing.T) (older, newer *sqldb.DB) { // one after the other
+			db := openDatabase(t, t.TempDir())
+			t.Cleanup(func() { db.Close() })
+			return db, db
+		},
+		"postgres": func(t *testing.T) (older, newer *sqldb.DB) {
+			_, dsn := pgtest.Shared(t).Schema(t)
+			return openDSN(t, dsn), openDSN(t, dsn)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			older, newer := open(t)
+			steps := fstest.MapFS{"m/0001_a.sql": {Data: []byte("CREATE TABLE a (x TEXT NOT NULL);\n")}}
+			migrate := func(db *sqldb.DB, versions int) error {
+				known := fstest.MapFS{}
+				for file, data := range steps {
+					if file <= fmt.Sprintf("m/%04d_z", versions) {
+						known[file] = data
+					}
+				}
+				return db.Migrate(t.Context(), known, "m")
+			}
+			use := func(db *sqldb.DB, statement string) {
+				t.Helper()
+				err := db.Write(t.Context(), func(tx *sqldb.Tx) error {
+					_, err := tx.Exec(statement)
+					return err
+				})
+				if err != nil {
+					t.Errorf("%s: %v", statement, err)
+				}
+			}
+			if err := migrate(older, 1); err != nil {
+				t.Fatal(err)
+			}
+			steps["m/0002_b.sql"] = &fstest.MapFile{Data: []byte("-- oldest: 1\nALTER TABLE a ADD COLUMN y TEXT NOT NULL DEFAULT '';\n")}
+			if err := migrate(newer, 2); err != nil {
+				t.Fatal(err)
+			}
+			use(older, "INSERT INTO a (x) VALUES ('old')")
+			use(newer, "INSERT INTO a (x, y) VALUES ('new', 'y')")
+			if err := migrate(older, 1); err != nil {
+				t.Errorf("the older program starts again: %v", err)
+			}
+			use(older, "INSERT INTO a (x) VALUES ('old again')")
+			// The next version takes away what the first one needs.
+			steps["m/0003_c.sql"] = &fstest.MapFile{Data: []byte("-- oldest: 2\nALTER TABLE a DROP COLUMN x;\n")}
+			if err := migrate(newer, 3); err != nil {
+				t.Fatal(err)
+			}
+			if err := migrate(older, 1); err == nil || !strings.Contains(err.Error(), "newer program") {
+				t.Errorf("the oldest program on version 3: got error %v", err)
+			}
+			if err := migrate(older, 2); err != nil {
+				t.Errorf("version 2 on version 3: %v", err)
+			}
+		})
 	}
 }

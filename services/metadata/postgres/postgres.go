@@ -117,7 +117,7 @@ func openPatiently(ctx context.Context, o Options, patience time.Duration, log *
 		if err == nil || errors.Is(err, errUnfit) || time.Since(begin)+wait > patience {
 			return db, err
 		}
-		log.Warn("waiting for the metadata database", "error", err, "again", wait)
+		log.Warn("waiting for the metadata database", "error", err, "again", wait.String())
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
