@@ -70,7 +70,7 @@ func TestG11ConnectionCutAroundCommit(t *testing.T) {
 	}
 }
 
-// 200 connections break around the COMMITs of eight writers: each tag has as
+// About 200 connections break around the COMMITs of eight writers: each tag has as
 // many changes as were acknowledged, in their order.
 func TestG11ManyConnectionsCut(t *testing.T) {
 	server := pgtest.Shared(t)
@@ -80,13 +80,12 @@ func TestG11ManyConnectionsCut(t *testing.T) {
 	link(t, c, "a", config)
 	var n, cuts atomic.Int64
 	proxy.Decide(func(f pgtest.Flight) pgtest.Fate {
-		if !f.Has("COMMIT") || n.Add(1)%2 == 0 {
+		if !f.Has("COMMIT") || n.Add(1)%3 != 0 { // so that ten in a row don't meet one writer
 			return pgtest.Deliver
 		}
-		cuts.Add(1)
-		return []pgtest.Fate{pgtest.Drop, pgtest.Half, pgtest.Swallow}[n.Load()/2%3]
+		return []pgtest.Fate{pgtest.Drop, pgtest.Half, pgtest.Swallow}[cuts.Add(1)%3]
 	})
-	const writers, moves = 8, 25
+	const writers, moves = 8, 50
 	var wg sync.WaitGroup
 	for w := range writers {
 		wg.Go(func() {
@@ -114,7 +113,7 @@ func TestG11ManyConnectionsCut(t *testing.T) {
 	}
 	wg.Wait()
 	t.Logf("%d connections were cut", cuts.Load())
-	if cuts.Load() < writers*moves/2 {
+	if cuts.Load() < writers*moves/4 {
 		t.Error("void: too few connections were cut")
 	}
 }
