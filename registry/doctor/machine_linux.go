@@ -44,7 +44,7 @@ func fileSystem(dir string) (free, size, freeFiles uint64, bad string, err error
 	if s.Files == 0 { // it has no fixed number
 		freeFiles = 1 << 30
 	}
-	return s.Bavail * block, s.Blocks * block, freeFiles, unfit[int64(s.Type)&0xffffffff], nil
+	return s.Bavail * block, s.Blocks * block, freeFiles, unfit[int64(s.Type)&0xffffffff], nil //nolint:unconvert // narrower on other processors
 }
 
 func owner(i fs.FileInfo) (uid int, device uint64) {
@@ -52,5 +52,5 @@ func owner(i fs.FileInfo) (uid int, device uint64) {
 	if !ok {
 		return -1, 0
 	}
-	return int(s.Uid), uint64(s.Dev)
+	return int(s.Uid), uint64(s.Dev) //nolint:unconvert // narrower on other processors
 }
