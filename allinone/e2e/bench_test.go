@@ -52,6 +52,7 @@ func TestBench(t *testing.T) {
 		{"get big", getBig},
 		{"put big", putBig},
 		{"small requests", smallRequests},
+		{"requests on PostgreSQL", requestsOnPostgres},
 		{"small images", smallImages},
 		{"growth", growth},
 		{"idle", idle.figures},
