@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
@@ -22,9 +23,10 @@ import (
 // one container of each service after the other, and kills the other one, while
 // docker pushes and pulls. No push or pull may fail while containers are stopped;
 // one that was cut off by a kill may be repeated once. Every pull is what was
-// pushed, also after everything was stopped and started again.
+// pushed, also after everything was stopped and started again, and fsck finds
+// nothing.
 func TestCompose(t *testing.T) {
-	e := newEngine(t, "berth-gateway", "berth-blobstore", "berth-metadata")
+	e := newEngine(t, "berth", "berth-gateway", "berth-blobstore", "berth-metadata")
 	e.serverImages(t)
 	dir := filepath.Join(t.TempDir(), "compose")
 	if err := os.CopyFS(dir, withoutSecrets(os.DirFS(filepath.Join(Root(t), "deploy/compose")))); err != nil {
@@ -58,6 +60,7 @@ func TestCompose(t *testing.T) {
 	n := load.end(t)
 	t.Logf("%d images pushed and pulled, %d commands repeated after a kill", n, load.repeated)
 
+	p.fsck(t, dir)
 	// All of it is there after everything was away.
 	p.compose(t, "stop")
 	for _, name := range []string{"gateway-1", "blobstore-1", "metadata-1", "balancer"} {
@@ -75,6 +78,31 @@ func TestCompose(t *testing.T) {
 			break
 		}
 	}
+}
+
+// fsck stops the services and checks what they have left in PostgreSQL and S3.
+func (p *project) fsck(t *testing.T, dir string) {
+	t.Helper()
+	p.compose(t, "stop", "gateway-1", "gateway-2", "metadata-1", "metadata-2", "blobstore-1", "blobstore-2")
+	text, err := os.ReadFile(filepath.Join(dir, "berth.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config map[string]any
+	if err := json.Unmarshal(text, &config); err != nil {
+		t.Fatal(err)
+	}
+	delete(config, "services") // what they do, fsck does itself
+	if text, err = json.Marshal(config); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "fsck.json"), text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Log(p.docker(t, append(append([]string{"run", "--rm", "--network", "compose_inside",
+		"-v", dir + "/fsck.json:/etc/berth/config.json:ro",
+		"-v", dir + "/secrets/s3:/etc/berth-s3:ro", "-v", dir + "/secrets/database:/etc/berth-database:ro"}, hardened...),
+		testImage, "fsck", "/etc/berth/config.json")...))
 }
 
 // withoutSecrets hides what setup.sh may have made in the working tree.
