@@ -45,6 +45,22 @@ func (c *client) part(ctx context.Context, key, upload string, number int, p []b
 	return *out.ETag, nil
 }
 
+// copyPart makes n bytes from offset on of an object a part of another.
+func (c *client) copyPart(ctx context.Context, from, key, upload string, number int, offset, n int64) (string, error) {
+	out, err := c.api.UploadPartCopy(ctx, &s3.UploadPartCopyInput{
+		Bucket: &c.bucket, Key: &key, UploadId: &upload, PartNumber: aws.Int32(int32(number)),
+		CopySource:      aws.String(c.bucket + "/" + from),
+		CopySourceRange: aws.String(fmt.Sprintf("bytes=%d-%d", offset, offset+n-1)),
+	})
+	if err == nil && (out.CopyPartResult == nil || aws.ToString(out.CopyPartResult.ETag) == "") {
+		err = fmt.Errorf("%w: no ETag", errAnswer)
+	}
+	if err != nil {
+		return "", failed(ctx, "copying "+from, err)
+	}
+	return *out.CopyPartResult.ETag, nil
+}
+
 // complete makes an object of the parts with these ETags.
 func (c *client) complete(ctx context.Context, key, upload string, etags []string) error {
 	parts := make([]types.CompletedPart, len(etags))

@@ -29,11 +29,14 @@ func (u *upload) Publish(ctx context.Context, d registry.Digest) (registry.Locat
 	var o object
 	switch {
 	case u.sealed:
-		o, err = u.rename(ctx, d)
+		o = u.multi.object
 	case many:
 		o, err = u.putParts(ctx, d)
 	default:
 		o, err = u.putWhole(ctx, d)
+	}
+	if err == nil && many && o.kind == named && u.multi.digest != d {
+		o, err = u.move(ctx, d)
 	}
 	if err != nil {
 		return "", err
@@ -85,31 +88,25 @@ func (u *upload) putWhole(ctx context.Context, d registry.Digest) (object, error
 
 // putParts completes the multipart upload.
 func (u *upload) putParts(ctx context.Context, d registry.Digest) (object, error) {
-	etags, err := u.etags(ctx, u.parts)
-	if err != nil {
-		return object{}, err
-	}
-	m := &u.multi
-	key := u.driver.keys.data(m.object, m.digest)
-	if u.fill > 0 {
-		// The buffer is kept: should this fail, the upload goes on from it.
-		var last string
-		last, err = u.driver.client.part(ctx, key, m.id, len(etags)+1, (*u.buf)[:u.fill])
-		etags = append(etags, last)
-	}
+	etags, err := u.sendLast(ctx)
 	if err == nil {
-		err = u.driver.client.complete(ctx, key, m.id, etags)
+		err = u.driver.client.complete(ctx, u.multi.key(u.driver), u.multi.id, etags)
 	}
 	if err != nil {
-		err = u.completed(ctx, key, d, err)
+		err = u.completed(ctx, u.multi.key(u.driver), d, err)
 	}
-	if err != nil {
-		return object{}, err
+	return u.multi.object, err
+}
+
+// sendLast sends what does not fill a part and returns the ETags of all parts.
+// The buffer is kept: should the upload not be completed, it goes on from it.
+func (u *upload) sendLast(ctx context.Context) ([]string, error) {
+	etags, err := u.etags(ctx, u.parts)
+	if err != nil || u.fill == 0 {
+		return etags, err
 	}
-	if m.object.kind == named && m.digest != d {
-		return u.move(ctx, d)
-	}
-	return m.object, nil
+	last, err := u.driver.client.part(ctx, u.multi.key(u.driver), u.multi.id, len(etags)+1, (*u.buf)[:u.fill])
+	return append(etags, last), err
 }
 
 // goneLimit is how long a multipart upload that is gone may take to show up as

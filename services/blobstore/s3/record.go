@@ -38,9 +38,6 @@ type record struct {
 	Parts     []string `json:"parts,omitempty"`
 	Tail      int64    `json:"tail"`    // bytes behind the parts
 	TailSum   uint32   `json:"tailSum"` // CRC-32C of them
-	// Sealed says that the multipart upload is complete: the bytes before the
-	// tail are in Object.
-	Sealed bool `json:"sealed,omitempty"`
 
 	// Ended says how the upload ended, "" if it goes on. If it was published,
 	// Object is the copy, of Digest and Offset bytes.

@@ -33,19 +33,18 @@ type upload struct {
 	tailLen  int64
 	tailSum  uint32
 
-	mu       sync.Mutex // guards what follows: Sync runs beside Write
-	checked  bool       // etag is that of the state
-	known    bool       // the multipart upload is, or may be, in the state
-	etag     string     // of the state, "" if there is none
-	saved    int64      // the offset in the state
-	multi    multipart
-	parts    []*part
-	buf      *[]byte // bytes behind the parts, nil: none
-	fill     int     // how many
-	sending  sync.WaitGroup
-	err      error // why bytes that were written are lost
-	sealed   bool  // the object of multi is complete, and the buffer is empty
-	sealSize int64
+	mu      sync.Mutex // guards what follows: Sync runs beside Write
+	checked bool       // etag is that of the state
+	known   bool       // the multipart upload is, or may be, in the state
+	etag    string     // of the state, "" if there is none
+	saved   int64      // the offset in the state
+	multi   multipart
+	parts   []*part
+	buf     *[]byte // bytes behind the parts, nil: none
+	fill    int     // how many
+	sending sync.WaitGroup
+	err     error // why bytes that were written are lost
+	sealed  bool  // the multipart upload was completed: nothing can be added
 }
 
 // multipart is the multipart upload of an upload. It is begun with the first
@@ -56,6 +55,9 @@ type multipart struct {
 	digest registry.Digest // the one in the key of a named object
 	id     string          // S3's, "" if it was not begun
 }
+
+// key returns where the multipart upload, which has begun, goes.
+func (m *multipart) key(d *Driver) string { return d.keys.data(m.object, m.digest) }
 
 // part is a full part, sent or on its way.
 type part struct {
@@ -79,7 +81,7 @@ func (u *upload) Expect(d registry.Digest) { u.expected = d }
 
 // Write implements [blobstore.UploadFile].
 func (u *upload) Write(ctx context.Context, p []byte) (int, error) {
-	if err := u.reopen(ctx); err != nil {
+	if err := u.loadTail(ctx); err != nil {
 		return 0, err
 	}
 	written := 0
@@ -220,7 +222,7 @@ func (u *upload) newObject() object {
 func (u *upload) size() int64 {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.sealSize + int64(len(u.parts))*partSize + int64(u.fill) + u.tailLen
+	return int64(len(u.parts))*partSize + int64(u.fill) + u.tailLen
 }
 
 // Save implements [blobstore.UploadFile].
@@ -231,6 +233,10 @@ func (u *upload) Sync(s blobstore.State) error {
 	ctx, cancel := context.WithTimeout(u.ctx, saveLimit)
 	defer cancel()
 	u.mu.Lock()
+	if u.sealed {
+		u.mu.Unlock()
+		return u.giveUp(ctx)
+	}
 	if u.err != nil || u.checked && s.Offset == u.saved {
 		defer u.mu.Unlock()
 		return u.err
@@ -271,6 +277,15 @@ func (u *upload) Sync(s blobstore.State) error {
 	defer u.mu.Unlock()
 	u.checked, u.etag, u.saved = true, etag, s.Offset
 	return nil
+}
+
+// giveUp ends an upload whose multipart upload was completed for nothing.
+func (u *upload) giveUp(ctx context.Context) error {
+	// If the state knows the object, whoever ends the upload decides about it.
+	if err := u.driver.Discard(ctx, u.id, time.Time{}); err != nil || u.known {
+		return err
+	}
+	return unknownIsGone(u.driver.client.remove(ctx, u.multi.key(u.driver)))
 }
 
 // check finds out whether an upload that was believed to be new is.

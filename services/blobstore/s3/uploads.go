@@ -55,9 +55,6 @@ func (d *Driver) Resume(ctx context.Context, id registry.UploadID, at int64) (bl
 	for _, etag := range rec.Parts {
 		u.parts = append(u.parts, &part{done: sent, etag: etag})
 	}
-	if rec.Sealed {
-		u.sealed, u.sealSize = true, rec.Offset
-	}
 	return u, blobstore.Resumed{Safe: blobstore.State{Offset: rec.Offset, Hashes: rec.Hashes}, Algorithm: alg}, nil
 }
 
