@@ -118,7 +118,7 @@ e2e: build clients-install ## All end-to-end tests: conformance, client matrix, 
 	$(E2E) -v
 
 conformance: build clients-install ## Official OCI suite: linked, split, split with mutual TLS, two gateways; strict and sparse
-	$(E2E) -v -run '^TestConformance(OnPostgres)?$$'
+	$(E2E) -v -run '^TestConformance(OnPostgres|OnS3)?$$'
 
 conformance-arm64: clients-install ## The arm64 programs of `make release` under qemu-user: the suite in every topology (long)
 	[ -f dist/berth-linux-arm64 ] || RELEASE_ARCHES=arm64 deploy/release.sh

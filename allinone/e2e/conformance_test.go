@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/berth-registry/berth/registry/sqldb/pgtest"
+	"github.com/berth-registry/berth/services/blobstore/s3/s3test"
 )
 
 // TestConformance runs the official suite of the OCI distribution
@@ -50,6 +51,29 @@ func TestConformanceOnPostgres(t *testing.T) {
 	for _, topology := range []Topology{Linked, Split} {
 		t.Run(string(topology), func(t *testing.T) {
 			got := runSuite(t, Start(t, Options{Topology: topology, Postgres: server}), false)
+			t.Logf("%s", got)
+			if got.Tests < 960 || got.Failures != 0 || got.Errors != 0 || got.Skipped != 0 || got.Disabled != 0 {
+				t.Error("not everything passed")
+			}
+		})
+	}
+}
+
+// TestConformanceOnS3 runs the suite with bytes in a bucket: with the catalog on
+// PostgreSQL, and in a file of a metadata service that has no bytes.
+func TestConformanceOnS3(t *testing.T) {
+	server := s3test.Start(t)
+	for name, opt := range map[string]Options{
+		"split":        {Topology: Split},
+		"two-gateways": {Topology: TwoGateways},
+		"linked":       {Topology: Linked},
+	} {
+		t.Run(name, func(t *testing.T) {
+			opt.S3 = server
+			if opt.Topology == Linked {
+				opt.Postgres = pgtest.Start(t, pgtest.Options{Durable: true})
+			}
+			got := runSuite(t, Start(t, opt), false)
 			t.Logf("%s", got)
 			if got.Tests < 960 || got.Failures != 0 || got.Errors != 0 || got.Skipped != 0 || got.Disabled != 0 {
 				t.Error("not everything passed")

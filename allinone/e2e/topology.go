@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/berth-registry/berth/registry/sqldb/pgtest"
+	"github.com/berth-registry/berth/services/blobstore/s3/s3test"
 )
 
 // Topology says which programs make up a [System].
@@ -46,6 +47,10 @@ type Options struct {
 	// means SQLite.
 	Postgres *pgtest.Server
 
+	// S3 is the server that bytes are in, below a root directory of their own; nil
+	// means the disk. A linked system needs Postgres, too.
+	S3 *s3test.Server
+
 	// Edit may change the configuration before it is written. It is called
 	// once for each file; the value is what encoding/json would decode.
 	Edit func(config map[string]any)
@@ -78,6 +83,9 @@ func Start(t testing.TB, opt Options) *System {
 	}
 	if opt.Postgres != nil {
 		opt.Edit = onPostgres(t, opt.Postgres, opt.Edit)
+	}
+	if opt.S3 != nil {
+		opt.Edit = onS3(t, opt.S3, opt.Edit)
 	}
 	switch opt.Topology {
 	case Linked:
@@ -115,6 +123,17 @@ func onPostgres(t testing.TB, server *pgtest.Server, edit func(map[string]any)) 
 	dsn := server.DSN(server.Database(t))
 	return func(config map[string]any) {
 		config["storage"].(map[string]any)["metadata"] = map[string]any{"driver": "postgres", "dsn": dsn}
+		if edit != nil {
+			edit(config)
+		}
+	}
+}
+
+// onS3 returns an edit that puts the bytes into a server, whatever else it does.
+func onS3(t testing.TB, server *s3test.Server, edit func(map[string]any)) func(map[string]any) {
+	driver := map[string]any(server.Driver("/" + filepath.Base(t.TempDir()) + "-" + strconv.Itoa(freePort(t)))) // as a Driver it would hide its secrets
+	return func(config map[string]any) {
+		config["storage"].(map[string]any)["storageDriver"] = driver
 		if edit != nil {
 			edit(config)
 		}
