@@ -20,7 +20,7 @@ import (
 // has no access to them: it pushes and pulls over HTTP. It may not link either: a
 // link says of any copy, by locator, whose content it is, and is believed.
 var methods = map[string]Role{
-	blobstorev1.BlobService_OpenBlob_FullMethodName:     Gateway | Syncer | Scanner,
+	blobstorev1.BlobService_OpenBlob_FullMethodName:     Gateway | Metadata | Syncer | Scanner, // metadata: is a copy still there?
 	blobstorev1.BlobService_StartUpload_FullMethodName:  Gateway | Syncer,
 	blobstorev1.BlobService_AppendUpload_FullMethodName: Gateway | Syncer,
 	blobstorev1.BlobService_GetUpload_FullMethodName:    Gateway | Syncer,

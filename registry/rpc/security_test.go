@@ -360,7 +360,7 @@ func TestDenied(t *testing.T) {
 	}
 	for who, allowed := range map[string]string{
 		"gateway":        "Open Start UploadKeys Repositories Link Check",
-		"metadata":       "Remove Verify Copies Check",
+		"metadata":       "Open Remove Verify Copies Check",
 		"blobstore":      "Check",
 		"syncer":         "Open Start Repositories Link Check",
 		"scanner":        "Open Repositories Link Check",
