@@ -141,6 +141,7 @@ func FuzzParseManifest(f *testing.F) {
 		members(config, `"layers":[`+desc(layerType, "l")+`]`), members(`"manifests":[` + desc(registry.TypeManifest, "m") + `]`),
 		members(`"mediaType":"`+registry.TypeDockerManifest+`"`, config), members(config, `"subject":`+desc("x/y", "s"), `"artifactType":"x/y"`),
 		members(config, `"manifests":[]`), `{}`, `{"schemaVersion":2,"CONFIG":{}}`,
+		`{"schemaVersion":2,"config":{"digest":"0"}}`,
 	} {
 		f.Add([]byte(s))
 	}
@@ -150,7 +151,7 @@ func FuzzParseManifest(f *testing.F) {
 		for _, mediaType := range []string{registry.TypeManifest, registry.TypeIndex, registry.TypeDockerManifest, registry.TypeDockerList} {
 			got, err := registry.ParseManifest(mediaType, b)
 			if err != nil {
-				if e := registry.AsError(err); e.Code != registry.ManifestInvalid && e.Code != registry.TooLarge {
+				if e := registry.AsError(err); e.Code != registry.ManifestInvalid && e.Code != registry.DigestInvalid && e.Code != registry.TooLarge {
 					t.Errorf("error %v", err)
 				}
 				continue
