@@ -32,7 +32,7 @@ const (
 // smaller) to each all-in-one program, without a limit and in a cgroup of 64 MiB,
 // which the page cache counts against, too. Nothing may be killed, every digest
 // must be right, the anonymous memory must stay within 64 MiB in both cases, and
-// the limit may cost half of the speed at most.
+// what the limit costs in speed is printed.
 func TestMemory(t *testing.T) {
 	mb := 100
 	if s := os.Getenv("MEMORY_MB"); s != "" {

@@ -11,6 +11,6 @@ func (d *Driver) Space() (free, size int64, err error) {
 	if err := unix.Statfs(d.home, &s); err != nil {
 		return 0, 0, err
 	}
-	block := int64(s.Bsize)
+	block := int64(s.Bsize) //nolint:unconvert // narrower on other processors
 	return int64(s.Bavail) * block, int64(s.Blocks) * block, nil
 }
