@@ -113,7 +113,7 @@ FUZZTIME ?= 10s
 fuzz: ## Every fuzz target for FUZZTIME (10s) each
 	@allinone/e2e/fuzz.sh $(FUZZTIME) $(MODULES)
 
-.PHONY: previous e2e conformance conformance-arm64 clients api guide kill pg-restarts generated-rows migrate-kill slow memory bench fsck
+.PHONY: previous replicas-kill e2e conformance conformance-arm64 clients api guide kill pg-restarts generated-rows migrate-kill slow memory bench fsck
 e2e: build clients-install ## All end-to-end tests: conformance, client matrix, guide, kill loop; every topology
 	$(E2E) -v
 
@@ -140,6 +140,10 @@ compose: build clients-install ## Images and compose files in a Docker engine of
 KILLS ?= 300
 kill: build ## kill -9 under load, linked and split: KILLS (300) times, nothing acknowledged may be lost
 	KILLS=$(KILLS) $(E2E) -v -run '^TestKill$$'
+
+REPLICA_KILLS ?= 500
+replicas-kill: build ## kill -9 of one of two of each service over PostgreSQL and S3: REPLICA_KILLS (500) times
+	REPLICA_KILLS=$(REPLICA_KILLS) $(E2E) -v -run '^TestG14Replicas$$'
 
 MIGRATE_KILLS ?= 50
 migrate-kill: build ## kill -9 of berth migrate, MIGRATE_KILLS (50) times for each kind of target

@@ -17,6 +17,19 @@ type Pool string
 // never hit a newer one of the same digest.
 type Locator string
 
+// Born returns when the upload began that made the copy, the zero time if the
+// locator does not say: every driver of ours has the upload's ID in its locators,
+// alone or between dots. A copy that nobody knows may have been made a moment
+// ago; this is how to tell.
+func (l Locator) Born() time.Time {
+	for part := range strings.SplitSeq(string(l), ".") {
+		if born := UploadID(part).Time(); !born.IsZero() {
+			return born
+		}
+	}
+	return time.Time{}
+}
+
 // Stored describes one stored copy of a blob. The zero value means none.
 type Stored struct {
 	Digest  Digest

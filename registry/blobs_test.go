@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"testing"
+	"time"
 
 	"github.com/berth-registry/berth/registry"
 )
@@ -61,5 +62,22 @@ func TestPoolOf(t *testing.T) {
 func TestActorAnonymous(t *testing.T) {
 	if !(registry.Actor{Groups: []string{"g"}}).Anonymous() || (registry.Actor{ID: "x"}).Anonymous() {
 		t.Error("an actor is anonymous if it has no ID")
+	}
+}
+
+func TestLocatorBorn(t *testing.T) {
+	at := time.UnixMilli(1_700_000_000_123)
+	id := string(registry.NewUploadID(at))
+	for locator, want := range map[string]time.Time{
+		id:                                  at,
+		"n." + id + ".8c54493245cb492e":     at,
+		"a." + id:                           at,
+		"":                                  {},
+		"a/b/blobs/sha256/ab":               {}, // adopted
+		"n." + id[1:] + ".8c54493245cb492e": {},
+	} {
+		if got := registry.Locator(locator).Born(); !got.Equal(want) {
+			t.Errorf("%q: got %v, want %v", locator, got, want)
+		}
 	}
 }

@@ -82,6 +82,16 @@ func TestConformanceOnS3(t *testing.T) {
 	}
 }
 
+// TestConformanceOfReplicas runs the suite on two of each service over PostgreSQL
+// and S3 with mutual TLS, the requests of each upload spread over all of them.
+func TestConformanceOfReplicas(t *testing.T) {
+	got := runSuite(t, Start(t, Options{Topology: Replicas}), false)
+	t.Logf("%s", got)
+	if got.Tests < 960 || got.Failures != 0 || got.Errors != 0 || got.Skipped != 0 || got.Disabled != 0 {
+		t.Error("not everything passed")
+	}
+}
+
 // TestConformanceCanFail proves that a registry with gaps does not pass:
 // Debian's docker-registry is known to fail more than a hundred of the tests.
 func TestConformanceCanFail(t *testing.T) {

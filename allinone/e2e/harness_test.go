@@ -16,6 +16,7 @@ func TestAlarming(t *testing.T) {
 		"2026/11/23 http: panic serving 127.0.0.1:1: boom\n",
 		"==================\nWARNING: DATA RACE\nWrite at 0x1 by goroutine 8:\n",
 		"fatal error: concurrent map writes\n",
+		`{"level":"warn","message":"refused a call","method":"/x/Y","certificate":"metadata"}` + "\n",
 	} {
 		log := `{"level":"INFO","msg":"starting berth"}` + "\n" + bad
 		got := alarming(log)

@@ -43,8 +43,12 @@ var killKinds = map[string]func(*killClient) error{
 	"delete":   (*killClient).remove,
 }
 
-// errAnswer is an answer that no registry should give here.
-var errAnswer = errors.New("unexpected answer")
+// errAnswer is an answer that no registry should give here, and errServer one
+// that it may give while a part of it is gone: status 5xx.
+var (
+	errAnswer = errors.New("unexpected answer")
+	errServer = fmt.Errorf("%w of a server in trouble", errAnswer)
+)
 
 // run works until the registry does not answer any more, or the model says that
 // it is enough. It returns an error for an answer that is wrong.
@@ -273,8 +277,12 @@ func (c *killClient) do(method, target string, body []byte, want int, header map
 	if err != nil {
 		return nil, err
 	}
-	if want != 0 && resp.StatusCode != want {
-		return nil, fmt.Errorf("%w: %s %s: %s: %s", errAnswer, method, target, resp.Status, text.String())
+	if resp.StatusCode != want && (want != 0 || resp.StatusCode >= 500) {
+		kind := errAnswer
+		if resp.StatusCode >= 500 {
+			kind = errServer
+		}
+		return nil, fmt.Errorf("%w: %s %s: %s: %s", kind, method, target, resp.Status, text.String())
 	}
 	return resp, nil
 }

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +18,7 @@ import (
 // registry must show after a crash. A name has a value that was acknowledged,
 // and perhaps others that were asked for without an answer.
 type killModel struct {
+	kinds  []string    // of operations that must be open now and then when a kill comes
 	enough atomic.Bool // clients end after the operation they are at
 
 	mu    sync.Mutex // guards the fields below
@@ -28,8 +31,9 @@ type killModel struct {
 // for 404.
 type expected struct {
 	acked string
-	maybe []string
-	fresh bool // touched since the last check
+	maybe []string // asked for, and not answered yet
+	lost  []string // asked for, and never answered: it may happen late, even after what was acknowledged since
+	fresh bool     // touched since the last check
 }
 
 // killStats counts operations of one kind.
@@ -37,10 +41,16 @@ type killStats struct {
 	started, acked int
 	hit            int // kills while one was open
 	round          int // started since the last kill
+	roundAcked     int // acknowledged since the last kill
 }
 
-func newKillModel() *killModel {
-	return &killModel{names: map[string]*expected{}, stats: map[string]*killStats{}, open: map[string]int{}}
+// newKillModel returns a model of clients that do operations of these kinds: of
+// [killKinds], if none is named.
+func newKillModel(kinds ...string) *killModel {
+	if kinds == nil {
+		kinds = slices.Sorted(maps.Keys(killKinds))
+	}
+	return &killModel{kinds: kinds, names: map[string]*expected{}, stats: map[string]*killStats{}, open: map[string]int{}}
 }
 
 // begin notes that an operation of kind will set url to value ("" deletes), and
@@ -67,13 +77,19 @@ func (m *killModel) begin(kind string, values map[string]string) func(acked bool
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.open[kind]--
-		if !acked {
-			return
+		if acked {
+			m.stats[kind].acked++
+			m.stats[kind].roundAcked++
 		}
-		m.stats[kind].acked++
 		for url, v := range values {
 			// Each name has one writer at a time, so nothing else is pending.
-			*m.names[url] = expected{acked: v, fresh: true}
+			e := m.names[url]
+			e.maybe = nil
+			if acked {
+				e.acked = v
+			} else {
+				e.lost = append(e.lost, v)
+			}
 		}
 	}
 }
@@ -82,12 +98,25 @@ func (m *killModel) begin(kind string, values map[string]string) func(acked bool
 func (m *killModel) loaded() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for kind := range killKinds {
+	for _, kind := range m.kinds {
 		if s := m.stats[kind]; s == nil || s.round == 0 {
 			return false
 		}
 	}
 	return true
+}
+
+// waiting returns the kinds of which nothing has been acknowledged since the
+// last kill.
+func (m *killModel) waiting() (kinds []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, kind := range m.kinds {
+		if s := m.stats[kind]; s == nil || s.roundAcked == 0 {
+			kinds = append(kinds, kind)
+		}
+	}
+	return kinds
 }
 
 // known notes that url shows value now, if nothing is known of it.
@@ -104,7 +133,7 @@ func (m *killModel) killed() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for kind, s := range m.stats {
-		s.round = 0
+		s.round, s.roundAcked = 0, 0
 		if m.open[kind] > 0 {
 			s.hit++
 		}
@@ -127,11 +156,11 @@ func (m *killModel) check(client *http.Client) []string {
 			continue
 		}
 		ok := got == e.acked
-		for _, v := range e.maybe {
+		for _, v := range append(e.lost, e.maybe...) {
 			ok = ok || got == v
 		}
 		if !ok {
-			bad = append(bad, fmt.Sprintf("%s: is %q, acknowledged was %q, without an answer %q", url, got, e.acked, e.maybe))
+			bad = append(bad, fmt.Sprintf("%s: is %q, acknowledged was %q, without an answer %q %q", url, got, e.acked, e.lost, e.maybe))
 		}
 		*e = expected{acked: got}
 	}

@@ -172,7 +172,7 @@ func (p *Process) tail() string {
 	return log
 }
 
-var alarm = regexp.MustCompile(`(?m)^.*(panic:|panic serving|fatal error:|DATA RACE|runtime error:|goroutine \d+ \[).*$`)
+var alarm = regexp.MustCompile(`(?m)^.*(panic:|panic serving|fatal error:|DATA RACE|runtime error:|goroutine \d+ \[|"message":"refused a call").*$`)
 
 // alarming returns the first line that no healthy program writes and what
 // follows it, or "".

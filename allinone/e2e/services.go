@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/berth-registry/berth/registry/certs/certstest"
@@ -16,6 +17,9 @@ func (s *System) addServices(t testing.TB, etc string, opt Options) {
 	if opt.Topology == TwoGateways {
 		count["gateway"] = 2
 	}
+	if opt.Topology == Replicas {
+		count = map[string]int{"blobstore": 2, "metadata": 2, "gateway": 2}
+	}
 	address := map[string][]string{}
 	for _, name := range []string{"blobstore", "metadata"} {
 		for range count[name] {
@@ -23,7 +27,7 @@ func (s *System) addServices(t testing.TB, etc string, opt Options) {
 		}
 	}
 	var certificates func(name string) map[string]any
-	if opt.Topology == SplitTLS {
+	if opt.Topology == SplitTLS || opt.Topology == Replicas {
 		certificates = issuer(t)
 	}
 	var gateways []string
@@ -64,4 +68,15 @@ func issuer(t testing.TB) func(name string) map[string]any {
 		f := ca.Save(t, filepath.Join(dir, fmt.Sprint(n)), certstest.Request{Names: []string{name}})
 		return map[string]any{"cert": f.Cert, "key": f.Key, "cacert": f.CA}
 	}
+}
+
+// of returns the processes of one program.
+func (s *System) of(program string) []*Process {
+	var list []*Process
+	for _, p := range s.Processes {
+		if strings.TrimPrefix(p.Name, "berth-") == program {
+			list = append(list, p)
+		}
+	}
+	return list
 }

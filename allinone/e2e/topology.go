@@ -22,6 +22,7 @@ const (
 	Split       Topology = "split"        // blobstore, metadata and gateway, over gRPC
 	SplitTLS    Topology = "split-mtls"   // the same with mutual TLS
 	TwoGateways Topology = "two-gateways" // split, with two gateways behind a round-robin proxy
+	Replicas    Topology = "replicas"     // two of each over PostgreSQL and S3, with mutual TLS, behind that proxy
 	Peer        Topology = "peer"         // Debian's docker-registry: what the harness and the figures are checked against
 )
 
@@ -81,6 +82,12 @@ func Start(t testing.TB, opt Options) *System {
 	if opt.Program == "" {
 		opt.Program = "berth"
 	}
+	if opt.Topology == Replicas && opt.Postgres == nil {
+		opt.Postgres = pgtest.Start(t, pgtest.Options{Durable: true})
+	}
+	if opt.Topology == Replicas && opt.S3 == nil {
+		opt.S3 = s3test.Start(t)
+	}
 	if opt.Postgres != nil {
 		opt.Edit = onPostgres(t, opt.Postgres, opt.Edit)
 	}
@@ -93,7 +100,7 @@ func Start(t testing.TB, opt Options) *System {
 		s.Addr = loopback(port)
 		s.Config = writeConfig(t, etc, "config.json", s.Dir, port, nil, opt)
 		s.add(t, opt, opt.Program, s.Config)
-	case Split, SplitTLS, TwoGateways:
+	case Split, SplitTLS, TwoGateways, Replicas:
 		s.addServices(t, etc, opt)
 	case Peer:
 		s.startPeer(t, etc)

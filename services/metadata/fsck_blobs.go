@@ -127,9 +127,8 @@ func (k *fsck) copy(s registry.Stored) error {
 	if err != nil || len(rows) > 0 {
 		return err
 	}
-	// A locator that is an upload's ID says when it was born; all others are old.
-	born := registry.UploadID(s.Locator).Time()
-	if k.c.opt.Now().Sub(born) < unknownAge {
+	// A locator that does not say when it was born is that of an old copy.
+	if k.c.opt.Now().Sub(s.Locator.Born()) < unknownAge {
 		return nil
 	}
 	return k.report("I12", "", s.Digest, "nothing knows the copy %s in pool %q", s.Locator, s.Pool)
