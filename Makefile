@@ -113,7 +113,7 @@ FUZZTIME ?= 10s
 fuzz: ## Every fuzz target for FUZZTIME (10s) each
 	@allinone/e2e/fuzz.sh $(FUZZTIME) $(MODULES)
 
-.PHONY: previous replicas-kill e2e conformance conformance-arm64 clients api guide kill pg-restarts generated-rows migrate-kill slow memory bench fsck
+.PHONY: previous replicas-kill linear e2e conformance conformance-arm64 clients api guide kill pg-restarts generated-rows migrate-kill slow memory bench fsck
 e2e: build clients-install ## All end-to-end tests: conformance, client matrix, guide, kill loop; every topology
 	$(E2E) -v
 
@@ -126,7 +126,7 @@ conformance-arm64: clients-install ## The arm64 programs of `make release` under
 	BERTH_BIN=$(CURDIR)/bin/arm64 $(E2E) -v -run '^TestConformance$$'
 
 clients: build clients-install ## Client matrix against both topologies (UPDATE=1 rewrites docs/clients.md)
-	$(E2E) -v -run '^TestClients$$'
+	$(E2E) -v -run '^TestClients'
 
 api: build clients-install ## The APIs for automation: curl, grpcurl and berth ctl in every topology
 	$(E2E) -v -run '^TestAPI'
@@ -144,6 +144,10 @@ kill: build ## kill -9 under load, linked and split: KILLS (300) times, nothing 
 REPLICA_KILLS ?= 500
 replicas-kill: build ## kill -9 of one of two of each service over PostgreSQL and S3: REPLICA_KILLS (500) times
 	REPLICA_KILLS=$(REPLICA_KILLS) $(E2E) -v -run '^TestG14Replicas$$'
+
+HISTORIES ?= 100
+linear: build ## 16 clients move 8 tags through two gateways while processes are killed: HISTORIES (100) must be linearizable
+	HISTORIES=$(HISTORIES) $(E2E) -v -run '^TestG18Linearizable$$'
 
 MIGRATE_KILLS ?= 50
 migrate-kill: build ## kill -9 of berth migrate, MIGRATE_KILLS (50) times for each kind of target

@@ -11,6 +11,7 @@ require github.com/berth-registry/berth/services/gateway v0.0.0
 require github.com/berth-registry/berth/services/blobstore v0.0.0
 
 require (
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/berth-registry/berth/services/metadata v0.0.0
 	github.com/opencontainers/go-digest v1.0.0
 	github.com/opencontainers/image-spec v1.1.1

@@ -21,6 +21,24 @@ func TestClients(t *testing.T) {
 	if os.Getenv("BERTH_E2E_PEER") != "" {
 		topologies = []Topology{Peer} // proves the cells that push and pull; the peer lacks referrers and Berth's rules of delete
 	}
+	table := runMatrix(t, topologies, allCells(t))
+	t.Logf("\n%s", table)
+	if topologies[0] != Peer && !t.Failed() {
+		compareTable(t, table)
+	}
+}
+
+// TestClientsOfReplicas does the same with two of each service over PostgreSQL and
+// S3, every request of a client to the next gateway. It leaves out ctr, which
+// panics now and then when it talks through a proxy ("send on closed channel" in
+// containerd 1.6.20's pusher.go, when the transport asks for the body again).
+func TestClientsOfReplicas(t *testing.T) {
+	cells := slices.DeleteFunc(allCells(t), func(c cell) bool { return strings.HasPrefix(c.client, "containerd") })
+	t.Logf("\n%s", runMatrix(t, []Topology{Replicas}, cells))
+}
+
+// allCells returns the cells of every client.
+func allCells(t *testing.T) []cell {
 	engine := startDockerd(t)
 	c := makeContents(t, engine)
 	cells := dockerCells(t, engine)
@@ -42,12 +60,7 @@ func TestClients(t *testing.T) {
 		}
 	}
 	slices.SortStableFunc(cells, func(a, b cell) int { return order[a.client] - order[b.client] })
-
-	table := runMatrix(t, topologies, cells)
-	t.Logf("\n%s", table)
-	if topologies[0] != Peer && !t.Failed() {
-		compareTable(t, table)
-	}
+	return cells
 }
 
 // dockerCells drive Debian's Docker engine with its own client.

@@ -253,7 +253,7 @@ func (l *replicaLoop) kill(t *testing.T, n int, p *Process) {
 	}
 	checkStore(t, l.system, n)
 	p.Restart(t)
-	l.awaitHealth(t, p)
+	awaitHealth(t, p)
 	client := &http.Client{Timeout: time.Minute}
 	defer client.CloseIdleConnections()
 	bad := l.model.check(client)
@@ -271,7 +271,7 @@ func (l *replicaLoop) kill(t *testing.T, n int, p *Process) {
 }
 
 // awaitHealth waits until a program that speaks gRPC says that it is well.
-func (l *replicaLoop) awaitHealth(t *testing.T, p *Process) {
+func awaitHealth(t *testing.T, p *Process) {
 	t.Helper()
 	if p.ready != "" {
 		return
