@@ -150,6 +150,11 @@ func (d *Driver) Published(ctx context.Context, id registry.UploadID, dgst regis
 	if err == nil && rec.Ended == published && rec.Digest == dgst {
 		return d.stillThere(ctx, registry.Stored{Digest: dgst, Size: rec.Offset, Locator: rec.Object})
 	}
+	// A copy of an upload that was given up is about to be removed by whoever made
+	// it too late.
+	if err == nil && rec.Ended != "" {
+		return registry.Stored{}, registry.ErrUploadUnknown
+	}
 	// The state has been swept, or the process ended before it was written.
 	for _, in := range []struct {
 		prefix string

@@ -41,11 +41,8 @@ func (d *Driver) sweepStates(ctx context.Context, notAfter time.Time) error {
 				continue
 			}
 		default:
-			rec, etag, err := d.readState(ctx, id)
-			if err == nil && rec.Ended == "" {
-				err = d.discard(ctx, id, rec, etag)
-			}
-			if err != nil && !isNone(err) {
+			// The list may be minutes old: Discard looks again whether it was touched.
+			if err := d.Discard(ctx, id, notAfter); err != nil && !isNone(err) {
 				d.log.Warn("an upload that expired could not be removed", slog.String("upload", string(id)), slog.Any("error", err))
 			}
 			continue // what says so is removed by a later sweep
@@ -83,8 +80,11 @@ func (d *Driver) sweepMultiparts(ctx context.Context, notAfter time.Time) error 
 			if err == nil || isNone(err) {
 				err = d.client.abort(ctx, m.key, m.upload)
 			}
-			if err != nil {
-				return err
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err != nil { // the others behind it must go all the same
+				d.log.Warn("a multipart upload could not be aborted", slog.String("key", m.key), slog.Any("error", err))
 			}
 		}
 	}

@@ -91,8 +91,10 @@ func isRefused(err error) bool {
 	if errors.Is(err, errRolledBack) {
 		return true
 	}
+	// A pooler that lost the server says so with an error of its own, which is
+	// none of the server's.
 	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && !fatal(e)
+	return ok && !fatal(e) && !strings.HasPrefix(e.Code, classConnection)
 }
 
 func translate(err error) error {
