@@ -218,7 +218,7 @@ func (m *migration) abandon(ctx context.Context, p *migrationPlan, out io.Writer
 		return fmt.Errorf("opening the target's catalog: %w", err)
 	}
 	m.closers = append(m.closers, db)
-	found, err := metadata.AbandonMove(ctx, db, p.rows)
+	found, err := metadata.AbandonMove(ctx, db, p.source, p.rows)
 	if err != nil {
 		return err
 	}

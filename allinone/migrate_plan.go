@@ -3,8 +3,11 @@ package allinone
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"net/url"
 	"path/filepath"
-	"reflect"
+	"slices"
+	"strings"
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/config"
@@ -13,7 +16,7 @@ import (
 // migrationPlan says what differs between two config files.
 type migrationPlan struct {
 	from, to config.Storage
-	source   string // for people, and to know it again
+	source   string // what moves, for people and to know it again
 	rows     bool   // the catalog moves to another database
 	pools    map[registry.Pool]poolMove
 }
@@ -24,7 +27,15 @@ type poolMove struct{ from, to config.Pool }
 // planMigration compares the storage sections of two config files.
 func planMigration(from, to config.Storage) (*migrationPlan, error) {
 	p := &migrationPlan{from: from, to: to, pools: make(map[registry.Pool]poolMove)}
-	p.rows = !sameCatalog(from, to)
+	source, err := describeCatalog(from)
+	if err != nil {
+		return nil, err
+	}
+	target, err := describeCatalog(to)
+	if err != nil {
+		return nil, err
+	}
+	p.rows = source != target
 	p.addPool("", from.Pool, to.Pool)
 	for name, sub := range from.SubPaths {
 		other, ok := to.SubPaths[name]
@@ -41,7 +52,10 @@ func planMigration(from, to config.Storage) (*migrationPlan, error) {
 	if !p.rows && len(p.pools) == 0 {
 		return nil, errors.New("both config files describe the same store")
 	}
-	p.source = fmt.Sprintf("%s catalog, blobs of %s", from.Metadata.Driver, describePool(from.Pool))
+	p.source, err = p.describe()
+	if err != nil {
+		return nil, err
+	}
 	return p, nil
 }
 
@@ -51,15 +65,51 @@ func (p *migrationPlan) addPool(name registry.Pool, from, to config.Pool) {
 	}
 }
 
-// sameCatalog reports whether two storage sections name one database.
-func sameCatalog(a, b config.Storage) bool {
-	if a.Metadata.Driver != b.Metadata.Driver {
-		return false
+// describe says what moves from where to where. It has no secrets, and is the same
+// for every run of one migration and for no other.
+func (p *migrationPlan) describe() (string, error) {
+	var parts []string
+	if p.rows {
+		from, err := describeCatalog(p.from)
+		if err != nil {
+			return "", err
+		}
+		to, err := describeCatalog(p.to)
+		if err != nil {
+			return "", err
+		}
+		parts = append(parts, fmt.Sprintf("the catalog (%s to %s)", from, to))
 	}
-	if a.Metadata.Driver == config.SQLite {
-		return absolute(a.RootDirectory) == absolute(b.RootDirectory)
+	for _, name := range slices.Sorted(maps.Keys(p.pools)) {
+		m := p.pools[name]
+		parts = append(parts, fmt.Sprintf("pool %q (%s to %s)", name, describePool(m.from), describePool(m.to)))
 	}
-	return a.Metadata.DSN == b.Metadata.DSN && a.Metadata.DSNFile == b.Metadata.DSNFile
+	return strings.Join(parts, ", "), nil
+}
+
+// describeCatalog names a database without its secrets: what may change while it
+// stays the same database is not in it.
+func describeCatalog(s config.Storage) (string, error) {
+	if s.Metadata.Driver == config.SQLite {
+		return "SQLite in " + absolute(s.RootDirectory), nil
+	}
+	dsn, err := s.Metadata.ReadDSN()
+	if err != nil {
+		return "", fmt.Errorf("storage.metadata: %w", err)
+	}
+	u, err := url.Parse(string(dsn))
+	if err == nil && u.Host != "" {
+		return fmt.Sprintf("%s at %s%s, search_path %q", s.Metadata.Driver, u.Host, u.Path, u.Query().Get("search_path")), nil
+	}
+	var words []string
+	for _, w := range strings.Fields(string(dsn)) {
+		switch key, _, _ := strings.Cut(w, "="); key {
+		case "host", "port", "dbname", "search_path":
+			words = append(words, w)
+		}
+	}
+	slices.Sort(words)
+	return s.Metadata.Driver + " at " + strings.Join(words, " "), nil
 }
 
 // samePool reports whether two pools are one place for bytes.
@@ -70,7 +120,7 @@ func samePool(a, b config.Pool) bool {
 	if a.Local() {
 		return absolute(a.RootDirectory) == absolute(b.RootDirectory)
 	}
-	return reflect.DeepEqual(a.StorageDriver, b.StorageDriver)
+	return describePool(a) == describePool(b)
 }
 
 func absolute(dir string) string {
@@ -87,7 +137,6 @@ func describePool(p config.Pool) string {
 	if p.Local() {
 		return absolute(p.RootDirectory)
 	}
-	bucket, _ := p.StorageDriver["bucket"].(string)
-	prefix, _ := p.StorageDriver["rootdirectory"].(string)
-	return fmt.Sprintf("%s %s/%s", p.StorageDriver.Name(), bucket, prefix)
+	text := func(key string) string { s, _ := p.StorageDriver[key].(string); return s }
+	return fmt.Sprintf("%s %s at %q, root %q", p.StorageDriver.Name(), text("bucket"), text("regionendpoint"), strings.Trim(text("rootdirectory"), "/"))
 }

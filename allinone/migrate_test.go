@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/berth-registry/berth/registry/cli"
+	"github.com/berth-registry/berth/registry/config"
 )
 
 // storeFile writes a config file for a store at root.
@@ -82,6 +83,15 @@ func TestMigrateAbandon(t *testing.T) {
 	if _, err := runMigrate(t, args...); err == nil {
 		t.Fatal("it moved a damaged blob")
 	}
+	// With another source or target it is another migration.
+	for _, other := range [][]string{
+		{"--from", storeFile(t, map[string]any{"rootDirectory": t.TempDir()}), "--to", to, "--abandon"},
+		{"--from", storeFile(t, map[string]any{"rootDirectory": t.TempDir()}), "--to", to},
+	} {
+		if _, err := runMigrate(t, other...); err == nil || !strings.Contains(err.Error(), "belongs to an unfinished migration") {
+			t.Errorf("migrate %q: %v, want an error that names the migration there is", other, err)
+		}
+	}
 	if _, err := runMigrate(t, append(args, "--abandon")...); err != nil {
 		t.Fatal(err)
 	}
@@ -115,5 +125,21 @@ func TestMigrateRefuses(t *testing.T) {
 				t.Errorf("got %v (exit code %d), want %q (%d)", err, exitCode(err), c.says, c.exit)
 			}
 		})
+	}
+}
+
+// What is compared to know a migration again has no secrets, and does not change
+// with a password.
+func TestDescribeCatalog(t *testing.T) {
+	for _, c := range []struct{ dsn, want string }{
+		{"postgres://berth:secret@db:5432/berth?sslmode=disable", `postgres at db:5432/berth, search_path ""`},
+		{"postgresql://berth:other@db:5432/berth", `postgres at db:5432/berth, search_path ""`},
+		{"user=berth password=secret host=db dbname=berth", "postgres at dbname=berth host=db"},
+	} {
+		s := config.Storage{Metadata: config.Metadata{Driver: config.Postgres, DSN: config.Secret(c.dsn)}}
+		got, err := describeCatalog(s)
+		if err != nil || got != c.want {
+			t.Errorf("got %q, %v, want %q", got, err, c.want)
+		}
 	}
 }

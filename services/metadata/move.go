@@ -25,7 +25,8 @@ type Move struct {
 	// From and To are the databases, To with nothing in it at the beginning.
 	// They are the same if only blobs are moved.
 	From, To *sqldb.DB
-	// Source names the source for people.
+	// Source says what moves from where to where, for people. It is the same for
+	// every run of a move: a run with another one is refused.
 	Source string
 	// Pools are the pools whose blobs are moved. The function makes a copy of
 	// one and returns where it lies, with the pool's name left empty on both
@@ -67,7 +68,7 @@ func (m *Move) Resuming(ctx context.Context) (bool, error) {
 			return false, err
 		}
 		if source != "" {
-			return false, fmt.Errorf("the source is itself the target of an unfinished migration from %s", source)
+			return false, fmt.Errorf("the source is itself the target of an unfinished migration of %s", source)
 		}
 	}
 	source, err := moving(m.To.QueryRow(ctx, sqlMoving))
@@ -75,7 +76,7 @@ func (m *Move) Resuming(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	if source != m.Source {
-		return false, fmt.Errorf("the target belongs to an unfinished migration from %s, not from %s", source, m.Source)
+		return false, errOther(source, m.Source)
 	}
 	return true, nil
 }
@@ -187,10 +188,16 @@ func endMove(tx *sqldb.Tx) error {
 	return nil
 }
 
+func errOther(begun, now string) error {
+	return fmt.Errorf("the target belongs to an unfinished migration of %s; this one would be of %s", begun, now)
+}
+
 // AbandonMove gives up a move to db that is not complete, and returns whether
 // there was one. rows says that the catalog was moved, too: what arrived of it is
-// removed. Copies of blobs that were made stay where they are.
-func AbandonMove(ctx context.Context, db *sqldb.DB, rows bool) (found bool, err error) {
+// removed. Copies of blobs that were made stay where they are. If the move was
+// begun with another [Move.Source] it is refused: db might be a catalog in use,
+// whose blobs alone were to move.
+func AbandonMove(ctx context.Context, db *sqldb.DB, source string, rows bool) (found bool, err error) {
 	if err := db.Migrate(ctx, migrations, "migrations"); err != nil {
 		return false, err
 	}
@@ -198,9 +205,12 @@ func AbandonMove(ctx context.Context, db *sqldb.DB, rows bool) (found bool, err 
 		if err := tx.LockAll(); err != nil {
 			return err
 		}
-		source, err := moving(tx.QueryRow(sqlMoving))
-		if err != nil || source == "" {
+		begun, err := moving(tx.QueryRow(sqlMoving))
+		if err != nil || begun == "" {
 			return err
+		}
+		if begun != source {
+			return errOther(begun, source)
 		}
 		found = true
 		for i := len(movedTables) - 1; rows && i >= 0; i-- {

@@ -199,7 +199,10 @@ func testMoveOfAChangedSource(t *testing.T, at newPlace) {
 		t.Fatal("it ran to its end")
 	}
 	// As if a run had come as far as the tags, and the source were changed then.
-	if _, err := metadata.AbandonMove(t.Context(), target.db, true); err != nil {
+	if _, err := metadata.AbandonMove(t.Context(), target.db, "another test", true); err == nil || !strings.Contains(err.Error(), "a test") {
+		t.Errorf("giving up another move: %v, want an error that names the one there is", err)
+	}
+	if _, err := metadata.AbandonMove(t.Context(), target.db, "a test", true); err != nil {
 		t.Fatal(err)
 	}
 	if err := target.move(p).Run(t.Context()); err != nil {

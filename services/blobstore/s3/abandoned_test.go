@@ -52,12 +52,16 @@ func TestCommitOfAnAbandonedUpload(t *testing.T) {
 	}{
 		{
 			"bytes not verified yet",
-			func(r *http.Request) bool { return r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/data/") },
+			func(r *http.Request) bool {
+				return r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/data/")
+			},
 			small, large, registry.SHA512.FromString("something else"),
 		},
 		{
 			"state not written yet",
-			func(r *http.Request) bool { return r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/state") },
+			func(r *http.Request) bool {
+				return r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/state")
+			},
 			nil, small, registry.SHA256.FromBytes(small),
 		},
 	} {
