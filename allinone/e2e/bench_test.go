@@ -38,7 +38,7 @@ func pick[T any](b *bench, full, short T) T {
 
 // TestBench measures Berth and its peers in the same run, interleaved, prints
 // one table, and fails when a floor is missed. BENCH_SHORT=1 makes a smaller
-// run for CI; BENCH_UPDATE=1 writes the table into docs/performance.md.
+// run for CI, which only tells of it; BENCH_UPDATE=1 writes the table into docs/performance.md.
 func TestBench(t *testing.T) {
 	b := &bench{short: os.Getenv("BENCH_SHORT") != "", load: loadAverage(t)}
 	refuseMemoryDisk(t)
@@ -62,9 +62,15 @@ func TestBench(t *testing.T) {
 	}
 	t.Logf("%s\n\n%s", describeRun(t, b), b.table.text())
 	for _, f := range b.table {
-		if f.verdict() == belowFloor {
-			t.Errorf("below its floor: %s: %s, want %s", f.row, f.result(), f.floor.text(f.format))
+		if f.verdict() != belowFloor {
+			continue
 		}
+		// The short run shows figures of a machine that may do other things, too.
+		say := t.Errorf
+		if b.short {
+			say = t.Logf
+		}
+		say("below its floor: %s: %s, want %s", f.row, f.result(), f.floor.text(f.format))
 	}
 	if os.Getenv("BENCH_UPDATE") != "" {
 		updateDocument(t, b)
