@@ -10,7 +10,6 @@ import (
 	"iter"
 	"log/slog"
 	"os"
-	"path/filepath"
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/cli"
@@ -84,10 +83,8 @@ func check(ctx context.Context, file string, parts Parts, deep bool, report func
 	if err != nil {
 		return 0, err
 	}
-	if cfg.Storage.Local() || cfg.Storage.Metadata.Driver == config.SQLite {
-		if _, err := os.Stat(filepath.Join(cfg.Storage.RootDirectory, ".berth")); err != nil {
-			return 0, fmt.Errorf("there is no store: %w", err)
-		}
+	if err := storeExists(cfg); err != nil {
+		return 0, err
 	}
 	p := daemon.Process{Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
 	blobs, err := parts.Blobs(ctx, cfg, p)

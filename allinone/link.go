@@ -102,6 +102,14 @@ func Link(ctx context.Context, cfg *config.Config, parts Parts, p daemon.Process
 		units = append(units, unit)
 	}
 
+	if len(cfg.Services.Metadata.Address) == 0 && onDisk(cfg) {
+		unit, err := rpc.ControlUnit(ctx, cfg.Storage.RootDirectory, blobs, catalog, rpc.ServerOptions{Log: p.Log})
+		if err != nil {
+			return nil, err
+		}
+		units = append(units, unit)
+	}
+
 	api, err := rest.Handler(rest.Options{Blobs: blobs, Catalog: catalog, Log: p.Log})
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -94,6 +95,19 @@ func Dial(o Options) (_ *Client, err error) {
 	}
 	return c, nil
 }
+
+// DialStore returns a client of the registry that serves the store at root on
+// this machine, for whoever may write there. [ErrNotServed] if nobody does.
+func DialStore(ctx context.Context, root string) (*Client, error) {
+	control, err := rpc.DialControl(ctx, root)
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	return &Client{Catalog: control.Catalog, Blobs: control.Blobs, close: []func() error{control.Close}}, nil
+}
+
+// ErrNotServed says that no process of this machine serves a store.
+var ErrNotServed = rpc.ErrNoControl
 
 // Close closes the connections.
 func (c *Client) Close() error {

@@ -78,7 +78,7 @@ func command(name, args, summary, example string, n int, run func(context.Contex
 				return usage("%s: needs %s", flags.Name(), args)
 			}
 			c.args, c.out = given, newPrinter(out, *asJSON)
-			if c.Client, err = t.dial(flags.Name()); err != nil {
+			if c.Client, err = t.dial(ctx, flags.Name()); err != nil {
 				return err
 			}
 			if *t.timeout > 0 {

@@ -183,7 +183,7 @@ func TestExitCodes(t *testing.T) {
 		want string // in the message
 	}{
 		{"repos", 2, "--config FILE or --metadata ADDRESS"},
-		{"repos --config " + silent, 3, "set services.metadata.listen to a loopback address"},
+		{"repos --config " + silent, 3, "no process of this machine serves"},
 		{"repos --config /none", 3, "no such file"},
 		{"repos --config " + listens(address), 0, ""},
 		{"repos --config " + listens("0.0.0.0:"+address[strings.LastIndex(address, ":")+1:]), 0, ""},

@@ -1,6 +1,8 @@
 package ctl
 
 import (
+	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -40,7 +42,7 @@ func targetFlags(flags *flag.FlagSet) *target {
 }
 
 // dial returns a client of the registry. Flags count before the file.
-func (t *target) dial(command string) (*client.Client, error) {
+func (t *target) dial(ctx context.Context, command string) (*client.Client, error) {
 	o := client.Options{Metadata: t.metadata, Blobstore: t.blobstore, Insecure: *t.insecure}
 	if *t.config != "" {
 		cfg, _, err := config.Load(*t.config)
@@ -56,8 +58,7 @@ func (t *target) dial(command string) (*client.Client, error) {
 			o.Blobstore = addressOf(s.Blobstore)
 		}
 		if len(o.Metadata) == 0 {
-			return nil, daemon.Exit{Code: exitNoAnswer, Err: fmt.Errorf("%s: %s serves no gRPC: set services.metadata.listen to a loopback address "+
-				"such as 127.0.0.1:7002 (and services.blobstore.listen, for health), and restart the registry", command, *t.config)}
+			return t.dialStore(ctx, command, cfg.Storage.RootDirectory)
 		}
 		if s.TLS != nil {
 			o.TLS = &client.TLS{Cert: s.TLS.Cert, Key: s.TLS.Key, CACert: s.TLS.CACert, Metadata: s.TLS.Peers.Metadata, Blobstore: s.TLS.Peers.Blobstore}
@@ -76,6 +77,18 @@ func (t *target) dial(command string) (*client.Client, error) {
 		o.TLS.Cert, o.TLS.Key, o.TLS.CACert = *t.cert, *t.key, *t.ca
 	}
 	c, err := client.Dial(o)
+	if err != nil {
+		return nil, daemon.Exit{Code: exitNoAnswer, Err: fmt.Errorf("%s: %w", command, err)}
+	}
+	return c, nil
+}
+
+// dialStore returns a client of the process that serves the store at root.
+func (t *target) dialStore(ctx context.Context, command, root string) (*client.Client, error) {
+	c, err := client.DialStore(ctx, root)
+	if errors.Is(err, client.ErrNotServed) {
+		err = fmt.Errorf("no process of this machine serves %s: start the registry with %s, or give --metadata ADDRESS", root, *t.config)
+	}
 	if err != nil {
 		return nil, daemon.Exit{Code: exitNoAnswer, Err: fmt.Errorf("%s: %w", command, err)}
 	}
