@@ -1,0 +1,232 @@
+// Package glob matches repository names and tags against the patterns of a
+// config file.
+//
+// A pattern matches a whole name:
+//
+//   - any characters but a slash
+//     **     as a whole part between slashes: any number of parts, also none
+//     ?      one character, no slash
+//     [a-z]  one of these characters, no slash; [^a-z] and [!a-z]: one of all others
+//     {a,b}  one of these patterns
+//     \x     the character x
+//
+// That is what zot's patterns mean. Matching takes time that is linear in the
+// length of the name, whatever the pattern.
+package glob
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// MaxPattern is how many bytes a pattern may have.
+const MaxPattern = 1024
+
+// Pattern is a compiled pattern. It may be used by many goroutines.
+type Pattern struct {
+	text string
+	re   *regexp.Regexp
+}
+
+// Compile returns the pattern that text describes.
+func Compile(text string) (*Pattern, error) {
+	if text == "" {
+		return nil, errors.New("an empty pattern matches nothing")
+	}
+	if len(text) > MaxPattern {
+		return nil, fmt.Errorf("a pattern has at most %d bytes", MaxPattern)
+	}
+	t := translator{rest: text, start: true}
+	t.out.WriteString(`\A(?s:`)
+	if err := t.run(); err != nil {
+		return nil, err
+	}
+	t.out.WriteString(`)\z`)
+	re, err := regexp.Compile(t.out.String())
+	if err != nil {
+		return nil, fmt.Errorf("not a pattern: %w", err)
+	}
+	return &Pattern{text, re}, nil
+}
+
+// Match reports whether the pattern matches all of name.
+func (p *Pattern) Match(name string) bool { return p.re.MatchString(name) }
+
+// String returns the text that was compiled.
+func (p *Pattern) String() string { return p.text }
+
+// Set is a list of patterns, of which one has to match.
+type Set []*Pattern
+
+// CompileAll returns the set of all texts.
+func CompileAll(texts []string) (Set, error) {
+	set := make(Set, len(texts))
+	for i, text := range texts {
+		p, err := Compile(text)
+		if err != nil {
+			return nil, fmt.Errorf("%q: %w", text, err)
+		}
+		set[i] = p
+	}
+	return set, nil
+}
+
+// Match reports whether one of the patterns matches name.
+func (s Set) Match(name string) bool {
+	return slices.ContainsFunc(s, func(p *Pattern) bool { return p.Match(name) })
+}
+
+// Find returns the first pattern that matches name, nil if none does.
+func (s Set) Find(name string) *Pattern {
+	if i := slices.IndexFunc(s, func(p *Pattern) bool { return p.Match(name) }); i >= 0 {
+		return s[i]
+	}
+	return nil
+}
+
+// translator writes a pattern as a regular expression.
+type translator struct {
+	rest  string
+	out   strings.Builder
+	start bool   // a part of the name begins here
+	open  []bool // for each open brace, whether one began there
+}
+
+func (t *translator) run() error {
+	for t.rest != "" {
+		if err := t.next(); err != nil {
+			return err
+		}
+	}
+	if len(t.open) > 0 {
+		return errors.New("a brace is not closed")
+	}
+	return nil
+}
+
+// next translates the pattern's next element.
+func (t *translator) next() error {
+	start := t.start
+	t.start = false
+	switch c := t.rest[0]; c {
+	case '/':
+		if after, ok := strings.CutPrefix(t.rest, "/**"); ok && t.ends(after) {
+			t.write(len("/**"), `(?:/.*)?`)
+			return nil
+		}
+		t.start = true
+		t.write(1, `/`)
+	case '*':
+		t.stars(start)
+	case '?':
+		t.write(1, `[^/]`)
+	case '[':
+		return t.class()
+	case '{':
+		t.open = append(t.open, start)
+		t.start = start
+		t.write(1, `(?:`)
+	case ',', '}':
+		return t.brace(c)
+	case '\\':
+		if len(t.rest) == 1 {
+			return errors.New("nothing follows a backslash")
+		}
+		t.rest = t.rest[1:]
+		t.literal()
+	default:
+		t.literal()
+	}
+	return nil
+}
+
+// ends reports whether a part of the name ends before rest.
+func (t *translator) ends(rest string) bool {
+	return rest == "" || len(t.open) > 0 && (rest[0] == ',' || rest[0] == '}')
+}
+
+func (t *translator) stars(start bool) {
+	n := len(t.rest) - len(strings.TrimLeft(t.rest, "*"))
+	after := t.rest[n:]
+	switch {
+	case start && n == 2 && t.ends(after):
+		t.write(n, `.*`)
+	case start && n == 2 && after[0] == '/':
+		t.start = true
+		t.write(n+1, `(?:.*/)?`)
+	default:
+		t.write(n, `[^/]*`)
+	}
+}
+
+// brace translates what divides or ends alternatives.
+func (t *translator) brace(c byte) error {
+	last := len(t.open) - 1
+	switch {
+	case last < 0 && c == '}':
+		return errors.New("a brace is closed that is not open")
+	case last < 0:
+		t.literal()
+	case c == ',':
+		t.start = t.open[last]
+		t.write(1, `|`)
+	default:
+		t.open = t.open[:last]
+		t.write(1, `)`)
+	}
+	return nil
+}
+
+func (t *translator) class() error {
+	body := t.rest[1:]
+	negated := body != "" && (body[0] == '^' || body[0] == '!')
+	if negated {
+		body = body[1:]
+	}
+	end := -1
+	for i := 0; i < len(body) && end < 0; i++ {
+		switch body[i] {
+		case '\\':
+			i++
+		case ']':
+			end = i
+		}
+	}
+	if end < 1 {
+		return errors.New("a bracket is not closed, or there is nothing in it")
+	}
+	in := body[:end]
+	if strings.Contains(in, "[") {
+		in = strings.ReplaceAll(in, "[", `\[`) // no classes by name
+	}
+	t.out.WriteByte('[')
+	if negated {
+		t.out.WriteString(`^/`)
+	}
+	if in[0] == '^' {
+		t.out.WriteByte('\\')
+	}
+	t.out.WriteString(in + "]")
+	t.rest = body[end+1:]
+	return nil
+}
+
+// literal takes one character as it is.
+func (t *translator) literal() {
+	for i := range t.rest {
+		if i > 0 {
+			t.write(i, regexp.QuoteMeta(t.rest[:i]))
+			return
+		}
+	}
+	t.write(len(t.rest), regexp.QuoteMeta(t.rest))
+}
+
+// write writes the translation of the next n bytes.
+func (t *translator) write(n int, re string) {
+	t.out.WriteString(re)
+	t.rest = t.rest[n:]
+}
