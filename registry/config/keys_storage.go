@@ -17,7 +17,11 @@ func storageKeys() []Key {
 		{Path: "storage.undoWindow", Type: Duration, Default: "24h", Status: Warned, Doc: "How long a delete or a moved tag can be undone."},
 		{Path: "storage.verifyReads", Type: String, Status: Refused, Values: []string{"", VerifyAlways}, Doc: "\"always\" checks every chunk of a blob before it is sent."},
 
-		{Path: "storage.maxRepos", Type: Int, Status: Refused, Doc: "Maximum number of repositories; 0 is no limit."},
+		{Path: "storage.maxRepos", Type: Int, Doc: "Maximum number of repositories that have a manifest; 0 is no limit. A push that would make one more is answered with 429."},
+		{Path: "storage.immutableTags", Type: List, Doc: "Tags that can't be moved or removed once they are set; see limits.md."},
+		{Path: "storage.immutableTags[].repositories", Type: Strings, Doc: "Globs of repository names."},
+		{Path: "storage.immutableTags[].tags", Type: Strings, Doc: "Globs of tags. None match all."},
+		{Path: "storage.readOnly", Type: Strings, Doc: "Globs of repositories that nobody may change: maintenance. The API switches others without a restart; see limits.md."},
 		{Path: "storage.redirectBlobURL", Type: Bool, Default: "false", pool: true, Doc: "Answer GET of a blob with 307 to a presigned URL of the object store. Read by programs that run the gateway, too."},
 		{Path: "storage.redirect", Type: Object, Doc: "Which requests redirectBlobURL is about."},
 		{Path: "storage.redirect.minSize", Type: Int, Doc: "Blobs of fewer bytes are not redirected."},

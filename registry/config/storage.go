@@ -6,10 +6,13 @@ import "time"
 type Storage struct {
 	Pool
 
-	MaxRepos    int                `json:"maxRepos"`
-	FastRestart bool               `json:"fastRestart"` // accepted and not used
-	Retention   *Retention         `json:"retention"`
-	SubPaths    map[string]SubPath `json:"subPaths"` // by "/prefix", lower case
+	MaxRepos    int        `json:"maxRepos"`
+	FastRestart bool       `json:"fastRestart"` // accepted and not used
+	Retention   *Retention `json:"retention"`
+
+	ImmutableTags []ImmutableTags    `json:"immutableTags"`
+	ReadOnly      []string           `json:"readOnly"` // globs of repositories
+	SubPaths      map[string]SubPath `json:"subPaths"` // by "/prefix", lower case
 
 	Redirect    Redirect      `json:"redirect"`
 	Metadata    Metadata      `json:"metadata"`
@@ -18,6 +21,12 @@ type Storage struct {
 	VerifyReads string        `json:"verifyReads"` // empty or VerifyAlways
 
 	AllowWrongSizes bool `json:"allowWrongSizes"`
+}
+
+// ImmutableTags are tags that are neither moved nor removed once they are set.
+type ImmutableTags struct {
+	Repositories []string `json:"repositories"` // globs
+	Tags         []string `json:"tags"`         // globs; none: all tags
 }
 
 // VerifyAlways is the storage.verifyReads that checks every chunk sent.

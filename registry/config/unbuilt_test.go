@@ -139,7 +139,6 @@ func TestNeverOpenByAccident(t *testing.T) {
 		`{"log":{"audit":"/x"}}`,
 		`{"storage":{"retention":{"policies":[{}]}}}`,
 		`{"storage":{"retention":{"dryRun":true}}}`,
-		`{"storage":{"maxRepos":1}}`,
 		`{"storage":{"verifyReads":"always"}}`,
 		`{"extensions":{"lint":{"enable":true}}}`,
 		`{"extensions":{"trust":{}}}`,

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/berth-registry/berth/registry/glob"
 )
 
 // Validate checks every value, whichever program it is for. [Load] has done so
@@ -99,8 +101,13 @@ func (ch *checker) oneOf(value Secret, file string, at place, key string) {
 	ch.require(value == "" || file == "", at.with(key+"File"), "give %s or %sFile, not both", key, key)
 }
 
+// maxRegex is how many bytes a regular expression may have.
+const maxRegex = 4096
+
 func (ch *checker) regex(expr string, at place) {
-	if _, err := regexp.Compile(expr); err != nil {
+	if len(expr) > maxRegex {
+		ch.fail(at, "a regular expression has at most %d bytes", maxRegex)
+	} else if _, err := regexp.Compile(expr); err != nil {
 		ch.fail(at, "not a regular expression: %v", err)
 	}
 }
@@ -115,29 +122,19 @@ func (ch *checker) url(text string, at place, schemes ...string) {
 	}
 }
 
-// glob checks a doublestar pattern: its brackets and braces must close.
+// glob checks a pattern of names.
 func (ch *checker) glob(pattern string, at place) {
-	braces, class, escaped := 0, false, false
-	for _, c := range pattern {
-		switch {
-		case escaped:
-			escaped = false
-		case c == '\\':
-			escaped = true
-		case class:
-			class = c != ']'
-		case c == '[':
-			class = true
-		case c == '{':
-			braces++
-		case c == '}':
-			braces--
-		}
-		if braces < 0 {
-			break
-		}
+	if _, err := glob.Compile(pattern); err != nil {
+		ch.fail(at, "%q is not a glob: %v", pattern, err)
 	}
-	ch.require(pattern != "" && braces == 0 && !class && !escaped, at, "%q is not a glob", pattern)
+}
+
+// globs checks a list of patterns that must not be empty.
+func (ch *checker) globs(patterns []string, at place) {
+	ch.require(len(patterns) > 0, at, "needed: globs of repositories")
+	for i, g := range patterns {
+		ch.glob(g, at.with(i))
+	}
 }
 
 // services requires all of services.tls, so that a part of it is not taken for
@@ -200,6 +197,22 @@ func (ch *checker) storage(s *Storage) {
 	ch.require(!hasDSN || m.Driver == Postgres, at.with("dsn"), "is for driver postgres only")
 	if s.Retention != nil {
 		ch.retention(s.Retention)
+	}
+	ch.limits(s)
+}
+
+// limits checks what storage says about limits besides maxRepos.
+func (ch *checker) limits(s *Storage) {
+	at := place{"storage"}
+	for i, m := range s.ImmutableTags {
+		at := at.with("immutableTags", i)
+		ch.globs(m.Repositories, at.with("repositories"))
+		for j, g := range m.Tags {
+			ch.glob(g, at.with("tags", j))
+		}
+	}
+	for i, g := range s.ReadOnly {
+		ch.glob(g, at.with("readOnly", i))
 	}
 }
 

@@ -33,6 +33,8 @@ type Options struct {
 	// database, too. 0 means not at all: each read is a query. A process sees its
 	// own changes at once.
 	MaxStaleness time.Duration
+	// Limits are what nobody may do.
+	Limits Limits
 	// Now returns the time. nil means time.Now.
 	Now func() time.Time
 	// Metrics is where the catalog counts. nil: nobody wants to know.

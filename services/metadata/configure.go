@@ -12,6 +12,7 @@ import (
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
+	"github.com/berth-registry/berth/registry/glob"
 	"github.com/berth-registry/berth/registry/sqldb"
 )
 
@@ -37,6 +38,9 @@ func OpenConfigured(ctx context.Context, cfg config.Storage, drivers map[string]
 		return nil, err
 	}
 	o := Options{AllowSparse: cfg.AllowSparse, AllowWrongSizes: cfg.AllowWrongSizes, MaxStaleness: cfg.Metadata.MaxStaleness, Metrics: p.Metrics}
+	if o.Limits, err = limitsOf(cfg); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
 	for name := range cfg.SubPaths {
 		o.Pools = append(o.Pools, registry.Pool(name))
 	}
@@ -45,6 +49,25 @@ func OpenConfigured(ctx context.Context, cfg config.Storage, drivers map[string]
 		return nil, errors.Join(err, db.Close())
 	}
 	return &Service{Catalog: c, DB: db}, nil
+}
+
+// limitsOf returns the limits that a config file sets.
+func limitsOf(cfg config.Storage) (l Limits, err error) {
+	l.MaxRepos = cfg.MaxRepos
+	if l.ReadOnly, err = glob.CompileAll(cfg.ReadOnly); err != nil {
+		return l, fmt.Errorf("storage.readOnly: %w", err)
+	}
+	for _, m := range cfg.ImmutableTags {
+		var i ImmutableTags
+		if i.Repositories, err = glob.CompileAll(m.Repositories); err == nil {
+			i.Tags, err = glob.CompileAll(m.Tags)
+		}
+		if err != nil {
+			return l, fmt.Errorf("storage.immutableTags: %w", err)
+		}
+		l.Immutable = append(l.Immutable, i)
+	}
+	return l, nil
 }
 
 // OpenDatabase opens the database that the storage section of a config file

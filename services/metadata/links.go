@@ -107,7 +107,7 @@ const (
 
 // Link makes s known in repo, or an earlier copy of the same content.
 func (c *Catalog) Link(ctx context.Context, a registry.Actor, repo registry.Name, s registry.Stored) (registry.Stored, error) {
-	if err := c.access.allow(a, repo, actPush); err != nil {
+	if err := c.allowChange(a, repo, actPush); err != nil {
 		return registry.Stored{}, err
 	}
 	if !c.knowsPool(s.Pool) {
@@ -210,7 +210,7 @@ const (
 
 // Unlink makes d unknown in repo.
 func (c *Catalog) Unlink(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest) error {
-	if err := c.access.allow(a, repo, actDelete); err != nil {
+	if err := c.allowChange(a, repo, actDelete); err != nil {
 		return err
 	}
 	digest, err := pack(d)

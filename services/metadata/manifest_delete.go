@@ -21,7 +21,7 @@ const (
 // DeleteManifest removes a manifest under each of its names, and all tags that
 // point to it.
 func (c *Catalog) DeleteManifest(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest) error {
-	if err := c.access.allow(a, repo, actDelete); err != nil {
+	if err := c.allowChange(a, repo, actDelete); err != nil {
 		return err
 	}
 	return c.db.Write(ctx, func(tx *sqldb.Tx) error {
@@ -51,6 +51,9 @@ func (c *Catalog) DeleteManifest(ctx context.Context, a registry.Actor, repo reg
 				return err
 			}
 			for _, t := range tags {
+				if err := c.opt.Limits.keepsTag(repo, t); err != nil {
+					return err
+				}
 				ch.tags = append(ch.tags, rowKey{repo, string(t)})
 			}
 		}

@@ -16,18 +16,28 @@ import (
 
 // PutManifest stores m, what it refers to, and its tags, in one transaction.
 func (c *Catalog) PutManifest(ctx context.Context, a registry.Actor, repo registry.Name, m registry.ManifestPut) (registry.ManifestInfo, error) {
-	if err := c.access.allow(a, repo, actPush); err != nil {
+	if err := c.allowChange(a, repo, actPush); err != nil {
 		return registry.ManifestInfo{}, err
 	}
 	p, err := c.newPut(a, repo, m)
 	if err != nil {
 		return registry.ManifestInfo{}, err
 	}
-	if err := c.db.Write(ctx, p.run); err != nil {
+	err = c.db.Write(ctx, p.run)
+	if errors.Is(err, errAddsRepo) {
+		p.addsRepo = true
+		err = c.db.Write(ctx, p.run)
+	}
+	if err != nil {
 		return registry.ManifestInfo{}, err
 	}
 	return p.info, nil
 }
+
+// errAddsRepo ends an operation that would add a repository to those that are
+// counted and has not the lock for that: it runs again with the lock, so that
+// all others can do without.
+var errAddsRepo = errors.New("the operation adds a repository")
 
 // put is a PutManifest whose manifest was parsed and verified.
 type put struct {
@@ -39,6 +49,8 @@ type put struct {
 	info   registry.ManifestInfo
 	digest []byte
 	refs   []packedReference
+
+	addsRepo bool // countsRepos is to be held
 	// The columns that describe the manifest in a referrers list.
 	subject     []byte // nil if none
 	annotations any    // string or nil
@@ -113,20 +125,31 @@ type found struct {
 	repo     int64    // 0 if there is no such repository
 	tags     [][]byte // what each tag points to, nil if there is no such tag
 	manifest bool
+	content  bool             // the repository has a manifest; true if nobody counts
 	sizes    map[string]int64 // of what the manifest refers to, by stored digest
 }
 
 // run is the operation: one round trip to look, one to write.
 func (p *put) run(tx *sqldb.Tx) error {
-	if err := tx.Lock(append([]sqldb.Lock{usesRepo(p.repo)}, decidesTags(p.repo, p.tags...)...)...); err != nil {
+	locks := append([]sqldb.Lock{usesRepo(p.repo)}, decidesTags(p.repo, p.tags...)...)
+	if p.addsRepo {
+		locks = append(locks, countsRepos())
+	}
+	if err := tx.Lock(locks...); err != nil {
 		return err
 	}
 	f, err := p.look(tx)
 	if err != nil {
 		return err
 	}
-	for _, old := range f.tags {
-		if err := holds(p.m.If, old); err != nil {
+	if err := p.mayTag(f); err != nil {
+		return err
+	}
+	if !f.content {
+		if !p.addsRepo {
+			return errAddsRepo
+		}
+		if err := p.c.opt.Limits.admitRepo(tx); err != nil {
 			return err
 		}
 	}
@@ -159,6 +182,22 @@ func (p *put) run(tx *sqldb.Tx) error {
 	return nil
 }
 
+// mayTag returns nil if the tags may be set to the manifest.
+func (p *put) mayTag(f *found) error {
+	for i, old := range f.tags {
+		if err := holds(p.m.If, old); err != nil {
+			return err
+		}
+		if old == nil || bytes.Equal(old, p.digest) {
+			continue
+		}
+		if err := p.c.opt.Limits.keepsTag(p.repo, p.tags[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // look asks for all that the operation depends on, but for content that is not
 // where it probably is.
 func (p *put) look(tx *sqldb.Tx) (*found, error) {
@@ -167,6 +206,9 @@ func (p *put) look(tx *sqldb.Tx) (*found, error) {
 	all := []sqldb.Statement{
 		{Text: sqlRepo, Args: []any{repo}, Row: func(scan func(dest ...any) error) error { return scan(&f.repo) }},
 		{Text: sqlHasManifestOf, Args: []any{repo, p.digest}, Row: func(func(dest ...any) error) error { f.manifest = true; return nil }},
+	}
+	if f.content = p.c.opt.Limits.MaxRepos == 0; !f.content {
+		all = append(all, sqldb.Statement{Text: sqlHasContentOf, Args: []any{repo}, Row: func(func(dest ...any) error) error { f.content = true; return nil }})
 	}
 	for i, t := range p.tags {
 		all = append(all, sqldb.Statement{Text: sqlTagIn, Args: []any{repo, string(t)}, Row: func(scan func(dest ...any) error) error {

@@ -12,7 +12,7 @@ import (
 
 // Mount makes known in repo what from, or any repository, knows as d.
 func (c *Catalog) Mount(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest, from registry.Name) (registry.Stored, error) {
-	if err := c.access.allow(a, repo, actPush); err != nil {
+	if err := c.allowChange(a, repo, actPush); err != nil {
 		return registry.Stored{}, err
 	}
 	if from != "" && c.access.allow(a, from, actRead) != nil {

@@ -57,7 +57,7 @@ func (c *Catalog) repoNames(ctx context.Context, after registry.Name, limit int)
 
 // Admit says whether a may upload to repo, and into which pool.
 func (c *Catalog) Admit(ctx context.Context, a registry.Actor, repo registry.Name) (registry.Pool, error) {
-	if err := c.access.allow(a, repo, actPush); err != nil {
+	if err := c.allowChange(a, repo, actPush); err != nil {
 		return "", err
 	}
 	return registry.PoolOf(repo, c.opt.Pools), ctx.Err()

@@ -102,7 +102,7 @@ const (
 
 // DeleteTag removes a tag; the manifest stays.
 func (c *Catalog) DeleteTag(ctx context.Context, a registry.Actor, repo registry.Name, t registry.Tag, cond registry.Condition) error {
-	if err := c.access.allow(a, repo, actDelete); err != nil {
+	if err := c.allowChange(a, repo, actDelete); err != nil {
 		return err
 	}
 	return c.db.Write(ctx, func(tx *sqldb.Tx) error {
@@ -121,6 +121,9 @@ func (c *Catalog) DeleteTag(ctx context.Context, a registry.Actor, repo registry
 			return registry.ErrManifestUnknown
 		}
 		if err := holds(cond, old); err != nil {
+			return err
+		}
+		if err := c.opt.Limits.keepsTag(repo, t); err != nil {
 			return err
 		}
 		if err := c.removeTag(tx, id, t, a); err != nil {

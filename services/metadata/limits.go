@@ -1,0 +1,90 @@
+package metadata
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/glob"
+	"github.com/berth-registry/berth/registry/sqldb"
+)
+
+// Limits are what an operator does not allow, whoever asks for it. The zero
+// value allows everything.
+type Limits struct {
+	// MaxRepos is how many repositories may have a manifest. 0: any number.
+	MaxRepos int
+	// Immutable are tags that are neither moved nor removed.
+	Immutable []ImmutableTags
+	// ReadOnly are repositories that nothing changes.
+	ReadOnly glob.Set
+}
+
+// ImmutableTags are tags of some repositories.
+type ImmutableTags struct {
+	Repositories glob.Set
+	Tags         glob.Set // empty: all
+}
+
+// keepsTag returns an error if a tag that exists must stay as it is.
+func (l *Limits) keepsTag(repo registry.Name, t registry.Tag) error {
+	if !l.immutable(repo, t) {
+		return nil
+	}
+	return registry.ErrDenied.With("tag %s is immutable here (storage.immutableTags)", t)
+}
+
+func (l *Limits) immutable(repo registry.Name, t registry.Tag) bool {
+	for _, m := range l.Immutable {
+		if m.Repositories.Match(string(repo)) && (len(m.Tags) == 0 || m.Tags.Match(string(t))) {
+			return true
+		}
+	}
+	return false
+}
+
+// allowChange is access.allow for what changes a repository, which must not be
+// read-only then.
+func (c *Catalog) allowChange(a registry.Actor, repo registry.Name, act action) error {
+	if err := c.access.allow(a, repo, act); err != nil {
+		return err
+	}
+	if p := c.opt.Limits.ReadOnly.Find(string(repo)); p != nil {
+		return errReadOnly(p.String(), "storage.readOnly")
+	}
+	return nil
+}
+
+// errReadOnly is what a change of a read-only repository ends with. It is no
+// failure of a service that passes: nobody should ask another replica, or again
+// and again.
+func errReadOnly(pattern, why string) error {
+	return registry.ErrUnsupported.With("the repository is read-only for maintenance: %s (%s)", pattern, why)
+}
+
+const (
+	sqlHasContentOf = `SELECT 1 FROM manifests WHERE repo_id = (SELECT id FROM repositories WHERE name = $1) LIMIT 1`
+
+	// Counts no further than the limit.
+	sqlCountRepos = `
+		SELECT COUNT(*) FROM (
+			SELECT 1 FROM repositories r WHERE EXISTS (SELECT 1 FROM manifests m WHERE m.repo_id = r.id) LIMIT $1) counted`
+)
+
+// countsRepos is the lock of who adds a repository to those that are counted. It
+// comes behind all others.
+func countsRepos() sqldb.Lock { return sqldb.Lock{Name: "number of repositories"} }
+
+// admitRepo returns [registry.ErrTooManyRequests] if there are as many
+// repositories as there may be. tx must hold countsRepos until it ends.
+func (l *Limits) admitRepo(tx *sqldb.Tx) error {
+	var n int
+	if err := tx.QueryRow(sqlCountRepos, l.MaxRepos).Scan(&n); err != nil {
+		return fmt.Errorf("counting repositories: %w", err)
+	}
+	if n < l.MaxRepos {
+		return nil
+	}
+	return registry.ErrTooManyRequests.With("there are as many repositories as storage.maxRepos allows").
+		Detailed(map[string]string{"limit": strconv.Itoa(l.MaxRepos)})
+}
