@@ -159,6 +159,11 @@ previous: build clients-install ## The suite on mixes of programs of this commit
 PG_RESTARTS ?= 200
 pg-restarts: build packages ## PostgreSQL stopped under load PG_RESTARTS (200) times: nothing acknowledged may be lost
 	PG_RESTARTS=$(PG_RESTARTS) $(E2E) -v -run '^TestG11PostgresRestarts$$'
+
+.PHONY: prove-mutants
+prove-mutants: clients-install ## Known mistakes (allinone/e2e/mutants), one after the other: the test of each must find it
+	allinone/e2e/mutants.sh $(MUTANTS)
+
 N ?= 5000
 s3-faults: clients-install ## Operations on S3 while its requests fail: N (5000) times, S3_SEED repeats a run
 	S3_FAULTS=$(N) go test -count=1 -timeout 120m ./services/blobstore/s3 -v -run '^TestG13$$'

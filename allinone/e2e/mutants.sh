@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Makes one known mistake after the other (mutants/*.patch) and runs the test that
+# has to find it: a test that passes with the mistake proves nothing. The tree is
+# not changed: the compiler gets the patched files in an overlay. With arguments
+# only the mutants of these names are run.
+# Exit code 1 if a mistake was not found, or a patch no longer fits.
+set -eu -o pipefail
+cd "$(dirname "$0")/../.."
+root=$PWD
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# overlay PATCH: copies the files that the patch names, applies it, and writes the
+# overlay for the compiler.
+overlay() {
+	local files f sep=
+	rm -rf "$work/tree"
+	files=$(sed -n 's/^+++ b\///p' "$1")
+	for f in $files; do
+		install -D -m 644 "$root/$f" "$work/tree/$f"
+	done
+	(cd "$work/tree" && GIT_CEILING_DIRECTORIES="$work" git apply -C1 --recount "$root/$1") || return 1
+	{
+		echo '{"Replace": {'
+		for f in $files; do
+			echo "$sep\"$root/$f\": \"$work/tree/$f\""
+			sep=,
+		done
+		echo '}}'
+	} >"$work/overlay.json"
+}
+
+found=0 missed=0
+for patch in allinone/e2e/mutants/*.patch; do
+	name=$(basename "$patch" .patch)
+	[ $# = 0 ] || [[ " $* " == *" $name "* ]] || continue
+	mistake=$(sed -n 's/^# Mistake: //p' "$patch")
+	read -r -a args <<<"$(sed -n 's/^# Found by: go test //p' "$patch")"
+	log=$work/log
+	if ! overlay "$patch"; then
+		printf 'NO LONGER FITS  %-30s %s\n' "$name" "$mistake"
+		missed=$((missed + 1))
+	elif go test -count=1 -timeout 5m -overlay "$work/overlay.json" "${args[@]}" >"$log" 2>&1; then
+		printf 'NOT FOUND       %-30s %s\n' "$name" "$mistake"
+		missed=$((missed + 1))
+	elif by=$(sed -nE 's/^--- FAIL: ([A-Za-z0-9_]+).*/\1/p' "$log" | sort -u | tr '\n' ' ') && [ -n "$by" ]; then
+		printf 'found           %-30s %s By %s\n' "$name" "$mistake" "$by"
+		found=$((found + 1))
+	elif grep -q -e '^panic: ' "$log" && by=$(grep -oE 'Test[A-Za-z0-9_]+' "$log" | head -n 1); then
+		printf 'found           %-30s %s By %s (it does not end)\n' "$name" "$mistake" "$by"
+		found=$((found + 1))
+	else
+		printf 'DOES NOT BUILD  %-30s %s\n' "$name" "$mistake"
+		tail -n 20 "$log"
+		missed=$((missed + 1))
+	fi
+done
+echo "$found mistakes found, $missed not"
+[ $missed = 0 ]
