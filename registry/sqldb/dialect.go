@@ -31,6 +31,18 @@ type Dialect struct {
 	// column list of a table that is to be stored in the order of its primary key.
 	Clustered string
 
+	// Ordered replaces the comment /*ordered*/ in migrations: the definitions, each
+	// with a comma behind it, of two BIGINT columns named tx and seq that are the
+	// primary key of a table. The database fills them in, such that rows of
+	// transactions that depend on each other compare in the order of these, and
+	// rows of one transaction in the order they were added.
+	Ordered string
+
+	// Horizon is an expression that is larger than the tx of each row that is
+	// committed, unless a transaction that may still add rows with a smaller one is
+	// open: who reads rows below it, in order, misses none.
+	Horizon string
+
 	// Schema adapts a statement of a migration. It is applied before Clustered.
 	Schema func(statement string) string
 
@@ -58,6 +70,9 @@ type Dialect struct {
 func (d *Dialect) schema(statement string) string {
 	if d.Schema != nil {
 		statement = d.Schema(statement)
+	}
+	if d.Ordered != "" {
+		statement = strings.ReplaceAll(statement, "/*ordered*/", d.Ordered)
 	}
 	if d.Clustered != "" {
 		statement = strings.ReplaceAll(statement, "/*clustered*/", d.Clustered)

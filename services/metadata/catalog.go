@@ -50,6 +50,7 @@ type Catalog struct {
 	log    *slog.Logger
 	meters *meters
 	usage  *usage
+	feed   *feed
 
 	reaper  registry.Reaper
 	garbage chan struct{}      // holds an element if the garbage queue has grown
@@ -86,6 +87,7 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 		rows:    newRows(db.Dialect().Shared != nil, o.MaxStaleness, o.Now),
 		log:     log,
 		reaper:  reaper,
+		feed:    newFeed(db.Dialect()),
 		garbage: make(chan struct{}, 1),
 		stopped: make(chan struct{}),
 	}
@@ -149,7 +151,7 @@ const sqlMakeRepo = `
 	VALUES ($1, COALESCE($2, (SELECT COALESCE(MAX(id), 0) + 1 FROM repositories)), $3) RETURNING id`
 
 // makeRepo returns the identity of repo, which it creates if there is none.
-func (c *Catalog) makeRepo(tx *sqldb.Tx, repo registry.Name) (int64, error) {
+func (c *Catalog) makeRepo(tx *sqldb.Tx, repo registry.Name, a registry.Actor) (int64, error) {
 	id, err := repoID(tx, repo)
 	if !errors.Is(err, registry.ErrNameUnknown) {
 		return id, err
@@ -157,7 +159,7 @@ func (c *Catalog) makeRepo(tx *sqldb.Tx, repo registry.Name) (int64, error) {
 	if err := tx.QueryRow(sqlMakeRepo, string(repo), c.newID(), c.now()).Scan(&id); err != nil {
 		return 0, fmt.Errorf("creating a repository: %w", err)
 	}
-	return id, nil
+	return id, c.tell(tx, RepositoryMade, id, a, nil)
 }
 
 // newID returns the identity of a repository that is about to be made; nil means

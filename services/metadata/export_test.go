@@ -2,6 +2,8 @@ package metadata
 
 import (
 	"context"
+	"errors"
+	"testing"
 
 	"github.com/berth-registry/berth/registry"
 )
@@ -23,4 +25,30 @@ func MovedColumns() []string {
 }
 
 // StaysBehind are the tables that belong to one database alone.
-var StaysBehind = []string{"schema_versions", "schema_programs", "moves", "moved_blobs"}
+var StaysBehind = []string{"schema_versions", "schema_programs", "moves", "moved_blobs", "events", "feed_readers"}
+
+// RegisterReader registers a reader of the feed.
+func RegisterReader(t *testing.T, c *Catalog, name string, at Position) {
+	t.Helper()
+	if err := c.register(t.Context(), name, at, ""); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// HasReader reports whether a reader is registered.
+func HasReader(t *testing.T, c *Catalog, name string) bool {
+	t.Helper()
+	_, _, err := c.reader(t.Context(), name)
+	if err != nil && !errors.Is(err, errReaderLost) {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
+// TrimFeed removes events that nobody will read, and all but keep of them.
+func TrimFeed(t *testing.T, c *Catalog, keep int64) {
+	t.Helper()
+	if err := c.trimFeed(t.Context(), keep); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -47,6 +47,8 @@ var generated = []string{
 	`INSERT INTO manifest_references (repo_id, manifest, digest, is_manifest, required)
 		SELECT n % $repos + 1, DIGEST('m' || n), DIGEST('b' || (n % $blobs)), FALSE, FALSE FROM SERIES(manifests)`,
 	`INSERT INTO garbage (pool, digest, locator, size, due, attempts) SELECT '', DIGEST('b' || n), 'g' || n, 1, n, 0 FROM SERIES(manifests)`,
+	`INSERT INTO events (kind, at, actor) SELECT 'repository', n, '' FROM SERIES(manifests)`,
+	`INSERT INTO feed_readers (name, tx, seq, at, state) SELECT 'r' || n, n, 0, 0, '' FROM SERIES(manifests)`,
 	`INSERT INTO moved_blobs (pool, digest, old_locator, locator) SELECT '', DIGEST('b' || n), 'l' || n, 'n' || n FROM SERIES(manifests)`,
 }
 

@@ -35,8 +35,10 @@ func (c *Catalog) UploadKeys(ctx context.Context) ([]registry.Key, error) {
 		k := registry.Key{ID: rand.Text()[:8], Secret: make([]byte, 32)}
 		rand.Read(k.Secret) // never fails, see crypto/rand
 		keys = []registry.Key{k}
-		_, err = tx.Exec(sqlAddUploadKey, k.ID, k.Secret, c.now())
-		return err
+		if _, err = tx.Exec(sqlAddUploadKey, k.ID, k.Secret, c.now()); err != nil {
+			return err
+		}
+		return tx.Queue(sqlAddKeyEvent, c.now(), k.ID)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("making an upload key: %w", err)

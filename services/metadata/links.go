@@ -127,7 +127,7 @@ func (c *Catalog) Link(ctx context.Context, a registry.Actor, repo registry.Name
 			return err
 		}
 		c.changesBlob(tx, repo, s.Digest)
-		return tx.Last(c.linkSteps(repo, s, digest, &kept)...)
+		return tx.Last(c.linkSteps(a, repo, s, digest, &kept)...)
 	})
 	if err == nil && kept.Locator == "" { // or the answer was lost
 		kept, err = c.keptCopy(ctx, s, digest)
@@ -144,13 +144,14 @@ func (c *Catalog) Link(ctx context.Context, a registry.Actor, repo registry.Name
 // linkSteps decide which copy of the content is used in s's pool: the first one
 // wins, and s becomes garbage if it is another. That one is known in repo from
 // then on, and stored in kept.
-func (c *Catalog) linkSteps(repo registry.Name, s registry.Stored, digest []byte, kept *registry.Stored) []sqldb.Statement {
+func (c *Catalog) linkSteps(a registry.Actor, repo registry.Name, s registry.Stored, digest []byte, kept *registry.Stored) []sqldb.Statement {
 	pool, locator, now := string(s.Pool), string(s.Locator), c.now()
 	return []sqldb.Statement{
 		{Text: sqlKeepFirst, Args: []any{pool, digest, s.Size, locator, c.lease(), now}},
 		{Text: sqlReplaceInline, Args: []any{pool, digest, locator}},
 		{Text: sqlDiscardSecond, Args: []any{pool, digest, locator, s.Size, now}},
 		{Text: sqlMakeRepoFor, Args: []any{string(repo), c.newID(), now, pool, digest}},
+		c.linkEvents(repo, s.Pool, digest, a, false),
 		{Text: sqlLinkKept, Args: []any{string(repo), pool, digest}},
 		{Text: sqlCopy, Args: []any{pool, digest}, Row: func(scan func(dest ...any) error) error {
 			*kept = registry.Stored{Digest: s.Digest, Pool: s.Pool}
@@ -185,7 +186,11 @@ func (c *Catalog) knowsPool(p registry.Pool) bool {
 }
 
 // link makes the copy s known in the repository.
-func (c *Catalog) link(tx *sqldb.Tx, id int64, repo registry.Name, s registry.Stored, digest []byte) error {
+func (c *Catalog) link(tx *sqldb.Tx, id int64, repo registry.Name, s registry.Stored, digest []byte, a registry.Actor) error {
+	event := c.linkEvents(repo, s.Pool, digest, a, true)
+	if err := tx.Queue(event.Text, event.Args...); err != nil {
+		return fmt.Errorf("recording an event: %w", err)
+	}
 	if err := tx.Queue(sqlLink, id, digest, string(s.Pool)); err != nil {
 		return fmt.Errorf("linking a blob: %w", err)
 	}
@@ -242,6 +247,9 @@ func (c *Catalog) Unlink(ctx context.Context, a registry.Actor, repo registry.Na
 		}
 		if err := tx.Queue(sqlUnlink, id, digest); err != nil {
 			return fmt.Errorf("unlinking a blob: %w", err)
+		}
+		if err := c.tell(tx, BlobUnlinked, id, a, digest); err != nil {
+			return err
 		}
 		c.changesBlob(tx, repo, d)
 		return nil

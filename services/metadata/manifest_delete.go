@@ -79,7 +79,7 @@ func (c *Catalog) removeManifest(tx *sqldb.Tx, id int64, digest []byte, a regist
 			return nil, fmt.Errorf("removing a manifest: %w", err)
 		}
 	}
-	return tags, nil
+	return tags, c.tell(tx, ManifestDeleted, id, a, digest)
 }
 
 // manifestName is a digest under which a repository has a manifest.

@@ -159,7 +159,7 @@ func (p *put) run(tx *sqldb.Tx) error {
 		}
 	}
 	if f.repo == 0 {
-		if f.repo, err = p.c.makeRepo(tx, p.repo); err != nil {
+		if f.repo, err = p.c.makeRepo(tx, p.repo, p.actor); err != nil {
 			return err
 		}
 	}
@@ -305,7 +305,7 @@ func (p *put) store(tx *sqldb.Tx, id int64) error {
 	if err := p.addReferences(tx, id); err != nil {
 		return fmt.Errorf("storing a manifest's references: %w", err)
 	}
-	return nil
+	return p.c.tell(tx, ManifestStored, id, p.actor, p.digest)
 }
 
 // missing returns what the manifest can't do without.

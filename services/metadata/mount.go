@@ -41,7 +41,7 @@ func (c *Catalog) mount(tx *sqldb.Tx, a registry.Actor, repo registry.Name, d re
 	if err != nil {
 		return registry.Stored{}, err
 	}
-	id, err := c.makeRepo(tx, repo)
+	id, err := c.makeRepo(tx, repo, a)
 	if err != nil {
 		return registry.Stored{}, err
 	}
@@ -63,7 +63,7 @@ func (c *Catalog) mount(tx *sqldb.Tx, a registry.Actor, repo registry.Name, d re
 	if err != nil {
 		return registry.Stored{}, fmt.Errorf("mounting a blob: %w", err)
 	}
-	if err := c.link(tx, id, repo, own, digest); err != nil {
+	if err := c.link(tx, id, repo, own, digest, a); err != nil {
 		return registry.Stored{}, err
 	}
 	if own.Locator == "" {

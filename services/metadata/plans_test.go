@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
 	"os"
 	"regexp"
 	"strconv"
@@ -20,6 +21,7 @@ import (
 func statements(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{
+		"sqlEventsAfter":      sqlEventsAfter("9223372036854775807"),
 		"sqlKnown(links)":     sqlKnown("links", 4),
 		"sqlKnown(manifests)": sqlKnown("manifests", 4),
 		"sqlAddReferences(4)": sqlAddReferences(4),
@@ -59,6 +61,15 @@ func statements(t *testing.T) map[string]string {
 	return all
 }
 
+// feedScans are the steps of the feed's statements that read a handful of rows:
+// the readers, the first event, the last.
+var feedScans = map[string][]string{
+	"sqlSlowest":     {"SCAN feed_readers", "USE TEMP B-TREE FOR ORDER BY"},
+	"sqlDropReaders": {"SCAN feed_readers"},
+	"sqlFirstEvent":  {"SCAN events"},
+	"sqlLastEvent":   {"SCAN events"},
+}
+
 // Each statement is a search in an index, whatever the size of the store, and
 // rows come in order. Only upload_keys has a handful of rows.
 func TestQueryPlans(t *testing.T) {
@@ -74,15 +85,16 @@ func TestQueryPlans(t *testing.T) {
 	allowed := map[string][]string{
 		"sqlUploadKeys":  {"SCAN upload_keys", "USE TEMP B-TREE FOR ORDER BY"},
 		"sqlKeepFirst":   {"SCAN CONSTANT ROW"},
-		"sqlFsckHistory": {"SCAN n"},                                                      // one row
+		"sqlFsckHistory": {"SCAN n"},                                                                      // one row
 		"sqlCountRepos":  {"SCAN r USING COVERING INDEX sqlite_autoindex_repositories_2", "SCAN counted"}, // when a repository is made, up to the limit
-		"sqlMoving":      {"SCAN moves"},                                                  // one row at most
+		"sqlMoving":      {"SCAN moves"},                                                                  // one row at most
 		"sqlInUse": { // up to the first row
 			"SCAN repositories USING COVERING INDEX sqlite_autoindex_repositories_2", "SCAN blobs", "SCAN upload_keys",
 		},
 
 		"sqlAddReferences(4)": {"SCAN 4-ROW VALUES CLAUSE"},
 	}
+	maps.Copy(allowed, feedScans)
 	for name, query := range statements(t) {
 		for _, step := range plan(t, db, query) {
 			ok := !scan.MatchString(step)

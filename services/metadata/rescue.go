@@ -71,6 +71,9 @@ func (c *Catalog) replaceCopy(tx *sqldb.Tx, used registry.Stored, d discarded) e
 	if _, err := tx.Exec(sqlRemoved, string(d.Pool), d.packed, string(d.Locator)); err != nil {
 		return err
 	}
+	if err := tx.Queue(sqlAddCopyEvent, c.now(), d.packed, string(d.Pool), string(d.Locator), d.Size); err != nil {
+		return err
+	}
 	rows, err := tx.Query(sqlLinkedFrom, d.packed, string(d.Pool))
 	if err != nil {
 		return err

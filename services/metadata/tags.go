@@ -157,6 +157,10 @@ func (c *Catalog) recordTag(tx *sqldb.Tx, id int64, t registry.Tag, a registry.A
 	if err := tx.Queue(sqlAddChange, id, string(t), c.now(), a.ID, nullable(d)); err != nil {
 		return fmt.Errorf("recording a tag's change: %w", err)
 	}
+	if err := tx.Queue(sqlAddTagEvent, id, string(t)); err != nil {
+		return fmt.Errorf("recording an event: %w", err)
+	}
+	c.feed.told(1)
 	return nil
 }
 

@@ -15,7 +15,13 @@ import (
 
 func dialect(durable bool) sqldb.Dialect {
 	return sqldb.Dialect{
-		Name:      "postgres",
+		Name: "postgres",
+		// A transaction gets its number with its first change, which comes after its
+		// locks. That of one it waited for is smaller. Below the oldest that is open
+		// nothing is added any more.
+		Ordered: "tx BIGINT NOT NULL DEFAULT CAST(CAST(pg_current_xact_id() AS TEXT) AS BIGINT), " +
+			"seq BIGINT NOT NULL GENERATED ALWAYS AS IDENTITY, PRIMARY KEY (tx, seq),",
+		Horizon:   "CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS TEXT) AS BIGINT)",
 		Schema:    bytewise,
 		Translate: translate,
 		Shared: &sqldb.Shared{
