@@ -113,7 +113,7 @@ FUZZTIME ?= 10s
 fuzz: ## Every fuzz target for FUZZTIME (10s) each
 	@allinone/e2e/fuzz.sh $(FUZZTIME) $(MODULES)
 
-.PHONY: previous replicas-kill linear e2e conformance conformance-arm64 clients api guide kill pg-restarts generated-rows migrate-kill slow memory bench fsck
+.PHONY: previous replicas-kill netcuts linear e2e conformance conformance-arm64 clients api guide kill pg-restarts generated-rows migrate-kill slow memory bench fsck
 e2e: build clients-install ## All end-to-end tests: conformance, client matrix, guide, kill loop; every topology
 	$(E2E) -v
 
@@ -144,6 +144,11 @@ kill: build ## kill -9 under load, linked and split: KILLS (300) times, nothing 
 REPLICA_KILLS ?= 500
 replicas-kill: build ## kill -9 of one of two of each service over PostgreSQL and S3: REPLICA_KILLS (500) times
 	REPLICA_KILLS=$(REPLICA_KILLS) $(E2E) -v -run '^TestG14Replicas$$'
+
+CUTS ?= 35
+CUT_SECONDS ?= 10
+netcuts: build packages ## The network between each pair of services damaged in each way: CUTS (35) times for CUT_SECONDS (10)
+	CUTS=$(CUTS) CUT_SECONDS=$(CUT_SECONDS) $(E2E) -v -run '^TestG15Cuts$$'
 
 HISTORIES ?= 100
 linear: build ## 16 clients move 8 tags through two gateways while processes are killed: HISTORIES (100) must be linearizable

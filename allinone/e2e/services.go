@@ -35,7 +35,11 @@ func (s *System) addServices(t testing.TB, etc string, opt Options) {
 		for i := range count[name] {
 			services := map[string]any{}
 			for _, called := range []string{"blobstore", "metadata"} {
-				services[called] = map[string]any{"listen": address[called][i%count[called]], "address": address[called]}
+				var told []string
+				for _, a := range address[called] {
+					told = append(told, opt.through(name, called, a))
+				}
+				services[called] = map[string]any{"listen": address[called][i%count[called]], "address": told}
 			}
 			if certificates != nil {
 				services["tls"] = certificates(name)

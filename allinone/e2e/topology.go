@@ -52,6 +52,11 @@ type Options struct {
 	// means the disk. A linked system needs Postgres, too.
 	S3 *s3test.Server
 
+	// Through returns the address by which programs of one kind reach a server of
+	// another at address, such as that of a [Cable]; the kinds are gateway, metadata,
+	// blobstore, postgres and s3. nil means address itself.
+	Through func(from, to, address string) string
+
 	// Edit may change the configuration before it is written. It is called
 	// once for each file; the value is what encoding/json would decode.
 	Edit func(config map[string]any)
@@ -89,10 +94,10 @@ func Start(t testing.TB, opt Options) *System {
 		opt.S3 = s3test.Start(t)
 	}
 	if opt.Postgres != nil {
-		opt.Edit = onPostgres(t, opt.Postgres, opt.Edit)
+		opt.Edit = onPostgres(t, opt)
 	}
 	if opt.S3 != nil {
-		opt.Edit = onS3(t, opt.S3, opt.Edit)
+		opt.Edit = onS3(t, opt)
 	}
 	switch opt.Topology {
 	case Linked:
@@ -123,26 +128,36 @@ func Start(t testing.TB, opt Options) *System {
 	return s
 }
 
-// onPostgres returns an edit that puts the catalog into a new database of server,
-// whatever else it does.
-func onPostgres(t testing.TB, server *pgtest.Server, edit func(map[string]any)) func(map[string]any) {
+// through is Through, if there is one.
+func (o Options) through(from, to, address string) string {
+	if o.Through == nil {
+		return address
+	}
+	return o.Through(from, to, address)
+}
+
+// onPostgres returns an edit that puts the catalog into a new database of the
+// server, whatever else it does.
+func onPostgres(t testing.TB, opt Options) func(map[string]any) {
 	t.Helper()
-	dsn := server.DSN(server.Database(t))
+	port := portOf(t, opt.through("metadata", "postgres", loopback(opt.Postgres.Port)))
+	dsn := pgtest.DSN(port, opt.Postgres.Database(t))
 	return func(config map[string]any) {
 		config["storage"].(map[string]any)["metadata"] = map[string]any{"driver": "postgres", "dsn": dsn}
-		if edit != nil {
-			edit(config)
+		if opt.Edit != nil {
+			opt.Edit(config)
 		}
 	}
 }
 
-// onS3 returns an edit that puts the bytes into a server, whatever else it does.
-func onS3(t testing.TB, server *s3test.Server, edit func(map[string]any)) func(map[string]any) {
-	driver := map[string]any(server.Driver("/" + filepath.Base(t.TempDir()) + "-" + strconv.Itoa(freePort(t)))) // as a Driver it would hide its secrets
+// onS3 returns an edit that puts the bytes into the server, whatever else it does.
+func onS3(t testing.TB, opt Options) func(map[string]any) {
+	driver := map[string]any(opt.S3.Driver("/" + filepath.Base(t.TempDir()) + "-" + strconv.Itoa(freePort(t)))) // as a Driver it would hide its secrets
+	driver["regionendpoint"] = "http://" + opt.through("blobstore", "s3", hostPort(opt.S3.URL))
 	return func(config map[string]any) {
 		config["storage"].(map[string]any)["storageDriver"] = driver
-		if edit != nil {
-			edit(config)
+		if opt.Edit != nil {
+			opt.Edit(config)
 		}
 	}
 }
