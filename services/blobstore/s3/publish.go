@@ -16,6 +16,8 @@ import (
 // upload as it was, and a copy that nobody was told of and that the sweep
 // finds, or the copy.
 func (u *upload) Publish(ctx context.Context, d registry.Digest) (registry.Locator, error) {
+	u.inUse.RLock()
+	defer u.inUse.RUnlock()
 	if err := u.loadTail(ctx); err != nil {
 		return "", err
 	}

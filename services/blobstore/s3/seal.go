@@ -31,6 +31,8 @@ func (c *client) verify(ctx context.Context, key string, size int64, d registry.
 // multipart upload is completed. Should the upload not be published then, its
 // bytes can't be kept, see Sync.
 func (u *upload) Reader(ctx context.Context) (io.ReadCloser, error) {
+	u.inUse.RLock()
+	defer u.inUse.RUnlock()
 	if err := u.loadTail(ctx); err != nil {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"time"
 
@@ -29,15 +28,19 @@ type upload struct {
 	cancel context.CancelFunc
 
 	expected registry.Digest // what Expect was told
-	tail     *content        // the tail of the state, not read yet; nil: none
-	tailLen  int64
-	tailSum  uint32
+	inUse    sync.RWMutex    // held by those who use what follows; park locks them out
+
+	tail    *content // the tail of the state, not read yet; nil: none, or parked
+	tailLen int64
+	tailSum uint32
+	parked  bool // the tail is in the state, and not open
 
 	mu      sync.Mutex // guards what follows: Sync runs beside Write
 	checked bool       // etag is that of the state
 	known   bool       // the multipart upload is, or may be, in the state
 	etag    string     // of the state, "" if there is none
 	saved   int64      // the offset in the state
+	bare    bool       // the state lacks hashes
 	multi   multipart
 	parts   []*part
 	buf     *[]byte // bytes behind the parts, nil: none
@@ -81,6 +84,8 @@ func (u *upload) Expect(d registry.Digest) { u.expected = d }
 
 // Write implements [blobstore.UploadFile].
 func (u *upload) Write(ctx context.Context, p []byte) (int, error) {
+	u.inUse.RLock()
+	defer u.inUse.RUnlock()
 	if err := u.loadTail(ctx); err != nil {
 		return 0, err
 	}
@@ -145,7 +150,18 @@ func (u *upload) setBuffer(b *[]byte) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.driver.memory.put(u.buf)
+	u.swap(b)
+}
+
+// swap makes b the buffer. The caller holds u.mu and has put the old one to
+// another use.
+func (u *upload) swap(b *[]byte) {
 	u.buf = b
+	if b != nil && len(*b) == partSize {
+		u.driver.memory.begins(u)
+	} else {
+		u.driver.memory.ends(u)
+	}
 }
 
 // oldestInFlight returns what to wait for before another part may be sent, nil
@@ -162,7 +178,8 @@ func (u *upload) ship() {
 	p := &part{done: make(chan struct{})}
 	u.parts = append(u.parts, p)
 	number, buf := len(u.parts), u.buf
-	u.buf, u.fill = nil, 0
+	u.swap(nil)
+	u.fill = 0
 	u.sending.Go(func() {
 		defer close(p.done)
 		defer u.driver.memory.put(buf)
@@ -230,6 +247,8 @@ func (u *upload) Save(blobstore.State) error { return nil }
 
 // Sync implements [blobstore.UploadFile].
 func (u *upload) Sync(s blobstore.State) error {
+	u.inUse.RLock()
+	defer u.inUse.RUnlock()
 	ctx, cancel := context.WithTimeout(u.ctx, saveLimit)
 	defer cancel()
 	u.mu.Lock()
@@ -237,10 +256,24 @@ func (u *upload) Sync(s blobstore.State) error {
 		u.mu.Unlock()
 		return u.giveUp(ctx)
 	}
-	if u.err != nil || u.checked && s.Offset == u.saved {
+	// What a parked upload has saved goes beyond what a late Sync knows of.
+	if u.err != nil || u.checked && s.Offset == u.saved && !u.bare || u.parked && s.Offset < u.saved {
 		defer u.mu.Unlock()
 		return u.err
 	}
+	parked := u.parked
+	u.mu.Unlock()
+	if parked && s.Offset%partSize != 0 {
+		if err := u.loadTail(ctx); err != nil {
+			return err
+		}
+	}
+	return u.save(ctx, s)
+}
+
+// save writes the state, with the tail that is in the buffer.
+func (u *upload) save(ctx context.Context, s blobstore.State) error {
+	u.mu.Lock()
 	if u.fill == partSize {
 		u.ship()
 	}
@@ -275,7 +308,7 @@ func (u *upload) Sync(s blobstore.State) error {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.checked, u.etag, u.saved = true, etag, s.Offset
+	u.checked, u.etag, u.saved, u.bare = true, etag, s.Offset, len(s.Hashes) == 0
 	return nil
 }
 
@@ -316,39 +349,10 @@ func (u *upload) etags(ctx context.Context, parts []*part) ([]string, error) {
 	return all, u.err
 }
 
-// loadTail reads the tail of the state into a buffer.
-func (u *upload) loadTail(ctx context.Context) error {
-	if u.tail == nil {
-		return nil
-	}
-	buf := u.driver.memory.getSmall()
-	if u.tailLen > smallSize || len(u.parts) > 0 {
-		u.driver.memory.put(buf)
-		var err error
-		if buf, err = u.driver.memory.getLarge(ctx); err != nil {
-			return err
-		}
-	}
-	_, err := io.ReadFull(u.tail, (*buf)[:u.tailLen])
-	u.tail.Close()
-	if err == nil && checksum((*buf)[:u.tailLen]) != u.tailSum {
-		err = errors.New("the bytes are not those that were saved")
-	}
-	if err != nil {
-		u.driver.memory.put(buf)
-		err = registry.ErrUnavailable.Because(fmt.Errorf("reading the tail of upload %s: %w", u.id, err))
-		u.lose(err)
-		return err
-	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.buf, u.fill = buf, int(u.tailLen)
-	u.tail, u.tailLen = nil, 0
-	return nil
-}
-
 // Close implements [blobstore.UploadFile].
 func (u *upload) Close() error {
+	u.inUse.RLock()
+	defer u.inUse.RUnlock()
 	u.cancel()
 	u.sending.Wait()
 	u.setBuffer(nil)
