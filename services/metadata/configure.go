@@ -20,14 +20,21 @@ import (
 // when what the database holds is no longer known; the process should end then.
 type OpenDB func(ctx context.Context, cfg config.Storage, fatal func(error), log *slog.Logger) (*sqldb.DB, error)
 
-// Service is a [Catalog] with the database it was opened on.
+// Service is a [Catalog] with the database it was opened on. It takes over the
+// repositories of another registry that its blobstore finds.
 type Service struct {
 	*Catalog
-	DB *sqldb.DB
+	DB       *sqldb.DB
+	takeover *takeover // nil if the blobstore has no such repositories
 }
 
 // Close ends the catalog's work and closes its database.
-func (s *Service) Close() error { return errors.Join(s.Catalog.Close(), s.DB.Close()) }
+func (s *Service) Close() error {
+	if s.takeover != nil {
+		s.takeover.close()
+	}
+	return errors.Join(s.Catalog.Close(), s.DB.Close())
+}
 
 // OpenConfigured opens the catalog that the storage section of a config file
 // describes. drivers are those that the program has in it, by the name in
@@ -48,7 +55,12 @@ func OpenConfigured(ctx context.Context, cfg config.Storage, drivers map[string]
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &Service{Catalog: c, DB: db}, nil
+	s := &Service{Catalog: c, DB: db}
+	if blobs, ok := reaper.(LayoutBlobs); ok {
+		s.takeover = newTakeover(ctx, c, blobs)
+		s.takeover.start()
+	}
+	return s, nil
 }
 
 // limitsOf returns the limits that a config file sets.

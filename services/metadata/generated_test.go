@@ -49,6 +49,9 @@ var generated = []string{
 	`INSERT INTO garbage (pool, digest, locator, size, due, attempts) SELECT '', DIGEST('b' || n), 'g' || n, 1, n, 0 FROM SERIES(manifests)`,
 	`INSERT INTO events (kind, at, actor) SELECT 'repository', n, '' FROM SERIES(manifests)`,
 	`INSERT INTO feed_readers (name, tx, seq, at, state) SELECT 'r' || n, n, 0, 0, '' FROM SERIES(manifests)`,
+	`INSERT INTO adoptions (repo, pool, state, stamp, hash, problem_count, problems, updated) SELECT 'team/repo' || n, '', 1, '', '', 0, '[]', 0 FROM SERIES(repos)`,
+	`INSERT INTO adopted_manifests (repo, digest) SELECT 'team/repo' || (n % $repos), DIGEST('m' || n) FROM SERIES(manifests)`,
+	`INSERT INTO adopted_tags (repo, name, digest) SELECT 'team/repo' || (n % $repos), 'v' || (n / $repos), DIGEST('m' || n) FROM SERIES(manifests)`,
 	`INSERT INTO moved_blobs (pool, digest, old_locator, locator) SELECT '', DIGEST('b' || n), 'l' || n, 'n' || n FROM SERIES(manifests)`,
 }
 

@@ -54,6 +54,9 @@ type put struct {
 	// The columns that describe the manifest in a referrers list.
 	subject     []byte // nil if none
 	annotations any    // string or nil
+	// takenOver is set for a manifest of somebody else's store, which is taken as it
+	// is: when it was pushed there.
+	takenOver int64
 }
 
 // packedReference is a reference with its digest as it is stored.
@@ -138,6 +141,11 @@ func (p *put) run(tx *sqldb.Tx) error {
 	if err := tx.Lock(locks...); err != nil {
 		return err
 	}
+	return p.apply(tx)
+}
+
+// apply does what the locks were taken for.
+func (p *put) apply(tx *sqldb.Tx) error {
 	f, err := p.look(tx)
 	if err != nil {
 		return err
@@ -145,7 +153,7 @@ func (p *put) run(tx *sqldb.Tx) error {
 	if err := p.mayTag(f); err != nil {
 		return err
 	}
-	if !f.content {
+	if !f.content && p.takenOver == 0 {
 		if !p.addsRepo {
 			return errAddsRepo
 		}
@@ -277,11 +285,11 @@ func (p *put) admit(tx *sqldb.Tx, f *found) error {
 		size, known := f.sizes[string(p.refs[i].packed)]
 		p.refs[i].size, p.refs[i].missing = size, !known
 	}
-	if missing := p.missing(); len(missing) > 0 && !p.c.opt.AllowSparse {
+	if missing := p.missing(); len(missing) > 0 && !p.c.opt.AllowSparse && p.takenOver == 0 {
 		return registry.ErrManifestBlobUnknown.Detailed(missing)
 	}
 	for _, r := range p.refs {
-		if r.missing || p.c.opt.AllowWrongSizes {
+		if r.missing || p.c.opt.AllowWrongSizes || p.takenOver != 0 {
 			continue
 		}
 		if err := r.CheckSize(r.size); err != nil {
@@ -297,7 +305,7 @@ const sqlAddManifest = `
 
 // store adds the manifest and its references.
 func (p *put) store(tx *sqldb.Tx, id int64) error {
-	err := tx.Queue(sqlAddManifest, id, p.digest, p.info.MediaType, len(p.m.Bytes), p.c.now(),
+	err := tx.Queue(sqlAddManifest, id, p.digest, p.info.MediaType, len(p.m.Bytes), p.pushed(),
 		p.info.ArtifactType, nullable(p.subject), p.annotations, p.m.Bytes)
 	if err != nil {
 		return fmt.Errorf("storing a manifest: %w", err)
@@ -306,6 +314,13 @@ func (p *put) store(tx *sqldb.Tx, id int64) error {
 		return fmt.Errorf("storing a manifest's references: %w", err)
 	}
 	return p.c.tell(tx, ManifestStored, id, p.actor, p.digest)
+}
+
+func (p *put) pushed() int64 {
+	if p.takenOver != 0 {
+		return p.takenOver
+	}
+	return p.c.now()
 }
 
 // missing returns what the manifest can't do without.

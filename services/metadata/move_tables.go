@@ -59,6 +59,12 @@ var movedTables = []movedTable{
 	{"garbage", 3, []movedColumn{
 		textColumn("pool"), bytesColumn("digest"), textColumn("locator"), intColumn("size"), intColumn("due"), intColumn("attempts"),
 	}},
+	{"adoptions", 1, []movedColumn{
+		textColumn("repo"), textColumn("pool"), intColumn("state"), textColumn("stamp"), textColumn("hash"),
+		intColumn("problem_count"), textColumn("problems"), intColumn("updated"),
+	}},
+	{"adopted_manifests", 2, []movedColumn{textColumn("repo"), bytesColumn("digest")}},
+	{"adopted_tags", 2, []movedColumn{textColumn("repo"), textColumn("name"), bytesColumn("digest")}},
 	{"upload_keys", 1, []movedColumn{textColumn("id"), bytesColumn("secret"), intColumn("created")}},
 }
 

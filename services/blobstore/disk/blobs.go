@@ -38,6 +38,9 @@ func (d *Driver) Published(ctx context.Context, id registry.UploadID, dgst regis
 func (d *Driver) Stat(_ context.Context, dgst registry.Digest, l registry.Locator) (int64, error) {
 	name, ok := d.copyPath(dgst, l)
 	if !ok {
+		if repo, ok := layoutCopy(dgst, l); ok {
+			return d.statForeign(repo, dgst)
+		}
 		return 0, registry.ErrBlobUnknown
 	}
 	info, err := d.fs.stat(name)
@@ -54,6 +57,9 @@ func (d *Driver) Stat(_ context.Context, dgst registry.Digest, l registry.Locato
 func (d *Driver) Open(ctx context.Context, s registry.Stored, offset, n int64) (registry.Content, error) {
 	name, ok := d.copyPath(s.Digest, s.Locator)
 	if !ok {
+		if repo, ok := layoutCopy(s.Digest, s.Locator); ok {
+			return d.readForeign(ctx, repo, s, offset, n)
+		}
 		return nil, registry.ErrBlobUnknown
 	}
 	f, err := d.fs.open(name, os.O_RDONLY, 0)
@@ -77,7 +83,7 @@ func (d *Driver) Open(ctx context.Context, s registry.Stored, offset, n int64) (
 	return newContent(ctx, f, n), nil
 }
 
-// Remove implements [blobstore.Driver].
+// Remove implements [blobstore.Driver]. A copy in somebody else's layout stays.
 func (d *Driver) Remove(_ context.Context, s registry.Stored) error {
 	name, ok := d.copyPath(s.Digest, s.Locator)
 	if !ok {

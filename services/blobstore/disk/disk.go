@@ -33,6 +33,8 @@ type Driver struct {
 	durable bool
 	boot    bootID
 	lock    *os.File
+	root    *os.Root   // see foreign.go
+	foreign []*os.File // databases of another registry, locked
 
 	home, blobs, uploads string // directories
 
@@ -43,8 +45,8 @@ type Driver struct {
 var _ blobstore.Driver = (*Driver)(nil)
 
 // Open returns the Driver for the directory root, which it makes if need be. It
-// returns an error if another process has it, or if another registry's content
-// is in it. It reads a bounded number of names.
+// returns an error if another process has it, or if another registry runs there.
+// It reads a bounded number of names.
 func Open(root string, o Options) (*Driver, error) {
 	d, err := open(root, o, system{})
 	if errors.Is(err, fs.ErrPermission) {
@@ -63,13 +65,6 @@ func open(root string, o Options, fs fsys) (*Driver, error) {
 	}
 	if info, err := os.Stat(root); err == nil && !info.IsDir() {
 		return nil, errors.New("it is not a directory")
-	}
-	foreign, err := HoldsForeignLayout(root)
-	if err != nil {
-		return nil, err
-	}
-	if foreign != "" {
-		return nil, fmt.Errorf("it holds another registry's content (%s), which this version can't take over: choose an empty directory", foreign)
 	}
 	d := &Driver{
 		fs:      fs,
@@ -99,9 +94,12 @@ func open(root string, o Options, fs fsys) (*Driver, error) {
 	if err := d.takeLock(); err != nil {
 		return nil, err
 	}
-	err = errors.Join(d.makeDir(d.blobs), d.makeDir(d.uploads), d.syncDirs(names...))
+	if d.root, err = os.OpenRoot(root); err == nil {
+		err = d.lockForeign()
+	}
+	err = errors.Join(err, d.makeDir(d.blobs), d.makeDir(d.uploads), d.syncDirs(names...))
 	if err != nil {
-		d.lock.Close()
+		d.Close()
 		return nil, err
 	}
 	return d, nil
@@ -156,7 +154,16 @@ func (d *Driver) Check(context.Context) error {
 }
 
 // Close implements [blobstore.Driver].
-func (d *Driver) Close() error { return d.lock.Close() }
+func (d *Driver) Close() error {
+	errs := []error{d.lock.Close()}
+	if d.root != nil {
+		errs = append(errs, d.root.Close())
+	}
+	for _, f := range d.foreign {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
+}
 
 func (d *Driver) uploadPath(id registry.UploadID) string { return d.uploads + "/" + string(id) }
 func (d *Driver) statePath(id registry.UploadID) string {

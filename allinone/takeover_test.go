@@ -1,0 +1,261 @@
+package allinone
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	imgspec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/berth-registry/berth/allinone/zotroot"
+	"github.com/berth-registry/berth/registry/config"
+	"github.com/berth-registry/berth/registry/daemon"
+)
+
+// adopted is a server on a directory of zot.
+type adopted struct {
+	url   string
+	close func()
+}
+
+// adopt serves a directory of zot, with its subPath.
+func adopt(t *testing.T, root *zotroot.Root) adopted {
+	t.Helper()
+	cfg := config.Defaults()
+	cfg.Storage.RootDirectory = root.Dir
+	cfg.Storage.SubPaths = map[string]config.SubPath{"/hot": {Pool: config.Pool{RootDirectory: root.Hot}}}
+	p := daemon.Process{Log: slog.New(slog.DiscardHandler)}
+	parts := localParts()
+	blobs, err := parts.Blobs(t.Context(), cfg, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	catalog, err := parts.Catalog(t.Context(), cfg, blobs, func(err error) { t.Error(err) }, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := false
+	close := func() {
+		if !closed {
+			closed = true
+			if err := catalog.Close(); err != nil {
+				t.Error(err)
+			}
+			if err := blobs.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	t.Cleanup(close)
+	return adopted{serve(t, blobs, catalog, func(l net.Listener) net.Listener { return l }), close}
+}
+
+func fetch(t *testing.T, url string) (int, []byte) {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, b
+}
+
+// check pulls all that there is by digest and by tag.
+func (a adopted) check(t *testing.T, root *zotroot.Root) {
+	t.Helper()
+	for _, m := range root.Manifests {
+		for _, ref := range append([]string{m.Digest.String()}, m.Tags...) {
+			if code, b := fetch(t, a.url+"/v2/"+m.Repo+"/manifests/"+ref); code != http.StatusOK || !bytes.Equal(b, m.Bytes) {
+				t.Errorf("%s %s: %d %.200s", m.Repo, ref, code, b)
+			}
+		}
+		_, list := fetch(t, a.url+"/v2/"+m.Repo+"/referrers/"+m.Digest.String())
+		for _, r := range m.Referrers {
+			if !strings.Contains(string(list), r.String()) {
+				t.Errorf("%s: %s does not refer to %s: %s", m.Repo, r, m.Digest, list)
+			}
+		}
+	}
+	for _, b := range root.Blobs {
+		if code, got := fetch(t, a.url+"/v2/"+b.Repo+"/blobs/"+b.Digest.String()); code != http.StatusOK || b.Digest.Algorithm().FromBytes(got) != b.Digest {
+			t.Errorf("%s %s: %d", b.Repo, b.Digest, code)
+		}
+	}
+	for repo, d := range root.Missing {
+		if code, _ := fetch(t, a.url+"/v2/"+repo+"/manifests/"+d.String()); code != http.StatusNotFound {
+			t.Errorf("damaged manifest %s: %d", d, code)
+		}
+	}
+	_, list := fetch(t, a.url+"/v2/_catalog?n=1000")
+	for _, name := range root.Repositories {
+		if !strings.Contains(string(list), `"`+name+`"`) {
+			t.Errorf("%s is not in %s", name, list)
+		}
+	}
+}
+
+func sameTree(t *testing.T, what string, before, after map[string]string) {
+	t.Helper()
+	if diff := cmp.Diff(before, after); diff != "" {
+		t.Errorf("%s changed the other registry's tree:\n%s", what, diff)
+	}
+}
+
+// TestTakeover serves a directory that zot has left: all of it can be pulled, at
+// once and after a restart, and the directory stays what it was.
+func TestTakeover(t *testing.T) {
+	root := zotroot.Make(t, 1, 12)
+	before, hot := zotroot.Snapshot(t, root.Dir), zotroot.Snapshot(t, root.Hot)
+	for range 2 {
+		a := adopt(t, root)
+		a.check(t, root)
+		a.close()
+	}
+	if out, err := runFsckOn(t, root, "--read-data"); err != nil {
+		t.Errorf("fsck: %v\n%s", err, out)
+	}
+	sameTree(t, "taking over", before, zotroot.Snapshot(t, root.Dir))
+	sameTree(t, "taking over", hot, zotroot.Snapshot(t, root.Hot))
+}
+
+// TestTakeoverDeletes removes and moves what was taken over: it stays so, and the
+// directory stays what it was.
+func TestTakeoverDeletes(t *testing.T) {
+	root := zotroot.Make(t, 2, 12)
+	before := zotroot.Snapshot(t, root.Dir)
+	a := adopt(t, root)
+	var other, victim zotroot.Manifest
+	for _, m := range root.Manifests {
+		switch {
+		case m.Repo == "library/app1" && slices.Contains(m.Tags, "v1"):
+			victim = m
+		case m.Repo == "library/app1":
+			other = m
+		}
+	}
+	base := a.url + "/v2/library/app1/manifests/"
+	if resp := send(t, http.MethodDelete, base+victim.Digest.String(), nil, ""); resp.StatusCode != http.StatusAccepted {
+		t.Fatal(resp.Status)
+	}
+	if resp := send(t, http.MethodPut, base+"moved", other.Bytes, other.MediaType); resp.StatusCode != http.StatusCreated {
+		t.Fatal(resp.Status)
+	}
+	push(t, a.url+"/v2/library/app1", []byte("new"))
+	a.close()
+
+	// zot changes what it has, but not what was removed here.
+	root.Index(t, "library/app1", func(i *imgspec.Index) {
+		i.Manifests = append(i.Manifests,
+			imgspec.Descriptor{MediaType: victim.MediaType, Digest: victim.Digest, Size: int64(len(victim.Bytes))},
+			imgspec.Descriptor{MediaType: victim.MediaType, Digest: victim.Digest, Size: int64(len(victim.Bytes)), Annotations: map[string]string{imgspec.AnnotationRefName: "back"}},
+			imgspec.Descriptor{MediaType: other.MediaType, Digest: other.Digest, Size: int64(len(other.Bytes)), Annotations: map[string]string{imgspec.AnnotationRefName: "fresh"}})
+		i.Manifests = slices.DeleteFunc(i.Manifests, func(d imgspec.Descriptor) bool { return d.Annotations[imgspec.AnnotationRefName] == other.Tags[0] })
+	})
+	a = adopt(t, root)
+	base = a.url + "/v2/library/app1/manifests/"
+	for ref, want := range map[string]int{
+		victim.Digest.String(): http.StatusNotFound, "v1": http.StatusNotFound, "back": http.StatusNotFound,
+		"moved": http.StatusOK, "fresh": http.StatusOK,
+		other.Tags[0]: http.StatusNotFound, other.Digest.String(): http.StatusOK, // the tag was removed by zot
+	} {
+		if code, _ := fetch(t, base+ref); code != want {
+			t.Errorf("%s: %d, want %d", ref, code, want)
+		}
+	}
+	a.close()
+	after := zotroot.Snapshot(t, root.Dir)
+	for _, m := range []map[string]string{before, after} {
+		maps.DeleteFunc(m, func(path, _ string) bool { return path == "library/app1/index.json" })
+	}
+	sameTree(t, "removing", before, after)
+}
+
+// TestTakeoverOfRunning wants no start while zot runs.
+func TestTakeoverOfRunning(t *testing.T) {
+	root := zotroot.Make(t, 3, 1)
+	f, err := os.Open(filepath.Join(root.Dir, "cache.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		t.Fatal(err)
+	}
+	cfg := config.Defaults()
+	cfg.Storage.RootDirectory = root.Dir
+	if _, err := localParts().Blobs(t.Context(), cfg, daemon.Process{Log: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), "stop it first") {
+		t.Fatalf("got %v", err)
+	}
+	f.Close()
+	a := adopt(t, root)
+	// And zot does not start while we run.
+	if f, err = os.Open(filepath.Join(root.Dir, "cache.db")); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
+		t.Error("zot could start")
+	}
+	a.close()
+}
+
+// TestTakeoverOfLink serves nothing that a link leads to.
+func TestTakeoverOfLink(t *testing.T) {
+	root, outside := zotroot.Make(t, 4, 3), t.TempDir()
+	m := root.Manifests[0]
+	blob := root.Blobs[0]
+	path := filepath.Join(root.Dir, blob.Repo, "blobs/sha256", blob.Digest.Encoded())
+	target := filepath.Join(outside, "x")
+	if err := os.Rename(path, target); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(target, path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(root.Dir, "multi"), filepath.Join(outside, "multi")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(outside, "multi"), filepath.Join(root.Dir, "multi")); err != nil {
+		t.Fatal(err)
+	}
+	a := adopt(t, root)
+	if code, _ := fetch(t, a.url+"/v2/"+m.Repo+"/manifests/"+m.Digest.String()); code != http.StatusOK {
+		t.Errorf("manifest: %d", code)
+	}
+	for _, path := range []string{blob.Repo + "/blobs/" + blob.Digest.String(), "multi/manifests/latest"} {
+		if code, _ := fetch(t, a.url+"/v2/"+path); code != http.StatusNotFound {
+			t.Errorf("%s: %d", path, code)
+		}
+	}
+}
+
+func runFsckOn(t *testing.T, root *zotroot.Root, flags ...string) (string, error) {
+	t.Helper()
+	var out bytes.Buffer
+	err := Program("berth", "test", "", localParts()).Run(t.Context(), append(append([]string{"fsck"}, flags...), adoptConfig(t, root)), &out)
+	return out.String(), err
+}
+
+// adoptConfig writes a config file for a directory of zot.
+func adoptConfig(t *testing.T, root *zotroot.Root) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "config.json")
+	text := `{"storage":{"rootDirectory":"` + root.Dir + `","subPaths":{"/hot":{"rootDirectory":"` + root.Hot + `"}}}}`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
