@@ -184,7 +184,7 @@ func copyBlob(ctx context.Context, from, to registry.Blobs, s registry.Stored) (
 		return registry.Stored{}, err
 	}
 	if len(made) == 1 && made[0].Digest == s.Digest && made[0].Size == s.Size {
-		switch err := to.Verify(ctx, made[0]); {
+		switch err := to.Verify(ctx, made[0], 0); {
 		case err == nil:
 			return made[0], nil
 		case !errors.Is(err, registry.ErrDigestInvalid) && !errors.Is(err, registry.ErrBlobUnknown):

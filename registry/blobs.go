@@ -41,10 +41,13 @@ type Stored struct {
 // Range selects Length bytes from Offset on. Length -1 means all that follow.
 type Range struct {
 	Offset, Length int64
+	// Verify asks that bytes are compared with what they should be before they
+	// are handed on, see [BlobReader].
+	Verify bool
 }
 
 // Whole is the range of all bytes.
-var Whole = Range{0, -1}
+var Whole = Range{Length: -1}
 
 // Resolve returns r as absolute numbers for content of size bytes, or
 // [ErrRangeInvalid] if a part of it lies outside.
@@ -96,6 +99,10 @@ type BlobReader interface {
 	// [ErrBlobUnknown] (no such copy, or one of another size) or
 	// [ErrRangeInvalid] to the first Read. Ending ctx ends a read in progress.
 	// The caller closes the content.
+	//
+	// If r.Verify is set, no content of a damaged copy ends with io.EOF, and of a
+	// part, or of a copy that has checksums, no wrong byte is handed on: Open, or
+	// a read, returns [ErrDigestInvalid] instead.
 	Open(ctx context.Context, s Stored, r Range) (Content, error)
 }
 
@@ -151,10 +158,10 @@ type Reaper interface {
 	// Remove deletes the copy s. A copy that is not there is no error.
 	Remove(ctx context.Context, s Stored) error
 
-	// Verify reads the whole copy s. It returns [ErrDigestInvalid] if its bytes
-	// do not hash to s.Digest, and [ErrBlobUnknown] if there is no such copy or
-	// it has another size.
-	Verify(ctx context.Context, s Stored) error
+	// Verify reads the whole copy s, at most rate bytes a second if that is not 0.
+	// It returns [ErrDigestInvalid] if its bytes do not hash to s.Digest or are
+	// lost, and [ErrBlobUnknown] if there is no such copy or it has another size.
+	Verify(ctx context.Context, s Stored, rate int64) error
 
 	// Copies lists at most limit (1 to 1,000) stored copies of pool p, ordered by
 	// digest and then in an order of its own, from the one behind after (nil: from

@@ -90,6 +90,11 @@ func (b *Blobs) Open(ctx context.Context, s registry.Stored, r registry.Range) (
 	if err != nil {
 		return nil, err
 	}
+	if r.Verify {
+		if err := check(c.data, s.Digest); err != nil {
+			return nil, err
+		}
+	}
 	return newContent(ctx, c.data[off:off+n]), nil
 }
 
@@ -293,7 +298,7 @@ func (b *Blobs) Remove(ctx context.Context, s registry.Stored) error {
 }
 
 // Verify implements [registry.Reaper].
-func (b *Blobs) Verify(ctx context.Context, s registry.Stored) error {
+func (b *Blobs) Verify(ctx context.Context, s registry.Stored, _ int64) error {
 	c, err := b.find(ctx, s)
 	if err != nil {
 		return err

@@ -269,7 +269,7 @@ func testBlobsCanceled(t *testing.T, b *blobs) {
 	wantCanceled(t, "Append", err)
 	_, err = b.Commit(ctx, b.settled(t, u), nil, sha256of(data))
 	wantCanceled(t, "Commit", err)
-	wantCanceled(t, "Verify", b.Verify(ctx, s))
+	wantCanceled(t, "Verify", b.Verify(ctx, s, 0))
 	_, err = b.Copies(ctx, "", nil, 10)
 	wantCanceled(t, "Copies", err)
 	b.checkContent(t, s, data)
@@ -328,7 +328,7 @@ func testPoolUnknown(t *testing.T, b *blobs) {
 	}
 	wantErr(t, "Open", err, registry.ErrUnavailable)
 	wantErr(t, "Remove", b.Remove(ctx, s), registry.ErrUnavailable)
-	wantErr(t, "Verify", b.Verify(ctx, s), registry.ErrUnavailable)
+	wantErr(t, "Verify", b.Verify(ctx, s, 0), registry.ErrUnavailable)
 	_, err = b.Copies(ctx, p, nil, 10)
 	wantErr(t, "Copies", err, registry.ErrUnavailable)
 }

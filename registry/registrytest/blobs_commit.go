@@ -130,7 +130,7 @@ func testCommitAlgorithms(t *testing.T, b *blobs) {
 			must(t, "Commit by "+string(alg)+" announced as "+string(announced), err)
 			checkStored(t, s, "", data, alg)
 			b.checkContent(t, s, data)
-			must(t, "Verify", b.Verify(t.Context(), s))
+			must(t, "Verify", b.Verify(t.Context(), s, 0))
 		}
 	}
 }
@@ -141,7 +141,7 @@ func testCommitSizes(t *testing.T, b *blobs) {
 		data := noise(n, 45)
 		s := b.push(t, "", data)
 		b.checkContent(t, s, data)
-		must(t, "Verify", b.Verify(t.Context(), s))
+		must(t, "Verify", b.Verify(t.Context(), s, 0))
 		if seen[s.Locator] {
 			t.Errorf("locator %s twice", s.Locator)
 		}

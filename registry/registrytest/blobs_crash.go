@@ -55,7 +55,7 @@ func testReopenBlobs(t *testing.T, b *blobs) {
 		}
 		for s, data := range want {
 			b.checkContent(t, s, data)
-			must(t, "Verify", b.Verify(t.Context(), s))
+			must(t, "Verify", b.Verify(t.Context(), s, 0))
 		}
 		_, err := b.Open(t.Context(), gone, registry.Whole)
 		wantErr(t, "Open of what was removed", err, registry.ErrBlobUnknown)

@@ -35,7 +35,7 @@ func testRemove(t *testing.T, b *blobs) {
 			c.Close()
 		}
 		wantErr(t, "Open after Remove", err, registry.ErrBlobUnknown)
-		wantErr(t, "Verify after Remove", b.Verify(t.Context(), gone), registry.ErrBlobUnknown)
+		wantErr(t, "Verify after Remove", b.Verify(t.Context(), gone, 0), registry.ErrBlobUnknown)
 	}
 	b.checkContent(t, stays, data)
 	for _, at := range []registry.Locator{"nothing", "../../../nothing/there", ""} {
@@ -52,14 +52,14 @@ func testRemove(t *testing.T, b *blobs) {
 func testVerify(t *testing.T, b *blobs) {
 	for _, data := range [][]byte{nil, noise(1000, 61), noise(big, 61)} {
 		s := b.push(t, "", data)
-		must(t, "Verify", b.Verify(t.Context(), s))
+		must(t, "Verify", b.Verify(t.Context(), s, 0))
 		other := s
 		other.Digest = sha256of([]byte("something else"))
 		// To a store whose locators hold the digest there is no such copy.
-		wantErr(t, "Verify by another digest", b.Verify(t.Context(), other), registry.ErrDigestInvalid, registry.ErrBlobUnknown)
+		wantErr(t, "Verify by another digest", b.Verify(t.Context(), other, 0), registry.ErrDigestInvalid, registry.ErrBlobUnknown)
 		other = s
 		other.Size++
-		wantErr(t, "Verify with another size", b.Verify(t.Context(), other), registry.ErrBlobUnknown)
+		wantErr(t, "Verify with another size", b.Verify(t.Context(), other, 0), registry.ErrBlobUnknown)
 	}
 }
 

@@ -33,7 +33,7 @@ func (r *recorder) Remove(ctx context.Context, s registry.Stored) error {
 	return ctx.Err()
 }
 
-func (r *recorder) Verify(ctx context.Context, _ registry.Stored) error { return ctx.Err() }
+func (r *recorder) Verify(ctx context.Context, _ registry.Stored, _ int64) error { return ctx.Err() }
 
 func (r *recorder) Copies(ctx context.Context, _ registry.Pool, _ *registry.Stored, _ int) ([]registry.Stored, error) {
 	return nil, ctx.Err()

@@ -29,7 +29,7 @@ type blobs struct {
 }
 
 func (b *blobs) Open(ctx context.Context, s registry.Stored, r registry.Range) (registry.Content, error) {
-	req := &blobstorev1.OpenBlobRequest{Stored: storedToWire(s), Offset: r.Offset, Length: r.Length}
+	req := &blobstorev1.OpenBlobRequest{Stored: storedToWire(s), Offset: r.Offset, Length: r.Length, Verify: r.Verify}
 	size := s.Size
 	if r.Length >= 0 {
 		size = min(size, r.Length)
@@ -107,9 +107,9 @@ func (b *blobs) Check(ctx context.Context) (registry.Health, error) {
 }
 
 // Verify has no deadline but waits for signs of life.
-func (b *blobs) Verify(ctx context.Context, s registry.Stored) error {
+func (b *blobs) Verify(ctx context.Context, s registry.Stored, rate int64) error {
 	return watch(ctx, b.limits, func(ctx context.Context, p *patience) error {
-		stream, err := b.client.VerifyBlob(ctx, &blobstorev1.VerifyBlobRequest{Stored: storedToWire(s)})
+		stream, err := b.client.VerifyBlob(ctx, &blobstorev1.VerifyBlobRequest{Stored: storedToWire(s), Rate: rate})
 		for err == nil {
 			err = p.during(func() error {
 				_, err := stream.Recv()

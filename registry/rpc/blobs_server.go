@@ -37,7 +37,7 @@ func (s *blobsServer) OpenBlob(req *blobstorev1.OpenBlobRequest, stream grpc.Ser
 	if err != nil {
 		return err
 	}
-	c, err := s.blobs.Open(stream.Context(), stored, registry.Range{Offset: req.GetOffset(), Length: req.GetLength()})
+	c, err := s.blobs.Open(stream.Context(), stored, registry.Range{Offset: req.GetOffset(), Length: req.GetLength(), Verify: req.GetVerify()})
 	if err != nil {
 		return err
 	}
@@ -201,7 +201,7 @@ func (s *blobsServer) VerifyBlob(req *blobstorev1.VerifyBlobRequest, stream grpc
 			}
 		}
 	})
-	return s.blobs.Verify(ctx, stored)
+	return s.blobs.Verify(ctx, stored, req.GetRate())
 }
 
 func (s *blobsServer) ListCopies(ctx context.Context, req *blobstorev1.ListCopiesRequest) (*blobstorev1.ListCopiesResponse, error) {

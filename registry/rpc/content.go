@@ -235,6 +235,7 @@ func (c *content) receive(ch *chunk) error {
 			Stored: c.req.GetStored(),
 			Offset: c.req.GetOffset() + c.size - left,
 			Length: left,
+			Verify: c.req.GetVerify(),
 		}, ch)
 	}
 	if err == io.EOF {

@@ -42,7 +42,7 @@ func everyMethod(b registry.Blobs, c registry.Catalog) []methodCase {
 		}},
 		{blobstorev1.BlobService_AbortUpload_FullMethodName, false, write, func(ctx context.Context) error { return b.Abort(ctx, u) }},
 		{blobstorev1.BlobService_RemoveBlob_FullMethodName, true, write, func(ctx context.Context) error { return b.Remove(ctx, s) }},
-		{blobstorev1.BlobService_VerifyBlob_FullMethodName, false, stream, func(ctx context.Context) error { return b.Verify(ctx, s) }},
+		{blobstorev1.BlobService_VerifyBlob_FullMethodName, false, stream, func(ctx context.Context) error { return b.Verify(ctx, s, 0) }},
 		{blobstorev1.BlobService_ListCopies_FullMethodName, true, read, func(ctx context.Context) error { _, err := b.Copies(ctx, "", nil, 1); return err }},
 		{blobstorev1.BlobService_PresignBlob_FullMethodName, true, read, func(ctx context.Context) error {
 			_, err := b.(registry.Presigner).Presign(ctx, s)

@@ -225,9 +225,9 @@ func (f *faulty) Append(ctx context.Context, u registry.Upload, r io.Reader) (re
 	return f.append(ctx, u, r)
 }
 
-func (f *faulty) Verify(ctx context.Context, s registry.Stored) error {
+func (f *faulty) Verify(ctx context.Context, s registry.Stored, rate int64) error {
 	if f.verify == nil {
-		return f.Blobs.Verify(ctx, s)
+		return f.Blobs.Verify(ctx, s, rate)
 	}
 	return f.verify(ctx, s)
 }

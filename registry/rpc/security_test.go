@@ -342,7 +342,7 @@ func TestDenied(t *testing.T) {
 		"Remove": func(b registry.Blobs, _ registry.Catalog) error {
 			return b.Remove(t.Context(), registry.Stored{Digest: s.Digest, Locator: "none"})
 		},
-		"Verify": func(b registry.Blobs, _ registry.Catalog) error { return b.Verify(t.Context(), s) },
+		"Verify": func(b registry.Blobs, _ registry.Catalog) error { return b.Verify(t.Context(), s, 0) },
 		"Copies": func(b registry.Blobs, _ registry.Catalog) error {
 			_, err := b.Copies(t.Context(), "", nil, 1)
 			return err

@@ -235,13 +235,13 @@ func TestVerifyTakesLong(t *testing.T) {
 			time.Sleep(time.Hour)
 			return registry.ErrDigestInvalid
 		}})
-		wantErr(t, "Verify", b.Verify(t.Context(), s), registry.ErrDigestInvalid)
+		wantErr(t, "Verify", b.Verify(t.Context(), s, 0), registry.ErrDigestInvalid)
 	})
 	within(t, time.Minute, 61*time.Second, func(t *testing.T, p *pair) {
 		p.serve(t, func(srv *grpc.Server) {
 			blobstorev1.RegisterBlobServiceServer(srv, silent{})
 		})
-		wantErr(t, "Verify of a silent server", newBlobs(p.conn, p.client, nil).Verify(t.Context(), s), registry.ErrUnavailable)
+		wantErr(t, "Verify of a silent server", newBlobs(p.conn, p.client, nil).Verify(t.Context(), s, 0), registry.ErrUnavailable)
 	})
 }
 

@@ -54,7 +54,15 @@ type Driver interface {
 	// bytes, and never defers that to the first read.
 	Open(ctx context.Context, s registry.Stored, offset, n int64) (registry.Content, error)
 
-	// Remove removes the copy s. No such copy is no error.
+	// Sums returns the checksums that are kept with the copy s, nil if there are
+	// none, or none that can be believed.
+	Sums(ctx context.Context, s registry.Stored) (Sums, error)
+
+	// KeepSums keeps checksums with the copy s, instead of others if there are
+	// any. A driver that has no place for them does nothing.
+	KeepSums(ctx context.Context, s registry.Stored, sums Sums) error
+
+	// Remove removes the copy s and its checksums. No such copy is no error.
 	Remove(ctx context.Context, s registry.Stored) error
 
 	// Copies lists at most limit copies, ordered by digest and locator, from the
@@ -105,8 +113,9 @@ type UploadFile interface {
 
 	// Publish makes all bytes durable under digest d and returns when they are.
 	// The upload is gone then. If Publish returns an error that is not a
-	// [*SyncError], the upload is as before.
-	Publish(ctx context.Context, d registry.Digest) (registry.Locator, error)
+	// [*SyncError], the upload is as before. sums, unless nil, are kept with the
+	// copy if that can be done; that they are not is no error.
+	Publish(ctx context.Context, d registry.Digest, sums Sums) (registry.Locator, error)
 
 	// Close closes the file. The upload stays.
 	Close() error
@@ -118,6 +127,8 @@ type State struct {
 	// Hashes are the states of hashes over these bytes. One that is missing is
 	// made by reading the bytes again.
 	Hashes []HashState
+	// Sums are the checksums of these bytes, nil if they are not known.
+	Sums *SumState
 }
 
 // HashState is a hash that can be continued.
@@ -145,6 +156,15 @@ type Rereader interface {
 	io.ReaderAt
 	// Truncate drops all bytes from size on, and state saved for them.
 	Truncate(size int64) error
+}
+
+// InPlace is [registry.Content] that can be looked at before it is sent. Without
+// it bytes that are to be checked have to be held in memory meanwhile.
+type InPlace interface {
+	// ReadAt reads bytes of the whole copy, wherever the content is.
+	io.ReaderAt
+	// SendTo is WriteTo for the next n bytes only.
+	SendTo(w io.Writer, n int64) (int64, error)
 }
 
 // Sweeper is a [Driver] that knows a better way to remove the uploads nobody

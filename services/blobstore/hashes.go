@@ -11,15 +11,16 @@ import (
 	"github.com/berth-registry/berth/registry"
 )
 
-// hashes are the hashes made of an upload while its bytes arrive. A nil one is
-// not made.
+// hashes are the hashes and the checksums made of an upload while its bytes
+// arrive. What is nil is not made.
 type hashes struct {
 	sha256, sha512 hash.Hash
+	sums           *summer
 }
 
 // newHashes returns hashes of no bytes: SHA-256 always, alg if it is another.
 func newHashes(alg registry.Algorithm) hashes {
-	h := hashes{sha256: sha256.New()}
+	h := hashes{sha256: sha256.New(), sums: new(summer)}
 	if alg == registry.SHA512 {
 		h.sha512 = sha512.New()
 	}
@@ -40,6 +41,18 @@ func (h hashes) write(p []byte) {
 	if h.sha512 != nil {
 		h.sha512.Write(p)
 	}
+	if h.sums != nil {
+		h.sums.write(p)
+	}
+}
+
+// list returns the checksums of an upload of size bytes, nil if it needs none: a
+// blob of one chunk is checked by its digest.
+func (h hashes) list(size int64) Sums {
+	if h.sums == nil || size <= ChunkSize {
+		return nil
+	}
+	return h.sums.sums()
 }
 
 // of returns the hash for alg, nil if there is none.
@@ -52,7 +65,7 @@ func (h hashes) of(alg registry.Algorithm) hash.Hash {
 
 // save returns the state of the hashes after offset bytes.
 func (h hashes) save(offset int64) (State, error) {
-	s := State{Offset: offset}
+	s := State{Offset: offset, Sums: h.sums.save()}
 	for _, alg := range []registry.Algorithm{registry.SHA256, registry.SHA512} {
 		hash := h.of(alg)
 		if hash == nil {
@@ -70,7 +83,7 @@ func (h hashes) save(offset int64) (State, error) {
 // restore returns the hashes that s holds. One that is not in it, or that this
 // version of Go can't read, is nil.
 func restore(s State) hashes {
-	var h hashes
+	h := hashes{sums: restoreSums(s.Sums, s.Offset)}
 	for _, saved := range s.Hashes {
 		hash := newHash(saved.Algorithm)
 		if hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(saved.State) != nil {
@@ -96,5 +109,5 @@ func sameHashes(a, b State) bool {
 			return false
 		}
 	}
-	return true
+	return sameSums(a.Sums, b.Sums)
 }

@@ -28,6 +28,8 @@ type meters struct {
 	publish   *metrics.Histogram
 	sync      *metrics.Histogram
 	lost      *metrics.Counter
+	verified  *metrics.Counter
+	damaged   *metrics.Counter
 }
 
 // PoolLabel is the label of a pool: its name, or "default".
@@ -74,6 +76,8 @@ func newMeters(m *metrics.Set, p *pool) *meters {
 		removed:   m.Counter("berth_blobs_removed_total", "Copies of blobs removed.", label...),
 		publish:   m.Durations("berth_blob_publish_duration_seconds", "Time to make a complete upload a durable blob.", metrics.Quick, label...),
 		sync:      m.Durations("berth_upload_sync_duration_seconds", "Time to sync what an upload has received so far.", metrics.Quick, label...),
+		verified:  m.Counter("berth_blobs_verified_bytes_total", "Bytes of blobs read and hashed to check them.", label...),
+		damaged:   m.Counter("berth_blob_damages_total", "Times that bytes read of a blob were not those that were stored.", label...),
 		lost:      m.Counter("berth_pool_sync_failures_total", "Syncs that failed, so that bytes may be lost.", label...),
 	}
 }

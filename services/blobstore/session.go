@@ -144,7 +144,7 @@ func (p *pool) restore(ctx context.Context, s *Store, ses *session, saved Resume
 // while nobody had the file open, then a sync would not say so otherwise.
 func (p *pool) confirm(ctx context.Context, s *Store, ses *session, saved Resumed, from Rereader) (bool, error) {
 	if saved.Safe.Offset == 0 {
-		ses.hash = hashes{}
+		ses.hash = hashes{sums: new(summer)}
 		for _, h := range saved.Claimed.Hashes {
 			switch h.Algorithm {
 			case registry.SHA256:

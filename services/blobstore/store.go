@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -32,6 +31,7 @@ type Store struct {
 	pools   map[registry.Pool]*pool
 	now     func() time.Time
 	buffers *buffers
+	held    chan struct{} // holds an element for each stream that holds a chunk
 
 	stop       context.CancelFunc // ends the janitor
 	background sync.WaitGroup     // the janitor
@@ -65,7 +65,7 @@ func Open(ctx context.Context, pools map[registry.Pool]Driver, o Options, log *s
 	if pools[""] == nil {
 		return nil, errors.New("opening the blobstore: no default pool")
 	}
-	s := &Store{pools: make(map[registry.Pool]*pool, len(pools)), now: o.Now, buffers: newBuffers()}
+	s := &Store{pools: make(map[registry.Pool]*pool, len(pools)), now: o.Now, buffers: newBuffers(), held: make(chan struct{}, maxHeldChunks)}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -163,7 +163,12 @@ func (s *Store) Open(ctx context.Context, b registry.Stored, r registry.Range) (
 		return nil, err
 	}
 	_, span := tracing.Start(ctx, "open blob", tracing.Inside)
-	c, err := p.driver.Open(ctx, b, offset, n)
+	var c registry.Content
+	if r.Verify {
+		c, err = s.openChecked(ctx, p, b, offset, n)
+	} else {
+		c, err = p.driver.Open(ctx, b, offset, n)
+	}
 	span.End(err)
 	if err != nil {
 		return nil, p.failed(err)
@@ -208,32 +213,6 @@ func (s *Store) Remove(ctx context.Context, b registry.Stored) error {
 		return p.failed(err)
 	}
 	p.meters.removed.Inc()
-	return nil
-}
-
-// Verify implements [registry.Reaper].
-func (s *Store) Verify(ctx context.Context, b registry.Stored) error {
-	c, err := s.Open(ctx, b, registry.Whole)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	buf := s.buffers.small.get()
-	defer s.buffers.small.put(buf)
-	hash := newHash(b.Digest.Algorithm())
-	for {
-		n, err := c.Read(*buf)
-		hash.Write((*buf)[:n])
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("reading %s: %w", b.Digest, err)
-		}
-	}
-	if got := sum(b.Digest.Algorithm(), hash); got != b.Digest {
-		return registry.ErrDigestInvalid.Because(fmt.Errorf("stored bytes of %s hash to %s", b.Digest, got))
-	}
 	return nil
 }
 

@@ -222,7 +222,7 @@ func (s *Store) commit(ctx context.Context, p *pool, ses *session, last io.Reade
 	}
 	began := time.Now()
 	below, span := tracing.Start(ctx, "publish blob", tracing.Inside)
-	locator, err := ses.file.Publish(below, want)
+	locator, err := ses.file.Publish(below, want, ses.hash.list(size))
 	span.End(err)
 	p.meters.publish.Since(began)
 	if err != nil {
@@ -250,7 +250,7 @@ func (s *Store) keep(ses *session, before int64, err error) error {
 // digest returns the digest of all bytes of the session.
 func (s *Store) digest(ctx context.Context, ses *session, alg registry.Algorithm) (registry.Digest, error) {
 	if h := ses.hash.of(alg); h != nil {
-		return sum(alg, h), nil
+		return sumOf(alg, h), nil
 	}
 	h := newHash(alg)
 	r, err := ses.file.Reader(ctx)
@@ -268,7 +268,7 @@ func (s *Store) digest(ctx context.Context, ses *session, alg registry.Algorithm
 		h.Write((*buf)[:n])
 		read += int64(n)
 		if err == io.EOF && read == ses.offset.Load() {
-			return sum(alg, h), nil
+			return sumOf(alg, h), nil
 		}
 		if err != nil {
 			return "", fmt.Errorf("reading upload %s: %w", ses.id, cutOff(err))
@@ -284,8 +284,8 @@ func cutOff(err error) error {
 	return err
 }
 
-// sum returns what h, which is of algorithm alg, has seen as a digest.
-func sum(alg registry.Algorithm, h hash.Hash) registry.Digest {
+// sumOf returns what h, which is of algorithm alg, has seen as a digest.
+func sumOf(alg registry.Algorithm, h hash.Hash) registry.Digest {
 	var room [64]byte
 	return registry.Digest(string(alg) + ":" + hex.EncodeToString(h.Sum(room[:0])))
 }

@@ -59,7 +59,7 @@ func (k *fsck) blobRow(b blobRow) error {
 		return nil
 	}
 	if k.deep {
-		err = k.blobs.Verify(k.ctx, b.Stored)
+		err = k.blobs.Verify(k.ctx, b.Stored, 0)
 	} else {
 		err = k.open(b.Stored)
 	}

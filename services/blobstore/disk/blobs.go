@@ -89,6 +89,10 @@ func (d *Driver) Remove(_ context.Context, s registry.Stored) error {
 	if !ok {
 		return nil
 	}
+	// A copy may lack its checksums, but none would ever remove these alone.
+	if err := notThere(d.fs.remove(name + sumsSuffix)); err != nil {
+		return err
+	}
 	return notThere(d.fs.remove(name))
 }
 

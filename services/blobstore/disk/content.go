@@ -60,23 +60,29 @@ func (c *content) Read(p []byte) (int, error) {
 // WriteTo lets the kernel do the copy when w is a cleartext HTTP/1.1 response:
 // net/http hands the LimitedReader to TCPConn.ReadFrom, which unwraps exactly
 // one and calls sendfile(2) on the *os.File inside.
-func (c *content) WriteTo(w io.Writer) (int64, error) {
+func (c *content) WriteTo(w io.Writer) (int64, error) { return c.SendTo(w, c.left) }
+
+// ReadAt implements [blobstore.InPlace].
+func (c *content) ReadAt(p []byte, off int64) (int, error) { return c.file.ReadAt(p, off) }
+
+// SendTo implements [blobstore.InPlace].
+func (c *content) SendTo(w io.Writer, n int64) (int64, error) {
 	var total int64
-	for {
+	for n = min(n, c.left); ; {
 		if err := c.stopped(); err != nil {
 			return total, err
 		}
-		if c.left == 0 {
+		if total == n {
 			return total, nil
 		}
-		step := min(c.left, sendStep)
-		n, err := io.Copy(w, &io.LimitedReader{R: c.file, N: step})
-		c.left -= n
-		total += n
+		step := min(n-total, sendStep)
+		sent, err := io.Copy(w, &io.LimitedReader{R: c.file, N: step})
+		c.left -= sent
+		total += sent
 		if err != nil {
 			return total, c.why(err)
 		}
-		if n < step {
+		if sent < step {
 			return total, io.ErrUnexpectedEOF // the file got shorter
 		}
 	}

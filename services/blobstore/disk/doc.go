@@ -7,6 +7,7 @@
 //
 //	lock                                     flock'ed while a process uses the root
 //	blobs/<alg>/<hex[:2]>/<hex>.<upload id>  a blob; the upload id is its locator
+//	blobs/<alg>/<hex[:2]>/<hex>.<upload id>.sums  its checksums, see package blobstore
 //	uploads/<upload id>                      the bytes of an upload
 //	uploads/<upload id>.state                how far it has come, see record.go
 //

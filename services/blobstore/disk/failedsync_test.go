@@ -66,7 +66,7 @@ func TestReadOnlyAfterFailedSync(t *testing.T) {
 	if h, err := s.Check(t.Context()); err != nil || h.ReadOnly == "" {
 		t.Errorf("Check: got %+v, %v, want read-only", h, err)
 	}
-	if err := s.Verify(t.Context(), good); err != nil {
+	if err := s.Verify(t.Context(), good, 0); err != nil {
 		t.Errorf("reading: %v", err)
 	}
 	if err := s.Abort(t.Context(), other); err != nil {
@@ -120,7 +120,7 @@ func TestCommitAgainIsDurable(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if err := s.Verify(t.Context(), stored); err != nil {
+	if err := s.Verify(t.Context(), stored, 0); err != nil {
 		t.Errorf("after loss of power: %v", err)
 	}
 }

@@ -148,7 +148,7 @@ func (r *run) check(t *testing.T, root string, boot bootID) {
 		t.Errorf("CheckUploads: %v, %v", f, err)
 	}
 	for stored, data := range r.stored {
-		if err := s.Verify(t.Context(), stored); err != nil {
+		if err := s.Verify(t.Context(), stored, 0); err != nil {
 			t.Errorf("acknowledged blob of %d bytes: %v", len(data), err)
 		}
 		again, err := s.Commit(t.Context(), r.commits[stored], nil, stored.Digest)
@@ -161,7 +161,7 @@ func (r *run) check(t *testing.T, root string, boot bootID) {
 		t.Error(err)
 	}
 	for _, c := range copies {
-		if err := s.Verify(t.Context(), c); err != nil {
+		if err := s.Verify(t.Context(), c, 0); err != nil {
 			t.Errorf("copy %v: %v", c, err)
 		}
 	}
@@ -179,7 +179,7 @@ func (r *run) check(t *testing.T, root string, boot bootID) {
 			t.Errorf("session went on at %d: %v", u.Offset, err)
 			continue
 		}
-		if err := s.Verify(t.Context(), stored); err != nil {
+		if err := s.Verify(t.Context(), stored, 0); err != nil {
 			t.Errorf("session went on at %d: %v", u.Offset, err)
 		}
 	}

@@ -21,12 +21,17 @@ import (
 //	 0  magic "BUS1"
 //	 4  kind, 1 synced, 2 written
 //	 5  number of hashes
-//	 6  0 0
+//	 6  1 if the checksums of the bytes are known, else 0; then 0
 //	 8  number of the record, counted from 1
 //	16  offset
 //	24  boot id, 16 bytes
 //	40  per hash: algorithm (1 SHA-256, 2 SHA-512), length of the state, the state
+//	500 CRC-32C of the checksums of complete chunks, which lie behind the slots
+//	504 checksum of the bytes behind the last complete chunk
 //	508 CRC-32C of bytes 0 to 507
+//
+// The checksums behind the slots are common to all records: those of a record are
+// the first so many.
 const (
 	slotSize  = 512
 	slots     = 4
@@ -34,6 +39,7 @@ const (
 
 	slotMagic  = "BUS1"
 	slotHeader = 40
+	slotSums   = 500
 )
 
 // kind says what a record is worth after a crash.
@@ -50,6 +56,7 @@ type record struct {
 	number uint64
 	boot   bootID // the kernel that had the bytes, for kindWritten
 	state  blobstore.State
+	sums   uint32 // CRC-32C of state.Sums.Done, if there is a state.Sums
 }
 
 // bootID names a run of the kernel. The zero bootID equals none.
@@ -95,12 +102,17 @@ func (r record) encode() [slotSize]byte {
 	at := slotHeader
 	for _, h := range r.state.Hashes {
 		code := algorithmCode(h.Algorithm)
-		if code == 0 || len(h.State) > 255 || at+2+len(h.State) > slotSize-4 {
+		if code == 0 || len(h.State) > 255 || at+2+len(h.State) > slotSums {
 			continue
 		}
 		b[at], b[at+1] = code, byte(len(h.State))
 		at += 2 + copy(b[at+2:], h.State)
 		b[5]++
+	}
+	if sums := r.state.Sums; sums != nil {
+		b[6] = 1
+		binary.BigEndian.PutUint32(b[slotSums:], checksum(sums.Done))
+		binary.BigEndian.PutUint32(b[slotSums+4:], sums.Partial)
 	}
 	binary.BigEndian.PutUint32(b[slotSize-4:], checksum(b[:slotSize-4]))
 	return b
@@ -121,7 +133,11 @@ func decode(b []byte) (record, bool) {
 	if r.kind != kindSynced && r.kind != kindWritten || r.state.Offset < 0 || r.number == 0 {
 		return record{}, false
 	}
-	rest := b[slotHeader : slotSize-4]
+	if b[6] == 1 {
+		r.sums = binary.BigEndian.Uint32(b[slotSums:])
+		r.state.Sums = &blobstore.SumState{Partial: binary.BigEndian.Uint32(b[slotSums+4:])}
+	}
+	rest := b[slotHeader:slotSums]
 	for range b[5] {
 		if len(rest) < 2 || len(rest) < 2+int(rest[1]) {
 			return record{}, false
@@ -166,8 +182,9 @@ type saved struct {
 	blobstore.Resumed
 	number  uint64 // of the latest record
 	turns   turns
-	damaged bool  // there are records, and none is whole
-	beyond  int64 // the largest offset a record counts that the file has not, 0 if none
+	sums    [2]uint32 // what the checksums of Safe and Claimed add up to
+	damaged bool      // there are records, and none is whole
+	beyond  int64     // the largest offset a record counts that the file has not, 0 if none
 }
 
 // readState reads a state file b of an upload of size bytes. Records that count
@@ -205,6 +222,7 @@ func readState(b []byte, size int64, boot bootID) saved {
 		*s.turns.of(r.kind) = 1 - int64(i/slotSize%2)
 	}
 	s.damaged = torn > 0 && whole == 0
+	s.sums = [2]uint32{safe.sums, claimed.sums}
 	s.Safe = safe.state
 	if claimed.state.Offset > safe.state.Offset {
 		s.Claimed = claimed.state

@@ -102,7 +102,7 @@ func TestResume(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := s.Verify(t.Context(), stored); err != nil {
+			if err := s.Verify(t.Context(), stored, 0); err != nil {
 				t.Error(err)
 			}
 		})

@@ -30,7 +30,8 @@ type upload struct {
 	state  file       // nil until there is a record
 	number uint64     // of the last record
 	turns  turns
-	named  bool // the upload's names are durable
+	sums   int64 // checksums of so many chunks are behind the records
+	named  bool  // the upload's names are durable
 }
 
 // Expect implements [blobstore.UploadFile].
@@ -63,6 +64,7 @@ func (u *upload) Truncate(size int64) error {
 	u.size, u.started = size, size
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.sums = min(u.sums, size/blobstore.ChunkSize)
 	if u.state == nil {
 		return nil
 	}
@@ -87,6 +89,9 @@ func (u *upload) put(k kind, s blobstore.State) error {
 		u.state = f
 	}
 	r := record{kind: k, number: u.number + 1, boot: u.driver.boot, state: s}
+	if err := u.putSums(s); err != nil {
+		return err
+	}
 	b := r.encode()
 	if _, err := u.state.WriteAt(b[:], u.turns.slot(k)*slotSize); err != nil {
 		return err
@@ -131,7 +136,7 @@ func (u *upload) putSynced(s blobstore.State) (state file, named bool, err error
 }
 
 // Publish implements [blobstore.UploadFile].
-func (u *upload) Publish(_ context.Context, d registry.Digest) (registry.Locator, error) {
+func (u *upload) Publish(_ context.Context, d registry.Digest, sums blobstore.Sums) (registry.Locator, error) {
 	drv := u.driver
 	dir, err := drv.shard(d)
 	if err != nil {
@@ -146,11 +151,17 @@ func (u *upload) Publish(_ context.Context, d registry.Digest) (registry.Locator
 	if err := drv.fs.rename(from, to); err != nil {
 		return "", err
 	}
+	if sums != nil {
+		// They come after the blob, so that there are none without it, and are not
+		// synced: what is torn by a crash is not believed and made again. For the
+		// same reason it does no harm if they can't be written.
+		_ = drv.writeSums(to, registry.Stored{Digest: d, Size: u.size, Locator: registry.Locator(u.id)}, sums)
+	}
 	if drv.durable {
 		if err := drv.fs.syncDir(dir); err != nil {
 			err = &blobstore.SyncError{Op: "a directory of blobs", Err: err}
 			// A later call must not find a blob that may be gone after a crash.
-			return "", errors.Join(err, drv.fs.remove(to))
+			return "", errors.Join(err, notThere(drv.fs.remove(to+sumsSuffix)), drv.fs.remove(to))
 		}
 	}
 	if u.stateExists() {
@@ -226,6 +237,9 @@ func (d *Driver) resume(id registry.UploadID) (_ *upload, _ blobstore.Resumed, e
 			return nil, blobstore.Resumed{}, err
 		}
 		s = readState(b, info.Size(), d.boot)
+		if err := u.loadSums(&s); err != nil {
+			return nil, blobstore.Resumed{}, err
+		}
 	}
 	if end := max(s.Safe.Offset, s.Claimed.Offset); info.Size() > end {
 		if err := u.data.Truncate(end); err != nil {

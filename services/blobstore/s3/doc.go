@@ -9,6 +9,7 @@
 //	blobs/<alg>/<hex>/<upload id>.<nonce>          a blob whose digest was known first
 //	data/<nonce>.<upload id>                       a blob whose digest was not
 //	names/<alg>/<hex>/<upload id>.<nonce>.<size>   empty: what the object in data is
+//	sums/<alg>/<hex>/<upload id>.<nonce>           checksums of either, if it has several parts
 //	uploads/<upload id>/state                      how far an upload has come, or how it ended
 //
 // A nonce is random and new for each attempt to write. So no object but a state

@@ -220,7 +220,7 @@ func (f *faultRun) list(t *testing.T, ctx context.Context) {
 		f.all(t, all)
 	}
 	s := f.any()
-	f.known(t, "verifying", s, f.faulty.Verify(ctx, s))
+	f.known(t, "verifying", s, f.faulty.Verify(ctx, s, 0))
 }
 
 // all checks that a list has all copies that there are.
@@ -253,7 +253,7 @@ func (f *faultRun) remove(t *testing.T, ctx context.Context) {
 // check looks at everything without faults.
 func (f *faultRun) check(t *testing.T) {
 	for s := range f.blobs {
-		if err := f.clean.Verify(t.Context(), s); err != nil {
+		if err := f.clean.Verify(t.Context(), s, 0); err != nil {
 			t.Errorf("acknowledged: %+v: %v", s, err)
 		}
 	}

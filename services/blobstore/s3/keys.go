@@ -102,6 +102,11 @@ func (k keys) name(o object, d registry.Digest, size int64) string {
 	return k.names() + digestPath(d) + o.suffix() + "." + strconv.FormatInt(size, 10)
 }
 
+// sums returns the key of the checksums of the copy o of blob d.
+func (k keys) sums(o object, d registry.Digest) string {
+	return k.home + "sums/" + digestPath(d) + o.suffix()
+}
+
 func digestPath(d registry.Digest) string { return string(d.Algorithm()) + "/" + d.Encoded() + "/" }
 
 func (k keys) blobs() string     { return k.home + "blobs/" }

@@ -69,7 +69,7 @@ func TestS075Presigned(t *testing.T) {
 			t.Errorf("%s: got %d with %d bytes, %v; want %d", test.name, resp.StatusCode, len(got), err, test.status)
 		}
 	}
-	if err := b.Verify(t.Context(), s); err != nil {
+	if err := b.Verify(t.Context(), s, 0); err != nil {
 		t.Error(err)
 	}
 	if _, err := b.(registry.Presigner).Presign(t.Context(), registry.Stored{Digest: s.Digest, Locator: "../x"}); err == nil {

@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/services/blobstore"
 )
 
 // Publish implements [blobstore.UploadFile]. Bytes come first, then the name of
 // an anonymous object, then the state: what ends in between is either the
 // upload as it was, and a copy that nobody was told of and that the sweep
 // finds, or the copy.
-func (u *upload) Publish(ctx context.Context, d registry.Digest) (registry.Locator, error) {
+func (u *upload) Publish(ctx context.Context, d registry.Digest, sums blobstore.Sums) (registry.Locator, error) {
 	u.inUse.RLock()
 	defer u.inUse.RUnlock()
 	if err := u.loadTail(ctx); err != nil {
@@ -48,6 +49,12 @@ func (u *upload) Publish(ctx context.Context, d registry.Digest) (registry.Locat
 	if o.kind == anonymous {
 		if err := drv.client.writeEmpty(ctx, drv.keys.name(o, d, size)); err != nil {
 			return "", err
+		}
+	}
+	if sums != nil {
+		// Without them the blob is read as a whole once more.
+		if err := drv.KeepSums(ctx, copied, sums); err != nil {
+			drv.log.Warn("the checksums of a blob could not be kept", slog.String("digest", string(d)), slog.Any("error", err))
 		}
 	}
 	err = u.end(ctx, copied)

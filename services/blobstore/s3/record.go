@@ -29,6 +29,7 @@ type record struct {
 
 	Offset int64                 `json:"offset"`
 	Hashes []blobstore.HashState `json:"hashes,omitempty"`
+	Sums   *blobstore.SumState   `json:"sums,omitempty"`
 	// Object is where the multipart upload goes, Digest the digest in its key if
 	// it is named.
 	Object registry.Locator `json:"object,omitempty"`
@@ -57,7 +58,8 @@ const (
 	// minLive is the least size of a record of an upload that goes on. Others
 	// are smaller: a list tells the two apart.
 	minLive = 1024
-	// maxHeader bounds what is read as a header: 10,000 parts make 400 KB.
+	// maxHeader bounds what is read as a header: 10,000 parts make 400 KB, and the
+	// checksums of their chunks as much.
 	maxHeader = 4 << 20
 )
 

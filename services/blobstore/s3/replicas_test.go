@@ -63,8 +63,8 @@ func (r *replicas) Remove(ctx context.Context, s registry.Stored) error {
 	return r.one().Remove(ctx, s)
 }
 
-func (r *replicas) Verify(ctx context.Context, s registry.Stored) error {
-	return r.one().Verify(ctx, s)
+func (r *replicas) Verify(ctx context.Context, s registry.Stored, rate int64) error {
+	return r.one().Verify(ctx, s, rate)
 }
 
 func (r *replicas) Copies(ctx context.Context, p registry.Pool, after *registry.Stored, limit int) ([]registry.Stored, error) {
@@ -147,7 +147,7 @@ func TestOneOfManyWins(t *testing.T) {
 				t.Errorf("round %d: one upload is %+v and %+v", round, got[0], s)
 			}
 		}
-		if err := r.Verify(t.Context(), got[0]); err != nil {
+		if err := r.Verify(t.Context(), got[0], 0); err != nil {
 			t.Errorf("round %d: %v", round, err)
 		}
 	}
@@ -197,7 +197,7 @@ func TestChunksOfAnySize(t *testing.T) {
 				if s.Size != int64(len(all)) {
 					t.Errorf("got size %d, want %d", s.Size, len(all))
 				}
-				if err := r.Verify(t.Context(), s); err != nil {
+				if err := r.Verify(t.Context(), s, 0); err != nil {
 					t.Error(err)
 				}
 				again, err := r.Commit(t.Context(), u, nil, want)

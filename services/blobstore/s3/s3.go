@@ -118,11 +118,16 @@ func (d *Driver) Open(ctx context.Context, s registry.Stored, offset, n int64) (
 }
 
 // Remove implements [blobstore.Driver]. The bytes go first: a name without
-// bytes is found again, bytes without a name are not.
+// bytes is found again, bytes without a name are not. Checksums go before both.
 func (d *Driver) Remove(ctx context.Context, s registry.Stored) error {
 	key, ok := d.keys.copyKey(s.Digest, s.Locator)
 	if !ok {
 		return nil
+	}
+	if sums, ok := d.sumsKey(s); ok {
+		if err := unknownIsGone(d.client.remove(ctx, sums)); err != nil {
+			return err
+		}
 	}
 	if err := d.client.remove(ctx, key); err != nil {
 		return unknownIsGone(err)

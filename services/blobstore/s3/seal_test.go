@@ -28,7 +28,7 @@ func TestAnotherDigest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := r.Verify(t.Context(), s); err != nil {
+		if err := r.Verify(t.Context(), s, 0); err != nil {
 			t.Error(err)
 		}
 	}

@@ -168,7 +168,7 @@ func TestParkedUploadContinuesElsewhere(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := second.Verify(t.Context(), s); err != nil {
+		if err := second.Verify(t.Context(), s, 0); err != nil {
 			t.Error(err)
 		}
 		cancel()

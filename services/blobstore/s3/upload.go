@@ -286,7 +286,7 @@ func (u *upload) save(ctx context.Context, s blobstore.State) error {
 	if s.Offset == 0 {
 		return u.check(ctx)
 	}
-	rec := record{Writer: newNonce(), Offset: s.Offset, Hashes: s.Hashes}
+	rec := record{Writer: newNonce(), Offset: s.Offset, Hashes: s.Hashes, Sums: s.Sums}
 	var err error
 	if rec.Parts, err = u.etags(ctx, full); err != nil {
 		return err

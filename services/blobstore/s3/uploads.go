@@ -55,7 +55,7 @@ func (d *Driver) Resume(ctx context.Context, id registry.UploadID, at int64) (bl
 	for _, etag := range rec.Parts {
 		u.parts = append(u.parts, &part{done: sent, etag: etag})
 	}
-	return u, blobstore.Resumed{Safe: blobstore.State{Offset: rec.Offset, Hashes: rec.Hashes}, Algorithm: alg}, nil
+	return u, blobstore.Resumed{Safe: blobstore.State{Offset: rec.Offset, Hashes: rec.Hashes, Sums: rec.Sums}, Algorithm: alg}, nil
 }
 
 // Uploads implements [blobstore.Driver].

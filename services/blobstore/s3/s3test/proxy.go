@@ -114,7 +114,7 @@ func kind(r *http.Request) string {
 		return r.Method + " multipart"
 	}
 	what := "bucket"
-	for _, w := range []string{"blobs", "data", "names", "uploads", "probe"} {
+	for _, w := range []string{"blobs", "data", "names", "sums", "uploads", "probe"} {
 		if strings.Contains(r.URL.Path, "/.berth/"+w+"/") {
 			what = w
 		}

@@ -36,6 +36,7 @@ const Bucket = "berth"
 type Server struct {
 	URL string // http://127.0.0.1:PORT
 	PID int
+	Dir string // where the objects of Bucket lie as files
 }
 
 // Path returns where the server's program is, or an error that says how to get
@@ -99,7 +100,7 @@ func Run(ctx context.Context, path, dir string) (_ *Server, stop func(), err err
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	s := &Server{URL: "http://" + address, PID: cmd.Process.Pid}
+	s := &Server{URL: "http://" + address, PID: cmd.Process.Pid, Dir: filepath.Join(dir, "data", Bucket)}
 	if err := s.wait(ctx); err != nil {
 		stop()
 		said, _ := os.ReadFile(log.Name())

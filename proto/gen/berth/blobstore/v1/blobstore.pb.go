@@ -168,7 +168,11 @@ type OpenBlobRequest struct {
 	// First byte to send.
 	Offset int64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
 	// How many bytes to send. -1: all from offset on.
-	Length        int64 `protobuf:"varint,3,opt,name=length,proto3" json:"length,omitempty"`
+	Length int64 `protobuf:"varint,3,opt,name=length,proto3" json:"length,omitempty"`
+	// Compare the bytes with what they should be before they are sent. A damaged
+	// copy is DigestInvalid then, at once or in the midst of the stream, before its
+	// last byte.
+	Verify        bool `protobuf:"varint,4,opt,name=verify,proto3" json:"verify,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -222,6 +226,13 @@ func (x *OpenBlobRequest) GetLength() int64 {
 		return x.Length
 	}
 	return 0
+}
+
+func (x *OpenBlobRequest) GetVerify() bool {
+	if x != nil {
+		return x.Verify
+	}
+	return false
 }
 
 // OpenBlobResponse is a run of bytes.
@@ -1012,7 +1023,9 @@ func (*RemoveBlobResponse) Descriptor() ([]byte, []int) {
 type VerifyBlobRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The copy.
-	Stored        *Stored `protobuf:"bytes,1,opt,name=stored,proto3" json:"stored,omitempty"`
+	Stored *Stored `protobuf:"bytes,1,opt,name=stored,proto3" json:"stored,omitempty"`
+	// How many bytes to read in a second at most. 0: no limit.
+	Rate          int64 `protobuf:"varint,2,opt,name=rate,proto3" json:"rate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1052,6 +1065,13 @@ func (x *VerifyBlobRequest) GetStored() *Stored {
 		return x.Stored
 	}
 	return nil
+}
+
+func (x *VerifyBlobRequest) GetRate() int64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
 }
 
 // VerifyBlobResponse is a sign of life.
@@ -1390,11 +1410,12 @@ const file_berth_blobstore_v1_blobstore_proto_rawDesc = "" +
 	"\x06Upload\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04pool\x18\x02 \x01(\tR\x04pool\x12\x16\n" +
-	"\x06offset\x18\x03 \x01(\x03R\x06offset\"u\n" +
+	"\x06offset\x18\x03 \x01(\x03R\x06offset\"\x8d\x01\n" +
 	"\x0fOpenBlobRequest\x122\n" +
 	"\x06stored\x18\x01 \x01(\v2\x1a.berth.blobstore.v1.StoredR\x06stored\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12\x16\n" +
-	"\x06length\x18\x03 \x01(\x03R\x06length\"b\n" +
+	"\x06length\x18\x03 \x01(\x03R\x06length\x12\x16\n" +
+	"\x06verify\x18\x04 \x01(\bR\x06verify\"b\n" +
 	"\x10OpenBlobResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12:\n" +
 	"\x06header\x18\x02 \x01(\v2\".berth.blobstore.v1.OpenBlobHeaderR\x06header\"$\n" +
@@ -1431,9 +1452,10 @@ const file_berth_blobstore_v1_blobstore_proto_rawDesc = "" +
 	"\x13AbortUploadResponse\"G\n" +
 	"\x11RemoveBlobRequest\x122\n" +
 	"\x06stored\x18\x01 \x01(\v2\x1a.berth.blobstore.v1.StoredR\x06stored\"\x14\n" +
-	"\x12RemoveBlobResponse\"G\n" +
+	"\x12RemoveBlobResponse\"[\n" +
 	"\x11VerifyBlobRequest\x122\n" +
-	"\x06stored\x18\x01 \x01(\v2\x1a.berth.blobstore.v1.StoredR\x06stored\"\x14\n" +
+	"\x06stored\x18\x01 \x01(\v2\x1a.berth.blobstore.v1.StoredR\x06stored\x12\x12\n" +
+	"\x04rate\x18\x02 \x01(\x03R\x04rate\"\x14\n" +
 	"\x12VerifyBlobResponse\"o\n" +
 	"\x11ListCopiesRequest\x12\x12\n" +
 	"\x04pool\x18\x01 \x01(\tR\x04pool\x120\n" +

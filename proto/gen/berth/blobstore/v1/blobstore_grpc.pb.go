@@ -52,7 +52,8 @@ type BlobServiceClient interface {
 	// when it comes, the copy is known to exist. A stream that ends without an
 	// error but before header.size bytes was cut off.
 	//
-	// Failures: BlobUnknown (no such copy, or one of another size), RangeInvalid.
+	// Failures: BlobUnknown (no such copy, or one of another size), RangeInvalid,
+	// DigestInvalid if verify is set and the copy is damaged.
 	OpenBlob(ctx context.Context, in *OpenBlobRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[OpenBlobResponse], error)
 	// StartUpload opens a session that takes the bytes of a new blob.
 	StartUpload(ctx context.Context, in *StartUploadRequest, opts ...grpc.CallOption) (*StartUploadResponse, error)
@@ -256,7 +257,8 @@ type BlobServiceServer interface {
 	// when it comes, the copy is known to exist. A stream that ends without an
 	// error but before header.size bytes was cut off.
 	//
-	// Failures: BlobUnknown (no such copy, or one of another size), RangeInvalid.
+	// Failures: BlobUnknown (no such copy, or one of another size), RangeInvalid,
+	// DigestInvalid if verify is set and the copy is damaged.
 	OpenBlob(*OpenBlobRequest, grpc.ServerStreamingServer[OpenBlobResponse]) error
 	// StartUpload opens a session that takes the bytes of a new blob.
 	StartUpload(context.Context, *StartUploadRequest) (*StartUploadResponse, error)
