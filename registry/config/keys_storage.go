@@ -9,12 +9,12 @@ func storageKeys() []Key {
 		{Path: "storage.allowSparse", Type: Bool, Default: "false", Doc: "Accept manifests and indexes whose content is missing here, as mirrors hold them."},
 		{Path: "storage.allowWrongSizes", Type: Bool, Default: "false", Doc: "Accept manifests and indexes that tell sizes of their content other than it has here; newer clients refuse to pull such images."},
 
-		{Path: "storage.gc", Type: Bool, Default: "true", Status: Warned, pool: true, Doc: "Remove unreferenced content."},
-		{Path: "storage.gcDelay", Type: Duration, Default: "1h", Status: Warned, pool: true, Doc: "Minimum age of unreferenced content before it is removed."},
-		{Path: "storage.gcInterval", Type: Duration, Default: "1h", Status: Warned, pool: true, Doc: "Time between sweeps for what was missed."},
-		{Path: "storage.gcTimeWindow", Type: String, Status: Warned, pool: true, Doc: "Daily UTC window HH:MM-HH:MM in which a sweep may start; it may wrap midnight."},
+		{Path: "storage.gc", Type: Bool, Default: "true", pool: true, Doc: "Remove content that nothing refers to, once its time is over."},
+		{Path: "storage.gcDelay", Type: Duration, Default: "1h", pool: true, Doc: "How long content that nothing refers to stays usable after an upload, a mount or an answer that it is there; at least 10m."},
+		{Path: "storage.gcInterval", Type: Duration, Default: "1h", pool: true, Doc: "Time between sweeps for what was not queued for removal when it lost its last reference; 0 is one sweep at the start."},
+		{Path: "storage.gcTimeWindow", Type: String, pool: true, Doc: "Daily UTC window HH:MM-HH:MM in which content is removed; it may wrap midnight."},
 		{Path: "storage.gcMaxSchedulerDelay", Type: Duration, Status: Unneeded, pool: true, Doc: "Garbage collection runs all the time and has no per-repository start delay."},
-		{Path: "storage.undoWindow", Type: Duration, Default: "24h", Status: Warned, Doc: "How long a delete or a moved tag can be undone."},
+		{Path: "storage.undoWindow", Type: Duration, Default: "24h", Doc: "How long a delete or a moved tag can be undone; never less than gcDelay."},
 		{Path: "storage.verifyReads", Type: String, Status: Refused, Values: []string{"", VerifyAlways}, Doc: "\"always\" checks every chunk of a blob before it is sent."},
 
 		{Path: "storage.maxRepos", Type: Int, Doc: "Maximum number of repositories that have a manifest; 0 is no limit. A push that would make one more is answered with 429."},

@@ -1,6 +1,9 @@
 package config
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Storage says where bytes and names are kept. Its Pool is the default pool.
 type Storage struct {
@@ -51,6 +54,19 @@ type Pool struct {
 // Durable reports whether content must be on stable storage before a request is
 // answered. Only an explicit "commit": false gives that up.
 func (p Pool) Durable() bool { return p.Commit == nil || *p.Commit }
+
+// Window returns the minutes of the day, in UTC, between which content may be
+// removed; equal if there is no such window. It may wrap midnight.
+func (p Pool) Window() (from, to int, err error) {
+	if p.GCTimeWindow == "" {
+		return 0, 0, nil
+	}
+	from, to, ok := timeWindow(p.GCTimeWindow)
+	if !ok {
+		return 0, 0, fmt.Errorf("gcTimeWindow: %q is not a daily time window", p.GCTimeWindow)
+	}
+	return from, to, nil
+}
 
 // Local reports whether the pool is on the local disk.
 func (p Pool) Local() bool {

@@ -226,7 +226,7 @@ func TestGuideUnbuilt(t *testing.T) {
 	if strings.Join(got, " ") != want {
 		t.Errorf("refused:\n got %s\nwant %s", strings.Join(got, " "), want)
 	}
-	if len(warnings) != 1 || !strings.Contains(warnings[0].Text, "storage.gcDelay (line 7)") || !strings.Contains(warnings[0].Text, "extensions.sync (line") {
+	if len(warnings) != 1 || !strings.Contains(warnings[0].Text, "http.realm (line 24)") || !strings.Contains(warnings[0].Text, "extensions.sync (line") {
 		t.Errorf("warnings: %v", warnings)
 	}
 	for _, name := range []string{"minimal.json", "kubernetes.json", "cache.json", "edge.json", "lab.json", "cve.json", "prefetch.json"} {

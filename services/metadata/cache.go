@@ -135,6 +135,30 @@ func (c *rowCache[V]) end(k rowKey, n uint64) {
 	s.changed = max(s.changed, n)
 }
 
+// beginAll is begin for all rows.
+func (c *rowCache[V]) beginAll() {
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		s.pending++
+		for k := range s.rows {
+			s.remove(k)
+		}
+		s.mu.Unlock()
+	}
+}
+
+// endAll is end for all rows.
+func (c *rowCache[V]) endAll(n uint64) {
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		s.pending--
+		s.changed = max(s.changed, n)
+		s.mu.Unlock()
+	}
+}
+
 func (s *cacheShard[V]) remove(k rowKey) {
 	r := s.rows[k]
 	if r == nil {

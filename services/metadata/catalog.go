@@ -27,8 +27,12 @@ type Options struct {
 	// AllowWrongSizes accepts manifests that tell wrong sizes of their content.
 	AllowWrongSizes bool
 	// Lease is how long content that nothing refers to may be used after an
-	// upload or a mount. 0 means 10 minutes.
+	// upload, a mount or an answer that it is there. 0 means 10 minutes.
 	Lease time.Duration
+	// GC says when content that nothing needs is removed, and PoolGC so for pools
+	// that differ.
+	GC     GC
+	PoolGC map[registry.Pool]GC
 	// MaxStaleness is how old an answer may be where other processes change the
 	// database, too. 0 means not at all: each read is a query. A process sees its
 	// own changes at once.
@@ -54,8 +58,12 @@ type Catalog struct {
 
 	reaper  registry.Reaper
 	garbage chan struct{}      // holds an element if the garbage queue has grown
-	stop    context.CancelFunc // ends the worker
-	stopped chan struct{}      // closed when the worker has ended
+	stop    context.CancelFunc // ends the workers
+	stopped chan struct{}      // closed when the worker of the garbage queue has ended
+
+	clock     jumps
+	swept     bool          // since the catalog was opened; the collector's own
+	collected chan struct{} // closed when the collector has ended
 }
 
 var _ registry.Catalog = (*Catalog)(nil)
@@ -78,7 +86,7 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 		o.Now = time.Now
 	}
 	if o.Lease == 0 {
-		o.Lease = 10 * time.Minute
+		o.Lease = defaultLease
 	}
 	c := &Catalog{
 		db:      db,
@@ -90,11 +98,17 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 		feed:    newFeed(db.Dialect()),
 		garbage: make(chan struct{}, 1),
 		stopped: make(chan struct{}),
+
+		collected: make(chan struct{}),
+	}
+	for _, p := range c.pools() {
+		c.clock.lease = max(c.clock.lease, c.policy(p).Lease)
 	}
 	ctx, c.stop = context.WithCancel(context.WithoutCancel(ctx))
 	c.meters = newMeters(o.Metrics)
 	c.usage = newUsage(ctx, c, o.Metrics)
 	go c.collectGarbage(ctx)
+	go c.collectReviews(ctx)
 	return c, nil
 }
 
@@ -102,6 +116,7 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 func (c *Catalog) Close() error {
 	c.stop()
 	<-c.stopped
+	<-c.collected
 	c.usage.close()
 	return nil
 }
@@ -148,7 +163,7 @@ func scanRepo(row interface{ Scan(...any) error }) (int64, error) {
 
 const sqlMakeRepo = `
 	INSERT INTO repositories (name, id, created)
-	VALUES ($1, COALESCE($2, (SELECT COALESCE(MAX(id), 0) + 1 FROM repositories)), $3) RETURNING id`
+	VALUES ($1, COALESCE($2, (SELECT COALESCE(MAX(n), 0) + 1 FROM (SELECT MAX(id) AS n FROM repositories UNION ALL SELECT last FROM repository_ids WHERE one = 1) ids)), $3) RETURNING id`
 
 // makeRepo returns the identity of repo, which it creates if there is none.
 func (c *Catalog) makeRepo(tx *sqldb.Tx, repo registry.Name, a registry.Actor) (int64, error) {

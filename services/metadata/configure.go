@@ -1,6 +1,7 @@
 package metadata
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/config"
@@ -51,6 +53,9 @@ func OpenConfigured(ctx context.Context, cfg config.Storage, drivers map[string]
 	for name := range cfg.SubPaths {
 		o.Pools = append(o.Pools, registry.Pool(name))
 	}
+	if err := o.collect(cfg); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
 	c, err := Open(ctx, db, reaper, o, p.Log)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
@@ -80,6 +85,28 @@ func limitsOf(cfg config.Storage) (l Limits, err error) {
 		l.Immutable = append(l.Immutable, i)
 	}
 	return l, nil
+}
+
+// collect sets what the config file says of garbage collection. The lease is
+// never shorter than an upload may take to be used.
+func (o *Options) collect(cfg config.Storage) error {
+	of := func(p config.Pool) (GC, error) {
+		g := GC{Off: !p.GC, Lease: max(p.GCDelay, defaultLease), Undo: max(p.GCDelay, cfg.UndoWindow, time.Nanosecond), Interval: cmp.Or(p.GCInterval, onlyAtStart)}
+		var err error
+		g.From, g.To, err = p.Window()
+		return g, err
+	}
+	var err error
+	if o.GC, err = of(cfg.Pool); err != nil {
+		return err
+	}
+	o.PoolGC = make(map[registry.Pool]GC, len(cfg.SubPaths))
+	for name, sub := range cfg.SubPaths {
+		if o.PoolGC[registry.Pool(name)], err = of(sub.Pool); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // OpenDatabase opens the database that the storage section of a config file

@@ -4,13 +4,15 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/berth-registry/berth/registry"
 )
 
 // ReadManifest reads a manifest from the database, whatever the cache has.
 func ReadManifest(c *Catalog, ctx context.Context, repo registry.Name, q registry.ManifestQuery) (registry.Manifest, error) {
-	return c.readManifest(ctx, repo, q)
+	m, _, err := c.readManifest(ctx, repo, q)
+	return m, err
 }
 
 // MovedColumns are the columns that a [Move] copies.
@@ -25,7 +27,7 @@ func MovedColumns() []string {
 }
 
 // StaysBehind are the tables that belong to one database alone.
-var StaysBehind = []string{"schema_versions", "schema_programs", "moves", "moved_blobs", "events", "feed_readers"}
+var StaysBehind = []string{"schema_versions", "schema_programs", "moves", "moved_blobs", "events", "feed_readers", "sweeps", "strays"}
 
 // RegisterReader registers a reader of the feed.
 func RegisterReader(t *testing.T, c *Catalog, name string, at Position) {
@@ -52,3 +54,16 @@ func TrimFeed(t *testing.T, c *Catalog, keep int64) {
 		t.Fatal(err)
 	}
 }
+
+// CollectAll collects what is due, and sweeps first if asked to.
+func CollectAll(ctx context.Context, c *Catalog, sweep bool) (Collected, error) {
+	if sweep {
+		if err := c.sweep(ctx); err != nil {
+			return Collected{}, err
+		}
+	}
+	return c.collectNow(ctx, time.Now().Add(time.Minute))
+}
+
+// SweepStrays looks for copies that nobody knows.
+func SweepStrays(ctx context.Context, c *Catalog) error { return c.sweepStrays(ctx) }

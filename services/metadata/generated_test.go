@@ -52,6 +52,15 @@ var generated = []string{
 	`INSERT INTO adoptions (repo, pool, state, stamp, hash, problem_count, problems, updated) SELECT 'team/repo' || n, '', 1, '', '', 0, '[]', 0 FROM SERIES(repos)`,
 	`INSERT INTO adopted_manifests (repo, digest) SELECT 'team/repo' || (n % $repos), DIGEST('m' || n) FROM SERIES(manifests)`,
 	`INSERT INTO adopted_tags (repo, name, digest) SELECT 'team/repo' || (n % $repos), 'v' || (n / $repos), DIGEST('m' || n) FROM SERIES(manifests)`,
+	`INSERT INTO reviews (repo_id, digest, kind, pool, due, lease, epoch)
+		SELECT n % $repos + 1, DIGEST('m' || n), 1, '', n, n, 0 FROM SERIES(manifests)`,
+	`INSERT INTO reviews (repo_id, digest, kind, pool, due, lease, epoch) SELECT 0, DIGEST('b' || n), 3, '', n, 0, 0 FROM SERIES(blobs)`,
+	`INSERT INTO trash (repo_id, digest, media_type, pushed, payload, tags, deleted, until, actor)
+		SELECT n % $repos + 1, DIGEST('t' || n), 'x', 0, PAYLOAD, '', 0, n, 'x' FROM SERIES(repos)`,
+	`INSERT INTO trash_references (repo_id, manifest, digest, is_manifest, required)
+		SELECT n % $repos + 1, DIGEST('t' || n), DIGEST('b' || (n % $blobs)), FALSE, FALSE FROM SERIES(repos)`,
+	`INSERT INTO deleted_repositories (id, name, created, deleted, until, actor) SELECT 1000000 + n, 'gone' || n, 0, n, n, 'x' FROM SERIES(repos)`,
+	`INSERT INTO strays (pool, digest, locator, seen) SELECT '', DIGEST('b' || n), 's' || n, n FROM SERIES(blobs)`,
 	`INSERT INTO moved_blobs (pool, digest, old_locator, locator) SELECT '', DIGEST('b' || n), 'l' || n, 'n' || n FROM SERIES(manifests)`,
 }
 

@@ -13,11 +13,12 @@ import (
 // The row is there if the repository is. A blob that is linked wins against a
 // manifest of the same digest: both have the same bytes.
 const sqlBlob = `
-	SELECT b.pool, b.size, b.locator, b.inline, m.payload
+	SELECT b.pool, b.size, b.locator, b.inline, m.payload, v.lease
 	FROM repositories r
 	LEFT JOIN links l ON l.repo_id = r.id AND l.digest = $2
 	LEFT JOIN blobs b ON b.pool = l.pool AND b.digest = $2
 	LEFT JOIN manifests m ON m.repo_id = r.id AND m.digest = $2 AND b.size IS NULL
+	LEFT JOIN reviews v ON v.repo_id = r.id AND v.digest = $2 AND v.kind = CASE WHEN b.size IS NULL THEN 1 ELSE 2 END
 	WHERE r.name = $1`
 
 // Blob returns the content d of repo: a linked blob, or a manifest's bytes.
@@ -31,42 +32,59 @@ func (c *Catalog) Blob(ctx context.Context, a registry.Actor, repo registry.Name
 		return b, ctx.Err()
 	}
 	at := c.rows.now()
-	b, err := c.readBlob(ctx, repo, d)
-	if err == nil && b.Inline == nil {
-		c.rows.fillBlob(repo, b, at)
-	}
-	return b, err
-}
-
-func (c *Catalog) readBlob(ctx context.Context, repo registry.Name, d registry.Digest) (registry.Blob, error) {
 	digest, err := pack(d)
 	if err != nil {
 		return registry.Blob{}, err
 	}
+	b, r, err := c.readBlob(ctx, repo, d, digest)
+	if err != nil {
+		return registry.Blob{}, err
+	}
+	until, there := c.keep(ctx, repo, digest, r.kind, r.lease)
+	if !there {
+		return registry.Blob{}, registry.ErrBlobUnknown
+	}
+	if b.Inline == nil {
+		c.rows.fillBlob(repo, b, until, at)
+	}
+	return b, nil
+}
+
+// reviewed is what is known of the review of content that was read.
+type reviewed struct {
+	kind  int
+	lease *int64 // nil if there is none
+}
+
+func (c *Catalog) readBlob(ctx context.Context, repo registry.Name, d registry.Digest, digest []byte) (registry.Blob, reviewed, error) {
 	var (
 		pool, locator   sql.NullString
 		size            sql.NullInt64
 		inline, payload []byte
+		r               = reviewed{kind: reviewLink}
 	)
-	err = c.db.QueryRow(ctx, sqlBlob, string(repo), digest).Scan(&pool, &size, &locator, &inline, &payload)
+	err := c.db.QueryRow(ctx, sqlBlob, string(repo), digest).Scan(&pool, &size, &locator, &inline, &payload, &r.lease)
 	if errors.Is(err, sql.ErrNoRows) {
-		return registry.Blob{}, registry.ErrNameUnknown
+		return registry.Blob{}, r, registry.ErrNameUnknown
 	}
 	if err != nil {
-		return registry.Blob{}, fmt.Errorf("reading a blob's place: %w", err)
+		return registry.Blob{}, r, fmt.Errorf("reading a blob's place: %w", err)
 	}
 	if inline == nil {
 		inline = payload
 	}
+	if !size.Valid {
+		r.kind = reviewManifest
+	}
 	switch {
 	case inline != nil:
-		return registry.Blob{Stored: registry.Stored{Digest: d, Size: int64(len(inline))}, Inline: inline}, nil
+		return registry.Blob{Stored: registry.Stored{Digest: d, Size: int64(len(inline))}, Inline: inline}, r, nil
 	case size.Valid:
 		return registry.Blob{Stored: registry.Stored{
 			Digest: d, Size: size.Int64, Pool: registry.Pool(pool.String), Locator: registry.Locator(locator.String),
-		}}, nil
+		}}, r, nil
 	}
-	return registry.Blob{}, registry.ErrBlobUnknown
+	return registry.Blob{}, r, registry.ErrBlobUnknown
 }
 
 const (
@@ -93,9 +111,10 @@ const (
 		INSERT INTO garbage (pool, digest, locator, size, due, attempts)
 		SELECT pool, digest, $3, $4, $5, 0 FROM blobs WHERE pool = $1 AND digest = $2 AND inline IS NULL AND locator <> $3
 		ON CONFLICT (pool, digest, locator) DO NOTHING`
+	sqlRevive      = `UPDATE blobs SET state = 0, epoch = epoch + 1 WHERE pool = $1 AND digest = $2 AND state <> 0`
 	sqlMakeRepoFor = `
 		INSERT INTO repositories (name, id, created)
-		SELECT $1, COALESCE($2, (SELECT COALESCE(MAX(id), 0) + 1 FROM repositories)), $3
+		SELECT $1, COALESCE($2, (SELECT COALESCE(MAX(n), 0) + 1 FROM (SELECT MAX(id) AS n FROM repositories UNION ALL SELECT last FROM repository_ids WHERE one = 1) ids)), $3
 		FROM blobs WHERE pool = $4 AND digest = $5 AND inline IS NULL
 		ON CONFLICT (name) DO NOTHING`
 	sqlLinkKept = `
@@ -145,14 +164,16 @@ func (c *Catalog) Link(ctx context.Context, a registry.Actor, repo registry.Name
 // wins, and s becomes garbage if it is another. That one is known in repo from
 // then on, and stored in kept.
 func (c *Catalog) linkSteps(a registry.Actor, repo registry.Name, s registry.Stored, digest []byte, kept *registry.Stored) []sqldb.Statement {
-	pool, locator, now := string(s.Pool), string(s.Locator), c.now()
+	pool, locator, now, promised := string(s.Pool), string(s.Locator), c.now(), c.promise(s.Pool)
 	return []sqldb.Statement{
-		{Text: sqlKeepFirst, Args: []any{pool, digest, s.Size, locator, c.lease(), now}},
+		{Text: sqlKeepFirst, Args: []any{pool, digest, s.Size, locator, promised, now}},
+		{Text: sqlRevive, Args: []any{pool, digest}},
 		{Text: sqlReplaceInline, Args: []any{pool, digest, locator}},
 		{Text: sqlDiscardSecond, Args: []any{pool, digest, locator, s.Size, now}},
 		{Text: sqlMakeRepoFor, Args: []any{string(repo), c.newID(), now, pool, digest}},
 		c.linkEvents(repo, s.Pool, digest, a, false),
 		{Text: sqlLinkKept, Args: []any{string(repo), pool, digest}},
+		{Text: sqlReviewNewLink, Args: []any{string(repo), digest, string(c.poolOf(repo)), promised}},
 		{Text: sqlCopy, Args: []any{pool, digest}, Row: func(scan func(dest ...any) error) error {
 			*kept = registry.Stored{Digest: s.Digest, Pool: s.Pool}
 			return scan(&kept.Size, &kept.Locator)
@@ -206,11 +227,15 @@ func (c *Catalog) changesBlob(tx *sqldb.Tx, repo registry.Name, d registry.Diges
 	ch.attach(tx)
 }
 
-func (c *Catalog) lease() int64 { return c.opt.Now().Add(c.opt.Lease).UnixMicro() }
-
 const (
 	sqlHasLink = `SELECT 1 FROM links WHERE repo_id = $1 AND digest = $2`
-	sqlUnlink  = `DELETE FROM links WHERE repo_id = $1 AND digest = $2`
+	// A deleted manifest may need the blob again, if somebody undoes that.
+	sqlReviewBlobOf = `
+		INSERT INTO reviews (repo_id, digest, kind, pool, due, lease, epoch)
+		SELECT 0, l.digest, 3, l.pool, $3, 0, 0 FROM links l WHERE l.repo_id = $1 AND l.digest = $2
+		ON CONFLICT (repo_id, digest, kind, pool) DO UPDATE SET
+			due = CASE WHEN reviews.due > excluded.due THEN reviews.due ELSE excluded.due END`
+	sqlUnlink = `DELETE FROM links WHERE repo_id = $1 AND digest = $2`
 )
 
 // Unlink makes d unknown in repo.
@@ -245,8 +270,15 @@ func (c *Catalog) Unlink(ctx context.Context, a registry.Actor, repo registry.Na
 		case manifest || used:
 			return registry.ErrInUse
 		}
+		p := c.poolOf(repo)
+		if err := tx.Queue(sqlReviewBlobOf, id, digest, c.undoable(p)); err != nil {
+			return err
+		}
 		if err := tx.Queue(sqlUnlink, id, digest); err != nil {
 			return fmt.Errorf("unlinking a blob: %w", err)
+		}
+		if err := c.review(tx, id, noDigest, reviewRepository, p, c.undoable(p), 0); err != nil {
+			return err
 		}
 		if err := c.tell(tx, BlobUnlinked, id, a, digest); err != nil {
 			return err

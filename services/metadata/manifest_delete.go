@@ -16,6 +16,8 @@ const (
 	sqlTagsOf           = `SELECT name FROM tags WHERE repo_id = $1 AND digest = $2 ORDER BY name`
 	sqlDeleteReferences = `DELETE FROM manifest_references WHERE repo_id = $1 AND manifest = $2`
 	sqlDeleteManifest   = `DELETE FROM manifests WHERE repo_id = $1 AND digest = $2`
+	sqlDigestsIn        = `SELECT digest FROM manifest_references WHERE repo_id = $1 AND manifest = $2`
+	sqlDigestsAbout     = `SELECT digest FROM manifests WHERE repo_id = $1 AND subject = $2 ORDER BY digest`
 )
 
 // DeleteManifest removes a manifest under each of its names, and all tags that
@@ -46,15 +48,8 @@ func (c *Catalog) DeleteManifest(ctx context.Context, a registry.Actor, repo reg
 			ch.manifests = append(ch.manifests, rowKey{repo, string(n.digest)})
 		}
 		for _, n := range names {
-			tags, err := c.removeManifest(tx, id, n.packed, a)
-			if err != nil {
+			if err := c.discardManifest(tx, ch, id, repo, n.packed, a); err != nil {
 				return err
-			}
-			for _, t := range tags {
-				if err := c.opt.Limits.keepsTag(repo, t); err != nil {
-					return err
-				}
-				ch.tags = append(ch.tags, rowKey{repo, string(t)})
 			}
 		}
 		ch.attach(tx)
@@ -62,24 +57,74 @@ func (c *Catalog) DeleteManifest(ctx context.Context, a registry.Actor, repo reg
 	})
 }
 
-// removeManifest removes a manifest that nothing refers to and the tags that
-// point to it, which it returns.
-func (c *Catalog) removeManifest(tx *sqldb.Tx, id int64, digest []byte, a registry.Actor) ([]registry.Tag, error) {
+// discardManifest puts a manifest that nothing refers to into the trash and
+// removes the tags that point to it.
+func (c *Catalog) discardManifest(tx *sqldb.Tx, ch *change, id int64, repo registry.Name, digest []byte, a registry.Actor) error {
 	tags, err := tagsOf(tx, id, digest)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, t := range tags {
-		if err := c.removeTag(tx, id, t, a); err != nil {
-			return nil, err
+		if err := c.opt.Limits.keepsTag(repo, t); err != nil {
+			return err
 		}
+		if err := c.removeTag(tx, id, t, a); err != nil {
+			return err
+		}
+		ch.tags = append(ch.tags, rowKey{repo, string(t)})
+	}
+	until := c.undoable(c.poolOf(repo))
+	if err := c.trash(tx, id, digest, tags, until, a); err != nil {
+		return err
+	}
+	return c.removeManifest(tx, ch, id, repo, digest, until, a)
+}
+
+// removeManifest removes a manifest that nothing refers to. What it refers to
+// is looked at when due.
+func (c *Catalog) removeManifest(tx *sqldb.Tx, ch *change, id int64, repo registry.Name, digest []byte, due int64, a registry.Actor) error {
+	if err := ch.around(tx, id, repo, digest); err != nil {
+		return err
+	}
+	p := c.poolOf(repo)
+	if err := c.reviewAround(tx, id, digest, p, due); err != nil {
+		return err
 	}
 	for _, s := range []string{sqlDeleteReferences, sqlDeleteManifest} {
 		if err := tx.Queue(s, id, digest); err != nil {
-			return nil, fmt.Errorf("removing a manifest: %w", err)
+			return fmt.Errorf("removing a manifest: %w", err)
 		}
 	}
-	return tags, c.tell(tx, ManifestDeleted, id, a, digest)
+	if err := c.tell(tx, ManifestDeleted, id, a, digest); err != nil {
+		return err
+	}
+	return c.review(tx, id, noDigest, reviewRepository, p, due, 0)
+}
+
+// around adds what a manifest refers to, and what refers to it: the caches may
+// know that it needs no promise.
+func (ch *change) around(tx *sqldb.Tx, id int64, repo registry.Name, digest []byte) error {
+	if !ch.rows.on {
+		return nil
+	}
+	var all []rowKey
+	for _, q := range []string{sqlDigestsIn, sqlDigestsAbout} {
+		err := tx.Run(sqldb.Statement{Text: q, Args: []any{id, digest}, Row: func(scan func(dest ...any) error) error {
+			var packed []byte
+			if err := scan(&packed); err != nil {
+				return err
+			}
+			d, err := unpack(packed)
+			all = append(all, rowKey{repo, string(d)})
+			return err
+		}})
+		if err != nil {
+			return fmt.Errorf("reading what a manifest is about: %w", err)
+		}
+	}
+	ch.blobs = append(ch.blobs, all...)
+	ch.manifests = append(ch.manifests, all...)
+	return nil
 }
 
 // manifestName is a digest under which a repository has a manifest.

@@ -184,10 +184,37 @@ func (p *put) apply(tx *sqldb.Tx) error {
 		if err := p.c.setTag(tx, f.repo, t, p.actor, p.digest); err != nil {
 			return err
 		}
+		if f.tags[i] != nil {
+			if err := p.c.untagged(tx, ch, f.repo, p.repo, f.tags[i]); err != nil {
+				return err
+			}
+		}
 		ch.tags = append(ch.tags, rowKey{p.repo, string(t)})
 	}
 	ch.attach(tx)
-	return nil
+	return p.settle(tx, f)
+}
+
+// settle takes what the manifest needs, and the manifest if it has a tag, out of
+// the queue of reviews; or else puts it there.
+func (p *put) settle(tx *sqldb.Tx, f *found) error {
+	var needed []any
+	if !f.manifest {
+		for _, r := range p.refs {
+			needed = append(needed, r.packed)
+		}
+	}
+	if len(p.tags) > 0 {
+		needed = append(needed, p.digest)
+	} else {
+		pool, promised := p.c.poolOf(p.repo), p.c.promise(p.c.poolOf(p.repo))
+		if err := p.c.review(tx, f.repo, p.digest, reviewManifest, pool, promised, promised); err != nil {
+			return err
+		}
+	}
+	return sqldb.Padded(needed, func(part []any) error {
+		return tx.Queue(sqlNoReviews(len(part)), append([]any{f.repo}, part...)...)
+	})
 }
 
 // mayTag returns nil if the tags may be set to the manifest.

@@ -7,6 +7,20 @@ type meters struct {
 	manifests, blobs lookups
 	removed          *metrics.Counter
 	removedBytes     *metrics.Counter
+
+	// What the collector does.
+	reviews, runs, failed, goneManifests, goneLinks, goneRepositories *metrics.Counter
+}
+
+// collected counts what a collection did. Blobs count when their bytes are gone.
+func (m *meters) collected(d Collected) {
+	if d.Reviews > 0 {
+		m.runs.Inc()
+	}
+	m.reviews.Add(d.Reviews)
+	m.goneManifests.Add(d.Manifests)
+	m.goneLinks.Add(d.Links)
+	m.goneRepositories.Add(d.Repositories)
 }
 
 // lookups count reads by whether a cache had the answer.
@@ -25,10 +39,20 @@ func newMeters(m *metrics.Set) *meters {
 		const name, help = "berth_row_cache_lookups_total", "Reads of the catalog, by whether its cache of rows had the answer."
 		return lookups{m.Counter(name, help, "cache", cache, "result", "hit"), m.Counter(name, help, "cache", cache, "result", "miss")}
 	}
+	const runs, runsHelp = "zot_gc_runs_total", "Batches of reviews that the collector decided on."
+	const deleted, help = "zot_gc_deleted_total", "What was removed because nothing refers to it."
 	return &meters{
+		reviews: m.Counter("berth_gc_reviews_total", "How often something was looked at that may have lost its last reference."),
+		runs:    m.Counter(runs, runsHelp, "error", "false"),
+		failed:  m.Counter(runs, runsHelp, "error", "true"),
+
+		goneManifests:    m.Counter(deleted, help, "type", "manifest"),
+		goneLinks:        m.Counter(deleted, help, "type", "link"),
+		goneRepositories: m.Counter(deleted, help, "type", "repository"),
+
 		manifests:    in("manifests"),
 		blobs:        in("blobs"),
-		removed:      m.Counter("zot_gc_deleted_total", "What was removed because nothing refers to it.", "type", "blob"),
+		removed:      m.Counter(deleted, help, "type", "blob"),
 		removedBytes: m.Counter("berth_gc_removed_bytes_total", "Bytes of blobs that were removed because nothing refers to them."),
 	}
 }

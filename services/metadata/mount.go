@@ -48,7 +48,9 @@ func (c *Catalog) mount(tx *sqldb.Tx, a registry.Actor, repo registry.Name, d re
 	if here, err := exists(tx.QueryRow(sqlHasManifest, id, digest)); err != nil {
 		return registry.Stored{}, err
 	} else if here && source.inline != nil {
-		return registry.Stored{Digest: d, Size: int64(len(source.inline))}, nil
+		// If nothing needs the manifest it is promised, as it is by an answer that it is there.
+		err := tx.Queue(sqlPromise, id, digest, reviewManifest, c.promise(c.poolOf(repo)))
+		return registry.Stored{Digest: d, Size: int64(len(source.inline))}, err
 	}
 	// A repository's bytes are in its own pool: a copy in another is of no use.
 	own := registry.Stored{Digest: d, Pool: registry.PoolOf(repo, c.opt.Pools)}
@@ -56,7 +58,7 @@ func (c *Catalog) mount(tx *sqldb.Tx, a registry.Actor, repo registry.Name, d re
 	switch {
 	case errors.Is(err, sql.ErrNoRows) && source.inline != nil:
 		own.Size = int64(len(source.inline))
-		err = tx.Queue(sqlAddBlob, string(own.Pool), digest, own.Size, "", c.lease(), c.now(), source.inline)
+		err = tx.Queue(sqlAddBlob, string(own.Pool), digest, own.Size, "", c.promise(own.Pool), c.now(), source.inline)
 	case errors.Is(err, sql.ErrNoRows):
 		return registry.Stored{}, registry.ErrBlobUnknown
 	}
@@ -65,6 +67,12 @@ func (c *Catalog) mount(tx *sqldb.Tx, a registry.Actor, repo registry.Name, d re
 	}
 	if err := c.link(tx, id, repo, own, digest, a); err != nil {
 		return registry.Stored{}, err
+	}
+	if err := tx.Queue(sqlRevive, string(own.Pool), digest); err != nil {
+		return registry.Stored{}, fmt.Errorf("mounting a blob: %w", err)
+	}
+	if err := tx.Queue(sqlReviewNewLink, string(repo), digest, string(own.Pool), c.promise(own.Pool)); err != nil {
+		return registry.Stored{}, fmt.Errorf("mounting a blob: %w", err)
 	}
 	if own.Locator == "" {
 		own.Pool = "" // it is inline, not in the pool

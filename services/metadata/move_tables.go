@@ -65,6 +65,20 @@ var movedTables = []movedTable{
 	}},
 	{"adopted_manifests", 2, []movedColumn{textColumn("repo"), bytesColumn("digest")}},
 	{"adopted_tags", 2, []movedColumn{textColumn("repo"), textColumn("name"), bytesColumn("digest")}},
+	{"reviews", 4, []movedColumn{
+		intColumn("repo_id"), bytesColumn("digest"), intColumn("kind"), textColumn("pool"), intColumn("due"), intColumn("lease"), intColumn("epoch"),
+	}},
+	{"trash", 2, []movedColumn{
+		intColumn("repo_id"), bytesColumn("digest"), textColumn("media_type"), intColumn("pushed"), bytesColumn("payload"),
+		textColumn("tags"), intColumn("deleted"), intColumn("until"), textColumn("actor"),
+	}},
+	{"trash_references", 3, []movedColumn{
+		intColumn("repo_id"), bytesColumn("manifest"), bytesColumn("digest"), boolColumn("is_manifest"), boolColumn("required"),
+	}},
+	{"deleted_repositories", 1, []movedColumn{
+		intColumn("id"), textColumn("name"), intColumn("created"), intColumn("deleted"), intColumn("until"), textColumn("actor"),
+	}},
+	{"repository_ids", 1, []movedColumn{intColumn("one"), intColumn("last")}},
 	{"upload_keys", 1, []movedColumn{textColumn("id"), bytesColumn("secret"), intColumn("created")}},
 }
 

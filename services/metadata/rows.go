@@ -21,8 +21,14 @@ type rows struct {
 	clock     func() time.Time
 	commits   *commits
 	tags      *rowCache[registry.Digest]
-	manifests *rowCache[registry.Manifest] // Bytes nil: not known
-	blobs     *rowCache[registry.Blob]     // linked blobs only
+	manifests *rowCache[kept[registry.Manifest]] // Bytes nil: not known
+	blobs     *rowCache[kept[registry.Blob]]     // linked blobs only
+}
+
+// kept is content that is promised to whoever hears of it.
+type kept[V any] struct {
+	value V
+	until int64 // from then on it has to be promised anew; 0: never
 }
 
 // newRows returns the caches of a database. One that other processes change, too,
@@ -37,8 +43,8 @@ func newRows(shared bool, stale time.Duration, now func() time.Time) rows {
 		clock:     now,
 		commits:   c,
 		tags:      newRowCache[registry.Digest](c, tagCacheSize, stale, now),
-		manifests: newRowCache[registry.Manifest](c, manifestCacheSize, stale, now),
-		blobs:     newRowCache[registry.Blob](c, blobCacheSize, stale, now),
+		manifests: newRowCache[kept[registry.Manifest]](c, manifestCacheSize, stale, now),
+		blobs:     newRowCache[kept[registry.Blob]](c, blobCacheSize, stale, now),
 	}
 }
 
@@ -53,8 +59,12 @@ func (r *rows) now() moment {
 
 // blob returns a linked blob if the cache has it.
 func (r *rows) blob(repo registry.Name, d registry.Digest) (registry.Blob, bool) {
-	return r.blobs.get(rowKey{repo, string(d)})
+	b, ok := r.blobs.get(rowKey{repo, string(d)})
+	return b.value, ok && r.good(b.until)
 }
+
+// good reports whether a row that is promised until then may be told of.
+func (r *rows) good(until int64) bool { return until == 0 || r.clock().UnixMicro() <= until }
 
 // manifest returns the answer to q if the caches have it.
 func (r *rows) manifest(repo registry.Name, q registry.ManifestQuery) (registry.Manifest, bool) {
@@ -65,10 +75,11 @@ func (r *rows) manifest(repo registry.Name, q registry.ManifestQuery) (registry.
 			return registry.Manifest{}, false
 		}
 	}
-	m, ok := r.manifests.get(rowKey{repo, string(d)})
-	if !ok {
+	row, ok := r.manifests.get(rowKey{repo, string(d)})
+	if !ok || !r.good(row.until) {
 		return registry.Manifest{}, false
 	}
+	m := row.value
 	if q.NoBytes || q.Have == d {
 		m.Bytes = nil
 	} else if m.Bytes == nil {
@@ -77,8 +88,8 @@ func (r *rows) manifest(repo registry.Name, q registry.ManifestQuery) (registry.
 	return m, true
 }
 
-// fillManifest keeps the answer to q.
-func (r *rows) fillManifest(repo registry.Name, q registry.ManifestQuery, m registry.Manifest, at moment) {
+// fillManifest keeps the answer to q, which has to be promised anew from then on.
+func (r *rows) fillManifest(repo registry.Name, q registry.ManifestQuery, m registry.Manifest, until int64, at moment) {
 	if !r.on {
 		return
 	}
@@ -89,16 +100,16 @@ func (r *rows) fillManifest(repo registry.Name, q registry.ManifestQuery, m regi
 	if len(m.Bytes) > maxCost(manifestCacheSize) {
 		m.Bytes = nil
 	}
-	r.manifests.fill(rowKey{repo, string(m.Digest)}, m, len(m.Bytes)+len(m.MediaType), at)
+	r.manifests.fill(rowKey{repo, string(m.Digest)}, kept[registry.Manifest]{m, until}, len(m.Bytes)+len(m.MediaType), at)
 }
 
-// fillBlob keeps a linked blob.
-func (r *rows) fillBlob(repo registry.Name, b registry.Blob, at moment) {
+// fillBlob keeps a linked blob, which has to be promised anew from then on.
+func (r *rows) fillBlob(repo registry.Name, b registry.Blob, until int64, at moment) {
 	if !r.on {
 		return
 	}
 	k := rowKey{registry.Name(strings.Clone(string(repo))), string(b.Digest)}
-	r.blobs.fill(k, b, len(b.Locator)+len(b.Pool), at)
+	r.blobs.fill(k, kept[registry.Blob]{b, until}, len(b.Locator)+len(b.Pool), at)
 }
 
 // change collects the rows that an operation changes.
@@ -106,18 +117,24 @@ type change struct {
 	rows            *rows
 	tags, manifests []rowKey
 	blobs           []rowKey
+	all             bool // every row of a repository, whichever those are
 }
 
 // attach keeps the changed rows out of the caches while tx commits. It is called
 // when the operation knows all of them.
 func (c *change) attach(tx *sqldb.Tx) {
-	if !c.rows.on || len(c.tags)+len(c.manifests)+len(c.blobs) == 0 {
+	if !c.rows.on || !c.all && len(c.tags)+len(c.manifests)+len(c.blobs) == 0 {
 		return
 	}
 	tx.Bracket(c.begin, c.end)
 }
 
 func (c *change) begin() {
+	if c.all {
+		c.rows.tags.beginAll()
+		c.rows.manifests.beginAll()
+		c.rows.blobs.beginAll()
+	}
 	for _, k := range c.tags {
 		c.rows.tags.begin(k)
 	}
@@ -131,6 +148,11 @@ func (c *change) begin() {
 
 func (c *change) end() {
 	n := c.rows.commits.n.Add(1)
+	if c.all {
+		c.rows.tags.endAll(n)
+		c.rows.manifests.endAll(n)
+		c.rows.blobs.endAll(n)
+	}
 	for _, k := range c.tags {
 		c.rows.tags.end(k, n)
 	}

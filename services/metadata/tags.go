@@ -130,10 +130,24 @@ func (c *Catalog) DeleteTag(ctx context.Context, a registry.Actor, repo registry
 			return err
 		}
 		ch := c.change()
+		if err := c.untagged(tx, ch, id, repo, old); err != nil {
+			return err
+		}
 		ch.tags = append(ch.tags, rowKey{repo, string(t)})
 		ch.attach(tx)
 		return nil
 	})
+}
+
+// untagged queues a look at a manifest that a tag does not point to any more.
+func (c *Catalog) untagged(tx *sqldb.Tx, ch *change, id int64, repo registry.Name, old []byte) error {
+	d, err := unpack(old)
+	if err != nil {
+		return err
+	}
+	ch.manifests = append(ch.manifests, rowKey{repo, string(d)})
+	p := c.poolOf(repo)
+	return c.review(tx, id, old, reviewManifest, p, c.undoable(p), c.dropped(p))
 }
 
 // removeTag removes a tag that exists.
