@@ -89,6 +89,7 @@ type Blobs interface {
 	BlobReader
 	Uploads
 	Reaper
+	Journal
 	Checker
 }
 

@@ -22,6 +22,7 @@ type Catalog interface {
 	Manifests
 	Links
 	Keyring
+	Exporter
 	Checker
 }
 

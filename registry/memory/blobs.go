@@ -18,8 +18,9 @@ const sessionLife = 24 * time.Hour
 
 // Blobs implements [registry.Blobs].
 type Blobs struct {
-	mu    sync.Mutex // guards all that pools leads to
-	pools map[registry.Pool]*pool
+	mu      sync.Mutex // guards all that pools leads to, and journal
+	pools   map[registry.Pool]*pool
+	journal map[string][]byte // contents never change
 }
 
 var _ registry.Blobs = (*Blobs)(nil)
@@ -44,7 +45,7 @@ type session struct {
 
 // NewBlobs returns an empty store with the default pool and the pools given.
 func NewBlobs(pools ...registry.Pool) *Blobs {
-	b := &Blobs{pools: make(map[registry.Pool]*pool)}
+	b := &Blobs{pools: make(map[registry.Pool]*pool), journal: make(map[string][]byte)}
 	for _, p := range append([]registry.Pool{""}, pools...) {
 		b.pools[p] = &pool{
 			copies:   make(map[registry.Locator]stored),

@@ -27,7 +27,7 @@ type BlobsBackend struct {
 // parallel with other tests: at its end it looks for goroutines left behind.
 func Blobs(t *testing.T, b BlobsBackend) {
 	leaked := watchGoroutines()
-	runAll(t, b.Cannot, slices.Concat(readTests(), appendTests(), commitTests(), reaperTests(), crashTests()), func(t *testing.T) *blobs {
+	runAll(t, b.Cannot, slices.Concat(readTests(), appendTests(), commitTests(), reaperTests(), crashTests(), journalTests()), func(t *testing.T) *blobs {
 		return &blobs{Blobs: b.New(t), backend: b}
 	})
 	leaked(t)

@@ -17,15 +17,17 @@ func NewBlobs(conn grpc.ClientConnInterface) registry.Blobs {
 }
 
 func newBlobs(conn grpc.ClientConnInterface, l limits, pool mem.BufferPool) *blobs {
-	return &blobs{blobstorev1.NewBlobServiceClient(conn), l, pool, newSlots(memoryLimit())}
+	return &blobs{blobstorev1.NewBlobServiceClient(conn), blobstorev1.NewJournalServiceClient(conn), l, pool, newSlots(memoryLimit())}
 }
 
 // blobs implements registry.Blobs.
 type blobs struct {
 	client blobstorev1.BlobServiceClient
-	limits limits
-	pool   mem.BufferPool
-	slots  slots
+	// journal is the same server's.
+	journal blobstorev1.JournalServiceClient
+	limits  limits
+	pool    mem.BufferPool
+	slots   slots
 }
 
 func (b *blobs) Open(ctx context.Context, s registry.Stored, r registry.Range) (registry.Content, error) {

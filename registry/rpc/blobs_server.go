@@ -21,6 +21,7 @@ func ServeBlobs(srv grpc.ServiceRegistrar, b registry.Blobs) {
 
 func serveBlobs(srv grpc.ServiceRegistrar, b registry.Blobs, l limits, pool mem.BufferPool) {
 	blobstorev1.RegisterBlobServiceServer(srv, &blobsServer{blobs: b, limits: l, pool: pool})
+	blobstorev1.RegisterJournalServiceServer(srv, &journalServer{journal: b})
 }
 
 // blobsServer serves registry.Blobs. It checks what clients send, so that blobs

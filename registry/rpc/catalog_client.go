@@ -16,12 +16,13 @@ func NewCatalog(conn grpc.ClientConnInterface) registry.Catalog {
 }
 
 func newCatalog(conn grpc.ClientConnInterface, l limits) *catalog {
-	return &catalog{metadatav1.NewCatalogServiceClient(conn), l}
+	return &catalog{metadatav1.NewCatalogServiceClient(conn), metadatav1.NewExportServiceClient(conn), l}
 }
 
 // catalog implements registry.Catalog.
 type catalog struct {
 	client metadatav1.CatalogServiceClient
+	export metadatav1.ExportServiceClient // the same server's
 	limits limits
 }
 

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	blobstorev1 "github.com/berth-registry/berth/proto/gen/berth/blobstore/v1"
 	metadatav1 "github.com/berth-registry/berth/proto/gen/berth/metadata/v1"
 )
 
@@ -152,7 +153,7 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 func (c codec) Unmarshal(in mem.BufferSlice, v any) error {
 	ch, ok := v.(*chunk)
 	if !ok {
-		if _, large := v.(*metadatav1.PutManifestRequest); !large && c.maxSmall > 0 && in.Len() > c.maxSmall {
+		if !mayBeLarge(v) && c.maxSmall > 0 && in.Len() > c.maxSmall {
 			return fmt.Errorf("message of %d bytes is larger than %d", in.Len(), c.maxSmall)
 		}
 		return c.CodecV2.Unmarshal(in, v)
@@ -171,6 +172,16 @@ func (c codec) Unmarshal(in mem.BufferSlice, v any) error {
 		ch.bufs, ch.left = mem.BufferSlice{mem.SliceBuffer(data)}, len(data)
 	}
 	return nil
+}
+
+// mayBeLarge reports whether a message has a manifest or an object of a journal
+// in it.
+func mayBeLarge(v any) bool {
+	switch v.(type) {
+	case *metadatav1.PutManifestRequest, *blobstorev1.AppendJournalRequest:
+		return true
+	}
+	return false
 }
 
 // take refers to the n bytes of in that follow the first skip.

@@ -48,6 +48,10 @@ func everyMethod(b registry.Blobs, c registry.Catalog) []methodCase {
 			_, err := b.(registry.Presigner).Presign(ctx, s)
 			return err
 		}},
+		{blobstorev1.JournalService_AppendJournal_FullMethodName, true, write, func(ctx context.Context) error { return b.AppendJournal(ctx, "a", nil) }},
+		{blobstorev1.JournalService_ReadJournal_FullMethodName, true, read, func(ctx context.Context) error { _, err := b.ReadJournal(ctx, "a"); return err }},
+		{blobstorev1.JournalService_ListJournal_FullMethodName, true, read, func(ctx context.Context) error { _, err := b.ListJournal(ctx, "", 1); return err }},
+		{blobstorev1.JournalService_RemoveJournal_FullMethodName, true, write, func(ctx context.Context) error { return b.RemoveJournal(ctx, "a") }},
 		{blobstorev1.BlobService_Check_FullMethodName, true, read, func(ctx context.Context) error { _, err := b.Check(ctx); return err }},
 
 		{metadatav1.CatalogService_ListRepositories_FullMethodName, true, read, func(ctx context.Context) error {
@@ -79,6 +83,9 @@ func everyMethod(b registry.Blobs, c registry.Catalog) []methodCase {
 		{metadatav1.CatalogService_MountBlob_FullMethodName, false, write, func(ctx context.Context) error { _, err := c.Mount(ctx, a, "r", d, ""); return err }},
 		{metadatav1.CatalogService_UnlinkBlob_FullMethodName, false, write, func(ctx context.Context) error { return c.Unlink(ctx, a, "r", d) }},
 		{metadatav1.CatalogService_ListUploadKeys_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.UploadKeys(ctx); return err }},
+		{metadatav1.ExportService_Export_FullMethodName, false, stream, func(ctx context.Context) error {
+			return c.Export(ctx, func([]byte) error { return nil })
+		}},
 		{metadatav1.CatalogService_Check_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.Check(ctx); return err }},
 	}
 }

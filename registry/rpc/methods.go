@@ -32,6 +32,14 @@ var methods = map[string]Role{
 	blobstorev1.BlobService_PresignBlob_FullMethodName:  Gateway,
 	blobstorev1.BlobService_Check_FullMethodName:        services,
 
+	blobstorev1.JournalService_AppendJournal_FullMethodName: Metadata,
+	blobstorev1.JournalService_ReadJournal_FullMethodName:   Metadata,
+	blobstorev1.JournalService_ListJournal_FullMethodName:   Metadata,
+	blobstorev1.JournalService_RemoveJournal_FullMethodName: Metadata,
+
+	// All names and the keys of upload tokens: for backups.
+	metadatav1.ExportService_Export_FullMethodName: Metadata,
+
 	metadatav1.CatalogService_ListRepositories_FullMethodName: Gateway | Syncer | Scanner | Automation,
 	metadatav1.CatalogService_ListTags_FullMethodName:         Gateway | Syncer | Scanner | Automation,
 	metadatav1.CatalogService_ListTagHistory_FullMethodName:   Gateway | Syncer | Scanner | Automation,

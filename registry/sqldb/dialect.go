@@ -43,6 +43,10 @@ type Dialect struct {
 	// open: who reads rows below it, in order, misses none.
 	Horizon string
 
+	// Snapshot are the statements that begin a transaction which sees the database
+	// as it is when they have run, and can't change it.
+	Snapshot []string
+
 	// Schema adapts a statement of a migration. It is applied before Clustered.
 	Schema func(statement string) string
 

@@ -69,6 +69,8 @@ type Driver interface {
 	// one behind after (nil: from the start), which may lack a locator.
 	Copies(ctx context.Context, after *registry.Stored, limit int) ([]registry.Stored, error)
 
+	JournalDriver
+
 	// Check returns an error if the storage can't be reached.
 	Check(ctx context.Context) error
 

@@ -40,6 +40,7 @@ type Event struct {
 // feed is what a catalog knows of its events.
 type feed struct {
 	after string       // the query for events behind ($1, $2), at most $3 of them
+	last  string       // the query for the position of the last of all that may be read
 	fresh atomic.Int64 // how many this process has told since somebody looked
 	wake  chan struct{}
 }
@@ -48,7 +49,7 @@ type feed struct {
 const feedBatch = 1000
 
 func newFeed(d sqldb.Dialect) *feed {
-	return &feed{after: sqlEventsAfter(d.Horizon), wake: make(chan struct{}, 1)}
+	return &feed{after: sqlEventsAfter(d.Horizon), last: sqlLastBelow(d.Horizon), wake: make(chan struct{}, 1)}
 }
 
 // sqlEventsAfter is a query that never shows an event before one that may still be
@@ -56,6 +57,10 @@ func newFeed(d sqldb.Dialect) *feed {
 func sqlEventsAfter(horizon string) string {
 	return `SELECT tx, seq, kind, at, actor, repo_id, repo, name, digest, number, pool, locator, size FROM events
 		WHERE (tx, seq) > ($1, $2) AND tx < ` + horizon + ` ORDER BY tx, seq LIMIT $3`
+}
+
+func sqlLastBelow(horizon string) string {
+	return `SELECT tx, seq FROM events WHERE tx < ` + horizon + ` ORDER BY tx DESC, seq DESC LIMIT 1`
 }
 
 // told counts events that were recorded, or nearly so.

@@ -21,6 +21,7 @@ import (
 func statements(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{
+		"sqlLastBelow":        sqlLastBelow("9223372036854775807"),
 		"sqlEventsAfter":      sqlEventsAfter("9223372036854775807"),
 		"sqlKnown(links)":     sqlKnown("links", 4),
 		"sqlKnown(manifests)": sqlKnown("manifests", 4),
@@ -64,10 +65,11 @@ func statements(t *testing.T) map[string]string {
 // feedScans are the steps of the feed's statements that read a handful of rows:
 // the readers, the first event, the last.
 var feedScans = map[string][]string{
-	"sqlSlowest":     {"SCAN feed_readers", "USE TEMP B-TREE FOR ORDER BY"},
-	"sqlDropReaders": {"SCAN feed_readers"},
-	"sqlFirstEvent":  {"SCAN events"},
-	"sqlLastEvent":   {"SCAN events"},
+	"sqlSlowest":       {"SCAN feed_readers", "USE TEMP B-TREE FOR ORDER BY"},
+	"sqlDropReaders":   {"SCAN feed_readers"},
+	"sqlFirstEvent":    {"SCAN events"},
+	"sqlSchemaVersion": {"SCAN schema_versions"},
+	"sqlLastEvent":     {"SCAN events"},
 }
 
 // Each statement is a search in an index, whatever the size of the store, and

@@ -38,6 +38,8 @@ type Driver struct {
 
 	home, blobs, uploads string // directories
 
+	adding sync.Mutex // held while an object of the journal is added
+
 	mu     sync.Mutex      // guards shards
 	shards map[string]bool // directories below blobs that are there for good
 }

@@ -71,6 +71,22 @@ func (r *replicas) Copies(ctx context.Context, p registry.Pool, after *registry.
 	return r.one().Copies(ctx, p, after, limit)
 }
 
+func (r *replicas) AppendJournal(ctx context.Context, name string, content []byte) error {
+	return r.one().AppendJournal(ctx, name, content)
+}
+
+func (r *replicas) ReadJournal(ctx context.Context, name string) ([]byte, error) {
+	return r.one().ReadJournal(ctx, name)
+}
+
+func (r *replicas) ListJournal(ctx context.Context, after string, limit int) ([]string, error) {
+	return r.one().ListJournal(ctx, after, limit)
+}
+
+func (r *replicas) RemoveJournal(ctx context.Context, name string) error {
+	return r.one().RemoveJournal(ctx, name)
+}
+
 func (r *replicas) Check(ctx context.Context) (registry.Health, error) { return r.one().Check(ctx) }
 
 // TestConformanceReplicas runs the suite such that of the calls that concern one

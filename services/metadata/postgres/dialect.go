@@ -21,7 +21,11 @@ func dialect(durable bool) sqldb.Dialect {
 		// nothing is added any more.
 		Ordered: "tx BIGINT NOT NULL DEFAULT CAST(CAST(pg_current_xact_id() AS TEXT) AS BIGINT), " +
 			"seq BIGINT NOT NULL GENERATED ALWAYS AS IDENTITY, PRIMARY KEY (tx, seq),",
-		Horizon:   "CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS TEXT) AS BIGINT)",
+		Horizon: "CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS TEXT) AS BIGINT)",
+		Snapshot: []string{
+			"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+			"SELECT set_config('idle_in_transaction_session_timeout', '0', TRUE), set_config('statement_timeout', '0', TRUE)",
+		},
 		Schema:    bytewise,
 		Translate: translate,
 		Shared: &sqldb.Shared{

@@ -25,6 +25,7 @@ func dialect() sqldb.Dialect {
 			"SELECT integrity_check FROM pragma_integrity_check",
 			`SELECT 'row ' || COALESCE(rowid, '') || ' of ' || "table" || ' refers to nothing in ' || parent FROM pragma_foreign_key_check`,
 		},
+		Snapshot:    []string{"BEGIN", "SELECT 1 FROM sqlite_schema LIMIT 1"}, // the first read takes it
 		Fatal:       isFatal,
 		Translate:   translate,
 		AfterCommit: checkpoint,
