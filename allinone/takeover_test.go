@@ -28,8 +28,8 @@ type adopted struct {
 	close func()
 }
 
-// adopt serves a directory of zot, with its subPath.
-func adopt(t *testing.T, root *zotroot.Root) adopted {
+// serveAdopted serves a directory of zot, with its subPath.
+func serveAdopted(t *testing.T, root *zotroot.Root) adopted {
 	t.Helper()
 	cfg := config.Defaults()
 	cfg.Storage.RootDirectory = root.Dir
@@ -121,7 +121,7 @@ func TestTakeover(t *testing.T) {
 	root := zotroot.Make(t, 1, 12)
 	before, hot := zotroot.Snapshot(t, root.Dir), zotroot.Snapshot(t, root.Hot)
 	for range 2 {
-		a := adopt(t, root)
+		a := serveAdopted(t, root)
 		a.check(t, root)
 		a.close()
 	}
@@ -137,7 +137,7 @@ func TestTakeover(t *testing.T) {
 func TestTakeoverDeletes(t *testing.T) {
 	root := zotroot.Make(t, 2, 12)
 	before := zotroot.Snapshot(t, root.Dir)
-	a := adopt(t, root)
+	a := serveAdopted(t, root)
 	var other, victim zotroot.Manifest
 	for _, m := range root.Manifests {
 		switch {
@@ -165,7 +165,7 @@ func TestTakeoverDeletes(t *testing.T) {
 			imgspec.Descriptor{MediaType: other.MediaType, Digest: other.Digest, Size: int64(len(other.Bytes)), Annotations: map[string]string{imgspec.AnnotationRefName: "fresh"}})
 		i.Manifests = slices.DeleteFunc(i.Manifests, func(d imgspec.Descriptor) bool { return d.Annotations[imgspec.AnnotationRefName] == other.Tags[0] })
 	})
-	a = adopt(t, root)
+	a = serveAdopted(t, root)
 	base = a.url + "/v2/library/app1/manifests/"
 	for ref, want := range map[string]int{
 		victim.Digest.String(): http.StatusNotFound, "v1": http.StatusNotFound, "back": http.StatusNotFound,
@@ -201,7 +201,7 @@ func TestTakeoverOfRunning(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	f.Close()
-	a := adopt(t, root)
+	a := serveAdopted(t, root)
 	// And zot does not start while we run.
 	if f, err = os.Open(filepath.Join(root.Dir, "cache.db")); err != nil {
 		t.Fatal(err)
@@ -231,7 +231,7 @@ func TestTakeoverOfLink(t *testing.T) {
 	if err := os.Symlink(filepath.Join(outside, "multi"), filepath.Join(root.Dir, "multi")); err != nil {
 		t.Fatal(err)
 	}
-	a := adopt(t, root)
+	a := serveAdopted(t, root)
 	if code, _ := fetch(t, a.url+"/v2/"+m.Repo+"/manifests/"+m.Digest.String()); code != http.StatusOK {
 		t.Errorf("manifest: %d", code)
 	}
