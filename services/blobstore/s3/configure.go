@@ -95,7 +95,6 @@ func newPutOptions(cfg config.S3) putOptions {
 func newAPI(ctx context.Context, cfg config.S3, o Options, meters *atomic.Pointer[meters]) (*s3.Client, error) {
 	with := []func(*awsconfig.LoadOptions) error{
 		awsconfig.WithRegion(cfg.Region),
-		awsconfig.WithRetryer(newRetryer),
 		awsconfig.WithLogger(logging.Nop{}),
 	}
 	if cfg.AccessKey != "" {
@@ -118,6 +117,7 @@ func newAPI(ctx context.Context, cfg config.S3, o Options, meters *atomic.Pointe
 		base = newTransport(cfg.SkipVerify, rootCAs(loaded))
 	}
 	return s3.NewFromConfig(loaded, func(so *s3.Options) {
+		so.Retryer = newRetryer(loaded.Credentials)
 		so.HTTPClient = &http.Client{Transport: transport{base: base, idle: cmp.Or(o.Idle, idleLimit), meters: meters}}
 		so.UsePathStyle = cfg.ForcePathStyle
 		if cfg.Endpoint != "" {

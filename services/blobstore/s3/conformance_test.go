@@ -11,6 +11,7 @@ import (
 	"github.com/berth-registry/berth/registry/registrytest"
 	"github.com/berth-registry/berth/registry/rpc/rpctest"
 	"github.com/berth-registry/berth/services/blobstore"
+	"github.com/berth-registry/berth/services/blobstore/disk"
 	"github.com/berth-registry/berth/services/blobstore/s3"
 	"github.com/berth-registry/berth/services/blobstore/s3/s3test"
 )
@@ -68,6 +69,44 @@ func backend(srv *s3test.Server) registrytest.BlobsBackend {
 		},
 		Pools: []registry.Pool{"/b"},
 	}
+}
+
+// TestConformanceMixed has one pool on S3 and one on the disk, as subPaths may.
+func TestConformanceMixed(t *testing.T) {
+	srv := s3test.Start(t)
+	mixed := func(onDisk, inBucket registry.Pool) registrytest.BlobsBackend {
+		type place struct {
+			*blobstore.Store
+			dir    string
+			bucket config.Driver
+		}
+		open := func(t *testing.T, dir string, bucket config.Driver) registry.Blobs {
+			d, err := disk.OpenPool(t.Context(), config.Pool{RootDirectory: dir})
+			if err != nil {
+				t.Fatal(err)
+			}
+			pools := map[registry.Pool]blobstore.Driver{onDisk: d, inBucket: openDriver(t, bucket, s3.Options{})}
+			s, err := blobstore.Open(t.Context(), pools, blobstore.Options{}, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { s.Close() })
+			return &place{s, dir, bucket}
+		}
+		return registrytest.BlobsBackend{
+			New: func(t *testing.T) registry.Blobs { return open(t, t.TempDir(), srv.Driver(newRoot())) },
+			Reopen: func(t *testing.T, b registry.Blobs) registry.Blobs {
+				p := b.(*place)
+				if err := p.Close(); err != nil {
+					t.Fatal(err)
+				}
+				return open(t, p.dir, p.bucket)
+			},
+			Pools: []registry.Pool{"/b"},
+		}
+	}
+	t.Run("S3 below a path", func(t *testing.T) { registrytest.Blobs(t, mixed("", "/b")) })
+	t.Run("disk below a path", func(t *testing.T) { registrytest.Blobs(t, mixed("/b", "")) })
 }
 
 func TestConformance(t *testing.T) {

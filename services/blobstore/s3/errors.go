@@ -75,6 +75,13 @@ func unsupported(err error) bool {
 	return ok && resp.HTTPStatusCode() == http.StatusNotImplemented
 }
 
+// expired reports whether a server does not take credentials any more that were
+// good for some time only.
+func expired(err error) bool {
+	api, ok := errors.AsType[smithy.APIError](err)
+	return ok && (api.ErrorCode() == "ExpiredToken" || api.ErrorCode() == "ExpiredTokenException")
+}
+
 // isNone reports whether err says that there is no such thing.
 func isNone(err error) bool { return errors.Is(err, errNoObject) || errors.Is(err, errNoUpload) }
 

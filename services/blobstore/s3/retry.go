@@ -23,8 +23,9 @@ const (
 	budgetMax   = 100
 )
 
-// newRetryer returns what decides about second attempts of requests.
-func newRetryer() aws.Retryer {
+// newRetryer returns what decides about second attempts of requests. Should the
+// credentials have expired before their time, others are asked for.
+func newRetryer(credentials aws.CredentialsProvider) aws.Retryer {
 	return retry.NewStandard(func(o *retry.StandardOptions) {
 		o.MaxAttempts = maxAttempts
 		o.Backoff = retry.BackoffDelayerFunc(func(attempt int, _ error) (time.Duration, error) {
@@ -32,6 +33,10 @@ func newRetryer() aws.Retryer {
 		})
 		o.Retryables = append(o.Retryables, retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
 			if errors.Is(err, errAnswer) || errors.Is(err, errStalled) || errors.Is(err, io.ErrUnexpectedEOF) {
+				return aws.TrueTernary
+			}
+			if cache, ok := credentials.(*aws.CredentialsCache); ok && expired(err) {
+				cache.Invalidate()
 				return aws.TrueTernary
 			}
 			return aws.UnknownTernary
