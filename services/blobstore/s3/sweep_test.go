@@ -108,7 +108,7 @@ func TestG13SweepOfMultipartUploads(t *testing.T) {
 	}
 	s, err := store.Commit(ctx, u, bytes.NewReader(blob[len(blob)-10:]), registry.SHA256.FromBytes(blob))
 	if err == nil {
-		err = store.Verify(ctx, s)
+		err = store.Verify(ctx, s, 0)
 	}
 	if err != nil {
 		t.Errorf("the upload that went on: %v", err)
