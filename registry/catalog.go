@@ -24,6 +24,9 @@ type Catalog interface {
 	Keyring
 	Exporter
 	Checker
+	Pulls
+	Retention
+	Rollbacks
 }
 
 // Page asks for a part of a list.

@@ -11,7 +11,8 @@ type Pulls interface {
 	CountPulls(ctx context.Context, pulls []Pull) error
 
 	// PullsOf lists the statistics of manifest d of repo, by the tag it was asked
-	// for with; "" is by digest. A manifest nobody has pulled has none.
+	// for with, first those by digest. A manifest nobody has pulled has none.
+	// Page.After is a [Pull.Key].
 	PullsOf(ctx context.Context, a Actor, repo Name, d Digest, p Page[Tag]) (List[Pull], error)
 }
 
@@ -26,6 +27,15 @@ type Pull struct {
 	Actor      string // Actor.ID of the last, "" if anonymous
 	At         int64  // of the last, microseconds since 1970
 	Count      int64  // more than 0
+}
+
+// Key returns the entry's place in a list: its tag, or "-", which is no tag and
+// comes before all of them.
+func (p Pull) Key() Tag {
+	if p.Tag == "" {
+		return "-"
+	}
+	return p.Tag
 }
 
 // Retention is the part of [Catalog] that removes tags nobody needs any more, by
@@ -60,6 +70,14 @@ type RetentionDecision struct {
 	// Pushed and Pulled are when it was last, microseconds since 1970; 0 if not
 	// known, or never.
 	Pushed, Pulled int64
+}
+
+// Key returns the decision's place in a list: its tag, or else its digest.
+func (d RetentionDecision) Key() string {
+	if d.Tag != "" {
+		return string(d.Tag)
+	}
+	return d.Digest.String()
 }
 
 // RetentionReport is what [Retention.ApplyRetention] has done.

@@ -48,6 +48,7 @@ type repository struct {
 	tags      map[registry.Tag]registry.Digest
 	history   map[registry.Tag][]registry.TagChange // the latest change last
 	links     map[registry.Digest]registry.Blob
+	pulls     map[pullKey]registry.Pull
 }
 
 type manifest struct {
@@ -93,6 +94,7 @@ func (c *Catalog) ensure(name registry.Name) *repository {
 			tags:      make(map[registry.Tag]registry.Digest),
 			history:   make(map[registry.Tag][]registry.TagChange),
 			links:     make(map[registry.Digest]registry.Blob),
+			pulls:     make(map[pullKey]registry.Pull),
 		}
 	}
 	return c.repos[name]

@@ -16,14 +16,20 @@ func NewCatalog(conn grpc.ClientConnInterface) registry.Catalog {
 }
 
 func newCatalog(conn grpc.ClientConnInterface, l limits) *catalog {
-	return &catalog{metadatav1.NewCatalogServiceClient(conn), metadatav1.NewExportServiceClient(conn), l}
+	return &catalog{
+		client:    metadatav1.NewCatalogServiceClient(conn),
+		retention: metadatav1.NewRetentionServiceClient(conn),
+		export:    metadatav1.NewExportServiceClient(conn),
+		limits:    l,
+	}
 }
 
 // catalog implements registry.Catalog.
 type catalog struct {
-	client metadatav1.CatalogServiceClient
-	export metadatav1.ExportServiceClient // the same server's
-	limits limits
+	client    metadatav1.CatalogServiceClient
+	retention metadatav1.RetentionServiceClient
+	export    metadatav1.ExportServiceClient // the same server's
+	limits    limits
 }
 
 // read makes a call that changes nothing.

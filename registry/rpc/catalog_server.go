@@ -14,6 +14,7 @@ import (
 func ServeCatalog(srv grpc.ServiceRegistrar, c registry.Catalog) {
 	metadatav1.RegisterCatalogServiceServer(srv, &catalogServer{catalog: c})
 	metadatav1.RegisterExportServiceServer(srv, &exportServer{catalog: c})
+	metadatav1.RegisterRetentionServiceServer(srv, &retentionServer{catalog: c})
 }
 
 // catalogServer serves registry.Catalog. It checks what clients send, so that

@@ -81,6 +81,25 @@ func everyMethod(b registry.Blobs, c registry.Catalog) []methodCase {
 		{metadatav1.CatalogService_GetBlob_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.Blob(ctx, a, "r", d); return err }},
 		{metadatav1.CatalogService_LinkBlob_FullMethodName, false, write, func(ctx context.Context) error { _, err := c.Link(ctx, a, "r", s); return err }},
 		{metadatav1.CatalogService_MountBlob_FullMethodName, false, write, func(ctx context.Context) error { _, err := c.Mount(ctx, a, "r", d, ""); return err }},
+		{metadatav1.RetentionService_CountPulls_FullMethodName, false, write, func(ctx context.Context) error {
+			return c.CountPulls(ctx, []registry.Pull{{Repository: "r", Digest: d}})
+		}},
+		{metadatav1.RetentionService_ListPulls_FullMethodName, true, read, func(ctx context.Context) error {
+			_, err := c.PullsOf(ctx, a, "r", d, registry.Page[registry.Tag]{})
+			return err
+		}},
+		{metadatav1.RetentionService_ExplainRetention_FullMethodName, true, read, func(ctx context.Context) error {
+			_, err := c.ExplainRetention(ctx, a, "r", registry.Reference{}, registry.Page[string]{})
+			return err
+		}},
+		{metadatav1.RetentionService_ApplyRetention_FullMethodName, false, write, func(ctx context.Context) error {
+			_, err := c.ApplyRetention(ctx, a, "r")
+			return err
+		}},
+		{metadatav1.RetentionService_RollbackTag_FullMethodName, false, write, func(ctx context.Context) error {
+			_, err := c.RollbackTag(ctx, a, "r", "t", d, registry.Condition{})
+			return err
+		}},
 		{metadatav1.CatalogService_UnlinkBlob_FullMethodName, false, write, func(ctx context.Context) error { return c.Unlink(ctx, a, "r", d) }},
 		{metadatav1.CatalogService_ListUploadKeys_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.UploadKeys(ctx); return err }},
 		{metadatav1.ExportService_Export_FullMethodName, false, stream, func(ctx context.Context) error {

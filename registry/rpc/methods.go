@@ -56,6 +56,12 @@ var methods = map[string]Role{
 	metadatav1.CatalogService_ListUploadKeys_FullMethodName:   Gateway,
 	metadatav1.CatalogService_Check_FullMethodName:            services | Automation,
 
+	metadatav1.RetentionService_CountPulls_FullMethodName:       Gateway,
+	metadatav1.RetentionService_ListPulls_FullMethodName:        Gateway | Syncer | Scanner | Automation,
+	metadatav1.RetentionService_ExplainRetention_FullMethodName: Gateway | Syncer | Scanner | Automation,
+	metadatav1.RetentionService_ApplyRetention_FullMethodName:   Gateway | Automation,
+	metadatav1.RetentionService_RollbackTag_FullMethodName:      Gateway | Syncer | Automation,
+
 	healthv1.Health_Check_FullMethodName: anybody,
 	healthv1.Health_List_FullMethodName:  anybody,
 	healthv1.Health_Watch_FullMethodName: anybody,

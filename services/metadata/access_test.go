@@ -96,6 +96,22 @@ func TestAccessComesFirst(t *testing.T) {
 			_, err := c.Mount(ctx, a, repo, d, "")
 			return err
 		}},
+		{"PullsOf", actRead, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
+			_, err := c.PullsOf(ctx, a, repo, d, registry.Page[registry.Tag]{Limit: 1})
+			return err
+		}},
+		{"ExplainRetention", actRead, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
+			_, err := c.ExplainRetention(ctx, a, repo, registry.Reference{}, registry.Page[string]{Limit: 1})
+			return err
+		}},
+		{"ApplyRetention", actDelete, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
+			_, err := c.ApplyRetention(ctx, a, repo)
+			return err
+		}},
+		{"RollbackTag", actPush, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
+			_, err := c.RollbackTag(ctx, a, repo, "t", d, registry.Condition{})
+			return err
+		}},
 		{"Unlink", actDelete, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
 			return c.Unlink(ctx, a, repo, d)
 		}},

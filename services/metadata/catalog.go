@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/metrics"
 	"github.com/berth-registry/berth/registry/sqldb"
+	"github.com/berth-registry/berth/services/metadata/retention"
 )
 
 //go:embed migrations/*.sql
@@ -39,6 +41,12 @@ type Options struct {
 	MaxStaleness time.Duration
 	// Limits are what nobody may do.
 	Limits Limits
+	// Retention are the policies by which tags and untagged manifests stay. nil: no
+	// tag goes.
+	Retention *retention.Policies
+	// RetentionEvery is the time between two runs over all repositories. 0 means
+	// one run, when the catalog is opened.
+	RetentionEvery time.Duration
 	// Now returns the time. nil means time.Now.
 	Now func() time.Time
 	// Metrics is where the catalog counts. nil: nobody wants to know.
@@ -64,6 +72,8 @@ type Catalog struct {
 	clock     jumps
 	swept     bool          // since the catalog was opened; the collector's own
 	collected chan struct{} // closed when the collector has ended
+
+	work sync.WaitGroup // other work in the background
 }
 
 var _ registry.Catalog = (*Catalog)(nil)
@@ -84,6 +94,9 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Retention == nil {
+		o.Retention = retention.Default(0)
 	}
 	if o.Lease == 0 {
 		o.Lease = defaultLease
@@ -109,6 +122,9 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 	c.usage = newUsage(ctx, c, o.Metrics)
 	go c.collectGarbage(ctx)
 	go c.collectReviews(ctx)
+	if c.opt.Retention.DeleteTags() {
+		c.work.Go(func() { c.keepRetention(ctx) })
+	}
 	return c, nil
 }
 
@@ -117,6 +133,7 @@ func (c *Catalog) Close() error {
 	c.stop()
 	<-c.stopped
 	<-c.collected
+	c.work.Wait()
 	c.usage.close()
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/berth-registry/berth/registry/daemon"
 	"github.com/berth-registry/berth/registry/glob"
 	"github.com/berth-registry/berth/registry/sqldb"
+	"github.com/berth-registry/berth/services/metadata/retention"
 )
 
 // OpenDB opens the database that a config file describes. It calls fatal, once,
@@ -47,7 +48,11 @@ func OpenConfigured(ctx context.Context, cfg config.Storage, drivers map[string]
 		return nil, err
 	}
 	o := Options{AllowSparse: cfg.AllowSparse, AllowWrongSizes: cfg.AllowWrongSizes, MaxStaleness: cfg.Metadata.MaxStaleness, Metrics: p.Metrics}
-	if o.Limits, err = limitsOf(cfg); err != nil {
+	o.RetentionEvery = cfg.GCInterval
+	if o.Limits, err = limitsOf(cfg); err == nil {
+		o.Retention, err = retention.Compile(cfg.Retention, cfg.GCDelay)
+	}
+	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	for name := range cfg.SubPaths {

@@ -49,6 +49,11 @@ func (c *Catalog) allowChange(a registry.Actor, repo registry.Name, act action) 
 	if err := c.access.allow(a, repo, act); err != nil {
 		return err
 	}
+	return c.readOnly(repo)
+}
+
+// readOnly returns an error if nobody may change a repository.
+func (c *Catalog) readOnly(repo registry.Name) error {
 	if p := c.opt.Limits.ReadOnly.Find(string(repo)); p != nil {
 		return errReadOnly(p.String(), "storage.readOnly")
 	}

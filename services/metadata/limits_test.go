@@ -149,6 +149,11 @@ func wantReadOnly(t *testing.T, c registry.Catalog, repo registry.Name, m regist
 		"Mount":          func() error { _, err := c.Mount(ctx, alice, repo, m.Digest, ""); return err },
 		"Unlink":         func() error { return c.Unlink(ctx, alice, repo, blob("layer of x").Digest) },
 		"PutManifest":    func() error { _, err := c.PutManifest(ctx, alice, repo, m); return err },
+		"ApplyRetention": func() error { _, err := c.ApplyRetention(ctx, alice, repo); return err },
+		"RollbackTag": func() error {
+			_, err := c.RollbackTag(ctx, alice, repo, "v1", m.Digest, registry.Condition{})
+			return err
+		},
 		"DeleteTag":      func() error { return c.DeleteTag(ctx, alice, repo, "v1", registry.Condition{}) },
 		"DeleteManifest": func() error { return c.DeleteManifest(ctx, alice, repo, m.Digest) },
 	} {

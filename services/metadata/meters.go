@@ -7,6 +7,8 @@ type meters struct {
 	manifests, blobs lookups
 	removed          *metrics.Counter
 	removedBytes     *metrics.Counter
+	retired          *metrics.Counter // tags
+	retentionRuns    *metrics.Counter
 
 	// What the collector does.
 	reviews, runs, failed, goneManifests, goneLinks, goneRepositories *metrics.Counter
@@ -54,5 +56,8 @@ func newMeters(m *metrics.Set) *meters {
 		blobs:        in("blobs"),
 		removed:      m.Counter(deleted, help, "type", "blob"),
 		removedBytes: m.Counter("berth_gc_removed_bytes_total", "Bytes of blobs that were removed because nothing refers to them."),
+		retired:      m.Counter("berth_retention_deleted_tags_total", "Tags that retention policies did not keep."),
+
+		retentionRuns: m.Counter("berth_retention_runs_total", "Runs of the retention policies over all repositories that came to their end."),
 	}
 }

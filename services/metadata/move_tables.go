@@ -79,6 +79,9 @@ var movedTables = []movedTable{
 		intColumn("id"), textColumn("name"), intColumn("created"), intColumn("deleted"), intColumn("until"), textColumn("actor"),
 	}},
 	{"repository_ids", 1, []movedColumn{intColumn("one"), intColumn("last")}},
+	{"pulls", 3, []movedColumn{
+		intColumn("repo_id"), bytesColumn("digest"), textColumn("tag"), textColumn("actor"), intColumn("at"), intColumn("times"),
+	}},
 	{"upload_keys", 1, []movedColumn{textColumn("id"), bytesColumn("secret"), intColumn("created")}},
 }
 

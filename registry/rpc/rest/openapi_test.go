@@ -160,6 +160,7 @@ func TestEveryMethodIsDocumented(t *testing.T) {
 		path = regexp.MustCompile(`\{\w+\}`).ReplaceAllString(path, "x/y")
 		path = strings.Replace(path, "/-/tags/x/y", "/-/tags/x", 1)
 		path = strings.Replace(strings.Replace(path, "manifests/x/y", "manifests/x", 1), "blobs/x/y", "blobs/x", 1)
+		path = strings.Replace(path, "rollback/x/y", "rollback/x", 1)
 		rec := httptest.NewRecorder()
 		mux.ServeHTTP(rec, httptest.NewRequest(strings.ToUpper(method), path, nil))
 		if got := rec.Header().Get("Error"); !strings.HasSuffix(got, "method "+m.MethodName+" not implemented") {

@@ -94,7 +94,12 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case http.MethodHead:
 		in.Method = http.MethodGet // whoever sends the answer leaves its body out
 	case http.MethodOptions:
-		in = question(in)
+		if !h.allow(w, in) {
+			h.fail(w, r, errNoPath)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+		return
 	}
 	h.mux.ServeHTTP(w, in)
 }
@@ -120,12 +125,19 @@ const readable = "GET, HEAD, OPTIONS"
 // asking marks a request that only asks for the Allow header of its path.
 type asking struct{}
 
-// question turns r into one. It is a GET, which every path has.
-func question(r *http.Request) *http.Request {
+// allow sets the Allow header of a path; false if there is no such path.
+func (h *handler) allow(w http.ResponseWriter, r *http.Request) bool {
 	r = r.Clone(context.WithValue(r.Context(), asking{}, true))
-	r.Method = http.MethodGet
-	return r
+	for _, r.Method = range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
+		h.mux.ServeHTTP(headerOnly{w}, r)
+		if w.Header().Get("Allow") != "" {
+			return true
+		}
+	}
+	return false
 }
+
+var errNoPath = registry.ErrEndpointUnknown.With("there is no such path in this API; %s lists those there are", openapiPath)
 
 // check is what requests with a handler pass before it. It refuses parameters
 // that grpc-gateway would ignore, or explain in words of its own.
@@ -135,7 +147,6 @@ func (h *handler) check(next runtime.HandlerFunc) runtime.HandlerFunc {
 		e := documented()[untemplate(pattern)]
 		if r.Context().Value(asking{}) != nil {
 			w.Header().Set("Allow", e.allow())
-			w.WriteHeader(http.StatusNoContent)
 			return
 		}
 		if err := checkQuery(e[strings.ToLower(r.Method)].Parameters, r.URL.RawQuery); err != nil {
@@ -148,11 +159,13 @@ func (h *handler) check(next runtime.HandlerFunc) runtime.HandlerFunc {
 
 // noRoute answers what the mux has no handler for.
 func (h *handler) noRoute(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, status int) {
-	if status != http.StatusMethodNotAllowed {
-		h.fail(w, r, registry.ErrEndpointUnknown.With("there is no such path in this API; %s lists those there are", openapiPath))
+	if r.Context().Value(asking{}) != nil {
 		return
 	}
-	h.mux.ServeHTTP(headerOnly{w}, question(r))
+	if status != http.StatusMethodNotAllowed || !h.allow(w, r) {
+		h.fail(w, r, errNoPath)
+		return
+	}
 	h.fail(w, r, registry.ErrUnsupported.With("method not allowed here; allowed: %s", w.Header().Get("Allow")))
 }
 

@@ -43,7 +43,7 @@ func (p *Policy) Tags(now time.Time, images []Image) []registry.RetentionDecisio
 			keep(d, "the tag is immutable")
 		case m.Subject != "":
 			p.follow(now, m, d)
-		case !p.DeletesTags():
+		case len(p.entries) == 0:
 			keep(d, p.whyAllTags())
 		case m.Pushed == 0 && m.Pulled == 0:
 			keep(d, noFacts)

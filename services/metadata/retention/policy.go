@@ -43,6 +43,11 @@ type rules struct {
 
 func (r rules) empty() bool { return r == rules{} }
 
+// Default returns the policies of a config file that has none.
+func Default(delay time.Duration) *Policies {
+	return &Policies{others: &Policy{deleteUntagged: true, delay: delay}}
+}
+
 // Compile returns the policies of a config file. c is nil if it has none; delay
 // is what holds unless c has another, the age below which no untagged manifest
 // is deleted.
@@ -53,7 +58,8 @@ func Compile(c *config.Retention, delay time.Duration) (*Policies, error) {
 	if c.Delay != nil {
 		delay = *c.Delay
 	}
-	ps := &Policies{DryRun: c.DryRun, others: &Policy{deleteUntagged: true, delay: delay}}
+	ps := Default(delay)
+	ps.DryRun = c.DryRun
 	for i, from := range c.Policies {
 		p := &Policy{number: i + 1, deleteUntagged: from.DeleteUntagged, deleteReferrers: from.DeleteReferrers, delay: delay}
 		var err error
@@ -100,7 +106,7 @@ func (ps *Policies) DeleteTags() bool {
 }
 
 // DeletesTags reports whether the policy may delete tags.
-func (p *Policy) DeletesTags() bool { return len(p.entries) > 0 }
+func (p *Policy) DeletesTags() bool { return len(p.entries) > 0 || p.deleteReferrers }
 
 // entryOf returns the number of the entry that a tag belongs to, from 1; 0 if
 // there is none.

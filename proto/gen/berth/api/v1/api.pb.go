@@ -773,6 +773,684 @@ func (x *TagChange) GetDigest() string {
 	return ""
 }
 
+// RollbackTagRequest sets a tag back.
+type RollbackTagRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the repository.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// The tag.
+	Tag string `protobuf:"bytes,2,opt,name=tag,proto3" json:"tag,omitempty"`
+	// Digest it shall point to again.
+	Digest string `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	// Do it only if the tag points to this digest now.
+	IfDigest      *string `protobuf:"bytes,4,opt,name=if_digest,json=ifDigest,proto3,oneof" json:"if_digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollbackTagRequest) Reset() {
+	*x = RollbackTagRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollbackTagRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollbackTagRequest) ProtoMessage() {}
+
+func (x *RollbackTagRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollbackTagRequest.ProtoReflect.Descriptor instead.
+func (*RollbackTagRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RollbackTagRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *RollbackTagRequest) GetTag() string {
+	if x != nil {
+		return x.Tag
+	}
+	return ""
+}
+
+func (x *RollbackTagRequest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *RollbackTagRequest) GetIfDigest() string {
+	if x != nil && x.IfDigest != nil {
+		return *x.IfDigest
+	}
+	return ""
+}
+
+// RollbackTagResponse is the new entry of the tag's history.
+type RollbackTagResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The change that was made.
+	Change        *TagChange `protobuf:"bytes,1,opt,name=change,proto3" json:"change,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollbackTagResponse) Reset() {
+	*x = RollbackTagResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollbackTagResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollbackTagResponse) ProtoMessage() {}
+
+func (x *RollbackTagResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollbackTagResponse.ProtoReflect.Descriptor instead.
+func (*RollbackTagResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RollbackTagResponse) GetChange() *TagChange {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+// ExplainRetentionRequest asks what the retention policies say.
+type ExplainRetentionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the repository.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// A tag or digest to tell of, empty for all.
+	Reference string `protobuf:"bytes,2,opt,name=reference,proto3" json:"reference,omitempty"`
+	// How many entries the answer may have at most, 1 to 1000; 100 if absent. It
+	// may have fewer.
+	Limit *int32 `protobuf:"varint,3,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	// Only entries behind this tag or digest: the "next" of the page before.
+	After         string `protobuf:"bytes,4,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainRetentionRequest) Reset() {
+	*x = ExplainRetentionRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainRetentionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainRetentionRequest) ProtoMessage() {}
+
+func (x *ExplainRetentionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainRetentionRequest.ProtoReflect.Descriptor instead.
+func (*ExplainRetentionRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ExplainRetentionRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *ExplainRetentionRequest) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+func (x *ExplainRetentionRequest) GetLimit() int32 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
+}
+
+func (x *ExplainRetentionRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+// ExplainRetentionResponse is a page of decisions.
+type ExplainRetentionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Decisions.
+	Decisions []*RetentionDecision `protobuf:"bytes,1,rep,name=decisions,proto3" json:"decisions,omitempty"`
+	// Value of "after" for the next page, empty if this is the last one.
+	Next          string `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainRetentionResponse) Reset() {
+	*x = ExplainRetentionResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainRetentionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainRetentionResponse) ProtoMessage() {}
+
+func (x *ExplainRetentionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainRetentionResponse.ProtoReflect.Descriptor instead.
+func (*ExplainRetentionResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ExplainRetentionResponse) GetDecisions() []*RetentionDecision {
+	if x != nil {
+		return x.Decisions
+	}
+	return nil
+}
+
+func (x *ExplainRetentionResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+// RetentionDecision is what the policies say of a tag or an untagged manifest.
+type RetentionDecision struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tag, empty for an untagged manifest.
+	Tag string `protobuf:"bytes,1,opt,name=tag,proto3" json:"tag,omitempty"`
+	// Digest of the manifest.
+	Digest string `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	// It stays.
+	Keep bool `protobuf:"varint,3,opt,name=keep,proto3" json:"keep,omitempty"`
+	// Policy that applies, counted from 1 as in the config file; 0 if none does.
+	Policy int32 `protobuf:"varint,4,opt,name=policy,proto3" json:"policy,omitempty"`
+	// Entry of its keepTags, counted from 1; 0 if none does.
+	Entry int32 `protobuf:"varint,5,opt,name=entry,proto3" json:"entry,omitempty"`
+	// Rule that keeps it, empty if none does.
+	Rule string `protobuf:"bytes,6,opt,name=rule,proto3" json:"rule,omitempty"`
+	// Why, for people.
+	Reason string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	// When it was pushed last, absent if not known.
+	Pushed *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=pushed,proto3" json:"pushed,omitempty"`
+	// When it was pulled last, absent if never.
+	Pulled        *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=pulled,proto3" json:"pulled,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetentionDecision) Reset() {
+	*x = RetentionDecision{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetentionDecision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetentionDecision) ProtoMessage() {}
+
+func (x *RetentionDecision) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetentionDecision.ProtoReflect.Descriptor instead.
+func (*RetentionDecision) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RetentionDecision) GetTag() string {
+	if x != nil {
+		return x.Tag
+	}
+	return ""
+}
+
+func (x *RetentionDecision) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *RetentionDecision) GetKeep() bool {
+	if x != nil {
+		return x.Keep
+	}
+	return false
+}
+
+func (x *RetentionDecision) GetPolicy() int32 {
+	if x != nil {
+		return x.Policy
+	}
+	return 0
+}
+
+func (x *RetentionDecision) GetEntry() int32 {
+	if x != nil {
+		return x.Entry
+	}
+	return 0
+}
+
+func (x *RetentionDecision) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *RetentionDecision) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RetentionDecision) GetPushed() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Pushed
+	}
+	return nil
+}
+
+func (x *RetentionDecision) GetPulled() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Pulled
+	}
+	return nil
+}
+
+// ApplyRetentionRequest removes tags of a repository.
+type ApplyRetentionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the repository.
+	Repository    string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplyRetentionRequest) Reset() {
+	*x = ApplyRetentionRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplyRetentionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplyRetentionRequest) ProtoMessage() {}
+
+func (x *ApplyRetentionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplyRetentionRequest.ProtoReflect.Descriptor instead.
+func (*ApplyRetentionRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ApplyRetentionRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+// ApplyRetentionResponse tells what was done.
+type ApplyRetentionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Nothing was removed: storage.retention.dryRun is set.
+	DryRun bool `protobuf:"varint,1,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Number of tags that stay.
+	Kept int64 `protobuf:"varint,2,opt,name=kept,proto3" json:"kept,omitempty"`
+	// Number of tags that were removed, or would have been.
+	Deleted       int64 `protobuf:"varint,3,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplyRetentionResponse) Reset() {
+	*x = ApplyRetentionResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplyRetentionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplyRetentionResponse) ProtoMessage() {}
+
+func (x *ApplyRetentionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplyRetentionResponse.ProtoReflect.Descriptor instead.
+func (*ApplyRetentionResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ApplyRetentionResponse) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *ApplyRetentionResponse) GetKept() int64 {
+	if x != nil {
+		return x.Kept
+	}
+	return 0
+}
+
+func (x *ApplyRetentionResponse) GetDeleted() int64 {
+	if x != nil {
+		return x.Deleted
+	}
+	return 0
+}
+
+// ListPullsRequest asks who has pulled a manifest.
+type ListPullsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the repository.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Digest of the manifest.
+	Digest string `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	// How many entries the answer may have at most, 1 to 1000; 100 if absent. It
+	// may have fewer.
+	Limit *int32 `protobuf:"varint,3,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	// Only entries behind this one: the "next" of the page before.
+	After         string `protobuf:"bytes,4,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPullsRequest) Reset() {
+	*x = ListPullsRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPullsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPullsRequest) ProtoMessage() {}
+
+func (x *ListPullsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPullsRequest.ProtoReflect.Descriptor instead.
+func (*ListPullsRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ListPullsRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *ListPullsRequest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *ListPullsRequest) GetLimit() int32 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
+}
+
+func (x *ListPullsRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+// ListPullsResponse is a page of statistics.
+type ListPullsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Statistics, in the order of the tags.
+	Pulls []*Pull `protobuf:"bytes,1,rep,name=pulls,proto3" json:"pulls,omitempty"`
+	// Value of "after" for the next page, empty if this is the last one.
+	Next          string `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPullsResponse) Reset() {
+	*x = ListPullsResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPullsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPullsResponse) ProtoMessage() {}
+
+func (x *ListPullsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPullsResponse.ProtoReflect.Descriptor instead.
+func (*ListPullsResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ListPullsResponse) GetPulls() []*Pull {
+	if x != nil {
+		return x.Pulls
+	}
+	return nil
+}
+
+func (x *ListPullsResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+// Pull is how often a manifest was pulled by one name.
+type Pull struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Tag it was asked for with, empty if by digest.
+	Tag string `protobuf:"bytes,1,opt,name=tag,proto3" json:"tag,omitempty"`
+	// How often.
+	Count int64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	// When it was last; some seconds pass before a pull is counted.
+	Time *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
+	// Who was the last, empty if nobody known.
+	Actor         string `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pull) Reset() {
+	*x = Pull{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pull) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pull) ProtoMessage() {}
+
+func (x *Pull) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pull.ProtoReflect.Descriptor instead.
+func (*Pull) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Pull) GetTag() string {
+	if x != nil {
+		return x.Tag
+	}
+	return ""
+}
+
+func (x *Pull) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Pull) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Pull) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
 // DeleteTagRequest names a tag to remove.
 type DeleteTagRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -788,7 +1466,7 @@ type DeleteTagRequest struct {
 
 func (x *DeleteTagRequest) Reset() {
 	*x = DeleteTagRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[13]
+	mi := &file_berth_api_v1_api_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -800,7 +1478,7 @@ func (x *DeleteTagRequest) String() string {
 func (*DeleteTagRequest) ProtoMessage() {}
 
 func (x *DeleteTagRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[13]
+	mi := &file_berth_api_v1_api_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -813,7 +1491,7 @@ func (x *DeleteTagRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTagRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTagRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{13}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DeleteTagRequest) GetRepository() string {
@@ -846,7 +1524,7 @@ type DeleteTagResponse struct {
 
 func (x *DeleteTagResponse) Reset() {
 	*x = DeleteTagResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[14]
+	mi := &file_berth_api_v1_api_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -858,7 +1536,7 @@ func (x *DeleteTagResponse) String() string {
 func (*DeleteTagResponse) ProtoMessage() {}
 
 func (x *DeleteTagResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[14]
+	mi := &file_berth_api_v1_api_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -871,7 +1549,7 @@ func (x *DeleteTagResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTagResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTagResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{14}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{24}
 }
 
 // GetManifestRequest names a manifest.
@@ -889,7 +1567,7 @@ type GetManifestRequest struct {
 
 func (x *GetManifestRequest) Reset() {
 	*x = GetManifestRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[15]
+	mi := &file_berth_api_v1_api_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -901,7 +1579,7 @@ func (x *GetManifestRequest) String() string {
 func (*GetManifestRequest) ProtoMessage() {}
 
 func (x *GetManifestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[15]
+	mi := &file_berth_api_v1_api_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -914,7 +1592,7 @@ func (x *GetManifestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetManifestRequest.ProtoReflect.Descriptor instead.
 func (*GetManifestRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{15}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GetManifestRequest) GetRepository() string {
@@ -964,7 +1642,7 @@ type GetManifestResponse struct {
 
 func (x *GetManifestResponse) Reset() {
 	*x = GetManifestResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[16]
+	mi := &file_berth_api_v1_api_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -976,7 +1654,7 @@ func (x *GetManifestResponse) String() string {
 func (*GetManifestResponse) ProtoMessage() {}
 
 func (x *GetManifestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[16]
+	mi := &file_berth_api_v1_api_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -989,7 +1667,7 @@ func (x *GetManifestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetManifestResponse.ProtoReflect.Descriptor instead.
 func (*GetManifestResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{16}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GetManifestResponse) GetDigest() string {
@@ -1065,7 +1743,7 @@ type ManifestReference struct {
 
 func (x *ManifestReference) Reset() {
 	*x = ManifestReference{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[17]
+	mi := &file_berth_api_v1_api_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1077,7 +1755,7 @@ func (x *ManifestReference) String() string {
 func (*ManifestReference) ProtoMessage() {}
 
 func (x *ManifestReference) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[17]
+	mi := &file_berth_api_v1_api_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1090,7 +1768,7 @@ func (x *ManifestReference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManifestReference.ProtoReflect.Descriptor instead.
 func (*ManifestReference) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{17}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ManifestReference) GetDigest() string {
@@ -1134,7 +1812,7 @@ type DeleteManifestRequest struct {
 
 func (x *DeleteManifestRequest) Reset() {
 	*x = DeleteManifestRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[18]
+	mi := &file_berth_api_v1_api_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1146,7 +1824,7 @@ func (x *DeleteManifestRequest) String() string {
 func (*DeleteManifestRequest) ProtoMessage() {}
 
 func (x *DeleteManifestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[18]
+	mi := &file_berth_api_v1_api_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1159,7 +1837,7 @@ func (x *DeleteManifestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteManifestRequest.ProtoReflect.Descriptor instead.
 func (*DeleteManifestRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{18}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DeleteManifestRequest) GetRepository() string {
@@ -1185,7 +1863,7 @@ type DeleteManifestResponse struct {
 
 func (x *DeleteManifestResponse) Reset() {
 	*x = DeleteManifestResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[19]
+	mi := &file_berth_api_v1_api_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1197,7 +1875,7 @@ func (x *DeleteManifestResponse) String() string {
 func (*DeleteManifestResponse) ProtoMessage() {}
 
 func (x *DeleteManifestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[19]
+	mi := &file_berth_api_v1_api_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1210,7 +1888,7 @@ func (x *DeleteManifestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteManifestResponse.ProtoReflect.Descriptor instead.
 func (*DeleteManifestResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{19}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{29}
 }
 
 // ListReferrersRequest asks for manifests with a subject.
@@ -1233,7 +1911,7 @@ type ListReferrersRequest struct {
 
 func (x *ListReferrersRequest) Reset() {
 	*x = ListReferrersRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[20]
+	mi := &file_berth_api_v1_api_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1245,7 +1923,7 @@ func (x *ListReferrersRequest) String() string {
 func (*ListReferrersRequest) ProtoMessage() {}
 
 func (x *ListReferrersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[20]
+	mi := &file_berth_api_v1_api_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1258,7 +1936,7 @@ func (x *ListReferrersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReferrersRequest.ProtoReflect.Descriptor instead.
 func (*ListReferrersRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{20}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListReferrersRequest) GetRepository() string {
@@ -1309,7 +1987,7 @@ type ListReferrersResponse struct {
 
 func (x *ListReferrersResponse) Reset() {
 	*x = ListReferrersResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[21]
+	mi := &file_berth_api_v1_api_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1321,7 +1999,7 @@ func (x *ListReferrersResponse) String() string {
 func (*ListReferrersResponse) ProtoMessage() {}
 
 func (x *ListReferrersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[21]
+	mi := &file_berth_api_v1_api_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1334,7 +2012,7 @@ func (x *ListReferrersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReferrersResponse.ProtoReflect.Descriptor instead.
 func (*ListReferrersResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{21}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListReferrersResponse) GetReferrers() []*Referrer {
@@ -1370,7 +2048,7 @@ type Referrer struct {
 
 func (x *Referrer) Reset() {
 	*x = Referrer{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[22]
+	mi := &file_berth_api_v1_api_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1382,7 +2060,7 @@ func (x *Referrer) String() string {
 func (*Referrer) ProtoMessage() {}
 
 func (x *Referrer) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[22]
+	mi := &file_berth_api_v1_api_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1395,7 +2073,7 @@ func (x *Referrer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Referrer.ProtoReflect.Descriptor instead.
 func (*Referrer) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{22}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Referrer) GetMediaType() string {
@@ -1446,7 +2124,7 @@ type GetBlobRequest struct {
 
 func (x *GetBlobRequest) Reset() {
 	*x = GetBlobRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[23]
+	mi := &file_berth_api_v1_api_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1458,7 +2136,7 @@ func (x *GetBlobRequest) String() string {
 func (*GetBlobRequest) ProtoMessage() {}
 
 func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[23]
+	mi := &file_berth_api_v1_api_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1471,7 +2149,7 @@ func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlobRequest.ProtoReflect.Descriptor instead.
 func (*GetBlobRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{23}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetBlobRequest) GetRepository() string {
@@ -1503,7 +2181,7 @@ type GetBlobResponse struct {
 
 func (x *GetBlobResponse) Reset() {
 	*x = GetBlobResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[24]
+	mi := &file_berth_api_v1_api_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1515,7 +2193,7 @@ func (x *GetBlobResponse) String() string {
 func (*GetBlobResponse) ProtoMessage() {}
 
 func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[24]
+	mi := &file_berth_api_v1_api_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1528,7 +2206,7 @@ func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlobResponse.ProtoReflect.Descriptor instead.
 func (*GetBlobResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{24}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetBlobResponse) GetDigest() string {
@@ -1565,7 +2243,7 @@ type UnlinkBlobRequest struct {
 
 func (x *UnlinkBlobRequest) Reset() {
 	*x = UnlinkBlobRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[25]
+	mi := &file_berth_api_v1_api_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1577,7 +2255,7 @@ func (x *UnlinkBlobRequest) String() string {
 func (*UnlinkBlobRequest) ProtoMessage() {}
 
 func (x *UnlinkBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[25]
+	mi := &file_berth_api_v1_api_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1590,7 +2268,7 @@ func (x *UnlinkBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnlinkBlobRequest.ProtoReflect.Descriptor instead.
 func (*UnlinkBlobRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{25}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *UnlinkBlobRequest) GetRepository() string {
@@ -1616,7 +2294,7 @@ type UnlinkBlobResponse struct {
 
 func (x *UnlinkBlobResponse) Reset() {
 	*x = UnlinkBlobResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[26]
+	mi := &file_berth_api_v1_api_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1628,7 +2306,7 @@ func (x *UnlinkBlobResponse) String() string {
 func (*UnlinkBlobResponse) ProtoMessage() {}
 
 func (x *UnlinkBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[26]
+	mi := &file_berth_api_v1_api_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1641,7 +2319,7 @@ func (x *UnlinkBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnlinkBlobResponse.ProtoReflect.Descriptor instead.
 func (*UnlinkBlobResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{26}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{36}
 }
 
 var File_berth_api_v1_api_proto protoreflect.FileDescriptor
@@ -1700,7 +2378,63 @@ const file_berth_api_v1_api_proto_rawDesc = "" +
 	"\tTagChange\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\tR\x05actor\x12\x16\n" +
-	"\x06digest\x18\x03 \x01(\tR\x06digest\"t\n" +
+	"\x06digest\x18\x03 \x01(\tR\x06digest\"\x8e\x01\n" +
+	"\x12RollbackTagRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x10\n" +
+	"\x03tag\x18\x02 \x01(\tR\x03tag\x12\x16\n" +
+	"\x06digest\x18\x03 \x01(\tR\x06digest\x12 \n" +
+	"\tif_digest\x18\x04 \x01(\tH\x00R\bifDigest\x88\x01\x01B\f\n" +
+	"\n" +
+	"_if_digest\"F\n" +
+	"\x13RollbackTagResponse\x12/\n" +
+	"\x06change\x18\x01 \x01(\v2\x17.berth.api.v1.TagChangeR\x06change\"\x92\x01\n" +
+	"\x17ExplainRetentionRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x1c\n" +
+	"\treference\x18\x02 \x01(\tR\treference\x12\x19\n" +
+	"\x05limit\x18\x03 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12\x14\n" +
+	"\x05after\x18\x04 \x01(\tR\x05afterB\b\n" +
+	"\x06_limit\"m\n" +
+	"\x18ExplainRetentionResponse\x12=\n" +
+	"\tdecisions\x18\x01 \x03(\v2\x1f.berth.api.v1.RetentionDecisionR\tdecisions\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"\x93\x02\n" +
+	"\x11RetentionDecision\x12\x10\n" +
+	"\x03tag\x18\x01 \x01(\tR\x03tag\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x12\n" +
+	"\x04keep\x18\x03 \x01(\bR\x04keep\x12\x16\n" +
+	"\x06policy\x18\x04 \x01(\x05R\x06policy\x12\x14\n" +
+	"\x05entry\x18\x05 \x01(\x05R\x05entry\x12\x12\n" +
+	"\x04rule\x18\x06 \x01(\tR\x04rule\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x122\n" +
+	"\x06pushed\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x06pushed\x122\n" +
+	"\x06pulled\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x06pulled\"7\n" +
+	"\x15ApplyRetentionRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\"_\n" +
+	"\x16ApplyRetentionResponse\x12\x17\n" +
+	"\adry_run\x18\x01 \x01(\bR\x06dryRun\x12\x12\n" +
+	"\x04kept\x18\x02 \x01(\x03R\x04kept\x12\x18\n" +
+	"\adeleted\x18\x03 \x01(\x03R\adeleted\"\x85\x01\n" +
+	"\x10ListPullsRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x19\n" +
+	"\x05limit\x18\x03 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12\x14\n" +
+	"\x05after\x18\x04 \x01(\tR\x05afterB\b\n" +
+	"\x06_limit\"Q\n" +
+	"\x11ListPullsResponse\x12(\n" +
+	"\x05pulls\x18\x01 \x03(\v2\x12.berth.api.v1.PullR\x05pulls\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"t\n" +
+	"\x04Pull\x12\x10\n" +
+	"\x03tag\x18\x01 \x01(\tR\x03tag\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x03R\x05count\x12.\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
+	"\x05actor\x18\x04 \x01(\tR\x05actor\"t\n" +
 	"\x10DeleteTagRequest\x12\x1e\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\tR\n" +
@@ -1778,13 +2512,18 @@ const file_berth_api_v1_api_proto_rawDesc = "" +
 	"repository\x18\x01 \x01(\tR\n" +
 	"repository\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\"\x14\n" +
-	"\x12UnlinkBlobResponse2\xa1\a\n" +
+	"\x12UnlinkBlobResponse2\x83\n" +
+	"\n" +
 	"\x0fRegistryService\x12L\n" +
 	"\tGetHealth\x12\x1e.berth.api.v1.GetHealthRequest\x1a\x1f.berth.api.v1.GetHealthResponse\x12a\n" +
 	"\x10ListRepositories\x12%.berth.api.v1.ListRepositoriesRequest\x1a&.berth.api.v1.ListRepositoriesResponse\x12I\n" +
 	"\bListTags\x12\x1d.berth.api.v1.ListTagsRequest\x1a\x1e.berth.api.v1.ListTagsResponse\x12C\n" +
 	"\x06GetTag\x12\x1b.berth.api.v1.GetTagRequest\x1a\x1c.berth.api.v1.GetTagResponse\x12[\n" +
-	"\x0eListTagHistory\x12#.berth.api.v1.ListTagHistoryRequest\x1a$.berth.api.v1.ListTagHistoryResponse\x12L\n" +
+	"\x0eListTagHistory\x12#.berth.api.v1.ListTagHistoryRequest\x1a$.berth.api.v1.ListTagHistoryResponse\x12R\n" +
+	"\vRollbackTag\x12 .berth.api.v1.RollbackTagRequest\x1a!.berth.api.v1.RollbackTagResponse\x12a\n" +
+	"\x10ExplainRetention\x12%.berth.api.v1.ExplainRetentionRequest\x1a&.berth.api.v1.ExplainRetentionResponse\x12[\n" +
+	"\x0eApplyRetention\x12#.berth.api.v1.ApplyRetentionRequest\x1a$.berth.api.v1.ApplyRetentionResponse\x12L\n" +
+	"\tListPulls\x12\x1e.berth.api.v1.ListPullsRequest\x1a\x1f.berth.api.v1.ListPullsResponse\x12L\n" +
 	"\tDeleteTag\x12\x1e.berth.api.v1.DeleteTagRequest\x1a\x1f.berth.api.v1.DeleteTagResponse\x12R\n" +
 	"\vGetManifest\x12 .berth.api.v1.GetManifestRequest\x1a!.berth.api.v1.GetManifestResponse\x12[\n" +
 	"\x0eDeleteManifest\x12#.berth.api.v1.DeleteManifestRequest\x1a$.berth.api.v1.DeleteManifestResponse\x12X\n" +
@@ -1806,7 +2545,7 @@ func file_berth_api_v1_api_proto_rawDescGZIP() []byte {
 	return file_berth_api_v1_api_proto_rawDescData
 }
 
-var file_berth_api_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_berth_api_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_berth_api_v1_api_proto_goTypes = []any{
 	(*Error)(nil),                    // 0: berth.api.v1.Error
 	(*GetHealthRequest)(nil),         // 1: berth.api.v1.GetHealthRequest
@@ -1821,61 +2560,85 @@ var file_berth_api_v1_api_proto_goTypes = []any{
 	(*ListTagHistoryRequest)(nil),    // 10: berth.api.v1.ListTagHistoryRequest
 	(*ListTagHistoryResponse)(nil),   // 11: berth.api.v1.ListTagHistoryResponse
 	(*TagChange)(nil),                // 12: berth.api.v1.TagChange
-	(*DeleteTagRequest)(nil),         // 13: berth.api.v1.DeleteTagRequest
-	(*DeleteTagResponse)(nil),        // 14: berth.api.v1.DeleteTagResponse
-	(*GetManifestRequest)(nil),       // 15: berth.api.v1.GetManifestRequest
-	(*GetManifestResponse)(nil),      // 16: berth.api.v1.GetManifestResponse
-	(*ManifestReference)(nil),        // 17: berth.api.v1.ManifestReference
-	(*DeleteManifestRequest)(nil),    // 18: berth.api.v1.DeleteManifestRequest
-	(*DeleteManifestResponse)(nil),   // 19: berth.api.v1.DeleteManifestResponse
-	(*ListReferrersRequest)(nil),     // 20: berth.api.v1.ListReferrersRequest
-	(*ListReferrersResponse)(nil),    // 21: berth.api.v1.ListReferrersResponse
-	(*Referrer)(nil),                 // 22: berth.api.v1.Referrer
-	(*GetBlobRequest)(nil),           // 23: berth.api.v1.GetBlobRequest
-	(*GetBlobResponse)(nil),          // 24: berth.api.v1.GetBlobResponse
-	(*UnlinkBlobRequest)(nil),        // 25: berth.api.v1.UnlinkBlobRequest
-	(*UnlinkBlobResponse)(nil),       // 26: berth.api.v1.UnlinkBlobResponse
-	nil,                              // 27: berth.api.v1.GetManifestResponse.AnnotationsEntry
-	nil,                              // 28: berth.api.v1.Referrer.AnnotationsEntry
-	(*structpb.Value)(nil),           // 29: google.protobuf.Value
-	(*timestamppb.Timestamp)(nil),    // 30: google.protobuf.Timestamp
+	(*RollbackTagRequest)(nil),       // 13: berth.api.v1.RollbackTagRequest
+	(*RollbackTagResponse)(nil),      // 14: berth.api.v1.RollbackTagResponse
+	(*ExplainRetentionRequest)(nil),  // 15: berth.api.v1.ExplainRetentionRequest
+	(*ExplainRetentionResponse)(nil), // 16: berth.api.v1.ExplainRetentionResponse
+	(*RetentionDecision)(nil),        // 17: berth.api.v1.RetentionDecision
+	(*ApplyRetentionRequest)(nil),    // 18: berth.api.v1.ApplyRetentionRequest
+	(*ApplyRetentionResponse)(nil),   // 19: berth.api.v1.ApplyRetentionResponse
+	(*ListPullsRequest)(nil),         // 20: berth.api.v1.ListPullsRequest
+	(*ListPullsResponse)(nil),        // 21: berth.api.v1.ListPullsResponse
+	(*Pull)(nil),                     // 22: berth.api.v1.Pull
+	(*DeleteTagRequest)(nil),         // 23: berth.api.v1.DeleteTagRequest
+	(*DeleteTagResponse)(nil),        // 24: berth.api.v1.DeleteTagResponse
+	(*GetManifestRequest)(nil),       // 25: berth.api.v1.GetManifestRequest
+	(*GetManifestResponse)(nil),      // 26: berth.api.v1.GetManifestResponse
+	(*ManifestReference)(nil),        // 27: berth.api.v1.ManifestReference
+	(*DeleteManifestRequest)(nil),    // 28: berth.api.v1.DeleteManifestRequest
+	(*DeleteManifestResponse)(nil),   // 29: berth.api.v1.DeleteManifestResponse
+	(*ListReferrersRequest)(nil),     // 30: berth.api.v1.ListReferrersRequest
+	(*ListReferrersResponse)(nil),    // 31: berth.api.v1.ListReferrersResponse
+	(*Referrer)(nil),                 // 32: berth.api.v1.Referrer
+	(*GetBlobRequest)(nil),           // 33: berth.api.v1.GetBlobRequest
+	(*GetBlobResponse)(nil),          // 34: berth.api.v1.GetBlobResponse
+	(*UnlinkBlobRequest)(nil),        // 35: berth.api.v1.UnlinkBlobRequest
+	(*UnlinkBlobResponse)(nil),       // 36: berth.api.v1.UnlinkBlobResponse
+	nil,                              // 37: berth.api.v1.GetManifestResponse.AnnotationsEntry
+	nil,                              // 38: berth.api.v1.Referrer.AnnotationsEntry
+	(*structpb.Value)(nil),           // 39: google.protobuf.Value
+	(*timestamppb.Timestamp)(nil),    // 40: google.protobuf.Timestamp
 }
 var file_berth_api_v1_api_proto_depIdxs = []int32{
-	29, // 0: berth.api.v1.Error.detail:type_name -> google.protobuf.Value
+	39, // 0: berth.api.v1.Error.detail:type_name -> google.protobuf.Value
 	3,  // 1: berth.api.v1.GetHealthResponse.services:type_name -> berth.api.v1.ServiceHealth
 	12, // 2: berth.api.v1.ListTagHistoryResponse.changes:type_name -> berth.api.v1.TagChange
-	30, // 3: berth.api.v1.TagChange.time:type_name -> google.protobuf.Timestamp
-	27, // 4: berth.api.v1.GetManifestResponse.annotations:type_name -> berth.api.v1.GetManifestResponse.AnnotationsEntry
-	17, // 5: berth.api.v1.GetManifestResponse.references:type_name -> berth.api.v1.ManifestReference
-	22, // 6: berth.api.v1.ListReferrersResponse.referrers:type_name -> berth.api.v1.Referrer
-	28, // 7: berth.api.v1.Referrer.annotations:type_name -> berth.api.v1.Referrer.AnnotationsEntry
-	1,  // 8: berth.api.v1.RegistryService.GetHealth:input_type -> berth.api.v1.GetHealthRequest
-	4,  // 9: berth.api.v1.RegistryService.ListRepositories:input_type -> berth.api.v1.ListRepositoriesRequest
-	6,  // 10: berth.api.v1.RegistryService.ListTags:input_type -> berth.api.v1.ListTagsRequest
-	8,  // 11: berth.api.v1.RegistryService.GetTag:input_type -> berth.api.v1.GetTagRequest
-	10, // 12: berth.api.v1.RegistryService.ListTagHistory:input_type -> berth.api.v1.ListTagHistoryRequest
-	13, // 13: berth.api.v1.RegistryService.DeleteTag:input_type -> berth.api.v1.DeleteTagRequest
-	15, // 14: berth.api.v1.RegistryService.GetManifest:input_type -> berth.api.v1.GetManifestRequest
-	18, // 15: berth.api.v1.RegistryService.DeleteManifest:input_type -> berth.api.v1.DeleteManifestRequest
-	20, // 16: berth.api.v1.RegistryService.ListReferrers:input_type -> berth.api.v1.ListReferrersRequest
-	23, // 17: berth.api.v1.RegistryService.GetBlob:input_type -> berth.api.v1.GetBlobRequest
-	25, // 18: berth.api.v1.RegistryService.UnlinkBlob:input_type -> berth.api.v1.UnlinkBlobRequest
-	2,  // 19: berth.api.v1.RegistryService.GetHealth:output_type -> berth.api.v1.GetHealthResponse
-	5,  // 20: berth.api.v1.RegistryService.ListRepositories:output_type -> berth.api.v1.ListRepositoriesResponse
-	7,  // 21: berth.api.v1.RegistryService.ListTags:output_type -> berth.api.v1.ListTagsResponse
-	9,  // 22: berth.api.v1.RegistryService.GetTag:output_type -> berth.api.v1.GetTagResponse
-	11, // 23: berth.api.v1.RegistryService.ListTagHistory:output_type -> berth.api.v1.ListTagHistoryResponse
-	14, // 24: berth.api.v1.RegistryService.DeleteTag:output_type -> berth.api.v1.DeleteTagResponse
-	16, // 25: berth.api.v1.RegistryService.GetManifest:output_type -> berth.api.v1.GetManifestResponse
-	19, // 26: berth.api.v1.RegistryService.DeleteManifest:output_type -> berth.api.v1.DeleteManifestResponse
-	21, // 27: berth.api.v1.RegistryService.ListReferrers:output_type -> berth.api.v1.ListReferrersResponse
-	24, // 28: berth.api.v1.RegistryService.GetBlob:output_type -> berth.api.v1.GetBlobResponse
-	26, // 29: berth.api.v1.RegistryService.UnlinkBlob:output_type -> berth.api.v1.UnlinkBlobResponse
-	19, // [19:30] is the sub-list for method output_type
-	8,  // [8:19] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	40, // 3: berth.api.v1.TagChange.time:type_name -> google.protobuf.Timestamp
+	12, // 4: berth.api.v1.RollbackTagResponse.change:type_name -> berth.api.v1.TagChange
+	17, // 5: berth.api.v1.ExplainRetentionResponse.decisions:type_name -> berth.api.v1.RetentionDecision
+	40, // 6: berth.api.v1.RetentionDecision.pushed:type_name -> google.protobuf.Timestamp
+	40, // 7: berth.api.v1.RetentionDecision.pulled:type_name -> google.protobuf.Timestamp
+	22, // 8: berth.api.v1.ListPullsResponse.pulls:type_name -> berth.api.v1.Pull
+	40, // 9: berth.api.v1.Pull.time:type_name -> google.protobuf.Timestamp
+	37, // 10: berth.api.v1.GetManifestResponse.annotations:type_name -> berth.api.v1.GetManifestResponse.AnnotationsEntry
+	27, // 11: berth.api.v1.GetManifestResponse.references:type_name -> berth.api.v1.ManifestReference
+	32, // 12: berth.api.v1.ListReferrersResponse.referrers:type_name -> berth.api.v1.Referrer
+	38, // 13: berth.api.v1.Referrer.annotations:type_name -> berth.api.v1.Referrer.AnnotationsEntry
+	1,  // 14: berth.api.v1.RegistryService.GetHealth:input_type -> berth.api.v1.GetHealthRequest
+	4,  // 15: berth.api.v1.RegistryService.ListRepositories:input_type -> berth.api.v1.ListRepositoriesRequest
+	6,  // 16: berth.api.v1.RegistryService.ListTags:input_type -> berth.api.v1.ListTagsRequest
+	8,  // 17: berth.api.v1.RegistryService.GetTag:input_type -> berth.api.v1.GetTagRequest
+	10, // 18: berth.api.v1.RegistryService.ListTagHistory:input_type -> berth.api.v1.ListTagHistoryRequest
+	13, // 19: berth.api.v1.RegistryService.RollbackTag:input_type -> berth.api.v1.RollbackTagRequest
+	15, // 20: berth.api.v1.RegistryService.ExplainRetention:input_type -> berth.api.v1.ExplainRetentionRequest
+	18, // 21: berth.api.v1.RegistryService.ApplyRetention:input_type -> berth.api.v1.ApplyRetentionRequest
+	20, // 22: berth.api.v1.RegistryService.ListPulls:input_type -> berth.api.v1.ListPullsRequest
+	23, // 23: berth.api.v1.RegistryService.DeleteTag:input_type -> berth.api.v1.DeleteTagRequest
+	25, // 24: berth.api.v1.RegistryService.GetManifest:input_type -> berth.api.v1.GetManifestRequest
+	28, // 25: berth.api.v1.RegistryService.DeleteManifest:input_type -> berth.api.v1.DeleteManifestRequest
+	30, // 26: berth.api.v1.RegistryService.ListReferrers:input_type -> berth.api.v1.ListReferrersRequest
+	33, // 27: berth.api.v1.RegistryService.GetBlob:input_type -> berth.api.v1.GetBlobRequest
+	35, // 28: berth.api.v1.RegistryService.UnlinkBlob:input_type -> berth.api.v1.UnlinkBlobRequest
+	2,  // 29: berth.api.v1.RegistryService.GetHealth:output_type -> berth.api.v1.GetHealthResponse
+	5,  // 30: berth.api.v1.RegistryService.ListRepositories:output_type -> berth.api.v1.ListRepositoriesResponse
+	7,  // 31: berth.api.v1.RegistryService.ListTags:output_type -> berth.api.v1.ListTagsResponse
+	9,  // 32: berth.api.v1.RegistryService.GetTag:output_type -> berth.api.v1.GetTagResponse
+	11, // 33: berth.api.v1.RegistryService.ListTagHistory:output_type -> berth.api.v1.ListTagHistoryResponse
+	14, // 34: berth.api.v1.RegistryService.RollbackTag:output_type -> berth.api.v1.RollbackTagResponse
+	16, // 35: berth.api.v1.RegistryService.ExplainRetention:output_type -> berth.api.v1.ExplainRetentionResponse
+	19, // 36: berth.api.v1.RegistryService.ApplyRetention:output_type -> berth.api.v1.ApplyRetentionResponse
+	21, // 37: berth.api.v1.RegistryService.ListPulls:output_type -> berth.api.v1.ListPullsResponse
+	24, // 38: berth.api.v1.RegistryService.DeleteTag:output_type -> berth.api.v1.DeleteTagResponse
+	26, // 39: berth.api.v1.RegistryService.GetManifest:output_type -> berth.api.v1.GetManifestResponse
+	29, // 40: berth.api.v1.RegistryService.DeleteManifest:output_type -> berth.api.v1.DeleteManifestResponse
+	31, // 41: berth.api.v1.RegistryService.ListReferrers:output_type -> berth.api.v1.ListReferrersResponse
+	34, // 42: berth.api.v1.RegistryService.GetBlob:output_type -> berth.api.v1.GetBlobResponse
+	36, // 43: berth.api.v1.RegistryService.UnlinkBlob:output_type -> berth.api.v1.UnlinkBlobResponse
+	29, // [29:44] is the sub-list for method output_type
+	14, // [14:29] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_berth_api_v1_api_proto_init() }
@@ -1887,14 +2650,17 @@ func file_berth_api_v1_api_proto_init() {
 	file_berth_api_v1_api_proto_msgTypes[6].OneofWrappers = []any{}
 	file_berth_api_v1_api_proto_msgTypes[10].OneofWrappers = []any{}
 	file_berth_api_v1_api_proto_msgTypes[13].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[15].OneofWrappers = []any{}
 	file_berth_api_v1_api_proto_msgTypes[20].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[23].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[30].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_api_v1_api_proto_rawDesc), len(file_berth_api_v1_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   29,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,10 @@ const (
 	RegistryService_ListTags_FullMethodName         = "/berth.api.v1.RegistryService/ListTags"
 	RegistryService_GetTag_FullMethodName           = "/berth.api.v1.RegistryService/GetTag"
 	RegistryService_ListTagHistory_FullMethodName   = "/berth.api.v1.RegistryService/ListTagHistory"
+	RegistryService_RollbackTag_FullMethodName      = "/berth.api.v1.RegistryService/RollbackTag"
+	RegistryService_ExplainRetention_FullMethodName = "/berth.api.v1.RegistryService/ExplainRetention"
+	RegistryService_ApplyRetention_FullMethodName   = "/berth.api.v1.RegistryService/ApplyRetention"
+	RegistryService_ListPulls_FullMethodName        = "/berth.api.v1.RegistryService/ListPulls"
 	RegistryService_DeleteTag_FullMethodName        = "/berth.api.v1.RegistryService/DeleteTag"
 	RegistryService_GetManifest_FullMethodName      = "/berth.api.v1.RegistryService/GetManifest"
 	RegistryService_DeleteManifest_FullMethodName   = "/berth.api.v1.RegistryService/DeleteManifest"
@@ -69,6 +73,21 @@ type RegistryServiceClient interface {
 	//
 	// A tag that was removed still has its history; one that never was has none.
 	ListTagHistory(ctx context.Context, in *ListTagHistoryRequest, opts ...grpc.CallOption) (*ListTagHistoryResponse, error)
+	// RollbackTag lets a tag point to a digest again that is in its history.
+	//
+	// It fails unless the manifest is still there. The history gets a new entry.
+	RollbackTag(ctx context.Context, in *RollbackTagRequest, opts ...grpc.CallOption) (*RollbackTagResponse, error)
+	// ExplainRetention tells what the retention policies say of a repository.
+	//
+	// Of each tag, ordered by name, and behind them of each manifest that no tag
+	// and no index needs, ordered by digest. It changes nothing.
+	ExplainRetention(ctx context.Context, in *ExplainRetentionRequest, opts ...grpc.CallOption) (*ExplainRetentionResponse, error)
+	// ApplyRetention removes the tags that the retention policies do not keep.
+	//
+	// The next run would do the same.
+	ApplyRetention(ctx context.Context, in *ApplyRetentionRequest, opts ...grpc.CallOption) (*ApplyRetentionResponse, error)
+	// ListPulls lists how often a manifest was pulled, by the name it was asked for.
+	ListPulls(ctx context.Context, in *ListPullsRequest, opts ...grpc.CallOption) (*ListPullsResponse, error)
 	// DeleteTag removes a tag.
 	//
 	// Its manifest stays.
@@ -148,6 +167,46 @@ func (c *registryServiceClient) ListTagHistory(ctx context.Context, in *ListTagH
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListTagHistoryResponse)
 	err := c.cc.Invoke(ctx, RegistryService_ListTagHistory_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) RollbackTag(ctx context.Context, in *RollbackTagRequest, opts ...grpc.CallOption) (*RollbackTagResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RollbackTagResponse)
+	err := c.cc.Invoke(ctx, RegistryService_RollbackTag_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) ExplainRetention(ctx context.Context, in *ExplainRetentionRequest, opts ...grpc.CallOption) (*ExplainRetentionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainRetentionResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ExplainRetention_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) ApplyRetention(ctx context.Context, in *ApplyRetentionRequest, opts ...grpc.CallOption) (*ApplyRetentionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ApplyRetentionResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ApplyRetention_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) ListPulls(ctx context.Context, in *ListPullsRequest, opts ...grpc.CallOption) (*ListPullsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListPullsResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ListPulls_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -249,6 +308,21 @@ type RegistryServiceServer interface {
 	//
 	// A tag that was removed still has its history; one that never was has none.
 	ListTagHistory(context.Context, *ListTagHistoryRequest) (*ListTagHistoryResponse, error)
+	// RollbackTag lets a tag point to a digest again that is in its history.
+	//
+	// It fails unless the manifest is still there. The history gets a new entry.
+	RollbackTag(context.Context, *RollbackTagRequest) (*RollbackTagResponse, error)
+	// ExplainRetention tells what the retention policies say of a repository.
+	//
+	// Of each tag, ordered by name, and behind them of each manifest that no tag
+	// and no index needs, ordered by digest. It changes nothing.
+	ExplainRetention(context.Context, *ExplainRetentionRequest) (*ExplainRetentionResponse, error)
+	// ApplyRetention removes the tags that the retention policies do not keep.
+	//
+	// The next run would do the same.
+	ApplyRetention(context.Context, *ApplyRetentionRequest) (*ApplyRetentionResponse, error)
+	// ListPulls lists how often a manifest was pulled, by the name it was asked for.
+	ListPulls(context.Context, *ListPullsRequest) (*ListPullsResponse, error)
 	// DeleteTag removes a tag.
 	//
 	// Its manifest stays.
@@ -298,6 +372,18 @@ func (UnimplementedRegistryServiceServer) GetTag(context.Context, *GetTagRequest
 }
 func (UnimplementedRegistryServiceServer) ListTagHistory(context.Context, *ListTagHistoryRequest) (*ListTagHistoryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTagHistory not implemented")
+}
+func (UnimplementedRegistryServiceServer) RollbackTag(context.Context, *RollbackTagRequest) (*RollbackTagResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RollbackTag not implemented")
+}
+func (UnimplementedRegistryServiceServer) ExplainRetention(context.Context, *ExplainRetentionRequest) (*ExplainRetentionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExplainRetention not implemented")
+}
+func (UnimplementedRegistryServiceServer) ApplyRetention(context.Context, *ApplyRetentionRequest) (*ApplyRetentionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ApplyRetention not implemented")
+}
+func (UnimplementedRegistryServiceServer) ListPulls(context.Context, *ListPullsRequest) (*ListPullsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListPulls not implemented")
 }
 func (UnimplementedRegistryServiceServer) DeleteTag(context.Context, *DeleteTagRequest) (*DeleteTagResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteTag not implemented")
@@ -424,6 +510,78 @@ func _RegistryService_ListTagHistory_Handler(srv interface{}, ctx context.Contex
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(RegistryServiceServer).ListTagHistory(ctx, req.(*ListTagHistoryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_RollbackTag_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RollbackTagRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).RollbackTag(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_RollbackTag_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).RollbackTag(ctx, req.(*RollbackTagRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_ExplainRetention_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainRetentionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ExplainRetention(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ExplainRetention_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ExplainRetention(ctx, req.(*ExplainRetentionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_ApplyRetention_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ApplyRetentionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ApplyRetention(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ApplyRetention_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ApplyRetention(ctx, req.(*ApplyRetentionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_ListPulls_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListPullsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ListPulls(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ListPulls_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ListPulls(ctx, req.(*ListPullsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -562,6 +720,22 @@ var RegistryService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListTagHistory",
 			Handler:    _RegistryService_ListTagHistory_Handler,
+		},
+		{
+			MethodName: "RollbackTag",
+			Handler:    _RegistryService_RollbackTag_Handler,
+		},
+		{
+			MethodName: "ExplainRetention",
+			Handler:    _RegistryService_ExplainRetention_Handler,
+		},
+		{
+			MethodName: "ApplyRetention",
+			Handler:    _RegistryService_ApplyRetention_Handler,
+		},
+		{
+			MethodName: "ListPulls",
+			Handler:    _RegistryService_ListPulls_Handler,
 		},
 		{
 			MethodName: "DeleteTag",

@@ -1,0 +1,74 @@
+package metadata
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/sqldb"
+)
+
+const (
+	sqlWasTag     = `SELECT 1 FROM tag_history WHERE repo_id = $1 AND name = $2 AND digest = $3 LIMIT 1`
+	sqlLastChange = `SELECT at, actor FROM tag_history WHERE repo_id = $1 AND name = $2 ORDER BY number DESC LIMIT 1`
+)
+
+// RollbackTag lets a tag point to a digest again that is in its history.
+func (c *Catalog) RollbackTag(ctx context.Context, a registry.Actor, repo registry.Name, t registry.Tag, to registry.Digest, cond registry.Condition) (registry.TagChange, error) {
+	if err := c.allowChange(a, repo, actPush); err != nil {
+		return registry.TagChange{}, err
+	}
+	digest, err := pack(to)
+	if err != nil {
+		return registry.TagChange{}, err
+	}
+	change := registry.TagChange{Digest: to}
+	err = c.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := tx.Lock(append([]sqldb.Lock{usesRepo(repo)}, decidesTags(repo, t)...)...); err != nil {
+			return err
+		}
+		id, err := repoID(tx, repo)
+		if err != nil {
+			return err
+		}
+		old, err := tagDigest(tx, id, t)
+		if err != nil {
+			return err
+		}
+		if err := holds(cond, old); err != nil {
+			return err
+		}
+		for _, need := range []struct {
+			query string
+			args  []any
+		}{{sqlWasTag, []any{id, string(t), digest}}, {sqlHasManifest, []any{id, digest}}} {
+			if there, err := exists(tx.QueryRow(need.query, need.args...)); err != nil {
+				return err
+			} else if !there {
+				return registry.ErrManifestUnknown
+			}
+		}
+		if !bytes.Equal(old, digest) {
+			if old != nil {
+				if err := c.opt.Limits.keepsTag(repo, t); err != nil {
+					return err
+				}
+			}
+			if err := c.setTag(tx, id, t, a, digest); err != nil {
+				return err
+			}
+			ch := c.change()
+			ch.tags = append(ch.tags, rowKey{repo, string(t)})
+			ch.attach(tx)
+		}
+		if err := tx.QueryRow(sqlLastChange, id, string(t)).Scan(&change.At, &change.Actor); err != nil {
+			return fmt.Errorf("reading a tag's last change: %w", err)
+		}
+		return nil
+	})
+	if err != nil {
+		return registry.TagChange{}, err
+	}
+	return change, nil
+}
