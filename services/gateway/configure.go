@@ -68,6 +68,11 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 	log.Info("listening for HTTP", "network", network, "scheme", scheme, "address", l.Addr().String())
 	unit := daemon.HTTP("gateway", l, srv)
 	unit.Abandon = l.Close
+	stop := unit.Stop
+	unit.Stop = func(ctx context.Context) error {
+		defer g.Close()
+		return stop(ctx)
+	}
 	return unit, nil
 }
 

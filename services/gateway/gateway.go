@@ -51,6 +51,7 @@ type Gateway struct {
 	meters    *meters
 	pins      pins
 	clients   clients
+	pulls     *pulls
 	ids       *tracing.IDs
 	tracer    *tracing.Tracer
 }
@@ -89,9 +90,18 @@ func New(cfg Config, d Deps, log *slog.Logger) (*Gateway, error) {
 	g.manifests.init(cfg.ManifestCache)
 	g.page.init(cfg)
 	g.meters = newMeters(d.Metrics, &g.manifests)
+	g.pulls = newPulls(d.Catalog, d.Metrics, log)
 	g.pins.init(memoryLimit())
 	g.clients.most = cfg.UploadsPerClient
 	return g, nil
+}
+
+// Close reports what was not reported yet, if it can in some seconds. The gateway
+// must not be used any more.
+func (g *Gateway) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), pullsEvery)
+	defer cancel()
+	g.pulls.close(ctx)
 }
 
 // ServeHTTP answers one request.

@@ -37,6 +37,7 @@ func (w *world) gateway(t testing.TB) *Gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(g.Close)
 	return g
 }
 

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/berth-registry/berth/registry"
 )
@@ -30,6 +31,9 @@ func (g *Gateway) manifestGet(x *exchange) error {
 	}
 	if matchesNone(x.r.Header["If-None-Match"], tag) {
 		x.empty(http.StatusNotModified)
+		if !head { // the client has it, and uses it still
+			g.pulls.add(x.repo, x.ref, m.Digest, x.actor, time.Now())
+		}
 		return nil
 	}
 	if !head {
@@ -49,7 +53,11 @@ func (g *Gateway) manifestGet(x *exchange) error {
 	x.set("Content-Type", m.MediaType)
 	x.length(m.Size)
 	x.start(http.StatusOK)
-	return x.write(m.Bytes)
+	if err := x.write(m.Bytes); err != nil || head {
+		return err
+	}
+	g.pulls.add(x.repo, x.ref, m.Digest, x.actor, time.Now())
+	return nil
 }
 
 // manifestDelete answers DELETE of a tag, or of a manifest with all its tags.
