@@ -25,7 +25,7 @@ func Program(name, version, summary string, parts Parts) cli.Program {
 				return Link(ctx, cfg, parts, p)
 			},
 		},
-		Commands: []cli.Command{ctl.Command(name), fsck(name, parts), adopt(name, parts), status(name, parts), migrate(name, parts)},
+		Commands: []cli.Command{ctl.Command(name), fsck(name, parts), adopt(name, parts), status(name, parts), migrate(name, parts), retentionCommand(name, parts), tagCommand(name, parts)},
 	}
 }
 

@@ -39,10 +39,10 @@ func storageKeys() []Key {
 		{Path: "storage.metadata.dsnFile", Type: Path, Doc: "File that holds the data source name. It is read for each new connection, so a password may change without a restart."},
 		{Path: "storage.metadata.maxStaleness", Type: Duration, Doc: "With driver postgres, how old an answer of the catalog may be: until then it comes from memory, without a query. 0 is not at all. SQLite answers from memory and is never stale."},
 
-		{Path: "storage.retention", Type: Object, Status: Refused, Doc: "Which tags and untagged manifests are kept."},
-		{Path: "storage.retention.dryRun", Type: Bool, Default: "false", Doc: "Say what would be removed, remove nothing."},
+		{Path: "storage.retention", Type: Object, Doc: "Which tags and untagged manifests are kept; see retention.md."},
+		{Path: "storage.retention.dryRun", Type: Bool, Default: "false", Doc: "Say what would be removed, remove nothing, also no garbage."},
 		{Path: "storage.retention.delay", Type: Duration, Doc: "Minimum age of untagged manifests and orphan referrers; gcDelay when absent."},
-		{Path: "storage.retention.policies", Type: List, when: whenPresent, Doc: "The first policy that matches a repository applies to it."},
+		{Path: "storage.retention.policies", Type: List, Doc: "The first policy that matches a repository applies to it."},
 		{Path: "storage.retention.policies[].repositories", Type: Strings, Doc: "Globs of repository names."},
 		{Path: "storage.retention.policies[].deleteReferrers", Type: Bool, Default: "false", Doc: "Remove referrers whose subject is gone."},
 		{Path: "storage.retention.policies[].deleteUntagged", Type: Bool, Default: "true", Doc: "Remove untagged manifests."},

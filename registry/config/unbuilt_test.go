@@ -137,8 +137,6 @@ func TestNeverOpenByAccident(t *testing.T) {
 		`{"http":{"ratelimit":{"rate":1}}}`,
 		`{"http":{"ratelimit":{"methods":[{"method":"GET","rate":1}]}}}`,
 		`{"log":{"audit":"/x"}}`,
-		`{"storage":{"retention":{"policies":[{}]}}}`,
-		`{"storage":{"retention":{"dryRun":true}}}`,
 		`{"storage":{"verifyReads":"always"}}`,
 		`{"extensions":{"lint":{"enable":true}}}`,
 		`{"extensions":{"trust":{}}}`,

@@ -96,7 +96,8 @@ func limitsOf(cfg config.Storage) (l Limits, err error) {
 // never shorter than an upload may take to be used.
 func (o *Options) collect(cfg config.Storage) error {
 	of := func(p config.Pool) (GC, error) {
-		g := GC{Off: !p.GC, Lease: max(p.GCDelay, defaultLease), Undo: max(p.GCDelay, cfg.UndoWindow, time.Nanosecond), Interval: cmp.Or(p.GCInterval, onlyAtStart)}
+		dry := cfg.Retention != nil && cfg.Retention.DryRun // removes nothing at all
+		g := GC{Off: !p.GC || dry, Lease: max(p.GCDelay, defaultLease), Undo: max(p.GCDelay, cfg.UndoWindow, time.Nanosecond), Interval: cmp.Or(p.GCInterval, onlyAtStart)}
 		var err error
 		g.From, g.To, err = p.Window()
 		return g, err

@@ -70,12 +70,3 @@ func SweepStrays(ctx context.Context, c *Catalog) error { return c.sweepStrays(c
 
 // RetainAll applies the retention policies to all repositories.
 func (c *Catalog) RetainAll(ctx context.Context) error { return c.retainAll(ctx) }
-
-// RetainsUntagged is what the garbage collection asks.
-func (c *Catalog) RetainsUntagged(ctx context.Context, repo registry.Name, d registry.Digest) (registry.RetentionDecision, error) {
-	id, err := c.readRepoID(ctx, repo)
-	if err != nil {
-		return registry.RetentionDecision{}, err
-	}
-	return c.retainsUntagged(ctx, id, repo, d)
-}

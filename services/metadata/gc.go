@@ -179,7 +179,8 @@ type due struct {
 	pool   registry.Pool
 	epoch  int64
 
-	repo registry.Name // found by repoID
+	repo     registry.Name // found by repoID
+	retained bool          // retention policies keep the manifest
 }
 
 func (c *Catalog) dueReviews(ctx context.Context, p registry.Pool) ([]due, error) {

@@ -151,6 +151,9 @@ func (c *Catalog) decideContent(ctx context.Context, all []due, sum *Collected) 
 	slices.SortStableFunc(all, func(a, b due) int {
 		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.repo, b.repo), slices.Compare(a.packed, b.packed))
 	})
+	if err := c.retained(ctx, all); err != nil {
+		return err
+	}
 	var done Collected
 	err := c.db.WriteLow(ctx, func(tx *sqldb.Tx) error {
 		done = Collected{}
@@ -195,6 +198,13 @@ func (c *Catalog) decideManifests(tx *sqldb.Tx, ch *change, all []due, now int64
 	}
 	for i, d := range all {
 		if d.kind != reviewManifest {
+			continue
+		}
+		if goes[i] && d.retained {
+			again := c.opt.Now().Add(retainedAgain).UnixMicro()
+			if err := tx.Queue(sqlReviewLater, d.repoID, d.packed, d.kind, string(d.pool), again); err != nil {
+				return err
+			}
 			continue
 		}
 		if goes[i] {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/sqldb"
-	"github.com/berth-registry/berth/services/metadata/retention"
 )
 
 // retainer is who removes tags by the policies, in their history.
@@ -150,6 +149,9 @@ func (c *Catalog) removeTags(ctx context.Context, repo registry.Name, all []regi
 			if err := c.removeTag(tx, id, d.Tag, retainer); err != nil {
 				return err
 			}
+			if err := c.untagged(tx, ch, id, repo, was); err != nil {
+				return err
+			}
 			ch.tags = append(ch.tags, rowKey{repo, string(d.Tag)})
 			n++
 		}
@@ -187,24 +189,4 @@ func logTime(micros int64) time.Time {
 		return time.Time{}
 	}
 	return time.UnixMicro(micros).UTC()
-}
-
-// retainsUntagged decides about a manifest that no tag and no index needs, for
-// the garbage collection.
-func (c *Catalog) retainsUntagged(ctx context.Context, id int64, repo registry.Name, d registry.Digest) (registry.RetentionDecision, error) {
-	policy := c.opt.Retention.For(repo)
-	read := c.untaggedImages
-	if policy.Plain() {
-		read = func(ctx context.Context, id int64) ([]retention.Image, error) { return c.untaggedImage(ctx, id, d) }
-	}
-	images, err := read(ctx, id)
-	if err != nil {
-		return registry.RetentionDecision{}, err
-	}
-	for _, decision := range policy.Untagged(c.opt.Now(), images) {
-		if decision.Digest == d {
-			return decision, nil
-		}
-	}
-	return registry.RetentionDecision{Digest: d, Keep: true, Reason: "it is needed"}, nil
 }

@@ -24,6 +24,9 @@ const (
 	// retentionLook is how often a process asks whether it is its turn, if another
 	// had it last.
 	retentionLook = 10 * time.Minute
+	// retentionHold is how long there is no run after the clock was set forward:
+	// time to set it right before all tags are old.
+	retentionHold = 24 * time.Hour
 	// retentionShare is which part of the time a run keeps a connection busy.
 	retentionShare = 4
 )
@@ -35,11 +38,20 @@ const (
 func (c *Catalog) keepRetention(ctx context.Context) {
 	every := c.opt.RetentionEvery
 	lease := c.db.Lease("retention")
+	clock := jumps{lease: retentionHold}
 	wait := retentionFirst
 	if every > 0 {
 		wait = min(wait, every)
 	}
 	for c.sleep(ctx, wait) {
+		if wait = clock.hold(c.opt.Now()); wait > 0 {
+			c.log.Warn("retention policies wait: the clock was set forward", "until", c.opt.Now().Add(wait))
+			continue
+		}
+		if !c.policy("").open(c.opt.Now()) {
+			wait = retentionLook
+			continue
+		}
 		taken, err := lease.Take(ctx, max(every, time.Hour))
 		switch {
 		case err == nil && taken:
@@ -93,7 +105,7 @@ func (c *Catalog) retainAll(ctx context.Context) error {
 		}
 		for _, r := range repos {
 			last = string(r.name)
-			if c.readOnly(r.name) != nil {
+			if c.readOnly(r.name) != nil || c.policy(c.poolOf(r.name)).Off {
 				continue
 			}
 			began := time.Now()

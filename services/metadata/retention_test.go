@@ -17,14 +17,14 @@ import (
 
 const day = 24 * time.Hour
 
-// clock is a time that tests set.
-type clock struct{ now time.Time }
+// testTime is a time that tests set.
+type testTime struct{ now time.Time }
 
-func newClock() *clock { return &clock{time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)} }
+func newTestTime() *testTime { return &testTime{time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)} }
 
-func (c *clock) Now() time.Time { return c.now }
+func (c *testTime) Now() time.Time { return c.now }
 
-func (c *clock) ago(d time.Duration) int64 { return c.now.Add(-d).UnixMicro() }
+func (c *testTime) ago(d time.Duration) int64 { return c.now.Add(-d).UnixMicro() }
 
 // policies compiles the value of storage.retention.
 func policies(t testing.TB, text string) *retention.Policies {
@@ -67,7 +67,7 @@ func explain(t testing.TB, c registry.Catalog, repo registry.Name, limit int) st
 }
 
 // fiveImages pushes five tags at different ages, one of which was pulled since.
-func fiveImages(t testing.TB, s *store, now *clock, repo registry.Name) map[registry.Tag]registry.ManifestPut {
+func fiveImages(t testing.TB, s *store, now *testTime, repo registry.Name) map[registry.Tag]registry.ManifestPut {
 	t.Helper()
 	end := now.now
 	all := map[registry.Tag]registry.ManifestPut{}
@@ -102,7 +102,7 @@ const zotsPolicies = `{"delay":"24h","policies":[
 func TestRetention(t *testing.T) { onEach(t, testRetention) }
 
 func testRetention(t *testing.T, at newPlace) {
-	now := newClock()
+	now := newTestTime()
 	s := openStore(t, at(t), metadata.Options{Now: now.Now, Retention: policies(t, zotsPolicies)}, nil)
 	for repo, want := range map[registry.Name]string{
 		"prod/app": "latest- pr-1- v1.0+pulledWithin v1.1- v1.2-",
@@ -140,7 +140,7 @@ func testRetention(t *testing.T, at newPlace) {
 func TestRetentionDryRun(t *testing.T) { onEach(t, testRetentionDryRun) }
 
 func testRetentionDryRun(t *testing.T, at newPlace) {
-	now := newClock()
+	now := newTestTime()
 	s := openStore(t, at(t), metadata.Options{Now: now.Now,
 		Retention: policies(t, `{"dryRun":true,"policies":[{"repositories":["**"],"keepTags":[{"patterns":["^v"]}]}]}`)}, nil)
 	fiveImages(t, s, now, "a")
@@ -158,7 +158,7 @@ func testRetentionDryRun(t *testing.T, at newPlace) {
 func TestRetentionLeavesAlone(t *testing.T) { onEach(t, testRetentionLeavesAlone) }
 
 func testRetentionLeavesAlone(t *testing.T, at newPlace) {
-	now := newClock()
+	now := newTestTime()
 	place := at(t)
 	none := `{"policies":[{"repositories":["**"],"keepTags":[{"patterns":["^none$"]}]}]}`
 	s := openStore(t, place, metadata.Options{Now: now.Now, Retention: policies(t, none), Limits: metadata.Limits{
@@ -185,7 +185,7 @@ func testRetentionLeavesAlone(t *testing.T, at newPlace) {
 func TestRetentionOfMovedTag(t *testing.T) { onEach(t, testRetentionOfMovedTag) }
 
 func testRetentionOfMovedTag(t *testing.T, at newPlace) {
-	now := newClock()
+	now := newTestTime()
 	s := openStore(t, at(t), metadata.Options{Now: now.Now,
 		Retention: policies(t, `{"policies":[{"repositories":["**"],"keepTags":[{"pushedWithin":"24h"}]}]}`)}, nil)
 	m := pushImage(t, s, "a", "x", "old")
@@ -201,7 +201,7 @@ func testRetentionOfMovedTag(t *testing.T, at newPlace) {
 func TestRetentionOfUntagged(t *testing.T) { onEach(t, testRetentionOfUntagged) }
 
 func testRetentionOfUntagged(t *testing.T, at newPlace) {
-	now := newClock()
+	now := newTestTime()
 	s := openStore(t, at(t), metadata.Options{Now: now.Now,
 		Retention: policies(t, `{"policies":[{"repositories":["**"],"deleteReferrers":true,"keepUntagged":{"mostRecentlyPushedCount":1}}]}`)}, nil)
 	child := pushImage(t, s, "a", "child")
@@ -237,26 +237,28 @@ func testRetentionOfUntagged(t *testing.T, at newPlace) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	for d, want := range want {
+	for d := range want {
 		list, err := s.ExplainRetention(t.Context(), alice, "a", registry.Reference{Digest: d}, registry.Page[string]{Limit: 100})
 		if err != nil || len(list.Items) != 1 || list.Items[0].Digest != d {
 			t.Errorf("explaining only %s: %v (%v)", d, list.Items, err)
 		}
-		one, err := s.RetainsUntagged(t.Context(), "a", d)
-		if got := fmt.Sprint(one.Keep, " ", one.Reason); err != nil || got != want {
-			t.Errorf("of one: got %s (%v), want %s", got, err, want)
-		}
 	}
-	for _, d := range []registry.Digest{child.Digest, subject.Digest} {
-		if one, err := s.RetainsUntagged(t.Context(), "a", d); err != nil || !one.Keep {
-			t.Errorf("%s is needed, and would go: %+v (%v)", d, one, err)
+	// The garbage collection asks the same, once the time to undo is over.
+	if _, err := metadata.CollectAll(t.Context(), s.Catalog, true); err != nil {
+		t.Fatal(err)
+	}
+	want[child.Digest], want[subject.Digest] = "true it is an index's", "true it has a tag"
+	for d, decision := range want {
+		_, err := s.Manifest(t.Context(), alice, "a", registry.ManifestQuery{Ref: registry.Reference{Digest: d}})
+		if (err == nil) != strings.HasPrefix(decision, "true") {
+			t.Errorf("%s: %v, want %s", d, err, decision)
 		}
 	}
 }
 
 // The run in the background, by the wall clock's timers and the test's time.
 func TestRetentionRuns(t *testing.T) {
-	now := newClock()
+	now := newTestTime()
 	s := openStore(t, onSQLite(t), metadata.Options{Now: now.Now, RetentionEvery: time.Millisecond,
 		Retention: policies(t, `{"policies":[{"repositories":["**"],"keepTags":[{"patterns":["^v"]}]}]}`)}, nil)
 	pushImage(t, s, "a", "x", "v1", "dev")
@@ -275,7 +277,7 @@ func TestRetentionRuns(t *testing.T) {
 func TestPulls(t *testing.T) { onEach(t, testPulls) }
 
 func testPulls(t *testing.T, at newPlace) {
-	now := newClock()
+	now := newTestTime()
 	s := openStore(t, at(t), metadata.Options{Now: now.Now, Retention: policies(t, `{"policies":[{"repositories":["**"],"keepTags":[{}]}]}`)}, nil)
 	m := pushImage(t, s, "a", "x", "v1")
 	entry := func(tag registry.Tag, actor string, age time.Duration, n int64) registry.Pull {

@@ -50,17 +50,9 @@ func (c *Catalog) RollbackTag(ctx context.Context, a registry.Actor, repo regist
 			}
 		}
 		if !bytes.Equal(old, digest) {
-			if old != nil {
-				if err := c.opt.Limits.keepsTag(repo, t); err != nil {
-					return err
-				}
-			}
-			if err := c.setTag(tx, id, t, a, digest); err != nil {
+			if err := c.pointBack(tx, id, repo, t, a, old, digest); err != nil {
 				return err
 			}
-			ch := c.change()
-			ch.tags = append(ch.tags, rowKey{repo, string(t)})
-			ch.attach(tx)
 		}
 		if err := tx.QueryRow(sqlLastChange, id, string(t)).Scan(&change.At, &change.Actor); err != nil {
 			return fmt.Errorf("reading a tag's last change: %w", err)
@@ -71,4 +63,23 @@ func (c *Catalog) RollbackTag(ctx context.Context, a registry.Actor, repo regist
 		return registry.TagChange{}, err
 	}
 	return change, nil
+}
+
+// pointBack lets a tag that points to old, nil if there is none, point to digest.
+func (c *Catalog) pointBack(tx *sqldb.Tx, id int64, repo registry.Name, t registry.Tag, a registry.Actor, old, digest []byte) error {
+	ch := c.change()
+	if old != nil {
+		if err := c.opt.Limits.keepsTag(repo, t); err != nil {
+			return err
+		}
+		if err := c.untagged(tx, ch, id, repo, old); err != nil {
+			return err
+		}
+	}
+	if err := c.setTag(tx, id, t, a, digest); err != nil {
+		return err
+	}
+	ch.tags = append(ch.tags, rowKey{repo, string(t)})
+	ch.attach(tx)
+	return nil
 }

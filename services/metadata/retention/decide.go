@@ -41,10 +41,12 @@ func (p *Policy) Tags(now time.Time, images []Image) []registry.RetentionDecisio
 		switch d := &all[i]; {
 		case m.Immutable:
 			keep(d, "the tag is immutable")
+		case p.number == 0:
+			keep(d, "no policy is for this repository")
 		case m.Subject != "":
 			p.follow(now, m, d)
 		case len(p.entries) == 0:
-			keep(d, p.whyAllTags())
+			keep(d, "the policy has no keepTags")
 		case m.Pushed == 0 && m.Pulled == 0:
 			keep(d, noFacts)
 		default:
@@ -119,13 +121,6 @@ func (p *Policy) Plain() bool {
 
 func (p *Policy) decision(m *Image) registry.RetentionDecision {
 	return registry.RetentionDecision{Tag: m.Tag, Digest: m.Digest, Policy: p.number, Pushed: m.Pushed, Pulled: m.Pulled}
-}
-
-func (p *Policy) whyAllTags() string {
-	if p.number == 0 {
-		return "no policy is for this repository"
-	}
-	return "the policy has no keepTags"
 }
 
 // follow decides about what belongs to another manifest.

@@ -176,26 +176,30 @@ func TestUntagged(t *testing.T) {
 // What belongs to a manifest follows it, whether by its subject or by its tag.
 func TestReferrersFollowTheirSubject(t *testing.T) {
 	for _, test := range []struct {
-		policy string
-		want   string
+		policy, untagged, tagged string
 	}{
-		{`"deleteReferrers":false`, "there+ gone+ fresh+ plain-"},
-		{`"deleteReferrers":true`, "there+ gone- fresh+ plain-"},
-		{`"deleteReferrers":true,"keepTags":[{"patterns":["^v"]}]`, "there+ gone- fresh+ plain-"},
+		{`"deleteReferrers":false`, "there+ gone+ fresh+ plain-", "there+ gone+ fresh+ plain+"},
+		{`"deleteReferrers":true`, "there+ gone- fresh+ plain-", "there+ gone- fresh+ plain+"},
+		{`"deleteReferrers":true,"keepTags":[{"patterns":["^v"]}]`, "there+ gone- fresh+ plain-", "there+ gone- fresh+ plain-"},
 	} {
 		p := policies(t, `{"policies":[{"repositories":["**"],`+test.policy+`}]}`).For("a")
 		in := images(t, "there 10 -\ngone 10 -\nfresh 0.01 -\nplain 10 -")
 		for i := range 3 {
 			in[i].Subject, in[i].SubjectGone = registry.SHA256.FromString("subject"), i > 0
 		}
-		if got := told(p.Untagged(now, in), in); got != test.want {
-			t.Errorf("untagged, %s:\ngot  %s\nwant %s", test.policy, got, test.want)
+		if got := told(p.Untagged(now, in), in); got != test.untagged {
+			t.Errorf("untagged, %s:\ngot  %s\nwant %s", test.policy, got, test.untagged)
 		}
-		if p.DeletesTags() {
-			if got := told(p.Tags(now, in), in); got != test.want {
-				t.Errorf("tagged, %s:\ngot  %s\nwant %s", test.policy, got, test.want)
-			}
+		if got := told(p.Tags(now, in), in); got != test.tagged {
+			t.Errorf("tagged, %s:\ngot  %s\nwant %s", test.policy, got, test.tagged)
 		}
+	}
+	// Without a policy tags stay, and what is untagged follows.
+	p := Default(time.Hour).For("a")
+	in := images(t, "there 10 -\ngone 10 -")
+	in[0].Subject, in[1].Subject, in[1].SubjectGone = "x", "x", true
+	if got := told(p.Untagged(now, in), in) + told(p.Tags(now, in), in); got != "there+ gone-there+ gone+" {
+		t.Errorf("without a policy: %s", got)
 	}
 }
 

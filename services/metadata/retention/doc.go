@@ -3,7 +3,8 @@
 // it reads no clock and no database, and changes nothing.
 //
 //   - The first policy with a glob that matches the repository applies. Without
-//     one all tags are kept, and untagged manifests are not.
+//     one all tags are kept, and what is untagged is not; nor, unlike zot's, are
+//     referrers whose subject has gone.
 //   - If the policy has keepTags, a tag belongs to the first entry with a pattern
 //     that matches it; one that belongs to none is deleted. An entry's rules are
 //     alternatives, and count within the entry. One without rules keeps all.

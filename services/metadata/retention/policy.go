@@ -43,9 +43,10 @@ type rules struct {
 
 func (r rules) empty() bool { return r == rules{} }
 
-// Default returns the policies of a config file that has none.
+// Default returns the policies of a config file that has none: tags stay, and
+// what nothing needs goes.
 func Default(delay time.Duration) *Policies {
-	return &Policies{others: &Policy{deleteUntagged: true, delay: delay}}
+	return &Policies{others: &Policy{deleteUntagged: true, deleteReferrers: true, delay: delay}}
 }
 
 // Compile returns the policies of a config file. c is nil if it has none; delay
@@ -106,7 +107,7 @@ func (ps *Policies) DeleteTags() bool {
 }
 
 // DeletesTags reports whether the policy may delete tags.
-func (p *Policy) DeletesTags() bool { return len(p.entries) > 0 || p.deleteReferrers }
+func (p *Policy) DeletesTags() bool { return p.number > 0 && (len(p.entries) > 0 || p.deleteReferrers) }
 
 // entryOf returns the number of the entry that a tag belongs to, from 1; 0 if
 // there is none.
