@@ -37,7 +37,7 @@ func storageKeys() []Key {
 		{Path: "storage.metadata.driver", Type: String, Default: SQLite, Values: []string{SQLite, Postgres}, Doc: "Database of the catalog. sqlite is a file below storage.rootDirectory; berth-edge has nothing else."},
 		{Path: "storage.metadata.dsn", Type: SecretT, Doc: "Data source name of the PostgreSQL database, as libpq takes it: postgres://user:password@host:5432/name?sslmode=verify-full, or key=value pairs."},
 		{Path: "storage.metadata.dsnFile", Type: Path, Doc: "File that holds the data source name. It is read for each new connection, so a password may change without a restart."},
-		{Path: "storage.metadata.maxStaleness", Type: Duration, Doc: "With driver postgres, how old an answer of the catalog may be: until then it comes from memory, without a query. 0 is not at all. SQLite answers from memory and is never stale."},
+		{Path: "storage.metadata.maxStaleness", Type: Duration, Doc: "How old an answer may be. With driver postgres a metadata process answers from memory, without a query, for half of it; a gateway whose catalog is elsewhere, and whose file has this key, gives answers again for the other half, without asking. 0 is not at all. SQLite in the same process is never stale."},
 
 		{Path: "storage.retention", Type: Object, Doc: "Which tags and untagged manifests are kept; see retention.md."},
 		{Path: "storage.retention.dryRun", Type: Bool, Default: "false", Doc: "Say what would be removed, remove nothing, also no garbage."},

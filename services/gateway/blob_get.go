@@ -22,7 +22,7 @@ const (
 // blobGet answers GET and HEAD of a blob.
 func (g *Gateway) blobGet(x *exchange) error {
 	ctx := x.context()
-	b, err := g.catalog.Blob(ctx, x.actor, x.repo, x.ref.Digest)
+	b, err := g.findBlob(x)
 	if err != nil {
 		return doing("resolving a blob", err)
 	}
@@ -81,6 +81,22 @@ func (g *Gateway) blobGet(x *exchange) error {
 	return doing("sending a blob", x.send(content, length))
 }
 
+// findBlob asks where a blob is. HEAD is often asked before a push, which counts
+// on the promise of [registry.Links] that the blob stays: the catalog makes it.
+func (g *Gateway) findBlob(x *exchange) (registry.Blob, error) {
+	if x.r.Method == http.MethodGet {
+		if b, known := g.recent.blob(x.actor, x.repo, x.ref.Digest); known {
+			return b, nil
+		}
+	}
+	when := g.recent.askNow()
+	b, err := g.catalog.Blob(x.context(), x.actor, x.repo, x.ref.Digest)
+	if err == nil {
+		g.recent.keepBlob(x.actor, x.repo, b, when)
+	}
+	return b, err
+}
+
 // lost turns "no such copy", said of a copy the Catalog named, into a fault: the
 // client must not take it for a blob that was never there, and an operator has
 // to know.
@@ -122,7 +138,9 @@ func (x *exchange) blobHeader(status int, contentType string, length int64) {
 
 // blobDelete answers DELETE of a blob.
 func (g *Gateway) blobDelete(x *exchange) error {
-	if err := g.catalog.Unlink(x.context(), x.actor, x.repo, x.ref.Digest); err != nil {
+	err := g.catalog.Unlink(x.context(), x.actor, x.repo, x.ref.Digest)
+	g.recent.changed(x.repo)
+	if err != nil {
 		return doing("deleting a blob", err)
 	}
 	x.empty(http.StatusAccepted)

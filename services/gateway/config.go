@@ -30,6 +30,9 @@ type Config struct {
 	UploadsPerClient int
 	// ManifestCache is how many bytes of manifests are kept in memory.
 	ManifestCache int64
+	// Fresh is for how long an answer of the catalog may be given again. 0: every
+	// request asks it.
+	Fresh time.Duration
 	// Metrics is the path at which metrics can be read, by anybody. "" means that
 	// they can't.
 	Metrics string

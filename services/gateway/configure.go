@@ -26,6 +26,7 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 	cfg.DockerSchema2 = h.AcceptsDocker()
 	cfg.ReadIdle, cfg.WriteIdle = h.ReadTimeout, h.WriteTimeout
 	cfg.UploadsPerClient = h.UploadsPerClient
+	cfg.Fresh = fresh(c)
 	cfg.Redirect = redirectOf(c.Storage)
 	if h.Realm != "" {
 		cfg.Realm = h.Realm
@@ -74,6 +75,16 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 		return stop(ctx)
 	}
 	return unit, nil
+}
+
+// fresh returns for how long answers of the catalog are given again: half of what
+// the file allows, because the catalog has the other half for itself. One in this
+// process is asked each time.
+func fresh(c *config.Config) time.Duration {
+	if len(c.Services.Metadata.Address) == 0 {
+		return 0
+	}
+	return c.Storage.Metadata.MaxStaleness / 2
 }
 
 // redirectOf returns what the storage section says about redirects.

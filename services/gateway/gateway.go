@@ -45,6 +45,7 @@ type Gateway struct {
 	log       *slog.Logger
 	keys      keyring
 	manifests manifestCache
+	recent    recent
 	table     [nResources]methods
 	vary      string // what answers depend on besides the URL
 	page      page
@@ -88,6 +89,8 @@ func New(cfg Config, d Deps, log *slog.Logger) (*Gateway, error) {
 		g.wanted = func() bool { return true }
 	}
 	g.manifests.init(cfg.ManifestCache)
+	g.recent = recent{fresh: cfg.Fresh, now: time.Now}
+	g.recent.clear()
 	g.page.init(cfg)
 	g.meters = newMeters(d.Metrics, &g.manifests)
 	g.pulls = newPulls(d.Catalog, d.Metrics, log)

@@ -17,9 +17,14 @@ func (g *Gateway) manifestGet(x *exchange) error {
 	if !head {
 		q.Have, have = g.manifests.guess(x.repo, x.ref)
 	}
-	m, err := g.catalog.Manifest(x.context(), x.actor, x.repo, q)
-	if err != nil {
-		return doing("resolving a manifest", err)
+	m, known := g.recent.manifest(x.actor, x.repo, q)
+	if !known {
+		var err error
+		when := g.recent.askNow()
+		if m, err = g.catalog.Manifest(x.context(), x.actor, x.repo, q); err != nil {
+			return doing("resolving a manifest", err)
+		}
+		g.recent.keepManifest(x.actor, x.repo, x.ref, m, when)
 	}
 	tag := etag(m.Digest)
 	x.set("Docker-Content-Digest", string(m.Digest))
@@ -76,6 +81,7 @@ func (g *Gateway) manifestDelete(x *exchange) error {
 	} else {
 		err = g.catalog.DeleteManifest(ctx, x.actor, x.repo, x.ref.Digest)
 	}
+	g.recent.changed(x.repo)
 	if err != nil {
 		return doing("deleting a manifest", err)
 	}

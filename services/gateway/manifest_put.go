@@ -39,6 +39,7 @@ func (g *Gateway) manifestPut(x *exchange) error {
 	ctx, cancel := finish(x.context())
 	defer cancel()
 	info, err := g.catalog.PutManifest(ctx, x.actor, x.repo, put)
+	g.recent.changed(x.repo)
 	if err != nil {
 		return doing("storing a manifest", err)
 	}

@@ -7,6 +7,9 @@ import "net/http"
 func (g *Gateway) passOn(x *exchange) error {
 	w := &restWriter{x: x}
 	g.rest.ServeHTTP(w, x.r.WithContext(x.context()))
+	if !x.reading() {
+		g.recent.changed("")
+	}
 	return w.err
 }
 

@@ -69,6 +69,7 @@ func (g *Gateway) mount(x *exchange, mount string) (done bool, err error) {
 		}
 	}
 	stored, err := g.catalog.Mount(x.context(), x.actor, x.repo, d, from)
+	g.recent.changed(x.repo)
 	if err != nil {
 		switch clientError(x.context(), err).Code.Kind() {
 		case registry.Fault, registry.Passing, registry.Gone, registry.Exhausted:
@@ -119,7 +120,9 @@ func (g *Gateway) giveUp(ctx context.Context, u registry.Upload) {
 func (g *Gateway) link(x *exchange, s registry.Stored) error {
 	ctx, cancel := finish(x.context())
 	defer cancel()
-	if _, err := g.catalog.Link(ctx, x.actor, x.repo, s); err != nil {
+	_, err := g.catalog.Link(ctx, x.actor, x.repo, s)
+	g.recent.changed(x.repo)
+	if err != nil {
 		return doing("linking a blob", err)
 	}
 	x.created("/blobs/", s.Digest)
