@@ -165,12 +165,7 @@ PG_RESTARTS ?= 200
 pg-restarts: build packages ## PostgreSQL stopped under load PG_RESTARTS (200) times: nothing acknowledged may be lost
 	PG_RESTARTS=$(PG_RESTARTS) $(E2E) -v -run '^TestG11PostgresRestarts$$'
 
-.PHONY: prove-mutants prove-faults
-FAULTS_STRIDE ?= 1
-prove-faults: ## Each call that changes a file fails, in each way, below the blobstore and below SQLite; FAULTS_STRIDE takes fewer
-	go test -count=1 -v -run '^TestEveryStepFails$$' ./services/blobstore/disk | grep -vE '^ *(---|===) (PASS|RUN)'
-	FAULTS_STRIDE=$(FAULTS_STRIDE) GOWORK=off go -C services/metadata/faults test -count=1 -timeout 60m -v . | grep -vE '^ *(---|===) +(PASS|RUN)'
-
+.PHONY: prove-mutants
 prove-mutants: clients-install ## Known mistakes (allinone/e2e/mutants), one after the other: the test of each must find it
 	allinone/e2e/mutants.sh $(MUTANTS)
 

@@ -23,9 +23,21 @@ import (
 // the migrations wants is refused; others leave the schema as it is. So a
 // migration that only adds lets programs of both versions serve side by side.
 func (db *DB) Migrate(ctx context.Context, fsys fs.FS, dir string) error {
+	return db.MigrateTo(ctx, fsys, dir, 0)
+}
+
+// MigrateTo is Migrate up to a version, 0 for the last one: for rows of an older
+// schema, which the migrations behind it change.
+func (db *DB) MigrateTo(ctx context.Context, fsys fs.FS, dir string, last int) error {
 	steps, err := readMigrations(fsys, dir)
 	if err != nil {
 		return fmt.Errorf("reading migrations: %w", err)
+	}
+	if last > len(steps) {
+		return fmt.Errorf("rows of schema version %d are wanted, this program knows %d: use the newer program that made them", last, len(steps))
+	}
+	if last > 0 {
+		steps = steps[:last]
 	}
 	version := 0
 	err = db.Write(ctx, func(tx *Tx) error {

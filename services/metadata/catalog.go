@@ -64,6 +64,8 @@ type Catalog struct {
 	usage  *usage
 	feed   *feed
 
+	journal *journal // nil if there is no place for one
+
 	reaper  registry.Reaper
 	garbage chan struct{}      // holds an element if the garbage queue has grown
 	stop    context.CancelFunc // ends the workers
@@ -119,9 +121,11 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 	}
 	ctx, c.stop = context.WithCancel(context.WithoutCancel(ctx))
 	c.meters = newMeters(o.Metrics)
+	c.journal = newJournal(c, o.Metrics)
 	c.usage = newUsage(ctx, c, o.Metrics)
 	go c.collectGarbage(ctx)
 	go c.collectReviews(ctx)
+	c.work.Go(func() { c.keepFeed(ctx) })
 	if c.opt.Retention.DeleteTags() {
 		c.work.Go(func() { c.keepRetention(ctx) })
 	}

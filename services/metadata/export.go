@@ -41,6 +41,7 @@ const partSize = 1 << 20
 // partWriter cuts lines into parts.
 type partWriter struct {
 	part  func([]byte) error
+	whole bool // all lines are one part
 	lines bytes.Buffer
 	out   bytes.Buffer
 	gz    *gzip.Writer
@@ -57,7 +58,7 @@ func (w *partWriter) line(v any) error {
 	if err != nil {
 		return fmt.Errorf("writing a line of an export: %w", err)
 	}
-	if w.lines.Len() > 0 && w.lines.Len()+len(b) > partSize {
+	if !w.whole && w.lines.Len() > 0 && w.lines.Len()+len(b) > partSize {
 		if err := w.flush(); err != nil {
 			return err
 		}
@@ -153,3 +154,18 @@ type scanner func(...any) error
 func (s scanner) Scan(dest ...any) error { return s(dest...) }
 
 var _ registry.Exporter = (*Catalog)(nil)
+
+// readHeader reads the header of an export from its first part.
+func readHeader(part []byte) (h exportHeader, err error) {
+	gz, err := gzip.NewReader(bytes.NewReader(part))
+	if err == nil {
+		err = json.NewDecoder(gz).Decode(&h)
+	}
+	if err == nil && h.Format != exportFormat {
+		err = fmt.Errorf("format %d is not known to this program", h.Format)
+	}
+	if err != nil {
+		return exportHeader{}, fmt.Errorf("reading the header of an export: %w", err)
+	}
+	return h, nil
+}

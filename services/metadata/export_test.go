@@ -70,3 +70,14 @@ func SweepStrays(ctx context.Context, c *Catalog) error { return c.sweepStrays(c
 
 // RetainAll applies the retention policies to all repositories.
 func (c *Catalog) RetainAll(ctx context.Context) error { return c.retainAll(ctx) }
+
+// WriteJournal writes the journal as is done every ten seconds.
+func WriteJournal(t *testing.T, c *Catalog) {
+	t.Helper()
+	if err := TryJournal(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TryJournal is WriteJournal, which may fail.
+func TryJournal(ctx context.Context, c *Catalog) error { return c.journal.write(ctx, true) }

@@ -15,6 +15,8 @@ type EventKind string
 const (
 	// RepositoryMade is told at least once, before or after the first content.
 	RepositoryMade EventKind = "repository"
+	// RepositoryDeleted: all that is in it is gone, too.
+	RepositoryDeleted EventKind = "repository-deleted"
 	// ManifestStored has Digest.
 	ManifestStored EventKind = "manifest"
 	// ManifestDeleted has Digest. Its tags were removed before.

@@ -121,9 +121,10 @@ const (
 	sqlSetReader = `
 		INSERT INTO feed_readers (name, tx, seq, at, state) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (name) DO UPDATE SET tx = excluded.tx, seq = excluded.seq, at = excluded.at, state = excluded.state`
-	sqlMoveReader  = `UPDATE feed_readers SET tx = $2, seq = $3, at = $4, state = $5 WHERE name = $1`
-	sqlSlowest     = `SELECT tx, seq FROM feed_readers ORDER BY tx, seq LIMIT 1`
-	sqlDropReaders = `DELETE FROM feed_readers WHERE tx < $1 OR (tx = $1 AND seq < $2)`
+	sqlMoveReader   = `UPDATE feed_readers SET tx = $2, seq = $3, at = $4, state = $5 WHERE name = $1`
+	sqlForgetReader = `DELETE FROM feed_readers WHERE name = $1`
+	sqlSlowest      = `SELECT tx, seq FROM feed_readers ORDER BY tx, seq LIMIT 1`
+	sqlDropReaders  = `DELETE FROM feed_readers WHERE tx < $1 OR (tx = $1 AND seq < $2)`
 
 	sqlFirstEvent = `SELECT tx, seq FROM events ORDER BY tx, seq LIMIT 1`
 	sqlLastEvent  = `SELECT tx, seq FROM events ORDER BY tx DESC, seq DESC LIMIT 1`
@@ -155,6 +156,16 @@ func (c *Catalog) register(ctx context.Context, name string, at Position, state 
 // advance sets where a reader is, unless it was lost.
 func (c *Catalog) advance(ctx context.Context, name string, to Position, state string) error {
 	return c.setReader(ctx, sqlMoveReader, name, to, state)
+}
+
+// forget removes the journal's registration: it has to begin anew.
+func (c *Catalog) forget(ctx context.Context) error {
+	return c.db.WriteLow(ctx, func(tx *sqldb.Tx) error {
+		if err := tx.Lock(); err != nil {
+			return err
+		}
+		return tx.Queue(sqlForgetReader, journalReader)
+	})
 }
 
 func (c *Catalog) setReader(ctx context.Context, query, name string, at Position, state string) error {

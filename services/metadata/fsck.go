@@ -87,7 +87,7 @@ func (k *fsck) structure() error {
 // each reads the rows of a query, then calls visit for each of them, so that
 // visit may use the database. It returns how many there were.
 func each[T any](k *fsck, query string, args []any, scan func(*sqldb.Rows, *T) error, visit func(T) error) (int, error) {
-	page, err := readPage(k, query, args, scan)
+	page, err := readPage(k.ctx, k.c.db, query, args, scan)
 	if err != nil {
 		return 0, err
 	}
@@ -99,8 +99,8 @@ func each[T any](k *fsck, query string, args []any, scan func(*sqldb.Rows, *T) e
 	return len(page), nil
 }
 
-func readPage[T any](k *fsck, query string, args []any, scan func(*sqldb.Rows, *T) error) ([]T, error) {
-	rows, err := k.c.db.Query(k.ctx, query, args...)
+func readPage[T any](ctx context.Context, db *sqldb.DB, query string, args []any, scan func(*sqldb.Rows, *T) error) ([]T, error) {
+	rows, err := db.Query(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}

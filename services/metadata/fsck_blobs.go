@@ -122,7 +122,7 @@ func (k *fsck) copy(s registry.Stored) error {
 	if err != nil {
 		return err
 	}
-	rows, err := readPage(k, sqlFsckCopy, []any{string(s.Pool), digest, string(s.Locator)},
+	rows, err := readPage(k.ctx, k.c.db, sqlFsckCopy, []any{string(s.Pool), digest, string(s.Locator)},
 		func(rows *sqldb.Rows, one *int) error { return rows.Scan(one) })
 	if err != nil || len(rows) > 0 {
 		return err

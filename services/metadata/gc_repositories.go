@@ -74,6 +74,9 @@ func (c *Catalog) decideRepository(ctx context.Context, d due, sum *Collected) e
 		ch := c.change()
 		ch.all = true
 		ch.attach(tx)
+		if err := c.tell(tx, RepositoryDeleted, d.repoID, collectorActor, nil); err != nil {
+			return err
+		}
 		return errors.Join(tx.Queue(sqlForgetRepo, d.repoID), tx.Queue(sqlUsedID, d.repoID))
 	})
 	if err == nil && gone {

@@ -29,12 +29,14 @@ const (
 	textKind  = 't'
 	intKind   = 'i'
 	bytesKind = 'b'
+	maybeKind = 'n' // bytes, or NULL if there are none: a driver can't tell
 	boolKind  = '?'
 )
 
 func textColumn(name string) movedColumn  { return movedColumn{name, textKind} }
 func intColumn(name string) movedColumn   { return movedColumn{name, intKind} }
 func bytesColumn(name string) movedColumn { return movedColumn{name, bytesKind} }
+func maybeColumn(name string) movedColumn { return movedColumn{name, maybeKind} }
 func boolColumn(name string) movedColumn  { return movedColumn{name, boolKind} }
 
 // movedTables are all tables with content, those that others refer to first.
@@ -42,18 +44,18 @@ var movedTables = []movedTable{
 	{"repositories", 1, []movedColumn{textColumn("name"), intColumn("id"), intColumn("created")}},
 	{"manifests", 2, []movedColumn{
 		intColumn("repo_id"), bytesColumn("digest"), textColumn("media_type"), intColumn("size"), intColumn("pushed"),
-		textColumn("artifact_type"), bytesColumn("subject"), textColumn("annotations"), bytesColumn("payload"),
+		textColumn("artifact_type"), maybeColumn("subject"), textColumn("annotations"), bytesColumn("payload"),
 	}},
 	{"manifest_references", 3, []movedColumn{
 		intColumn("repo_id"), bytesColumn("manifest"), bytesColumn("digest"), boolColumn("is_manifest"), boolColumn("required"),
 	}},
 	{"tags", 2, []movedColumn{intColumn("repo_id"), textColumn("name"), bytesColumn("digest")}},
 	{"tag_history", 3, []movedColumn{
-		intColumn("repo_id"), textColumn("name"), intColumn("number"), intColumn("at"), textColumn("actor"), bytesColumn("digest"),
+		intColumn("repo_id"), textColumn("name"), intColumn("number"), intColumn("at"), textColumn("actor"), maybeColumn("digest"),
 	}},
 	{"blobs", 2, []movedColumn{
 		textColumn("pool"), bytesColumn("digest"), intColumn("size"), textColumn("locator"), intColumn("state"),
-		intColumn("epoch"), intColumn("lease_until"), intColumn("created"), bytesColumn("inline"),
+		intColumn("epoch"), intColumn("lease_until"), intColumn("created"), maybeColumn("inline"),
 	}},
 	{"links", 2, []movedColumn{intColumn("repo_id"), bytesColumn("digest"), textColumn("pool")}},
 	{"garbage", 3, []movedColumn{
@@ -124,7 +126,7 @@ func scanColumns(row interface{ Scan(...any) error }, columns []movedColumn) ([]
 			dest[i] = new(sql.NullString)
 		case intKind:
 			dest[i] = new(int64)
-		case bytesKind:
+		case bytesKind, maybeKind:
 			dest[i] = new([]byte)
 		case boolKind:
 			dest[i] = new(bool)
@@ -143,8 +145,11 @@ func scanColumns(row interface{ Scan(...any) error }, columns []movedColumn) ([]
 		case *int64:
 			dest[i] = *v
 		case *[]byte:
-			if *v != nil {
+			switch {
+			case len(*v) > 0:
 				dest[i] = *v
+			case columns[i].kind == bytesKind:
+				dest[i] = []byte{}
 			}
 		case *bool:
 			dest[i] = *v
@@ -207,24 +212,12 @@ func rowSize(row []any) int {
 	return n
 }
 
-// insert writes rows in one transaction, by statements for 256, 128, 64 … rows,
-// so that there are few texts of them.
+// insert writes rows to the target in one transaction.
 func (m *Move) insert(ctx context.Context, t movedTable, rows [][]any) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	return m.To.Write(ctx, func(tx *sqldb.Tx) error {
-		left := rows
-		for n := moveBatch; n > 0; n /= 2 {
-			for len(left) >= n {
-				if _, err := tx.Exec(t.insert(n), slices.Concat(left[:n]...)...); err != nil {
-					return err
-				}
-				left = left[n:]
-			}
-		}
-		return nil
-	})
+	return insertRows(ctx, m.To, t, rows)
 }
 
 // errDiffers says that source and target are not equal.
