@@ -143,5 +143,5 @@ func blobFiles(t *testing.T, root string) (files []string) {
 }
 
 func links(info fs.FileInfo) uint64 {
-	return uint64(info.Sys().(*syscall.Stat_t).Nlink)
+	return uint64(info.Sys().(*syscall.Stat_t).Nlink) //nolint:unconvert // narrower on other processors
 }

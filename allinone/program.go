@@ -25,7 +25,11 @@ func Program(name, version, summary string, parts Parts) cli.Program {
 				return Link(ctx, cfg, parts, p)
 			},
 		},
-		Commands: []cli.Command{ctl.Command(name), fsck(name, parts), adopt(name, parts), status(name, parts), migrate(name, parts), retentionCommand(name, parts), tagCommand(name, parts)},
+		Commands: []cli.Command{
+			ctl.Command(name), fsck(name, parts), migrate(name, parts),
+			adopt(name, parts), status(name, parts), importer(name, parts), exporter(name, parts),
+			retentionCommand(name, parts), tagCommand(name, parts),
+		},
 	}
 }
 
