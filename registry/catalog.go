@@ -23,6 +23,8 @@ type Catalog interface {
 	Links
 	Keyring
 	Exporter
+	Trash
+	Collector
 	Checker
 	Pulls
 	Retention

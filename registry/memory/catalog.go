@@ -33,7 +33,8 @@ type Catalog struct {
 	repos map[registry.Name]*repository
 	// copies are what repositories link, one per pool and digest.
 	copies  map[place]registry.Stored
-	garbage []registry.Stored // copies to remove
+	garbage []registry.Stored         // copies to remove
+	removed map[registry.Name]removed // repositories, each the last of its name
 }
 
 var _ registry.Catalog = (*Catalog)(nil)
@@ -49,6 +50,7 @@ type repository struct {
 	history   map[registry.Tag][]registry.TagChange // the latest change last
 	links     map[registry.Digest]registry.Blob
 	pulls     map[pullKey]registry.Pull
+	trash     map[registry.Digest]discarded
 }
 
 type manifest struct {
@@ -65,6 +67,7 @@ func NewCatalog(o CatalogOptions) *Catalog {
 		keys:    []registry.Key{key},
 		repos:   make(map[registry.Name]*repository),
 		copies:  make(map[place]registry.Stored),
+		removed: make(map[registry.Name]removed),
 	}
 }
 
@@ -95,6 +98,7 @@ func (c *Catalog) ensure(name registry.Name) *repository {
 			history:   make(map[registry.Tag][]registry.TagChange),
 			links:     make(map[registry.Digest]registry.Blob),
 			pulls:     make(map[pullKey]registry.Pull),
+			trash:     make(map[registry.Digest]discarded),
 		}
 	}
 	return c.repos[name]

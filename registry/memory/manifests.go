@@ -161,12 +161,17 @@ func (c *Catalog) DeleteManifest(ctx context.Context, a registry.Actor, repo reg
 		return registry.ErrInUse
 	}
 	for _, d := range names {
-		delete(r.manifests, d)
-	}
-	for _, t := range slices.Collect(maps.Keys(r.tags)) {
-		if slices.Contains(names, r.tags[t]) {
-			r.point(a, t, "")
+		if r.manifests[d] == nil {
+			continue
 		}
+		var tags []registry.Tag
+		for _, t := range slices.Sorted(maps.Keys(r.tags)) {
+			if r.tags[t] == d {
+				tags = append(tags, t)
+				r.point(a, t, "")
+			}
+		}
+		r.discard(a, d, tags)
 	}
 	return nil
 }

@@ -20,6 +20,7 @@ func newCatalog(conn grpc.ClientConnInterface, l limits) *catalog {
 		client:    metadatav1.NewCatalogServiceClient(conn),
 		retention: metadatav1.NewRetentionServiceClient(conn),
 		export:    metadatav1.NewExportServiceClient(conn),
+		collector: metadatav1.NewCollectorServiceClient(conn),
 		limits:    l,
 	}
 }
@@ -29,6 +30,7 @@ type catalog struct {
 	client    metadatav1.CatalogServiceClient
 	retention metadatav1.RetentionServiceClient
 	export    metadatav1.ExportServiceClient // the same server's
+	collector metadatav1.CollectorServiceClient
 	limits    limits
 }
 

@@ -13,6 +13,7 @@ import (
 // ServeCatalog makes srv serve c. srv must come from [NewServer].
 func ServeCatalog(srv grpc.ServiceRegistrar, c registry.Catalog) {
 	metadatav1.RegisterCatalogServiceServer(srv, &catalogServer{catalog: c})
+	metadatav1.RegisterCollectorServiceServer(srv, &collectorServer{catalog: c})
 	metadatav1.RegisterExportServiceServer(srv, &exportServer{catalog: c})
 	metadatav1.RegisterRetentionServiceServer(srv, &retentionServer{catalog: c})
 }

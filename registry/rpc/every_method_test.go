@@ -102,6 +102,20 @@ func everyMethod(b registry.Blobs, c registry.Catalog) []methodCase {
 		}},
 		{metadatav1.CatalogService_UnlinkBlob_FullMethodName, false, write, func(ctx context.Context) error { return c.Unlink(ctx, a, "r", d) }},
 		{metadatav1.CatalogService_ListUploadKeys_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.UploadKeys(ctx); return err }},
+		{metadatav1.CollectorService_DeleteRepository_FullMethodName, false, write, func(ctx context.Context) error { return c.DeleteRepository(ctx, a, "r") }},
+		{metadatav1.CollectorService_ListDeleted_FullMethodName, true, read, func(ctx context.Context) error {
+			_, err := c.Deleted(ctx, a, "r", registry.Page[registry.Cursor]{})
+			return err
+		}},
+		{metadatav1.CollectorService_Undelete_FullMethodName, false, write, func(ctx context.Context) error {
+			return c.Undelete(ctx, a, "r", registry.Reference{})
+		}},
+		{metadatav1.CollectorService_Purge_FullMethodName, false, write, func(ctx context.Context) error { return c.Purge(ctx, a, "r") }},
+		{metadatav1.CollectorService_Collect_FullMethodName, false, write, func(ctx context.Context) error { _, err := c.Collect(ctx, a); return err }},
+		{metadatav1.CollectorService_ListDoomed_FullMethodName, true, read, func(ctx context.Context) error {
+			_, err := c.Plan(ctx, a, registry.Page[registry.Cursor]{})
+			return err
+		}},
 		{metadatav1.ExportService_Export_FullMethodName, false, stream, func(ctx context.Context) error {
 			return c.Export(ctx, func([]byte) error { return nil })
 		}},

@@ -40,6 +40,13 @@ var methods = map[string]Role{
 	// All names and the keys of upload tokens: for backups.
 	metadatav1.ExportService_Export_FullMethodName: Metadata,
 
+	metadatav1.CollectorService_DeleteRepository_FullMethodName: Gateway | Automation,
+	metadatav1.CollectorService_ListDeleted_FullMethodName:      Gateway | Automation,
+	metadatav1.CollectorService_Undelete_FullMethodName:         Gateway | Automation,
+	metadatav1.CollectorService_Purge_FullMethodName:            Gateway | Automation,
+	metadatav1.CollectorService_Collect_FullMethodName:          Gateway | Automation,
+	metadatav1.CollectorService_ListDoomed_FullMethodName:       Gateway | Automation,
+
 	metadatav1.CatalogService_ListRepositories_FullMethodName: Gateway | Syncer | Scanner | Automation,
 	metadatav1.CatalogService_ListTags_FullMethodName:         Gateway | Syncer | Scanner | Automation,
 	metadatav1.CatalogService_ListTagHistory_FullMethodName:   Gateway | Syncer | Scanner | Automation,

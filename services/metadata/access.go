@@ -9,6 +9,7 @@ const (
 	actRead action = iota
 	actPush
 	actDelete
+	actAdmin // of the whole store: the repository is ""
 )
 
 // access decides who may do what. Every method of [Catalog] with an actor asks

@@ -15,7 +15,8 @@ type EventKind string
 const (
 	// RepositoryMade is told at least once, before or after the first content.
 	RepositoryMade EventKind = "repository"
-	// RepositoryDeleted: all that is in it is gone, too.
+	// RepositoryDeleted: all that is in it is gone, too. If it comes back, that is
+	// told as if it were made and filled anew.
 	RepositoryDeleted EventKind = "repository-deleted"
 	// ManifestStored has Digest.
 	ManifestStored EventKind = "manifest"

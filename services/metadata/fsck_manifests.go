@@ -11,7 +11,8 @@ import (
 // Pages begin behind ($1, $2).
 const (
 	sqlFsckManifests = `
-		SELECT m.repo_id, m.digest, r.name FROM manifests m LEFT JOIN repositories r ON r.id = m.repo_id
+		SELECT m.repo_id, m.digest, COALESCE(r.name, g.name)
+		FROM manifests m LEFT JOIN repositories r ON r.id = m.repo_id LEFT JOIN deleted_repositories g ON g.id = m.repo_id
 		WHERE (m.repo_id, m.digest) > ($1, $2) ORDER BY m.repo_id, m.digest LIMIT $3`
 	sqlFsckManifest = `
 		SELECT media_type, size, artifact_type, subject, annotations, payload FROM manifests WHERE repo_id = $1 AND digest = $2`

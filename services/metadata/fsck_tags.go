@@ -10,10 +10,11 @@ import (
 
 const (
 	sqlFsckTags = `
-		SELECT t.repo_id, t.name, t.digest, r.name, m.digest IS NOT NULL,
+		SELECT t.repo_id, t.name, t.digest, COALESCE(r.name, g.name), m.digest IS NOT NULL,
 			(SELECT h.digest FROM tag_history h WHERE h.repo_id = t.repo_id AND h.name = t.name ORDER BY h.number DESC LIMIT 1)
 		FROM tags t
 		LEFT JOIN repositories r ON r.id = t.repo_id
+		LEFT JOIN deleted_repositories g ON g.id = t.repo_id
 		LEFT JOIN manifests m ON m.repo_id = t.repo_id AND m.digest = t.digest
 		WHERE (t.repo_id, t.name) > ($1, $2) ORDER BY t.repo_id, t.name LIMIT $3`
 

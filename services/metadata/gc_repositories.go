@@ -16,6 +16,8 @@ const (
 			OR EXISTS (SELECT 1 FROM trash WHERE repo_id = $1)`
 	sqlSomeHistory = `SELECT name, number FROM tag_history WHERE repo_id = $1 ORDER BY name, number LIMIT $2`
 	sqlNoHistory   = `DELETE FROM tag_history WHERE repo_id = $1 AND name = $2 AND number = $3`
+	sqlSomePulls   = `SELECT digest, tag FROM pulls WHERE repo_id = $1 ORDER BY digest, tag LIMIT $2`
+	sqlNoPulls     = `DELETE FROM pulls WHERE repo_id = $1 AND digest = $2 AND tag = $3`
 	sqlForgetRepo  = `DELETE FROM repositories WHERE id = $1`
 	sqlUsedID      = `INSERT INTO repository_ids (one, last) VALUES (1, $1) ON CONFLICT (one) DO UPDATE SET last = excluded.last WHERE repository_ids.last < excluded.last`
 	sqlForgetGone  = `DELETE FROM deleted_repositories WHERE id = $1`
@@ -63,7 +65,7 @@ func (c *Catalog) decideRepository(ctx context.Context, d due, sum *Collected) e
 		if err := tx.QueryRow(sqlIsInhabited, d.repoID).Scan(&inhabited); err != nil || inhabited {
 			return err
 		}
-		more, err := c.forgetHistory(tx, d.repoID)
+		more, err := forgetPast(tx, d.repoID)
 		if err != nil {
 			return err
 		}
@@ -85,9 +87,31 @@ func (c *Catalog) decideRepository(ctx context.Context, d due, sum *Collected) e
 	return err
 }
 
-// forgetHistory removes a part of the histories of a repository's tags, and says
+// forgetPast removes a part of what is left of an empty repository, and says
 // whether there is more.
-func (c *Catalog) forgetHistory(tx *sqldb.Tx, id int64) (more bool, err error) {
+func forgetPast(tx *sqldb.Tx, id int64) (more bool, err error) {
+	if more, err := forgetHistory(tx, id); err != nil || more {
+		return more, err
+	}
+	type pull struct {
+		digest []byte
+		tag    string
+	}
+	var all []pull
+	err = tx.Run(sqldb.Statement{Text: sqlSomePulls, Args: []any{id, chunk}, Row: func(scan func(dest ...any) error) error {
+		var p pull
+		err := scan(&p.digest, &p.tag)
+		all = append(all, p)
+		return err
+	}})
+	for _, p := range all {
+		err = errors.Join(err, tx.Queue(sqlNoPulls, id, p.digest, p.tag))
+	}
+	return len(all) == chunk, err
+}
+
+// forgetHistory removes a part of the histories of a repository's tags.
+func forgetHistory(tx *sqldb.Tx, id int64) (more bool, err error) {
 	type entry struct {
 		tag    string
 		number int64
@@ -164,7 +188,7 @@ func (c *Catalog) dismantleSome(tx *sqldb.Tx, d due, now int64, done *Collected)
 		}
 		return err
 	}
-	if more, err := c.forgetHistory(tx, d.repoID); err != nil || more {
+	if more, err := forgetPast(tx, d.repoID); err != nil || more {
 		return err
 	}
 	if more, err := forgetReviews(tx, d.repoID); err != nil || more {

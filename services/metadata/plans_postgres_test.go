@@ -27,6 +27,9 @@ func TestQueryPlansOnPostgres(t *testing.T) {
 			continue // a handful of rows, or all of them once in the life of a store or of a repository
 		}
 		steps := planOnPostgres(t, db, query)
+		if name == "sqlTellManifests" { // when a repository is restored
+			steps = strings.ReplaceAll(steps, "Sort", "")
+		}
 		if name == "sqlTagsOf" { // those of one manifest, seldom more than a few
 			steps = strings.ReplaceAll(steps, "Sort", "")
 		}

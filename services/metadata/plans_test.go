@@ -85,13 +85,14 @@ func TestQueryPlans(t *testing.T) {
 	}
 	scan := regexp.MustCompile(`^SCAN |USE TEMP B-TREE|AUTOMATIC`)
 	allowed := map[string][]string{
-		"sqlUploadKeys":  {"SCAN upload_keys", "USE TEMP B-TREE FOR ORDER BY"},
-		"sqlKeepFirst":   {"SCAN CONSTANT ROW"},
-		"sqlIsInhabited": {"SCAN CONSTANT ROW"},
-		"sqlIsKnown":     {"SCAN CONSTANT ROW"},
-		"sqlFsckHistory": {"SCAN n"},                                                                      // one row
-		"sqlCountRepos":  {"SCAN r USING COVERING INDEX sqlite_autoindex_repositories_2", "SCAN counted"}, // when a repository is made, up to the limit
-		"sqlMoving":      {"SCAN moves"},                                                                  // one row at most
+		"sqlUploadKeys":    {"SCAN upload_keys", "USE TEMP B-TREE FOR ORDER BY"},
+		"sqlKeepFirst":     {"SCAN CONSTANT ROW"},
+		"sqlTellManifests": {"USE TEMP B-TREE FOR ORDER BY"}, // when a repository is restored
+		"sqlIsInhabited":   {"SCAN CONSTANT ROW"},
+		"sqlIsKnown":       {"SCAN CONSTANT ROW"},
+		"sqlFsckHistory":   {"SCAN n"},                                                                      // one row
+		"sqlCountRepos":    {"SCAN r USING COVERING INDEX sqlite_autoindex_repositories_2", "SCAN counted"}, // when a repository is made, up to the limit
+		"sqlMoving":        {"SCAN moves"},                                                                  // one row at most
 		"sqlInUse": { // up to the first row
 			"SCAN repositories USING COVERING INDEX sqlite_autoindex_repositories_2", "SCAN blobs", "SCAN upload_keys",
 		},

@@ -56,7 +56,7 @@ CREATE TABLE deleted_repositories (
     actor   TEXT   NOT NULL
 ) /*clustered*/;
 
-CREATE INDEX deleted_repositories_by_name ON deleted_repositories (name, deleted);
+CREATE INDEX deleted_repositories_by_name ON deleted_repositories (name, id);
 
 -- One row: the largest identity of a repository that is gone. None is given twice.
 CREATE TABLE repository_ids (
