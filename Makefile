@@ -165,6 +165,11 @@ PG_RESTARTS ?= 200
 pg-restarts: build packages ## PostgreSQL stopped under load PG_RESTARTS (200) times: nothing acknowledged may be lost
 	PG_RESTARTS=$(PG_RESTARTS) $(E2E) -v -run '^TestG11PostgresRestarts$$'
 
+RANDOM_STEPS ?= 1000000
+.PHONY: prove-random
+prove-random: ## RANDOM_STEPS (1 M) random requests have the same answers from memory, from disk and over gRPC; RANDOM_SEED repeats a run
+	RANDOM_STEPS=$(RANDOM_STEPS) go test -count=1 -timeout 600m -v -run '^TestG20' ./allinone | grep -v -e '--- PASS' -e '=== '
+
 .PHONY: prove-mutants
 prove-mutants: clients-install ## Known mistakes (allinone/e2e/mutants), one after the other: the test of each must find it
 	allinone/e2e/mutants.sh $(MUTANTS)
