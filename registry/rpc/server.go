@@ -83,9 +83,13 @@ func newServer(o ServerOptions, l limits, more ...grpc.ServerOption) *grpc.Serve
 	}, more...)...)
 }
 
-// checkEvery is the time between two checks of a served port, and how long one
-// may take.
-const checkEvery = 5 * time.Second
+const (
+	// checkEvery is the time between two checks of a served port, and how long one
+	// may take.
+	checkEvery = 5 * time.Second
+	// checkAgain is the time after one that failed: calls come back no sooner.
+	checkAgain = time.Second
+)
 
 // Serve serves srv on l until ctx ends, then until the calls in progress have
 // ended or drain ends, whichever comes first; nil if all is well. It also serves
@@ -94,13 +98,13 @@ const checkEvery = 5 * time.Second
 func Serve(ctx context.Context, l net.Listener, srv *grpc.Server, check registry.Checker, drain time.Duration) error {
 	h := health.NewServer()
 	healthv1.RegisterHealthServer(srv, h)
-	probe(ctx, h, check)
+	well := probe(ctx, h, check)
 
 	serving, stop := context.WithCancel(ctx)
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
-		keepProbing(serving, h, check)
+		keepProbing(serving, h, check, well)
 		h.Shutdown() // readiness goes first
 		end(srv, drain)
 	}()
@@ -121,25 +125,29 @@ func end(srv *grpc.Server, drain time.Duration) {
 	srv.GracefulStop()
 }
 
-func keepProbing(ctx context.Context, h *health.Server, check registry.Checker) {
-	tick := time.NewTicker(checkEvery)
-	defer tick.Stop()
+// keepProbing checks the port until ctx ends; well is how the last check ended.
+func keepProbing(ctx context.Context, h *health.Server, check registry.Checker, well bool) {
 	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			probe(ctx, h, check)
+		wait := checkEvery
+		if !well {
+			wait = checkAgain
 		}
+		if pause(ctx, wait) != nil {
+			return
+		}
+		well = probe(ctx, h, check)
 	}
 }
 
-func probe(ctx context.Context, h *health.Server, check registry.Checker) {
+// probe tells clients how the port is, and returns whether it is well.
+func probe(ctx context.Context, h *health.Server, check registry.Checker) bool {
 	ctx, cancel := context.WithTimeout(ctx, checkEvery)
 	defer cancel()
 	state := healthv1.HealthCheckResponse_SERVING
-	if _, err := check.Check(ctx); err != nil {
+	_, err := check.Check(ctx)
+	if err != nil {
 		state = healthv1.HealthCheckResponse_NOT_SERVING
 	}
 	h.SetServingStatus("", state)
+	return err == nil
 }

@@ -69,7 +69,7 @@ func TestHealthDrivesClients(t *testing.T) {
 		time.Sleep(checkEvery + time.Second)
 		ask(0, 10)
 		sick.Store(false)
-		time.Sleep(checkEvery + time.Second)
+		time.Sleep(checkAgain + time.Millisecond) // sooner than of one that was well
 		ask(5, 5)
 
 		// Clients that only watch don't hold up the end.
