@@ -189,7 +189,7 @@ MEMORY_MB ?= 100
 memory: berth berth-edge ## 32 parallel pushes and pulls of MEMORY_MB (100) in a cgroup of 64 MiB, and without
 	MEMORY_MB=$(MEMORY_MB) go test -tags e2e,memory -count=1 -timeout 60m ./allinone/e2e -v -run '^TestMemory$$'
 
-bench: build packages ## Figures against peers in the same run; BENCH_SHORT=1 for less, BENCH_UPDATE=1 writes docs
+bench: build clients-install ## Figures against peers in the same run; BENCH_SHORT=1 for less, BENCH_UPDATE=1 writes docs
 	go test -tags bench -count=1 -timeout 60m ./allinone/e2e -v -run '^TestBench$$'
 
 CONFIG ?= bin/data.json

@@ -51,6 +51,7 @@ func TestBench(t *testing.T) {
 		{"start empty", startEmpty},
 		{"get big", getBig},
 		{"put big", putBig},
+		{"put big to S3", putBigS3},
 		{"small requests", smallRequests},
 		{"requests on PostgreSQL", requestsOnPostgres},
 		{"small images", smallImages},
