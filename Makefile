@@ -170,7 +170,12 @@ RANDOM_STEPS ?= 1000000
 prove-random: ## RANDOM_STEPS (1 M) random requests have the same answers from memory, from disk and over gRPC; RANDOM_SEED repeats a run
 	RANDOM_STEPS=$(RANDOM_STEPS) go test -count=1 -timeout 600m -v -run '^TestG20' ./allinone | grep -v -e '--- PASS' -e '=== '
 
-.PHONY: prove-mutants
+.PHONY: prove-mutants prove-faults
+FAULTS_STRIDE ?= 1
+prove-faults: ## Each call that changes a file fails, in each way, below the blobstore and below SQLite; FAULTS_STRIDE takes fewer
+	go test -count=1 -v -run '^TestEveryStepFails$$' ./services/blobstore/disk | grep -vE '^ *(---|===) (PASS|RUN)'
+	FAULTS_STRIDE=$(FAULTS_STRIDE) GOWORK=off go -C services/metadata/faults test -count=1 -timeout 60m -v . | grep -vE '^ *(---|===) +(PASS|RUN)'
+
 prove-mutants: clients-install ## Known mistakes (allinone/e2e/mutants), one after the other: the test of each must find it
 	allinone/e2e/mutants.sh $(MUTANTS)
 

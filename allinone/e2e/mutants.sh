@@ -36,11 +36,12 @@ for patch in allinone/e2e/mutants/*.patch; do
 	[ $# = 0 ] || [[ " $* " == *" $name "* ]] || continue
 	mistake=$(sed -n 's/^# Mistake: //p' "$patch")
 	read -r -a args <<<"$(sed -n 's/^# Found by: go test //p' "$patch")"
+	module=$(sed -n 's/^# In module: //p' "$patch") # one that is not in go.work
 	log=$work/log
 	if ! overlay "$patch"; then
 		printf 'NO LONGER FITS  %-30s %s\n' "$name" "$mistake"
 		missed=$((missed + 1))
-	elif go test -count=1 -timeout 5m -overlay "$work/overlay.json" "${args[@]}" >"$log" 2>&1; then
+	elif ${module:+env GOWORK=off} go ${module:+-C "$module"} test -count=1 -timeout 5m -overlay "$work/overlay.json" "${args[@]}" >"$log" 2>&1; then
 		printf 'NOT FOUND       %-30s %s\n' "$name" "$mistake"
 		missed=$((missed + 1))
 	elif by=$(sed -nE 's/^--- FAIL: ([A-Za-z0-9_]+).*/\1/p' "$log" | sort -u | tr '\n' ' ') && [ -n "$by" ]; then

@@ -11,6 +11,10 @@ import (
 	"github.com/berth-registry/berth/registry/sqldb"
 )
 
+// Dialect describes SQLite as this package opens it, for an [Engine] whose driver
+// has errors of its own.
+func Dialect() sqldb.Dialect { return dialect() }
+
 func dialect() sqldb.Dialect {
 	return sqldb.Dialect{
 		Name:      "sqlite",

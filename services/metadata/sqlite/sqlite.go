@@ -41,7 +41,16 @@ func Open(ctx context.Context, root string, fatal func(error)) (*sqldb.DB, error
 	if err != nil {
 		return nil, fmt.Errorf("opening the metadata database in %s: %w", dir, err)
 	}
-	db, err := open(ctx, dir, fatal, unlock)
+	file := filepath.Join(dir, "metadata.db")
+	if err := prepareFile(dir, file); err != nil {
+		unlock()
+		return nil, fmt.Errorf("opening the metadata database in %s: %w", dir, err)
+	}
+	// A commit may take half the time with fdatasync, and is as durable. Where
+	// the system has none, fsync it is.
+	sqlite.Fdatasync(true)
+	o := sqldb.Options{Dialect: dialect(), Fatal: fatal, Release: unlock}
+	db, err := Engine{Pool: pool, SyncDir: syncDir}.Open(ctx, file, o)
 	if err != nil {
 		unlock()
 		return nil, fmt.Errorf("opening the metadata database in %s: %w", dir, err)
@@ -49,30 +58,34 @@ func Open(ctx context.Context, root string, fatal func(error)) (*sqldb.DB, error
 	return db, nil
 }
 
-func open(ctx context.Context, dir string, fatal func(error), unlock func() error) (*sqldb.DB, error) {
-	file := filepath.Join(dir, "metadata.db")
-	if err := prepareFile(dir, file); err != nil {
-		return nil, err
-	}
-	// A commit may take half the time with fdatasync, and is as durable. Where
-	// the system has none, fsync it is.
-	sqlite.Fdatasync(true)
+// Engine is how SQLite is reached. Programs have one, in [Open]; proofs that put
+// another disk below SQLite have others.
+type Engine struct {
+	// Pool opens a database file: so many connections, each with these pragmas.
+	Pool func(file string, conns int, pragmas []string) (*sql.DB, error)
+	// SyncDir makes the names in a directory durable.
+	SyncDir func(dir string) error
+}
 
-	write, err := pool(file, 1, writerPragmas)
+// Open opens the database in file, which exists. It sets the pools of o.
+func (e Engine) Open(ctx context.Context, file string, o sqldb.Options) (*sqldb.DB, error) {
+	write, err := e.Pool(file, 1, writerPragmas)
 	if err != nil {
 		return nil, err
 	}
-	// The first connection turns WAL on; those that read rely on it.
-	if err := write.PingContext(ctx); err != nil {
-		write.Close()
-		return nil, err
+	// The first connection turns WAL on; those that read rely on it. In a new
+	// database it does so with a journal of the old kind, which SQLite removes and
+	// does not sync: should it come back after loss of power it would undo that, and
+	// with it all that is in the WAL.
+	if err := errors.Join(write.PingContext(ctx), e.SyncDir(filepath.Dir(file))); err != nil {
+		return nil, errors.Join(err, write.Close())
 	}
-	read, err := pool(file, readers, readerPragmas)
+	read, err := e.Pool(file, readers, readerPragmas)
 	if err != nil {
-		write.Close()
-		return nil, err
+		return nil, errors.Join(err, write.Close())
 	}
-	return sqldb.Open(ctx, sqldb.Options{Dialect: dialect(), Write: write, Read: read, Fatal: fatal, Release: unlock})
+	o.Write, o.Read = write, read
+	return sqldb.Open(ctx, o)
 }
 
 var (
