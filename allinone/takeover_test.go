@@ -2,7 +2,6 @@ package allinone
 
 import (
 	"bytes"
-	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -62,50 +61,13 @@ func serveAdopted(t *testing.T, root *zotroot.Root) adopted {
 
 func fetch(t *testing.T, url string) (int, []byte) {
 	t.Helper()
-	resp, err := http.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, b
+	return zotroot.Get(t, url)
 }
 
 // check pulls all that there is by digest and by tag.
 func (a adopted) check(t *testing.T, root *zotroot.Root) {
 	t.Helper()
-	for _, m := range root.Manifests {
-		for _, ref := range append([]string{m.Digest.String()}, m.Tags...) {
-			if code, b := fetch(t, a.url+"/v2/"+m.Repo+"/manifests/"+ref); code != http.StatusOK || !bytes.Equal(b, m.Bytes) {
-				t.Errorf("%s %s: %d %.200s", m.Repo, ref, code, b)
-			}
-		}
-		_, list := fetch(t, a.url+"/v2/"+m.Repo+"/referrers/"+m.Digest.String())
-		for _, r := range m.Referrers {
-			if !strings.Contains(string(list), r.String()) {
-				t.Errorf("%s: %s does not refer to %s: %s", m.Repo, r, m.Digest, list)
-			}
-		}
-	}
-	for _, b := range root.Blobs {
-		if code, got := fetch(t, a.url+"/v2/"+b.Repo+"/blobs/"+b.Digest.String()); code != http.StatusOK || b.Digest.Algorithm().FromBytes(got) != b.Digest {
-			t.Errorf("%s %s: %d", b.Repo, b.Digest, code)
-		}
-	}
-	for repo, d := range root.Missing {
-		if code, _ := fetch(t, a.url+"/v2/"+repo+"/manifests/"+d.String()); code != http.StatusNotFound {
-			t.Errorf("damaged manifest %s: %d", d, code)
-		}
-	}
-	_, list := fetch(t, a.url+"/v2/_catalog?n=1000")
-	for _, name := range root.Repositories {
-		if !strings.Contains(string(list), `"`+name+`"`) {
-			t.Errorf("%s is not in %s", name, list)
-		}
-	}
+	root.Check(t, a.url)
 }
 
 func sameTree(t *testing.T, what string, before, after map[string]string) {

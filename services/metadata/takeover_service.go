@@ -152,3 +152,35 @@ func (s *Service) Unlink(ctx context.Context, a registry.Actor, repo registry.Na
 	}
 	return s.Catalog.Unlink(ctx, a, repo, d)
 }
+
+// PullsOf implements [registry.Pulls].
+func (s *Service) PullsOf(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest, p registry.Page[registry.Tag]) (registry.List[registry.Pull], error) {
+	if err := s.ready(ctx, a, actRead, repo); err != nil {
+		return registry.List[registry.Pull]{}, err
+	}
+	return s.Catalog.PullsOf(ctx, a, repo, d, p)
+}
+
+// ExplainRetention implements [registry.Retention].
+func (s *Service) ExplainRetention(ctx context.Context, a registry.Actor, repo registry.Name, only registry.Reference, p registry.Page[string]) (registry.List[registry.RetentionDecision], error) {
+	if err := s.ready(ctx, a, actRead, repo); err != nil {
+		return registry.List[registry.RetentionDecision]{}, err
+	}
+	return s.Catalog.ExplainRetention(ctx, a, repo, only, p)
+}
+
+// ApplyRetention implements [registry.Retention].
+func (s *Service) ApplyRetention(ctx context.Context, a registry.Actor, repo registry.Name) (registry.RetentionReport, error) {
+	if err := s.ready(ctx, a, actDelete, repo); err != nil {
+		return registry.RetentionReport{}, err
+	}
+	return s.Catalog.ApplyRetention(ctx, a, repo)
+}
+
+// RollbackTag implements [registry.Rollbacks].
+func (s *Service) RollbackTag(ctx context.Context, a registry.Actor, repo registry.Name, t registry.Tag, to registry.Digest, c registry.Condition) (registry.TagChange, error) {
+	if err := s.ready(ctx, a, actPush, repo); err != nil {
+		return registry.TagChange{}, err
+	}
+	return s.Catalog.RollbackTag(ctx, a, repo, t, to, c)
+}
