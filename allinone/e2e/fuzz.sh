@@ -10,7 +10,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
 run() {
-	CGO_ENABLED=0 go test -run '^$' -fuzz "^$1\$" -fuzztime "$time" "$2" >"$log" 2>&1
+	CGO_ENABLED=0 go test -run '^$' -fuzz "^$1\$" -fuzztime "$time" -fuzzminimizetime 1s "$2" >"$log" 2>&1
 }
 
 # The Go fuzzer now and then reports its own end of time as a failure of the
