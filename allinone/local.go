@@ -24,7 +24,7 @@ func Stores(pools map[string]blobstore.OpenPool, databases map[string]metadata.O
 			return s, nil
 		},
 		Catalog: func(ctx context.Context, cfg *config.Config, blobs registry.Reaper, fatal func(error), p daemon.Process) (Catalog, error) {
-			s, err := metadata.OpenConfigured(ctx, cfg.Storage, databases, blobs, fatal, p)
+			s, err := metadata.OpenConfigured(ctx, cfg, databases, blobs, fatal, p)
 			if err != nil {
 				return nil, err
 			}

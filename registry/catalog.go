@@ -25,6 +25,7 @@ type Catalog interface {
 	Exporter
 	Trash
 	Collector
+	Scrubbing
 	Checker
 	Pulls
 	Retention
@@ -152,6 +153,9 @@ type Manifests interface {
 // Blob is content that a repository may read.
 type Blob struct {
 	Stored
+	// Unverified says that the copy was not compared with its digest for longer than
+	// the operator wants: it is to be read with [Range.Verify].
+	Unverified bool
 	// Inline is the content itself, if it is a manifest: those are not in the
 	// blobstore, and Stored has no Locator then. Shared: never change it.
 	Inline []byte

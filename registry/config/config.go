@@ -59,8 +59,9 @@ func Defaults() *Config {
 				GCDelay:    time.Hour,
 				GCInterval: time.Hour,
 			},
-			UndoWindow: 24 * time.Hour,
-			Metadata:   Metadata{Driver: SQLite},
+			UndoWindow:  24 * time.Hour,
+			VerifyReads: VerifyInterval,
+			Metadata:    Metadata{Driver: SQLite},
 		},
 		HTTP: HTTP{
 			Address:      "127.0.0.1",

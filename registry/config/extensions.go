@@ -92,9 +92,10 @@ func (p *Prometheus) setDefaults() { p.Path = "/metrics" }
 type Scrub struct {
 	Feature
 	Interval time.Duration `json:"interval"`
+	Rate     int           `json:"rate"` // MB a second, 0 is no limit
 }
 
-func (s *Scrub) setDefaults() { s.Interval = 24 * time.Hour }
+func (s *Scrub) setDefaults() { s.Interval, s.Rate = 24*time.Hour, 20 }
 
 // Lint refuses images that lack annotations.
 type Lint struct {

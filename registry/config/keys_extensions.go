@@ -30,9 +30,10 @@ func extensionKeys() []Key {
 		{Path: "extensions.metrics.prometheus", Type: Object, Doc: "Where they are served."},
 		{Path: "extensions.metrics.prometheus.path", Type: String, Default: "/metrics", Doc: "Path; neither / nor /v2, nor that of a probe."},
 
-		{Path: "extensions.scrub", Type: Object, Status: Warned, when: whenPresent, Doc: "Re-hash stored content in the background."},
+		{Path: "extensions.scrub", Type: Object, when: whenPresent, Doc: "Compare stored content with its digests in the background, and tell of what is damaged. Read by programs that run the metadata service."},
 		{Path: "extensions.scrub.enable", Type: Bool, Default: "true", when: never, Doc: "On if the block is there."},
-		{Path: "extensions.scrub.interval", Type: Duration, Default: "24h", Doc: "How often each blob is checked; at least 2h."},
+		{Path: "extensions.scrub.interval", Type: Duration, Default: "24h", Doc: "How often each blob is checked; at least 2h. A blob that was not checked for so long is checked while it is read; see storage.verifyReads."},
+		{Path: "extensions.scrub.rate", Type: Int, Default: "20", Doc: "How many MB of blobs are read in a second for that at most; 0 is no limit."},
 
 		{Path: "extensions.lint", Type: Object, Status: Refused, when: whenEnabled, Doc: "Refuse images that lack annotations."},
 		{Path: "extensions.lint.enable", Type: Bool, Default: "false", when: never, Doc: "On only if true."},

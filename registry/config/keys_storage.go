@@ -15,7 +15,7 @@ func storageKeys() []Key {
 		{Path: "storage.gcTimeWindow", Type: String, pool: true, Doc: "Daily UTC window HH:MM-HH:MM in which content is removed; it may wrap midnight."},
 		{Path: "storage.gcMaxSchedulerDelay", Type: Duration, Status: Unneeded, pool: true, Doc: "Garbage collection runs all the time and has no per-repository start delay."},
 		{Path: "storage.undoWindow", Type: Duration, Default: "24h", Doc: "How long a delete or a moved tag can be undone; never less than gcDelay."},
-		{Path: "storage.verifyReads", Type: String, Status: Refused, Values: []string{"", VerifyAlways}, Doc: "\"always\" checks every chunk of a blob before it is sent."},
+		{Path: "storage.verifyReads", Type: String, Default: VerifyInterval, Values: []string{VerifyInterval, VerifyAlways}, Doc: "Which reads of blobs are compared with checksums before bytes are sent: those of blobs that were not checked within extensions.scrub.interval (24h without that block), or all."},
 
 		{Path: "storage.maxRepos", Type: Int, Doc: "Maximum number of repositories that have a manifest; 0 is no limit. A push that would make one more is answered with 429."},
 		{Path: "storage.immutableTags", Type: List, Doc: "Tags that can't be moved or removed once they are set; see limits.md."},

@@ -21,7 +21,7 @@ type Storage struct {
 	Metadata    Metadata      `json:"metadata"`
 	AllowSparse bool          `json:"allowSparse"`
 	UndoWindow  time.Duration `json:"undoWindow"`
-	VerifyReads string        `json:"verifyReads"` // empty or VerifyAlways
+	VerifyReads string        `json:"verifyReads"`
 
 	AllowWrongSizes bool `json:"allowWrongSizes"`
 }
@@ -32,8 +32,12 @@ type ImmutableTags struct {
 	Tags         []string `json:"tags"`         // globs; none: all tags
 }
 
-// VerifyAlways is the storage.verifyReads that checks every chunk sent.
-const VerifyAlways = "always"
+// The values of storage.verifyReads: check what is sent of blobs that were not
+// checked within the interval of scrubbing, or all that is sent.
+const (
+	VerifyInterval = "interval"
+	VerifyAlways   = "always"
+)
 
 // Pool is one place for bytes: the default one, or one of storage.subPaths.
 type Pool struct {

@@ -20,6 +20,7 @@ func (ch *checker) extensions(e *Extensions) {
 	}
 	if s := e.Scrub; s != nil && s.Enabled() {
 		ch.atLeast(&s.Interval, at.with("scrub", "interval"))
+		ch.require(s.Rate >= 0, at.with("scrub", "rate"), "must not be negative")
 	}
 	if m := e.Metrics; m != nil && m.Enabled() && m.Prometheus != nil {
 		p := m.Prometheus.Path

@@ -35,6 +35,7 @@ type Catalog struct {
 	copies  map[place]registry.Stored
 	garbage []registry.Stored         // copies to remove
 	removed map[registry.Name]removed // repositories, each the last of its name
+	damaged map[place]registry.Damage
 }
 
 var _ registry.Catalog = (*Catalog)(nil)
@@ -68,6 +69,7 @@ func NewCatalog(o CatalogOptions) *Catalog {
 		repos:   make(map[registry.Name]*repository),
 		copies:  make(map[place]registry.Stored),
 		removed: make(map[registry.Name]removed),
+		damaged: make(map[place]registry.Damage),
 	}
 }
 

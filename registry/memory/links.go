@@ -16,7 +16,11 @@ func (c *Catalog) Blob(ctx context.Context, _ registry.Actor, repo registry.Name
 	if err != nil {
 		return registry.Blob{}, err
 	}
-	return r.blob(d)
+	b, err := r.blob(d)
+	if _, damaged := c.damaged[place{b.Pool, d}]; damaged && err == nil && b.Inline == nil {
+		return registry.Blob{}, registry.ErrBlobUnknown
+	}
+	return b, err
 }
 
 // blob returns what the repository knows as d. A nil repository knows nothing.
@@ -44,6 +48,11 @@ func (c *Catalog) Link(ctx context.Context, _ registry.Actor, repo registry.Name
 	}
 	at := place{s.Pool, s.Digest}
 	kept, ok := c.copies[at]
+	if _, damaged := c.damaged[at]; damaged && kept.Locator != s.Locator {
+		c.garbage = append(c.garbage, kept)
+		c.replace(at, s)
+		ok = false
+	}
 	if !ok {
 		kept = s
 		c.copies[at] = s
@@ -57,6 +66,16 @@ func (c *Catalog) Link(ctx context.Context, _ registry.Actor, repo registry.Name
 	// The link stands, whatever becomes of the second copy.
 	c.reap(context.WithoutCancel(ctx))
 	return kept, nil
+}
+
+// replace lets every repository have s instead of a damaged copy. c.mu must be held.
+func (c *Catalog) replace(at place, s registry.Stored) {
+	delete(c.damaged, at)
+	for _, r := range c.repos {
+		if b, ok := r.links[s.Digest]; ok && b.Pool == s.Pool && b.Inline == nil {
+			r.links[s.Digest] = registry.Blob{Stored: s}
+		}
+	}
 }
 
 // reap removes the copies nobody needs. What can't be removed now is tried
@@ -93,8 +112,9 @@ func (c *Catalog) Mount(ctx context.Context, _ registry.Actor, repo registry.Nam
 	}
 	if b.Inline == nil {
 		// A link leads to the repository's own pool.
-		own, ok := c.copies[place{registry.PoolOf(repo, c.options.Pools), d}]
-		if !ok {
+		at := place{registry.PoolOf(repo, c.options.Pools), d}
+		own, ok := c.copies[at]
+		if _, damaged := c.damaged[at]; !ok || damaged {
 			return registry.Stored{}, registry.ErrBlobUnknown
 		}
 		b.Stored = own

@@ -21,6 +21,7 @@ func newCatalog(conn grpc.ClientConnInterface, l limits) *catalog {
 		retention: metadatav1.NewRetentionServiceClient(conn),
 		export:    metadatav1.NewExportServiceClient(conn),
 		collector: metadatav1.NewCollectorServiceClient(conn),
+		scrub:     metadatav1.NewScrubServiceClient(conn),
 		limits:    l,
 	}
 }
@@ -31,6 +32,7 @@ type catalog struct {
 	retention metadatav1.RetentionServiceClient
 	export    metadatav1.ExportServiceClient // the same server's
 	collector metadatav1.CollectorServiceClient
+	scrub     metadatav1.ScrubServiceClient
 	limits    limits
 }
 
@@ -169,7 +171,7 @@ func (c *catalog) Blob(ctx context.Context, a registry.Actor, repo registry.Name
 		return registry.Blob{}, err
 	}
 	resp, err := read(ctx, c, c.client.GetBlob, &metadatav1.GetBlobRequest{Actor: actor, Repository: text(string(repo)), Digest: text(d.String())})
-	return registry.Blob{Stored: storedFromWire(resp.GetStored()), Inline: resp.GetInline()}, err
+	return registry.Blob{Stored: storedFromWire(resp.GetStored()), Inline: resp.GetInline(), Unverified: resp.GetUnverified()}, err
 }
 
 func (c *catalog) Link(ctx context.Context, a registry.Actor, repo registry.Name, s registry.Stored) (registry.Stored, error) {

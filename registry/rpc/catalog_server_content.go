@@ -79,7 +79,7 @@ func (s *catalogServer) GetBlob(ctx context.Context, req *metadatav1.GetBlobRequ
 	if err != nil {
 		return nil, err
 	}
-	return &metadatav1.GetBlobResponse{Stored: storedToWire(b.Stored), Inline: b.Inline}, nil
+	return &metadatav1.GetBlobResponse{Stored: storedToWire(b.Stored), Inline: b.Inline, Unverified: b.Unverified}, nil
 }
 
 func (s *catalogServer) LinkBlob(ctx context.Context, req *metadatav1.LinkBlobRequest) (*metadatav1.LinkBlobResponse, error) {

@@ -116,6 +116,12 @@ func everyMethod(b registry.Blobs, c registry.Catalog) []methodCase {
 			_, err := c.Plan(ctx, a, registry.Page[registry.Cursor]{})
 			return err
 		}},
+		{metadatav1.ScrubService_ReportReads_FullMethodName, true, write, func(ctx context.Context) error {
+			return c.ReportReads(ctx, []registry.ReadReport{{Stored: s}})
+		}},
+		{metadatav1.ScrubService_GetScrub_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.ScrubStatus(ctx, a); return err }},
+		{metadatav1.ScrubService_StartScrub_FullMethodName, false, write, func(ctx context.Context) error { return c.StartScrub(ctx, a) }},
+		{metadatav1.ScrubService_ListDamages_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.Damages(ctx, a, nil, 1); return err }},
 		{metadatav1.ExportService_Export_FullMethodName, false, stream, func(ctx context.Context) error {
 			return c.Export(ctx, func([]byte) error { return nil })
 		}},

@@ -47,6 +47,12 @@ var methods = map[string]Role{
 	metadatav1.CollectorService_Collect_FullMethodName:          Gateway | Automation,
 	metadatav1.CollectorService_ListDoomed_FullMethodName:       Gateway | Automation,
 
+	// Who reads bytes may say what they were like.
+	metadatav1.ScrubService_ReportReads_FullMethodName: Gateway | Syncer | Scanner,
+	metadatav1.ScrubService_GetScrub_FullMethodName:    Gateway | Syncer | Automation,
+	metadatav1.ScrubService_StartScrub_FullMethodName:  Gateway | Automation,
+	metadatav1.ScrubService_ListDamages_FullMethodName: Gateway | Syncer | Automation,
+
 	metadatav1.CatalogService_ListRepositories_FullMethodName: Gateway | Syncer | Scanner | Automation,
 	metadatav1.CatalogService_ListTags_FullMethodName:         Gateway | Syncer | Scanner | Automation,
 	metadatav1.CatalogService_ListTagHistory_FullMethodName:   Gateway | Syncer | Scanner | Automation,

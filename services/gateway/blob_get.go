@@ -69,16 +69,25 @@ func (g *Gateway) blobGet(x *exchange) error {
 		}
 		return x.write(b.Inline[offset : offset+length])
 	}
-	if g.redirect(x, b.Stored) {
+	// Who reads from the object store reads what nobody has looked at.
+	if !b.Unverified && g.redirect(x, b.Stored) {
 		return nil
 	}
+	part.Verify = b.Unverified
 	content, err := g.blobs.Open(ctx, b.Stored, part)
 	if err != nil {
-		return doing("opening a blob", lost(err))
+		return doing("opening a blob", g.lost(x, b, err))
 	}
 	defer content.Close()
 	x.blobHeader(status, octets, length)
-	return doing("sending a blob", x.send(content, length))
+	err = x.send(content, length)
+	switch {
+	case isDamage(err):
+		g.report(x, b, true)
+	case err == nil && b.Unverified && length == size:
+		g.report(x, b, false)
+	}
+	return doing("sending a blob", err)
 }
 
 // findBlob asks where a blob is. HEAD is often asked before a push, which counts
@@ -97,14 +106,33 @@ func (g *Gateway) findBlob(x *exchange) (registry.Blob, error) {
 	return b, err
 }
 
-// lost turns "no such copy", said of a copy the Catalog named, into a fault: the
-// client must not take it for a blob that was never there, and an operator has
-// to know.
-func lost(err error) error {
-	if errors.Is(err, registry.ErrBlobUnknown) || errors.Is(err, registry.ErrRangeInvalid) {
-		return registry.ErrInternal.Because(err)
+// isDamage reports whether an error says that a copy is not what the Catalog says.
+func isDamage(err error) bool {
+	return errors.Is(err, registry.ErrDigestInvalid) || errors.Is(err, registry.ErrBlobUnknown)
+}
+
+// lost turns "no such copy", or "a damaged one", said of a copy the Catalog named,
+// into a fault: the client must not take it for a blob that was never there, and
+// an operator has to know. The Catalog does from then on.
+func (g *Gateway) lost(x *exchange, b registry.Blob, err error) error {
+	if isDamage(err) {
+		g.report(x, b, true)
+	}
+	if isDamage(err) || errors.Is(err, registry.ErrRangeInvalid) {
+		return registry.ErrInternal.With("the stored copy of this blob can't be read: it is being looked at").Because(err)
 	}
 	return err
+}
+
+// report tells the Catalog what a read has found out. That it could not be told
+// changes nothing for the client: the next reader finds the same.
+func (g *Gateway) report(x *exchange, b registry.Blob, damaged bool) {
+	ctx, cancel := finish(x.context())
+	defer cancel()
+	defer g.recent.changed(x.repo)
+	if err := g.catalog.ReportReads(ctx, []registry.ReadReport{{Stored: b.Stored, Damaged: damaged}}); err != nil {
+		g.log.Warn("what reading a blob has shown could not be recorded", "digest", b.Digest, "damaged", damaged, "error", err)
+	}
 }
 
 // contentRange returns the Content-Range of a part (RFC 9110 §14.4).

@@ -68,13 +68,17 @@ func (g *Gateway) sendPart(x *exchange, b registry.Blob, p registry.Range, head 
 		}
 		return x.write(b.Inline[p.Offset : p.Offset+p.Length])
 	}
+	p.Verify = b.Unverified
 	content, err := g.blobs.Open(x.context(), b.Stored, p)
 	if err != nil {
-		return doing("opening a part of a blob", lost(err))
+		return doing("opening a part of a blob", g.lost(x, b, err))
 	}
 	defer content.Close()
 	if err := head(); err != nil {
 		return err
 	}
-	return doing("sending a part of a blob", x.send(content, p.Length))
+	if err = x.send(content, p.Length); isDamage(err) {
+		g.report(x, b, true)
+	}
+	return doing("sending a part of a blob", err)
 }

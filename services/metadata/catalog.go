@@ -35,6 +35,8 @@ type Options struct {
 	// that differ.
 	GC     GC
 	PoolGC map[registry.Pool]GC
+	// Scrub says when stored bytes are compared with their digests.
+	Scrub Scrub
 	// MaxStaleness is how old an answer may be where other processes change the
 	// database, too. 0 means not at all: each read is a query. A process sees its
 	// own changes at once.
@@ -76,6 +78,9 @@ type Catalog struct {
 	collected chan struct{} // closed when the collector has ended
 
 	work sync.WaitGroup // other work in the background
+
+	scrubWake chan struct{} // holds an element if somebody asked to look at something
+	scrubbed  chan struct{} // closed when scrubbing has ended
 }
 
 var _ registry.Catalog = (*Catalog)(nil)
@@ -115,6 +120,8 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 		stopped: make(chan struct{}),
 
 		collected: make(chan struct{}),
+		scrubWake: make(chan struct{}, 1),
+		scrubbed:  make(chan struct{}),
 	}
 	for _, p := range c.pools() {
 		c.clock.lease = max(c.clock.lease, c.policy(p).Lease)
@@ -129,6 +136,7 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 	if c.opt.Retention.DeleteTags() {
 		c.work.Go(func() { c.keepRetention(ctx) })
 	}
+	go c.scrubbing(ctx)
 	return c, nil
 }
 
@@ -138,6 +146,7 @@ func (c *Catalog) Close() error {
 	<-c.stopped
 	<-c.collected
 	c.work.Wait()
+	<-c.scrubbed
 	c.usage.close()
 	return nil
 }

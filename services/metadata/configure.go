@@ -39,10 +39,10 @@ func (s *Service) Close() error {
 	return errors.Join(s.Catalog.Close(), s.DB.Close())
 }
 
-// OpenConfigured opens the catalog that the storage section of a config file
-// describes. drivers are those that the program has in it, by the name in
-// storage.metadata.driver.
-func OpenConfigured(ctx context.Context, cfg config.Storage, drivers map[string]OpenDB, reaper registry.Reaper, fatal func(error), p daemon.Process) (*Service, error) {
+// OpenConfigured opens the catalog that a config file describes. drivers are those
+// that the program has in it, by the name in storage.metadata.driver.
+func OpenConfigured(ctx context.Context, file *config.Config, drivers map[string]OpenDB, reaper registry.Reaper, fatal func(error), p daemon.Process) (*Service, error) {
+	cfg := file.Storage
 	db, err := OpenDatabase(ctx, cfg, drivers, fatal, p.Log)
 	if err != nil {
 		return nil, err
@@ -55,6 +55,7 @@ func OpenConfigured(ctx context.Context, cfg config.Storage, drivers map[string]
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	o.Scrub = scrubOf(file)
 	for name := range cfg.SubPaths {
 		o.Pools = append(o.Pools, registry.Pool(name))
 	}
@@ -71,6 +72,15 @@ func OpenConfigured(ctx context.Context, cfg config.Storage, drivers map[string]
 		s.takeover.start()
 	}
 	return s, nil
+}
+
+// scrubOf returns what a config file says of scrubbing.
+func scrubOf(cfg *config.Config) Scrub {
+	s := Scrub{AlwaysVerify: cfg.Storage.VerifyReads == config.VerifyAlways}
+	if e := cfg.Extensions; e != nil && e.Scrub != nil && e.Scrub.Enabled() {
+		s.On, s.Interval, s.Rate = true, e.Scrub.Interval, int64(e.Scrub.Rate)*1_000_000
+	}
+	return s
 }
 
 // limitsOf returns the limits that a config file sets.

@@ -13,11 +13,11 @@ import (
 // The row is there if the repository is. A blob that is linked wins against a
 // manifest of the same digest: both have the same bytes.
 const sqlBlob = `
-	SELECT b.pool, b.size, b.locator, b.inline, m.payload, v.lease
+	SELECT b.pool, b.size, b.locator, b.inline, b.verified_at, b.damaged IS NOT NULL, m.payload, v.lease
 	FROM repositories r
 	LEFT JOIN links l ON l.repo_id = r.id AND l.digest = $2
 	LEFT JOIN blobs b ON b.pool = l.pool AND b.digest = $2
-	LEFT JOIN manifests m ON m.repo_id = r.id AND m.digest = $2 AND b.size IS NULL
+	LEFT JOIN manifests m ON m.repo_id = r.id AND m.digest = $2 AND b.size IS NULL AND m.damaged IS NULL
 	LEFT JOIN reviews v ON v.repo_id = r.id AND v.digest = $2 AND v.kind = CASE WHEN b.size IS NULL THEN 1 ELSE 2 END
 	WHERE r.name = $1`
 
@@ -44,34 +44,55 @@ func (c *Catalog) Blob(ctx context.Context, a registry.Actor, repo registry.Name
 	if !there {
 		return registry.Blob{}, registry.ErrBlobUnknown
 	}
-	if b.Inline == nil {
-		c.rows.fillBlob(repo, b, until, at)
+	if b.Inline != nil {
+		return b, nil
 	}
+	// What the cache says must not outlive the interval, nor what is verified next.
+	verified := c.verifiedUntil(r.verified)
+	b.Unverified = verified < c.now()
+	switch {
+	case !b.Unverified && (until == 0 || verified < until):
+		until = verified
+	case b.Unverified && !c.opt.Scrub.AlwaysVerify:
+		return b, nil
+	}
+	c.rows.fillBlob(repo, b, until, at)
 	return b, nil
 }
 
 // reviewed is what is known of the review of content that was read.
 type reviewed struct {
-	kind  int
-	lease *int64 // nil if there is none
+	kind     int
+	lease    *int64 // nil if there is none
+	verified int64  // when the copy was last found to be whole
 }
 
 func (c *Catalog) readBlob(ctx context.Context, repo registry.Name, d registry.Digest, digest []byte) (registry.Blob, reviewed, error) {
 	var (
 		pool, locator   sql.NullString
 		size            sql.NullInt64
+		verified        sql.NullInt64
+		damaged         bool
 		inline, payload []byte
 		r               = reviewed{kind: reviewLink}
 	)
-	err := c.db.QueryRow(ctx, sqlBlob, string(repo), digest).Scan(&pool, &size, &locator, &inline, &payload, &r.lease)
+	err := c.db.QueryRow(ctx, sqlBlob, string(repo), digest).Scan(&pool, &size, &locator, &inline, &verified, &damaged, &payload, &r.lease)
 	if errors.Is(err, sql.ErrNoRows) {
 		return registry.Blob{}, r, registry.ErrNameUnknown
 	}
 	if err != nil {
 		return registry.Blob{}, r, fmt.Errorf("reading a blob's place: %w", err)
 	}
+	if damaged {
+		return registry.Blob{}, r, errBlobDamaged
+	}
+	r.verified = verified.Int64
 	if inline == nil {
 		inline = payload
+	}
+	if inline != nil && d.Algorithm().FromBytes(inline) != d {
+		c.log.Error("the bytes of a manifest that is read as a blob do not hash to its digest", "repository", repo, "digest", d)
+		return registry.Blob{}, r, errBlobDamaged
 	}
 	if !size.Valid {
 		r.kind = reviewManifest
@@ -88,7 +109,7 @@ func (c *Catalog) readBlob(ctx context.Context, repo registry.Name, d registry.D
 }
 
 const (
-	sqlCopy    = `SELECT size, locator FROM blobs WHERE pool = $1 AND digest = $2`
+	sqlCopy    = `SELECT size, locator, damaged IS NOT NULL FROM blobs WHERE pool = $1 AND digest = $2`
 	sqlAddBlob = `
 		INSERT INTO blobs (pool, digest, size, locator, state, epoch, lease_until, created, inline)
 		VALUES ($1, $2, $3, $4, 0, 0, $5, $6, $7)`
@@ -99,17 +120,17 @@ const (
 // done. A copy that is garbage is not taken: its bytes may be gone any moment.
 const (
 	sqlKeepFirst = `
-		INSERT INTO blobs (pool, digest, size, locator, state, epoch, lease_until, created)
-		SELECT $1, $2, $3, $4, 0, 0, $5, $6
+		INSERT INTO blobs (pool, digest, size, locator, state, epoch, lease_until, created, verified_at)
+		SELECT $1, $2, $3, $4, 0, 0, $5, $6, $7
 		WHERE NOT EXISTS (SELECT 1 FROM garbage WHERE pool = $1 AND digest = $2 AND locator = $4)
 		ON CONFLICT (pool, digest) DO NOTHING`
 	// A manifest that was mounted as a blob gets a copy.
 	sqlReplaceInline = `
-		UPDATE blobs SET locator = $3, inline = NULL WHERE pool = $1 AND digest = $2 AND inline IS NOT NULL
+		UPDATE blobs SET locator = $3, inline = NULL, verified_at = 0, damaged = NULL, problem = NULL WHERE pool = $1 AND digest = $2 AND inline IS NOT NULL
 		AND NOT EXISTS (SELECT 1 FROM garbage WHERE pool = $1 AND digest = $2 AND locator = $3)`
 	sqlDiscardSecond = `
 		INSERT INTO garbage (pool, digest, locator, size, due, attempts)
-		SELECT pool, digest, $3, $4, $5, 0 FROM blobs WHERE pool = $1 AND digest = $2 AND inline IS NULL AND locator <> $3
+		SELECT pool, digest, $3, $4, $5, 0 FROM blobs WHERE pool = $1 AND digest = $2 AND inline IS NULL AND locator <> $3 AND damaged IS NULL
 		ON CONFLICT (pool, digest, locator) DO NOTHING`
 	sqlRevive      = `UPDATE blobs SET state = 0, epoch = epoch + 1 WHERE pool = $1 AND digest = $2 AND state <> 0`
 	sqlMakeRepoFor = `
@@ -140,19 +161,23 @@ func (c *Catalog) Link(ctx context.Context, a registry.Actor, repo registry.Name
 		return registry.Stored{}, err
 	}
 	var kept registry.Stored
+	damaged := false
 	err = c.db.Write(ctx, func(tx *sqldb.Tx) error {
-		kept = registry.Stored{}
+		kept, damaged = registry.Stored{}, false
 		if err := tx.Lock(usesRepo(repo), decidesCopy(s.Pool, s.Digest)); err != nil {
 			return err
 		}
 		c.changesBlob(tx, repo, s.Digest)
-		return tx.Last(c.linkSteps(a, repo, s, digest, &kept)...)
+		return tx.Last(c.linkSteps(a, repo, s, digest, &kept, &damaged)...)
 	})
 	if err == nil && kept.Locator == "" { // or the answer was lost
 		kept, err = c.keptCopy(ctx, s, digest)
 	}
 	if err != nil {
 		return registry.Stored{}, err
+	}
+	if damaged && kept.Locator != s.Locator {
+		return c.heal(ctx, kept, s, digest)
 	}
 	if kept.Locator != s.Locator {
 		c.wakeGarbage()
@@ -162,11 +187,16 @@ func (c *Catalog) Link(ctx context.Context, a registry.Actor, repo registry.Name
 
 // linkSteps decide which copy of the content is used in s's pool: the first one
 // wins, and s becomes garbage if it is another. That one is known in repo from
-// then on, and stored in kept.
-func (c *Catalog) linkSteps(a registry.Actor, repo registry.Name, s registry.Stored, digest []byte, kept *registry.Stored) []sqldb.Statement {
+// then on, and stored in kept. A copy that is damaged is kept, too, but s is not
+// garbage then.
+func (c *Catalog) linkSteps(a registry.Actor, repo registry.Name, s registry.Stored, digest []byte, kept *registry.Stored, damaged *bool) []sqldb.Statement {
 	pool, locator, now, promised := string(s.Pool), string(s.Locator), c.now(), c.promise(s.Pool)
+	verified := now // while it was written
+	if s.Locator.Born().IsZero() {
+		verified = 0 // by somebody else
+	}
 	return []sqldb.Statement{
-		{Text: sqlKeepFirst, Args: []any{pool, digest, s.Size, locator, promised, now}},
+		{Text: sqlKeepFirst, Args: []any{pool, digest, s.Size, locator, promised, now, verified}},
 		{Text: sqlRevive, Args: []any{pool, digest}},
 		{Text: sqlReplaceInline, Args: []any{pool, digest, locator}},
 		{Text: sqlDiscardSecond, Args: []any{pool, digest, locator, s.Size, now}},
@@ -176,7 +206,7 @@ func (c *Catalog) linkSteps(a registry.Actor, repo registry.Name, s registry.Sto
 		{Text: sqlReviewNewLink, Args: []any{string(repo), digest, string(c.poolOf(repo)), promised}},
 		{Text: sqlCopy, Args: []any{pool, digest}, Row: func(scan func(dest ...any) error) error {
 			*kept = registry.Stored{Digest: s.Digest, Pool: s.Pool}
-			return scan(&kept.Size, &kept.Locator)
+			return scan(&kept.Size, &kept.Locator, damaged)
 		}},
 	}
 }
@@ -184,12 +214,15 @@ func (c *Catalog) linkSteps(a registry.Actor, repo registry.Name, s registry.Sto
 // keptCopy returns the copy that is used in s's pool.
 func (c *Catalog) keptCopy(ctx context.Context, s registry.Stored, digest []byte) (registry.Stored, error) {
 	kept := registry.Stored{Digest: s.Digest, Pool: s.Pool}
-	err := c.db.QueryRow(ctx, sqlCopy, string(s.Pool), digest).Scan(&kept.Size, &kept.Locator)
+	damaged := false
+	err := c.db.QueryRow(ctx, sqlCopy, string(s.Pool), digest).Scan(&kept.Size, &kept.Locator, &damaged)
 	switch {
 	case errors.Is(err, sql.ErrNoRows) || err == nil && kept.Locator == "":
 		return registry.Stored{}, registry.ErrBlobUnknown.With("this copy of the blob was given up: upload it again")
 	case err != nil:
 		return registry.Stored{}, fmt.Errorf("reading which copy of a blob is used: %w", err)
+	case damaged && kept.Locator != s.Locator:
+		return c.heal(ctx, kept, s, digest)
 	}
 	return kept, nil
 }

@@ -171,12 +171,15 @@ func (p *put) apply(tx *sqldb.Tx) error {
 			return err
 		}
 	}
-	if !f.manifest {
-		if err := p.store(tx, f.repo); err != nil {
-			return err
-		}
-	}
 	ch := p.c.change()
+	if f.manifest {
+		if err := tx.Queue(sqlHealManifest, f.repo, p.digest, p.m.Bytes, len(p.m.Bytes)); err != nil {
+			return fmt.Errorf("healing a manifest: %w", err)
+		}
+		ch.manifests = append(ch.manifests, rowKey{p.repo, string(p.m.Digest)})
+	} else if err := p.store(tx, f.repo); err != nil {
+		return err
+	}
 	for i, t := range p.tags {
 		if bytes.Equal(f.tags[i], p.digest) {
 			continue

@@ -15,14 +15,14 @@ const (
 	sqlManifestByDigest = `
 		SELECT m.digest, m.media_type, m.size, CASE WHEN $3 AND m.digest <> $4 THEN m.payload END, v.lease
 		FROM repositories r
-		LEFT JOIN manifests m ON m.repo_id = r.id AND m.digest = $2
+		LEFT JOIN manifests m ON m.repo_id = r.id AND m.digest = $2 AND m.damaged IS NULL
 		LEFT JOIN reviews v ON v.repo_id = r.id AND v.digest = $2 AND v.kind = 1
 		WHERE r.name = $1`
 	sqlManifestByTag = `
 		SELECT m.digest, m.media_type, m.size, CASE WHEN $3 AND m.digest <> $4 THEN m.payload END, CAST(NULL AS BIGINT)
 		FROM repositories r
 		LEFT JOIN tags t ON t.repo_id = r.id AND t.name = $2
-		LEFT JOIN manifests m ON m.repo_id = r.id AND m.digest = t.digest
+		LEFT JOIN manifests m ON m.repo_id = r.id AND m.digest = t.digest AND m.damaged IS NULL
 		WHERE r.name = $1`
 )
 
@@ -91,5 +91,5 @@ func (c *Catalog) readManifest(ctx context.Context, repo registry.Name, q regist
 	if m.Digest, err = unpack(digest); err != nil {
 		return registry.Manifest{}, nil, err
 	}
-	return m, lease, nil
+	return m, lease, c.checkManifest(ctx, repo, m.Digest, m.Bytes)
 }

@@ -10,6 +10,11 @@ type meters struct {
 	retired          *metrics.Counter // tags
 	retentionRuns    *metrics.Counter
 
+	scrubbed          struct{ good, damaged, failed *metrics.Counter }
+	scrubbedBytes     *metrics.Counter
+	scrubbedManifests *metrics.Counter
+	healed            *metrics.Counter
+
 	// What the collector does.
 	reviews, runs, failed, goneManifests, goneLinks, goneRepositories *metrics.Counter
 }
@@ -43,7 +48,12 @@ func newMeters(m *metrics.Set) *meters {
 	}
 	const runs, runsHelp = "zot_gc_runs_total", "Batches of reviews that the collector decided on."
 	const deleted, help = "zot_gc_deleted_total", "What was removed because nothing refers to it."
-	return &meters{
+	const scrubbed, scrubHelp = "berth_scrub_blobs_total", "Copies of blobs that were compared with their digests in the background, by what came of it."
+	meters := &meters{
+		scrubbedBytes:     m.Counter("berth_scrub_bytes_total", "Bytes of blobs that were compared with their digests in the background."),
+		scrubbedManifests: m.Counter("berth_scrub_manifests_total", "Manifests that were compared with their digests in the background."),
+		healed:            m.Counter("berth_scrub_healed_total", "Damaged blobs that were pushed again."),
+
 		reviews: m.Counter("berth_gc_reviews_total", "How often something was looked at that may have lost its last reference."),
 		runs:    m.Counter(runs, runsHelp, "error", "false"),
 		failed:  m.Counter(runs, runsHelp, "error", "true"),
@@ -60,4 +70,8 @@ func newMeters(m *metrics.Set) *meters {
 
 		retentionRuns: m.Counter("berth_retention_runs_total", "Runs of the retention policies over all repositories that came to their end."),
 	}
+	meters.scrubbed.good = m.Counter(scrubbed, scrubHelp, "result", "ok")
+	meters.scrubbed.damaged = m.Counter(scrubbed, scrubHelp, "result", "affected")
+	meters.scrubbed.failed = m.Counter(scrubbed, scrubHelp, "result", "error")
+	return meters
 }

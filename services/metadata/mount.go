@@ -54,8 +54,11 @@ func (c *Catalog) mount(tx *sqldb.Tx, a registry.Actor, repo registry.Name, d re
 	}
 	// A repository's bytes are in its own pool: a copy in another is of no use.
 	own := registry.Stored{Digest: d, Pool: registry.PoolOf(repo, c.opt.Pools)}
-	err = tx.QueryRow(sqlCopy, string(own.Pool), digest).Scan(&own.Size, &own.Locator)
+	damaged := false
+	err = tx.QueryRow(sqlCopy, string(own.Pool), digest).Scan(&own.Size, &own.Locator, &damaged)
 	switch {
+	case damaged:
+		return registry.Stored{}, errBlobDamaged
 	case errors.Is(err, sql.ErrNoRows) && source.inline != nil:
 		own.Size = int64(len(source.inline))
 		err = tx.Queue(sqlAddBlob, string(own.Pool), digest, own.Size, "", c.promise(own.Pool), c.now(), source.inline)

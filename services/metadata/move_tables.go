@@ -44,7 +44,7 @@ var movedTables = []movedTable{
 	{"repositories", 1, []movedColumn{textColumn("name"), intColumn("id"), intColumn("created")}},
 	{"manifests", 2, []movedColumn{
 		intColumn("repo_id"), bytesColumn("digest"), textColumn("media_type"), intColumn("size"), intColumn("pushed"),
-		textColumn("artifact_type"), maybeColumn("subject"), textColumn("annotations"), bytesColumn("payload"),
+		textColumn("artifact_type"), maybeColumn("subject"), textColumn("annotations"), bytesColumn("payload"), intColumn("damaged"),
 	}},
 	{"manifest_references", 3, []movedColumn{
 		intColumn("repo_id"), bytesColumn("manifest"), bytesColumn("digest"), boolColumn("is_manifest"), boolColumn("required"),
@@ -56,6 +56,7 @@ var movedTables = []movedTable{
 	{"blobs", 2, []movedColumn{
 		textColumn("pool"), bytesColumn("digest"), intColumn("size"), textColumn("locator"), intColumn("state"),
 		intColumn("epoch"), intColumn("lease_until"), intColumn("created"), maybeColumn("inline"),
+		intColumn("verified_at"), intColumn("damaged"), textColumn("problem"),
 	}},
 	{"links", 2, []movedColumn{intColumn("repo_id"), bytesColumn("digest"), textColumn("pool")}},
 	{"garbage", 3, []movedColumn{
@@ -125,7 +126,7 @@ func scanColumns(row interface{ Scan(...any) error }, columns []movedColumn) ([]
 		case textKind:
 			dest[i] = new(sql.NullString)
 		case intKind:
-			dest[i] = new(int64)
+			dest[i] = new(sql.NullInt64)
 		case bytesKind, maybeKind:
 			dest[i] = new([]byte)
 		case boolKind:
@@ -142,8 +143,10 @@ func scanColumns(row interface{ Scan(...any) error }, columns []movedColumn) ([]
 			if v.Valid {
 				dest[i] = v.String
 			}
-		case *int64:
-			dest[i] = *v
+		case *sql.NullInt64:
+			if v.Valid {
+				dest[i] = v.Int64
+			}
 		case *[]byte:
 			switch {
 			case len(*v) > 0:

@@ -93,8 +93,9 @@ func TestQueryPlans(t *testing.T) {
 		"sqlFsckHistory":   {"SCAN n"},                                                                      // one row
 		"sqlCountRepos":    {"SCAN r USING COVERING INDEX sqlite_autoindex_repositories_2", "SCAN counted"}, // when a repository is made, up to the limit
 		"sqlMoving":        {"SCAN moves"},                                                                  // one row at most
+		"sqlAllDamage":     {"SCAN CONSTANT ROW"},
 		"sqlInUse": { // up to the first row
-			"SCAN repositories USING COVERING INDEX sqlite_autoindex_repositories_2", "SCAN blobs", "SCAN upload_keys",
+			"SCAN repositories USING COVERING INDEX sqlite_autoindex_repositories_2", "SCAN blobs USING COVERING INDEX blobs_by_verified", "SCAN upload_keys",
 		},
 
 		"sqlAddReferences(4)": {"SCAN 4-ROW VALUES CLAUSE"},

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	sqlReplaceCopy = `UPDATE blobs SET locator = $4, size = $5 WHERE pool = $1 AND digest = $2 AND locator = $3`
+	sqlReplaceCopy = `UPDATE blobs SET locator = $4, size = $5, verified_at = 0 WHERE pool = $1 AND digest = $2 AND locator = $3`
 	sqlLinkedFrom  = `SELECT r.name FROM links l JOIN repositories r ON r.id = l.repo_id WHERE l.digest = $1 AND l.pool = $2`
 )
 
@@ -26,9 +26,10 @@ func (c *Catalog) rescue(ctx context.Context, d discarded) (bool, error) {
 		return false, nil
 	}
 	used := registry.Stored{Digest: d.Digest, Pool: d.Pool}
-	err := c.db.QueryRow(ctx, sqlCopy, string(d.Pool), d.packed).Scan(&used.Size, &used.Locator)
+	damaged := false
+	err := c.db.QueryRow(ctx, sqlCopy, string(d.Pool), d.packed).Scan(&used.Size, &used.Locator, &damaged)
 	switch {
-	case errors.Is(err, sql.ErrNoRows) || err == nil && (used.Locator == "" || used.Locator == d.Locator):
+	case errors.Is(err, sql.ErrNoRows) || err == nil && (damaged || used.Locator == "" || used.Locator == d.Locator):
 		return false, nil
 	case err != nil:
 		return false, fmt.Errorf("looking for the copy in use: %w", err)

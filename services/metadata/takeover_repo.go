@@ -328,8 +328,9 @@ func (r *takingRepo) linkPart(part []registry.LayoutCopy) error {
 				return err
 			}
 			var kept registry.Stored
+			var damaged bool
 			r.c.changesBlob(tx, r.repo, s.Digest)
-			if err := tx.Run(r.c.linkSteps(registry.Actor{ID: TakeoverActor}, r.repo, s.Stored, digest, &kept)...); err != nil {
+			if err := tx.Run(r.c.linkSteps(registry.Actor{ID: TakeoverActor}, r.repo, s.Stored, digest, &kept, &damaged)...); err != nil {
 				return err
 			}
 			if kept.Locator == "" {

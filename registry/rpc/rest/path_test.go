@@ -67,6 +67,18 @@ func (a *asked) Unlink(_ context.Context, who registry.Actor, repo registry.Name
 	return a.note(who, repo, "unlink "+d.String())
 }
 
+func (a *asked) ScrubStatus(_ context.Context, who registry.Actor) (registry.ScrubStatus, error) {
+	return registry.ScrubStatus{}, a.note(who, "", "scrub")
+}
+
+func (a *asked) StartScrub(_ context.Context, who registry.Actor) error {
+	return a.note(who, "", "start scrub")
+}
+
+func (a *asked) Damages(_ context.Context, who registry.Actor, _ *registry.Damage, _ int) ([]registry.Damage, error) {
+	return nil, a.note(who, "", "damages")
+}
+
 // send sends a request with an escaped path, as a server would get it.
 func send(h http.Handler, method, escaped string) (*httptest.ResponseRecorder, bool) {
 	path, err := url.PathUnescape(escaped)

@@ -80,6 +80,57 @@ func (s *server) GetTag(ctx context.Context, req *apiv1.GetTagRequest) (*apiv1.G
 	return &apiv1.GetTagResponse{Tag: string(tag), Digest: m.Digest.String(), MediaType: m.MediaType, Size: m.Size}, nil
 }
 
+func (s *server) GetScrub(ctx context.Context, _ *apiv1.GetScrubRequest) (*apiv1.GetScrubResponse, error) {
+	st, err := s.catalog.ScrubStatus(ctx, anonymous)
+	if err != nil {
+		return nil, err
+	}
+	resp := &apiv1.GetScrubResponse{
+		Requested: moment(st.Requested), Oldest: moment(st.Oldest), Waiting: st.Waiting,
+		Blobs: st.Blobs, Bytes: st.Bytes, Manifests: st.Manifests, Damaged: st.Damaged,
+	}
+	if st.Interval > 0 {
+		resp.IntervalSeconds = proto.Int64(st.Interval / time.Second.Microseconds())
+	}
+	if st.Rate > 0 {
+		resp.Rate = &st.Rate
+	}
+	return resp, nil
+}
+
+// moment is a time of a port, nil if it is never.
+func moment(at int64) *timestamppb.Timestamp {
+	if at == 0 {
+		return nil
+	}
+	return timestamppb.New(time.UnixMicro(at))
+}
+
+func (s *server) StartScrub(ctx context.Context, _ *apiv1.StartScrubRequest) (*apiv1.StartScrubResponse, error) {
+	if err := s.catalog.StartScrub(ctx, anonymous); err != nil {
+		return nil, err
+	}
+	return &apiv1.StartScrubResponse{}, nil
+}
+
+func (s *server) ListDamages(ctx context.Context, req *apiv1.ListDamagesRequest) (*apiv1.ListDamagesResponse, error) {
+	limit, err := limitOf(req.Limit)
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.catalog.Damages(ctx, anonymous, nil, limit)
+	if err != nil {
+		return nil, err
+	}
+	resp := &apiv1.ListDamagesResponse{Damages: make([]*apiv1.Damage, len(list))}
+	for i, d := range list {
+		resp.Damages[i] = &apiv1.Damage{
+			Repository: string(d.Repo), Digest: d.Digest.String(), Pool: string(d.Pool), Size: d.Size, Found: moment(d.Found), Reason: d.Reason,
+		}
+	}
+	return resp, nil
+}
+
 func (s *server) ListTagHistory(ctx context.Context, req *apiv1.ListTagHistoryRequest) (*apiv1.ListTagHistoryResponse, error) {
 	repo, tag, err := repoAndTag(req.GetRepository(), req.GetTag())
 	if err != nil {

@@ -53,7 +53,7 @@ func units(ctx context.Context, cfg *config.Config, p daemon.Process) (_ []daemo
 	}
 	fatal, doom := daemon.Fatal("metadata database")
 	drivers := map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured, "postgres": postgres.OpenConfigured}
-	catalog, err := metadata.OpenConfigured(ctx, cfg.Storage, drivers, reaper, doom, p)
+	catalog, err := metadata.OpenConfigured(ctx, cfg, drivers, reaper, doom, p)
 	if err != nil {
 		return nil, err
 	}

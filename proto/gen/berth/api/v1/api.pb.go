@@ -598,6 +598,419 @@ func (x *GetTagResponse) GetSize() int64 {
 	return 0
 }
 
+// GetScrubRequest asks how far scrubbing has come.
+type GetScrubRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetScrubRequest) Reset() {
+	*x = GetScrubRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetScrubRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetScrubRequest) ProtoMessage() {}
+
+func (x *GetScrubRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetScrubRequest.ProtoReflect.Descriptor instead.
+func (*GetScrubRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{10}
+}
+
+// GetScrubResponse tells how far scrubbing has come. Counts are since the store was
+// made.
+type GetScrubResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Seconds between two looks at the same content, absent if none is planned.
+	IntervalSeconds *int64 `protobuf:"varint,1,opt,name=interval_seconds,json=intervalSeconds,proto3,oneof" json:"interval_seconds,omitempty"`
+	// Bytes a second that are read at most, absent if there is no limit.
+	Rate *int64 `protobuf:"varint,2,opt,name=rate,proto3,oneof" json:"rate,omitempty"`
+	// When everything was last asked to be looked at, absent if never.
+	Requested *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=requested,proto3" json:"requested,omitempty"`
+	// Since when all blobs have been looked at, absent if not all have been.
+	Oldest *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=oldest,proto3" json:"oldest,omitempty"`
+	// Something is due.
+	Waiting bool `protobuf:"varint,5,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// Copies of blobs that were looked at.
+	Blobs int64 `protobuf:"varint,6,opt,name=blobs,proto3" json:"blobs,omitempty"`
+	// Bytes of them.
+	Bytes int64 `protobuf:"varint,7,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Manifests that were looked at.
+	Manifests int64 `protobuf:"varint,8,opt,name=manifests,proto3" json:"manifests,omitempty"`
+	// Blobs and manifests that are damaged now.
+	Damaged       int64 `protobuf:"varint,9,opt,name=damaged,proto3" json:"damaged,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetScrubResponse) Reset() {
+	*x = GetScrubResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetScrubResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetScrubResponse) ProtoMessage() {}
+
+func (x *GetScrubResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetScrubResponse.ProtoReflect.Descriptor instead.
+func (*GetScrubResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *GetScrubResponse) GetIntervalSeconds() int64 {
+	if x != nil && x.IntervalSeconds != nil {
+		return *x.IntervalSeconds
+	}
+	return 0
+}
+
+func (x *GetScrubResponse) GetRate() int64 {
+	if x != nil && x.Rate != nil {
+		return *x.Rate
+	}
+	return 0
+}
+
+func (x *GetScrubResponse) GetRequested() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Requested
+	}
+	return nil
+}
+
+func (x *GetScrubResponse) GetOldest() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Oldest
+	}
+	return nil
+}
+
+func (x *GetScrubResponse) GetWaiting() bool {
+	if x != nil {
+		return x.Waiting
+	}
+	return false
+}
+
+func (x *GetScrubResponse) GetBlobs() int64 {
+	if x != nil {
+		return x.Blobs
+	}
+	return 0
+}
+
+func (x *GetScrubResponse) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *GetScrubResponse) GetManifests() int64 {
+	if x != nil {
+		return x.Manifests
+	}
+	return 0
+}
+
+func (x *GetScrubResponse) GetDamaged() int64 {
+	if x != nil {
+		return x.Damaged
+	}
+	return 0
+}
+
+// StartScrubRequest asks that everything is looked at again.
+type StartScrubRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartScrubRequest) Reset() {
+	*x = StartScrubRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartScrubRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartScrubRequest) ProtoMessage() {}
+
+func (x *StartScrubRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartScrubRequest.ProtoReflect.Descriptor instead.
+func (*StartScrubRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{12}
+}
+
+// StartScrubResponse says that it will be.
+type StartScrubResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartScrubResponse) Reset() {
+	*x = StartScrubResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartScrubResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartScrubResponse) ProtoMessage() {}
+
+func (x *StartScrubResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartScrubResponse.ProtoReflect.Descriptor instead.
+func (*StartScrubResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{13}
+}
+
+// ListDamagesRequest asks for what is damaged.
+type ListDamagesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many entries the answer may have at most, 1 to 1000; 100 if absent.
+	Limit         *int32 `protobuf:"varint,1,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDamagesRequest) Reset() {
+	*x = ListDamagesRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDamagesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDamagesRequest) ProtoMessage() {}
+
+func (x *ListDamagesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDamagesRequest.ProtoReflect.Descriptor instead.
+func (*ListDamagesRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ListDamagesRequest) GetLimit() int32 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
+}
+
+// ListDamagesResponse has what is damaged.
+type ListDamagesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Blobs, then manifests. As many as the limit: there may be more.
+	Damages       []*Damage `protobuf:"bytes,1,rep,name=damages,proto3" json:"damages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDamagesResponse) Reset() {
+	*x = ListDamagesResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDamagesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDamagesResponse) ProtoMessage() {}
+
+func (x *ListDamagesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDamagesResponse.ProtoReflect.Descriptor instead.
+func (*ListDamagesResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ListDamagesResponse) GetDamages() []*Damage {
+	if x != nil {
+		return x.Damages
+	}
+	return nil
+}
+
+// Damage is stored content that is not what its digest says.
+type Damage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Repository of a damaged manifest, empty for a blob.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Digest of the content.
+	Digest string `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	// Pool of a blob, empty for the default pool.
+	Pool string `protobuf:"bytes,3,opt,name=pool,proto3" json:"pool,omitempty"`
+	// Size in bytes.
+	Size int64 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
+	// When it was found first.
+	Found *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=found,proto3" json:"found,omitempty"`
+	// What is wrong, for people.
+	Reason        string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Damage) Reset() {
+	*x = Damage{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Damage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Damage) ProtoMessage() {}
+
+func (x *Damage) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Damage.ProtoReflect.Descriptor instead.
+func (*Damage) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Damage) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *Damage) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *Damage) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *Damage) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Damage) GetFound() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Found
+	}
+	return nil
+}
+
+func (x *Damage) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // ListTagHistoryRequest asks what became of a tag.
 type ListTagHistoryRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -613,7 +1026,7 @@ type ListTagHistoryRequest struct {
 
 func (x *ListTagHistoryRequest) Reset() {
 	*x = ListTagHistoryRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[10]
+	mi := &file_berth_api_v1_api_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -625,7 +1038,7 @@ func (x *ListTagHistoryRequest) String() string {
 func (*ListTagHistoryRequest) ProtoMessage() {}
 
 func (x *ListTagHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[10]
+	mi := &file_berth_api_v1_api_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -638,7 +1051,7 @@ func (x *ListTagHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTagHistoryRequest.ProtoReflect.Descriptor instead.
 func (*ListTagHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{10}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListTagHistoryRequest) GetRepository() string {
@@ -673,7 +1086,7 @@ type ListTagHistoryResponse struct {
 
 func (x *ListTagHistoryResponse) Reset() {
 	*x = ListTagHistoryResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[11]
+	mi := &file_berth_api_v1_api_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -685,7 +1098,7 @@ func (x *ListTagHistoryResponse) String() string {
 func (*ListTagHistoryResponse) ProtoMessage() {}
 
 func (x *ListTagHistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[11]
+	mi := &file_berth_api_v1_api_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -698,7 +1111,7 @@ func (x *ListTagHistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTagHistoryResponse.ProtoReflect.Descriptor instead.
 func (*ListTagHistoryResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{11}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListTagHistoryResponse) GetChanges() []*TagChange {
@@ -724,7 +1137,7 @@ type TagChange struct {
 
 func (x *TagChange) Reset() {
 	*x = TagChange{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[12]
+	mi := &file_berth_api_v1_api_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -736,7 +1149,7 @@ func (x *TagChange) String() string {
 func (*TagChange) ProtoMessage() {}
 
 func (x *TagChange) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[12]
+	mi := &file_berth_api_v1_api_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -749,7 +1162,7 @@ func (x *TagChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagChange.ProtoReflect.Descriptor instead.
 func (*TagChange) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{12}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *TagChange) GetTime() *timestamppb.Timestamp {
@@ -790,7 +1203,7 @@ type RollbackTagRequest struct {
 
 func (x *RollbackTagRequest) Reset() {
 	*x = RollbackTagRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[13]
+	mi := &file_berth_api_v1_api_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -802,7 +1215,7 @@ func (x *RollbackTagRequest) String() string {
 func (*RollbackTagRequest) ProtoMessage() {}
 
 func (x *RollbackTagRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[13]
+	mi := &file_berth_api_v1_api_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -815,7 +1228,7 @@ func (x *RollbackTagRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackTagRequest.ProtoReflect.Descriptor instead.
 func (*RollbackTagRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{13}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RollbackTagRequest) GetRepository() string {
@@ -857,7 +1270,7 @@ type RollbackTagResponse struct {
 
 func (x *RollbackTagResponse) Reset() {
 	*x = RollbackTagResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[14]
+	mi := &file_berth_api_v1_api_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -869,7 +1282,7 @@ func (x *RollbackTagResponse) String() string {
 func (*RollbackTagResponse) ProtoMessage() {}
 
 func (x *RollbackTagResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[14]
+	mi := &file_berth_api_v1_api_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -882,7 +1295,7 @@ func (x *RollbackTagResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackTagResponse.ProtoReflect.Descriptor instead.
 func (*RollbackTagResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{14}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RollbackTagResponse) GetChange() *TagChange {
@@ -910,7 +1323,7 @@ type ExplainRetentionRequest struct {
 
 func (x *ExplainRetentionRequest) Reset() {
 	*x = ExplainRetentionRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[15]
+	mi := &file_berth_api_v1_api_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -922,7 +1335,7 @@ func (x *ExplainRetentionRequest) String() string {
 func (*ExplainRetentionRequest) ProtoMessage() {}
 
 func (x *ExplainRetentionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[15]
+	mi := &file_berth_api_v1_api_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -935,7 +1348,7 @@ func (x *ExplainRetentionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRetentionRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRetentionRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{15}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ExplainRetentionRequest) GetRepository() string {
@@ -979,7 +1392,7 @@ type ExplainRetentionResponse struct {
 
 func (x *ExplainRetentionResponse) Reset() {
 	*x = ExplainRetentionResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[16]
+	mi := &file_berth_api_v1_api_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -991,7 +1404,7 @@ func (x *ExplainRetentionResponse) String() string {
 func (*ExplainRetentionResponse) ProtoMessage() {}
 
 func (x *ExplainRetentionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[16]
+	mi := &file_berth_api_v1_api_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1004,7 +1417,7 @@ func (x *ExplainRetentionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRetentionResponse.ProtoReflect.Descriptor instead.
 func (*ExplainRetentionResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{16}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ExplainRetentionResponse) GetDecisions() []*RetentionDecision {
@@ -1048,7 +1461,7 @@ type RetentionDecision struct {
 
 func (x *RetentionDecision) Reset() {
 	*x = RetentionDecision{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[17]
+	mi := &file_berth_api_v1_api_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1060,7 +1473,7 @@ func (x *RetentionDecision) String() string {
 func (*RetentionDecision) ProtoMessage() {}
 
 func (x *RetentionDecision) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[17]
+	mi := &file_berth_api_v1_api_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1073,7 +1486,7 @@ func (x *RetentionDecision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetentionDecision.ProtoReflect.Descriptor instead.
 func (*RetentionDecision) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{17}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RetentionDecision) GetTag() string {
@@ -1150,7 +1563,7 @@ type ApplyRetentionRequest struct {
 
 func (x *ApplyRetentionRequest) Reset() {
 	*x = ApplyRetentionRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[18]
+	mi := &file_berth_api_v1_api_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1162,7 +1575,7 @@ func (x *ApplyRetentionRequest) String() string {
 func (*ApplyRetentionRequest) ProtoMessage() {}
 
 func (x *ApplyRetentionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[18]
+	mi := &file_berth_api_v1_api_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1175,7 +1588,7 @@ func (x *ApplyRetentionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRetentionRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRetentionRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{18}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ApplyRetentionRequest) GetRepository() string {
@@ -1200,7 +1613,7 @@ type ApplyRetentionResponse struct {
 
 func (x *ApplyRetentionResponse) Reset() {
 	*x = ApplyRetentionResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[19]
+	mi := &file_berth_api_v1_api_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1212,7 +1625,7 @@ func (x *ApplyRetentionResponse) String() string {
 func (*ApplyRetentionResponse) ProtoMessage() {}
 
 func (x *ApplyRetentionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[19]
+	mi := &file_berth_api_v1_api_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1225,7 +1638,7 @@ func (x *ApplyRetentionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRetentionResponse.ProtoReflect.Descriptor instead.
 func (*ApplyRetentionResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{19}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ApplyRetentionResponse) GetDryRun() bool {
@@ -1267,7 +1680,7 @@ type ListPullsRequest struct {
 
 func (x *ListPullsRequest) Reset() {
 	*x = ListPullsRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[20]
+	mi := &file_berth_api_v1_api_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1692,7 @@ func (x *ListPullsRequest) String() string {
 func (*ListPullsRequest) ProtoMessage() {}
 
 func (x *ListPullsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[20]
+	mi := &file_berth_api_v1_api_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1705,7 @@ func (x *ListPullsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPullsRequest.ProtoReflect.Descriptor instead.
 func (*ListPullsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{20}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListPullsRequest) GetRepository() string {
@@ -1336,7 +1749,7 @@ type ListPullsResponse struct {
 
 func (x *ListPullsResponse) Reset() {
 	*x = ListPullsResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[21]
+	mi := &file_berth_api_v1_api_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1348,7 +1761,7 @@ func (x *ListPullsResponse) String() string {
 func (*ListPullsResponse) ProtoMessage() {}
 
 func (x *ListPullsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[21]
+	mi := &file_berth_api_v1_api_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1361,7 +1774,7 @@ func (x *ListPullsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPullsResponse.ProtoReflect.Descriptor instead.
 func (*ListPullsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{21}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListPullsResponse) GetPulls() []*Pull {
@@ -1395,7 +1808,7 @@ type Pull struct {
 
 func (x *Pull) Reset() {
 	*x = Pull{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[22]
+	mi := &file_berth_api_v1_api_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1407,7 +1820,7 @@ func (x *Pull) String() string {
 func (*Pull) ProtoMessage() {}
 
 func (x *Pull) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[22]
+	mi := &file_berth_api_v1_api_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1420,7 +1833,7 @@ func (x *Pull) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pull.ProtoReflect.Descriptor instead.
 func (*Pull) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{22}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Pull) GetTag() string {
@@ -1466,7 +1879,7 @@ type DeleteTagRequest struct {
 
 func (x *DeleteTagRequest) Reset() {
 	*x = DeleteTagRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[23]
+	mi := &file_berth_api_v1_api_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1478,7 +1891,7 @@ func (x *DeleteTagRequest) String() string {
 func (*DeleteTagRequest) ProtoMessage() {}
 
 func (x *DeleteTagRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[23]
+	mi := &file_berth_api_v1_api_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1491,7 +1904,7 @@ func (x *DeleteTagRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTagRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTagRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{23}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DeleteTagRequest) GetRepository() string {
@@ -1524,7 +1937,7 @@ type DeleteTagResponse struct {
 
 func (x *DeleteTagResponse) Reset() {
 	*x = DeleteTagResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[24]
+	mi := &file_berth_api_v1_api_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1536,7 +1949,7 @@ func (x *DeleteTagResponse) String() string {
 func (*DeleteTagResponse) ProtoMessage() {}
 
 func (x *DeleteTagResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[24]
+	mi := &file_berth_api_v1_api_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1549,7 +1962,7 @@ func (x *DeleteTagResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTagResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTagResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{24}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{31}
 }
 
 // GetManifestRequest names a manifest.
@@ -1567,7 +1980,7 @@ type GetManifestRequest struct {
 
 func (x *GetManifestRequest) Reset() {
 	*x = GetManifestRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[25]
+	mi := &file_berth_api_v1_api_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1579,7 +1992,7 @@ func (x *GetManifestRequest) String() string {
 func (*GetManifestRequest) ProtoMessage() {}
 
 func (x *GetManifestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[25]
+	mi := &file_berth_api_v1_api_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1592,7 +2005,7 @@ func (x *GetManifestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetManifestRequest.ProtoReflect.Descriptor instead.
 func (*GetManifestRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{25}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetManifestRequest) GetRepository() string {
@@ -1642,7 +2055,7 @@ type GetManifestResponse struct {
 
 func (x *GetManifestResponse) Reset() {
 	*x = GetManifestResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[26]
+	mi := &file_berth_api_v1_api_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1654,7 +2067,7 @@ func (x *GetManifestResponse) String() string {
 func (*GetManifestResponse) ProtoMessage() {}
 
 func (x *GetManifestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[26]
+	mi := &file_berth_api_v1_api_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1667,7 +2080,7 @@ func (x *GetManifestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetManifestResponse.ProtoReflect.Descriptor instead.
 func (*GetManifestResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{26}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetManifestResponse) GetDigest() string {
@@ -1743,7 +2156,7 @@ type ManifestReference struct {
 
 func (x *ManifestReference) Reset() {
 	*x = ManifestReference{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[27]
+	mi := &file_berth_api_v1_api_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1755,7 +2168,7 @@ func (x *ManifestReference) String() string {
 func (*ManifestReference) ProtoMessage() {}
 
 func (x *ManifestReference) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[27]
+	mi := &file_berth_api_v1_api_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1768,7 +2181,7 @@ func (x *ManifestReference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManifestReference.ProtoReflect.Descriptor instead.
 func (*ManifestReference) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{27}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ManifestReference) GetDigest() string {
@@ -1812,7 +2225,7 @@ type DeleteManifestRequest struct {
 
 func (x *DeleteManifestRequest) Reset() {
 	*x = DeleteManifestRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[28]
+	mi := &file_berth_api_v1_api_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1824,7 +2237,7 @@ func (x *DeleteManifestRequest) String() string {
 func (*DeleteManifestRequest) ProtoMessage() {}
 
 func (x *DeleteManifestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[28]
+	mi := &file_berth_api_v1_api_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1837,7 +2250,7 @@ func (x *DeleteManifestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteManifestRequest.ProtoReflect.Descriptor instead.
 func (*DeleteManifestRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{28}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DeleteManifestRequest) GetRepository() string {
@@ -1863,7 +2276,7 @@ type DeleteManifestResponse struct {
 
 func (x *DeleteManifestResponse) Reset() {
 	*x = DeleteManifestResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[29]
+	mi := &file_berth_api_v1_api_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1875,7 +2288,7 @@ func (x *DeleteManifestResponse) String() string {
 func (*DeleteManifestResponse) ProtoMessage() {}
 
 func (x *DeleteManifestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[29]
+	mi := &file_berth_api_v1_api_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1888,7 +2301,7 @@ func (x *DeleteManifestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteManifestResponse.ProtoReflect.Descriptor instead.
 func (*DeleteManifestResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{29}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{36}
 }
 
 // ListReferrersRequest asks for manifests with a subject.
@@ -1911,7 +2324,7 @@ type ListReferrersRequest struct {
 
 func (x *ListReferrersRequest) Reset() {
 	*x = ListReferrersRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[30]
+	mi := &file_berth_api_v1_api_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1923,7 +2336,7 @@ func (x *ListReferrersRequest) String() string {
 func (*ListReferrersRequest) ProtoMessage() {}
 
 func (x *ListReferrersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[30]
+	mi := &file_berth_api_v1_api_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1936,7 +2349,7 @@ func (x *ListReferrersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReferrersRequest.ProtoReflect.Descriptor instead.
 func (*ListReferrersRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{30}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListReferrersRequest) GetRepository() string {
@@ -1987,7 +2400,7 @@ type ListReferrersResponse struct {
 
 func (x *ListReferrersResponse) Reset() {
 	*x = ListReferrersResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[31]
+	mi := &file_berth_api_v1_api_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1999,7 +2412,7 @@ func (x *ListReferrersResponse) String() string {
 func (*ListReferrersResponse) ProtoMessage() {}
 
 func (x *ListReferrersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[31]
+	mi := &file_berth_api_v1_api_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2012,7 +2425,7 @@ func (x *ListReferrersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReferrersResponse.ProtoReflect.Descriptor instead.
 func (*ListReferrersResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{31}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListReferrersResponse) GetReferrers() []*Referrer {
@@ -2048,7 +2461,7 @@ type Referrer struct {
 
 func (x *Referrer) Reset() {
 	*x = Referrer{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[32]
+	mi := &file_berth_api_v1_api_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2060,7 +2473,7 @@ func (x *Referrer) String() string {
 func (*Referrer) ProtoMessage() {}
 
 func (x *Referrer) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[32]
+	mi := &file_berth_api_v1_api_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2073,7 +2486,7 @@ func (x *Referrer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Referrer.ProtoReflect.Descriptor instead.
 func (*Referrer) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{32}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Referrer) GetMediaType() string {
@@ -2124,7 +2537,7 @@ type GetBlobRequest struct {
 
 func (x *GetBlobRequest) Reset() {
 	*x = GetBlobRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[33]
+	mi := &file_berth_api_v1_api_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2136,7 +2549,7 @@ func (x *GetBlobRequest) String() string {
 func (*GetBlobRequest) ProtoMessage() {}
 
 func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[33]
+	mi := &file_berth_api_v1_api_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2149,7 +2562,7 @@ func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlobRequest.ProtoReflect.Descriptor instead.
 func (*GetBlobRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{33}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GetBlobRequest) GetRepository() string {
@@ -2181,7 +2594,7 @@ type GetBlobResponse struct {
 
 func (x *GetBlobResponse) Reset() {
 	*x = GetBlobResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[34]
+	mi := &file_berth_api_v1_api_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2193,7 +2606,7 @@ func (x *GetBlobResponse) String() string {
 func (*GetBlobResponse) ProtoMessage() {}
 
 func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[34]
+	mi := &file_berth_api_v1_api_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2206,7 +2619,7 @@ func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlobResponse.ProtoReflect.Descriptor instead.
 func (*GetBlobResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{34}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *GetBlobResponse) GetDigest() string {
@@ -2243,7 +2656,7 @@ type UnlinkBlobRequest struct {
 
 func (x *UnlinkBlobRequest) Reset() {
 	*x = UnlinkBlobRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[35]
+	mi := &file_berth_api_v1_api_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2255,7 +2668,7 @@ func (x *UnlinkBlobRequest) String() string {
 func (*UnlinkBlobRequest) ProtoMessage() {}
 
 func (x *UnlinkBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[35]
+	mi := &file_berth_api_v1_api_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2268,7 +2681,7 @@ func (x *UnlinkBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnlinkBlobRequest.ProtoReflect.Descriptor instead.
 func (*UnlinkBlobRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{35}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *UnlinkBlobRequest) GetRepository() string {
@@ -2294,7 +2707,7 @@ type UnlinkBlobResponse struct {
 
 func (x *UnlinkBlobResponse) Reset() {
 	*x = UnlinkBlobResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[36]
+	mi := &file_berth_api_v1_api_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2306,7 +2719,7 @@ func (x *UnlinkBlobResponse) String() string {
 func (*UnlinkBlobResponse) ProtoMessage() {}
 
 func (x *UnlinkBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[36]
+	mi := &file_berth_api_v1_api_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2319,7 +2732,7 @@ func (x *UnlinkBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnlinkBlobResponse.ProtoReflect.Descriptor instead.
 func (*UnlinkBlobResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{36}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{43}
 }
 
 var File_berth_api_v1_api_proto protoreflect.FileDescriptor
@@ -2365,7 +2778,36 @@ const file_berth_api_v1_api_proto_rawDesc = "" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x1d\n" +
 	"\n" +
 	"media_type\x18\x03 \x01(\tR\tmediaType\x12\x12\n" +
-	"\x04size\x18\x04 \x01(\x03R\x04size\"n\n" +
+	"\x04size\x18\x04 \x01(\x03R\x04size\"\x11\n" +
+	"\x0fGetScrubRequest\"\xe5\x02\n" +
+	"\x10GetScrubResponse\x12.\n" +
+	"\x10interval_seconds\x18\x01 \x01(\x03H\x00R\x0fintervalSeconds\x88\x01\x01\x12\x17\n" +
+	"\x04rate\x18\x02 \x01(\x03H\x01R\x04rate\x88\x01\x01\x128\n" +
+	"\trequested\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\trequested\x122\n" +
+	"\x06oldest\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x06oldest\x12\x18\n" +
+	"\awaiting\x18\x05 \x01(\bR\awaiting\x12\x14\n" +
+	"\x05blobs\x18\x06 \x01(\x03R\x05blobs\x12\x14\n" +
+	"\x05bytes\x18\a \x01(\x03R\x05bytes\x12\x1c\n" +
+	"\tmanifests\x18\b \x01(\x03R\tmanifests\x12\x18\n" +
+	"\adamaged\x18\t \x01(\x03R\adamagedB\x13\n" +
+	"\x11_interval_secondsB\a\n" +
+	"\x05_rate\"\x13\n" +
+	"\x11StartScrubRequest\"\x14\n" +
+	"\x12StartScrubResponse\"9\n" +
+	"\x12ListDamagesRequest\x12\x19\n" +
+	"\x05limit\x18\x01 \x01(\x05H\x00R\x05limit\x88\x01\x01B\b\n" +
+	"\x06_limit\"E\n" +
+	"\x13ListDamagesResponse\x12.\n" +
+	"\adamages\x18\x01 \x03(\v2\x14.berth.api.v1.DamageR\adamages\"\xb2\x01\n" +
+	"\x06Damage\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x12\n" +
+	"\x04pool\x18\x03 \x01(\tR\x04pool\x12\x12\n" +
+	"\x04size\x18\x04 \x01(\x03R\x04size\x120\n" +
+	"\x05found\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05found\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"n\n" +
 	"\x15ListTagHistoryRequest\x12\x1e\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\tR\n" +
@@ -2512,13 +2954,16 @@ const file_berth_api_v1_api_proto_rawDesc = "" +
 	"repository\x18\x01 \x01(\tR\n" +
 	"repository\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\"\x14\n" +
-	"\x12UnlinkBlobResponse2\x83\n" +
-	"\n" +
+	"\x12UnlinkBlobResponse2\xf3\v\n" +
 	"\x0fRegistryService\x12L\n" +
 	"\tGetHealth\x12\x1e.berth.api.v1.GetHealthRequest\x1a\x1f.berth.api.v1.GetHealthResponse\x12a\n" +
 	"\x10ListRepositories\x12%.berth.api.v1.ListRepositoriesRequest\x1a&.berth.api.v1.ListRepositoriesResponse\x12I\n" +
 	"\bListTags\x12\x1d.berth.api.v1.ListTagsRequest\x1a\x1e.berth.api.v1.ListTagsResponse\x12C\n" +
-	"\x06GetTag\x12\x1b.berth.api.v1.GetTagRequest\x1a\x1c.berth.api.v1.GetTagResponse\x12[\n" +
+	"\x06GetTag\x12\x1b.berth.api.v1.GetTagRequest\x1a\x1c.berth.api.v1.GetTagResponse\x12I\n" +
+	"\bGetScrub\x12\x1d.berth.api.v1.GetScrubRequest\x1a\x1e.berth.api.v1.GetScrubResponse\x12O\n" +
+	"\n" +
+	"StartScrub\x12\x1f.berth.api.v1.StartScrubRequest\x1a .berth.api.v1.StartScrubResponse\x12R\n" +
+	"\vListDamages\x12 .berth.api.v1.ListDamagesRequest\x1a!.berth.api.v1.ListDamagesResponse\x12[\n" +
 	"\x0eListTagHistory\x12#.berth.api.v1.ListTagHistoryRequest\x1a$.berth.api.v1.ListTagHistoryResponse\x12R\n" +
 	"\vRollbackTag\x12 .berth.api.v1.RollbackTagRequest\x1a!.berth.api.v1.RollbackTagResponse\x12a\n" +
 	"\x10ExplainRetention\x12%.berth.api.v1.ExplainRetentionRequest\x1a&.berth.api.v1.ExplainRetentionResponse\x12[\n" +
@@ -2545,7 +2990,7 @@ func file_berth_api_v1_api_proto_rawDescGZIP() []byte {
 	return file_berth_api_v1_api_proto_rawDescData
 }
 
-var file_berth_api_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_berth_api_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_berth_api_v1_api_proto_goTypes = []any{
 	(*Error)(nil),                    // 0: berth.api.v1.Error
 	(*GetHealthRequest)(nil),         // 1: berth.api.v1.GetHealthRequest
@@ -2557,88 +3002,105 @@ var file_berth_api_v1_api_proto_goTypes = []any{
 	(*ListTagsResponse)(nil),         // 7: berth.api.v1.ListTagsResponse
 	(*GetTagRequest)(nil),            // 8: berth.api.v1.GetTagRequest
 	(*GetTagResponse)(nil),           // 9: berth.api.v1.GetTagResponse
-	(*ListTagHistoryRequest)(nil),    // 10: berth.api.v1.ListTagHistoryRequest
-	(*ListTagHistoryResponse)(nil),   // 11: berth.api.v1.ListTagHistoryResponse
-	(*TagChange)(nil),                // 12: berth.api.v1.TagChange
-	(*RollbackTagRequest)(nil),       // 13: berth.api.v1.RollbackTagRequest
-	(*RollbackTagResponse)(nil),      // 14: berth.api.v1.RollbackTagResponse
-	(*ExplainRetentionRequest)(nil),  // 15: berth.api.v1.ExplainRetentionRequest
-	(*ExplainRetentionResponse)(nil), // 16: berth.api.v1.ExplainRetentionResponse
-	(*RetentionDecision)(nil),        // 17: berth.api.v1.RetentionDecision
-	(*ApplyRetentionRequest)(nil),    // 18: berth.api.v1.ApplyRetentionRequest
-	(*ApplyRetentionResponse)(nil),   // 19: berth.api.v1.ApplyRetentionResponse
-	(*ListPullsRequest)(nil),         // 20: berth.api.v1.ListPullsRequest
-	(*ListPullsResponse)(nil),        // 21: berth.api.v1.ListPullsResponse
-	(*Pull)(nil),                     // 22: berth.api.v1.Pull
-	(*DeleteTagRequest)(nil),         // 23: berth.api.v1.DeleteTagRequest
-	(*DeleteTagResponse)(nil),        // 24: berth.api.v1.DeleteTagResponse
-	(*GetManifestRequest)(nil),       // 25: berth.api.v1.GetManifestRequest
-	(*GetManifestResponse)(nil),      // 26: berth.api.v1.GetManifestResponse
-	(*ManifestReference)(nil),        // 27: berth.api.v1.ManifestReference
-	(*DeleteManifestRequest)(nil),    // 28: berth.api.v1.DeleteManifestRequest
-	(*DeleteManifestResponse)(nil),   // 29: berth.api.v1.DeleteManifestResponse
-	(*ListReferrersRequest)(nil),     // 30: berth.api.v1.ListReferrersRequest
-	(*ListReferrersResponse)(nil),    // 31: berth.api.v1.ListReferrersResponse
-	(*Referrer)(nil),                 // 32: berth.api.v1.Referrer
-	(*GetBlobRequest)(nil),           // 33: berth.api.v1.GetBlobRequest
-	(*GetBlobResponse)(nil),          // 34: berth.api.v1.GetBlobResponse
-	(*UnlinkBlobRequest)(nil),        // 35: berth.api.v1.UnlinkBlobRequest
-	(*UnlinkBlobResponse)(nil),       // 36: berth.api.v1.UnlinkBlobResponse
-	nil,                              // 37: berth.api.v1.GetManifestResponse.AnnotationsEntry
-	nil,                              // 38: berth.api.v1.Referrer.AnnotationsEntry
-	(*structpb.Value)(nil),           // 39: google.protobuf.Value
-	(*timestamppb.Timestamp)(nil),    // 40: google.protobuf.Timestamp
+	(*GetScrubRequest)(nil),          // 10: berth.api.v1.GetScrubRequest
+	(*GetScrubResponse)(nil),         // 11: berth.api.v1.GetScrubResponse
+	(*StartScrubRequest)(nil),        // 12: berth.api.v1.StartScrubRequest
+	(*StartScrubResponse)(nil),       // 13: berth.api.v1.StartScrubResponse
+	(*ListDamagesRequest)(nil),       // 14: berth.api.v1.ListDamagesRequest
+	(*ListDamagesResponse)(nil),      // 15: berth.api.v1.ListDamagesResponse
+	(*Damage)(nil),                   // 16: berth.api.v1.Damage
+	(*ListTagHistoryRequest)(nil),    // 17: berth.api.v1.ListTagHistoryRequest
+	(*ListTagHistoryResponse)(nil),   // 18: berth.api.v1.ListTagHistoryResponse
+	(*TagChange)(nil),                // 19: berth.api.v1.TagChange
+	(*RollbackTagRequest)(nil),       // 20: berth.api.v1.RollbackTagRequest
+	(*RollbackTagResponse)(nil),      // 21: berth.api.v1.RollbackTagResponse
+	(*ExplainRetentionRequest)(nil),  // 22: berth.api.v1.ExplainRetentionRequest
+	(*ExplainRetentionResponse)(nil), // 23: berth.api.v1.ExplainRetentionResponse
+	(*RetentionDecision)(nil),        // 24: berth.api.v1.RetentionDecision
+	(*ApplyRetentionRequest)(nil),    // 25: berth.api.v1.ApplyRetentionRequest
+	(*ApplyRetentionResponse)(nil),   // 26: berth.api.v1.ApplyRetentionResponse
+	(*ListPullsRequest)(nil),         // 27: berth.api.v1.ListPullsRequest
+	(*ListPullsResponse)(nil),        // 28: berth.api.v1.ListPullsResponse
+	(*Pull)(nil),                     // 29: berth.api.v1.Pull
+	(*DeleteTagRequest)(nil),         // 30: berth.api.v1.DeleteTagRequest
+	(*DeleteTagResponse)(nil),        // 31: berth.api.v1.DeleteTagResponse
+	(*GetManifestRequest)(nil),       // 32: berth.api.v1.GetManifestRequest
+	(*GetManifestResponse)(nil),      // 33: berth.api.v1.GetManifestResponse
+	(*ManifestReference)(nil),        // 34: berth.api.v1.ManifestReference
+	(*DeleteManifestRequest)(nil),    // 35: berth.api.v1.DeleteManifestRequest
+	(*DeleteManifestResponse)(nil),   // 36: berth.api.v1.DeleteManifestResponse
+	(*ListReferrersRequest)(nil),     // 37: berth.api.v1.ListReferrersRequest
+	(*ListReferrersResponse)(nil),    // 38: berth.api.v1.ListReferrersResponse
+	(*Referrer)(nil),                 // 39: berth.api.v1.Referrer
+	(*GetBlobRequest)(nil),           // 40: berth.api.v1.GetBlobRequest
+	(*GetBlobResponse)(nil),          // 41: berth.api.v1.GetBlobResponse
+	(*UnlinkBlobRequest)(nil),        // 42: berth.api.v1.UnlinkBlobRequest
+	(*UnlinkBlobResponse)(nil),       // 43: berth.api.v1.UnlinkBlobResponse
+	nil,                              // 44: berth.api.v1.GetManifestResponse.AnnotationsEntry
+	nil,                              // 45: berth.api.v1.Referrer.AnnotationsEntry
+	(*structpb.Value)(nil),           // 46: google.protobuf.Value
+	(*timestamppb.Timestamp)(nil),    // 47: google.protobuf.Timestamp
 }
 var file_berth_api_v1_api_proto_depIdxs = []int32{
-	39, // 0: berth.api.v1.Error.detail:type_name -> google.protobuf.Value
+	46, // 0: berth.api.v1.Error.detail:type_name -> google.protobuf.Value
 	3,  // 1: berth.api.v1.GetHealthResponse.services:type_name -> berth.api.v1.ServiceHealth
-	12, // 2: berth.api.v1.ListTagHistoryResponse.changes:type_name -> berth.api.v1.TagChange
-	40, // 3: berth.api.v1.TagChange.time:type_name -> google.protobuf.Timestamp
-	12, // 4: berth.api.v1.RollbackTagResponse.change:type_name -> berth.api.v1.TagChange
-	17, // 5: berth.api.v1.ExplainRetentionResponse.decisions:type_name -> berth.api.v1.RetentionDecision
-	40, // 6: berth.api.v1.RetentionDecision.pushed:type_name -> google.protobuf.Timestamp
-	40, // 7: berth.api.v1.RetentionDecision.pulled:type_name -> google.protobuf.Timestamp
-	22, // 8: berth.api.v1.ListPullsResponse.pulls:type_name -> berth.api.v1.Pull
-	40, // 9: berth.api.v1.Pull.time:type_name -> google.protobuf.Timestamp
-	37, // 10: berth.api.v1.GetManifestResponse.annotations:type_name -> berth.api.v1.GetManifestResponse.AnnotationsEntry
-	27, // 11: berth.api.v1.GetManifestResponse.references:type_name -> berth.api.v1.ManifestReference
-	32, // 12: berth.api.v1.ListReferrersResponse.referrers:type_name -> berth.api.v1.Referrer
-	38, // 13: berth.api.v1.Referrer.annotations:type_name -> berth.api.v1.Referrer.AnnotationsEntry
-	1,  // 14: berth.api.v1.RegistryService.GetHealth:input_type -> berth.api.v1.GetHealthRequest
-	4,  // 15: berth.api.v1.RegistryService.ListRepositories:input_type -> berth.api.v1.ListRepositoriesRequest
-	6,  // 16: berth.api.v1.RegistryService.ListTags:input_type -> berth.api.v1.ListTagsRequest
-	8,  // 17: berth.api.v1.RegistryService.GetTag:input_type -> berth.api.v1.GetTagRequest
-	10, // 18: berth.api.v1.RegistryService.ListTagHistory:input_type -> berth.api.v1.ListTagHistoryRequest
-	13, // 19: berth.api.v1.RegistryService.RollbackTag:input_type -> berth.api.v1.RollbackTagRequest
-	15, // 20: berth.api.v1.RegistryService.ExplainRetention:input_type -> berth.api.v1.ExplainRetentionRequest
-	18, // 21: berth.api.v1.RegistryService.ApplyRetention:input_type -> berth.api.v1.ApplyRetentionRequest
-	20, // 22: berth.api.v1.RegistryService.ListPulls:input_type -> berth.api.v1.ListPullsRequest
-	23, // 23: berth.api.v1.RegistryService.DeleteTag:input_type -> berth.api.v1.DeleteTagRequest
-	25, // 24: berth.api.v1.RegistryService.GetManifest:input_type -> berth.api.v1.GetManifestRequest
-	28, // 25: berth.api.v1.RegistryService.DeleteManifest:input_type -> berth.api.v1.DeleteManifestRequest
-	30, // 26: berth.api.v1.RegistryService.ListReferrers:input_type -> berth.api.v1.ListReferrersRequest
-	33, // 27: berth.api.v1.RegistryService.GetBlob:input_type -> berth.api.v1.GetBlobRequest
-	35, // 28: berth.api.v1.RegistryService.UnlinkBlob:input_type -> berth.api.v1.UnlinkBlobRequest
-	2,  // 29: berth.api.v1.RegistryService.GetHealth:output_type -> berth.api.v1.GetHealthResponse
-	5,  // 30: berth.api.v1.RegistryService.ListRepositories:output_type -> berth.api.v1.ListRepositoriesResponse
-	7,  // 31: berth.api.v1.RegistryService.ListTags:output_type -> berth.api.v1.ListTagsResponse
-	9,  // 32: berth.api.v1.RegistryService.GetTag:output_type -> berth.api.v1.GetTagResponse
-	11, // 33: berth.api.v1.RegistryService.ListTagHistory:output_type -> berth.api.v1.ListTagHistoryResponse
-	14, // 34: berth.api.v1.RegistryService.RollbackTag:output_type -> berth.api.v1.RollbackTagResponse
-	16, // 35: berth.api.v1.RegistryService.ExplainRetention:output_type -> berth.api.v1.ExplainRetentionResponse
-	19, // 36: berth.api.v1.RegistryService.ApplyRetention:output_type -> berth.api.v1.ApplyRetentionResponse
-	21, // 37: berth.api.v1.RegistryService.ListPulls:output_type -> berth.api.v1.ListPullsResponse
-	24, // 38: berth.api.v1.RegistryService.DeleteTag:output_type -> berth.api.v1.DeleteTagResponse
-	26, // 39: berth.api.v1.RegistryService.GetManifest:output_type -> berth.api.v1.GetManifestResponse
-	29, // 40: berth.api.v1.RegistryService.DeleteManifest:output_type -> berth.api.v1.DeleteManifestResponse
-	31, // 41: berth.api.v1.RegistryService.ListReferrers:output_type -> berth.api.v1.ListReferrersResponse
-	34, // 42: berth.api.v1.RegistryService.GetBlob:output_type -> berth.api.v1.GetBlobResponse
-	36, // 43: berth.api.v1.RegistryService.UnlinkBlob:output_type -> berth.api.v1.UnlinkBlobResponse
-	29, // [29:44] is the sub-list for method output_type
-	14, // [14:29] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	47, // 2: berth.api.v1.GetScrubResponse.requested:type_name -> google.protobuf.Timestamp
+	47, // 3: berth.api.v1.GetScrubResponse.oldest:type_name -> google.protobuf.Timestamp
+	16, // 4: berth.api.v1.ListDamagesResponse.damages:type_name -> berth.api.v1.Damage
+	47, // 5: berth.api.v1.Damage.found:type_name -> google.protobuf.Timestamp
+	19, // 6: berth.api.v1.ListTagHistoryResponse.changes:type_name -> berth.api.v1.TagChange
+	47, // 7: berth.api.v1.TagChange.time:type_name -> google.protobuf.Timestamp
+	19, // 8: berth.api.v1.RollbackTagResponse.change:type_name -> berth.api.v1.TagChange
+	24, // 9: berth.api.v1.ExplainRetentionResponse.decisions:type_name -> berth.api.v1.RetentionDecision
+	47, // 10: berth.api.v1.RetentionDecision.pushed:type_name -> google.protobuf.Timestamp
+	47, // 11: berth.api.v1.RetentionDecision.pulled:type_name -> google.protobuf.Timestamp
+	29, // 12: berth.api.v1.ListPullsResponse.pulls:type_name -> berth.api.v1.Pull
+	47, // 13: berth.api.v1.Pull.time:type_name -> google.protobuf.Timestamp
+	44, // 14: berth.api.v1.GetManifestResponse.annotations:type_name -> berth.api.v1.GetManifestResponse.AnnotationsEntry
+	34, // 15: berth.api.v1.GetManifestResponse.references:type_name -> berth.api.v1.ManifestReference
+	39, // 16: berth.api.v1.ListReferrersResponse.referrers:type_name -> berth.api.v1.Referrer
+	45, // 17: berth.api.v1.Referrer.annotations:type_name -> berth.api.v1.Referrer.AnnotationsEntry
+	1,  // 18: berth.api.v1.RegistryService.GetHealth:input_type -> berth.api.v1.GetHealthRequest
+	4,  // 19: berth.api.v1.RegistryService.ListRepositories:input_type -> berth.api.v1.ListRepositoriesRequest
+	6,  // 20: berth.api.v1.RegistryService.ListTags:input_type -> berth.api.v1.ListTagsRequest
+	8,  // 21: berth.api.v1.RegistryService.GetTag:input_type -> berth.api.v1.GetTagRequest
+	10, // 22: berth.api.v1.RegistryService.GetScrub:input_type -> berth.api.v1.GetScrubRequest
+	12, // 23: berth.api.v1.RegistryService.StartScrub:input_type -> berth.api.v1.StartScrubRequest
+	14, // 24: berth.api.v1.RegistryService.ListDamages:input_type -> berth.api.v1.ListDamagesRequest
+	17, // 25: berth.api.v1.RegistryService.ListTagHistory:input_type -> berth.api.v1.ListTagHistoryRequest
+	20, // 26: berth.api.v1.RegistryService.RollbackTag:input_type -> berth.api.v1.RollbackTagRequest
+	22, // 27: berth.api.v1.RegistryService.ExplainRetention:input_type -> berth.api.v1.ExplainRetentionRequest
+	25, // 28: berth.api.v1.RegistryService.ApplyRetention:input_type -> berth.api.v1.ApplyRetentionRequest
+	27, // 29: berth.api.v1.RegistryService.ListPulls:input_type -> berth.api.v1.ListPullsRequest
+	30, // 30: berth.api.v1.RegistryService.DeleteTag:input_type -> berth.api.v1.DeleteTagRequest
+	32, // 31: berth.api.v1.RegistryService.GetManifest:input_type -> berth.api.v1.GetManifestRequest
+	35, // 32: berth.api.v1.RegistryService.DeleteManifest:input_type -> berth.api.v1.DeleteManifestRequest
+	37, // 33: berth.api.v1.RegistryService.ListReferrers:input_type -> berth.api.v1.ListReferrersRequest
+	40, // 34: berth.api.v1.RegistryService.GetBlob:input_type -> berth.api.v1.GetBlobRequest
+	42, // 35: berth.api.v1.RegistryService.UnlinkBlob:input_type -> berth.api.v1.UnlinkBlobRequest
+	2,  // 36: berth.api.v1.RegistryService.GetHealth:output_type -> berth.api.v1.GetHealthResponse
+	5,  // 37: berth.api.v1.RegistryService.ListRepositories:output_type -> berth.api.v1.ListRepositoriesResponse
+	7,  // 38: berth.api.v1.RegistryService.ListTags:output_type -> berth.api.v1.ListTagsResponse
+	9,  // 39: berth.api.v1.RegistryService.GetTag:output_type -> berth.api.v1.GetTagResponse
+	11, // 40: berth.api.v1.RegistryService.GetScrub:output_type -> berth.api.v1.GetScrubResponse
+	13, // 41: berth.api.v1.RegistryService.StartScrub:output_type -> berth.api.v1.StartScrubResponse
+	15, // 42: berth.api.v1.RegistryService.ListDamages:output_type -> berth.api.v1.ListDamagesResponse
+	18, // 43: berth.api.v1.RegistryService.ListTagHistory:output_type -> berth.api.v1.ListTagHistoryResponse
+	21, // 44: berth.api.v1.RegistryService.RollbackTag:output_type -> berth.api.v1.RollbackTagResponse
+	23, // 45: berth.api.v1.RegistryService.ExplainRetention:output_type -> berth.api.v1.ExplainRetentionResponse
+	26, // 46: berth.api.v1.RegistryService.ApplyRetention:output_type -> berth.api.v1.ApplyRetentionResponse
+	28, // 47: berth.api.v1.RegistryService.ListPulls:output_type -> berth.api.v1.ListPullsResponse
+	31, // 48: berth.api.v1.RegistryService.DeleteTag:output_type -> berth.api.v1.DeleteTagResponse
+	33, // 49: berth.api.v1.RegistryService.GetManifest:output_type -> berth.api.v1.GetManifestResponse
+	36, // 50: berth.api.v1.RegistryService.DeleteManifest:output_type -> berth.api.v1.DeleteManifestResponse
+	38, // 51: berth.api.v1.RegistryService.ListReferrers:output_type -> berth.api.v1.ListReferrersResponse
+	41, // 52: berth.api.v1.RegistryService.GetBlob:output_type -> berth.api.v1.GetBlobResponse
+	43, // 53: berth.api.v1.RegistryService.UnlinkBlob:output_type -> berth.api.v1.UnlinkBlobResponse
+	36, // [36:54] is the sub-list for method output_type
+	18, // [18:36] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_berth_api_v1_api_proto_init() }
@@ -2648,19 +3110,21 @@ func file_berth_api_v1_api_proto_init() {
 	}
 	file_berth_api_v1_api_proto_msgTypes[4].OneofWrappers = []any{}
 	file_berth_api_v1_api_proto_msgTypes[6].OneofWrappers = []any{}
-	file_berth_api_v1_api_proto_msgTypes[10].OneofWrappers = []any{}
-	file_berth_api_v1_api_proto_msgTypes[13].OneofWrappers = []any{}
-	file_berth_api_v1_api_proto_msgTypes[15].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[11].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[14].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[17].OneofWrappers = []any{}
 	file_berth_api_v1_api_proto_msgTypes[20].OneofWrappers = []any{}
-	file_berth_api_v1_api_proto_msgTypes[23].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[22].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[27].OneofWrappers = []any{}
 	file_berth_api_v1_api_proto_msgTypes[30].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[37].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_api_v1_api_proto_rawDesc), len(file_berth_api_v1_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   39,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -25,6 +25,9 @@ const (
 	RegistryService_ListRepositories_FullMethodName = "/berth.api.v1.RegistryService/ListRepositories"
 	RegistryService_ListTags_FullMethodName         = "/berth.api.v1.RegistryService/ListTags"
 	RegistryService_GetTag_FullMethodName           = "/berth.api.v1.RegistryService/GetTag"
+	RegistryService_GetScrub_FullMethodName         = "/berth.api.v1.RegistryService/GetScrub"
+	RegistryService_StartScrub_FullMethodName       = "/berth.api.v1.RegistryService/StartScrub"
+	RegistryService_ListDamages_FullMethodName      = "/berth.api.v1.RegistryService/ListDamages"
 	RegistryService_ListTagHistory_FullMethodName   = "/berth.api.v1.RegistryService/ListTagHistory"
 	RegistryService_RollbackTag_FullMethodName      = "/berth.api.v1.RegistryService/RollbackTag"
 	RegistryService_ExplainRetention_FullMethodName = "/berth.api.v1.RegistryService/ExplainRetention"
@@ -69,6 +72,19 @@ type RegistryServiceClient interface {
 	ListTags(ctx context.Context, in *ListTagsRequest, opts ...grpc.CallOption) (*ListTagsResponse, error)
 	// GetTag tells what a tag points to.
 	GetTag(ctx context.Context, in *GetTagRequest, opts ...grpc.CallOption) (*GetTagResponse, error)
+	// GetScrub tells how far the comparison of stored bytes with their digests has
+	// come.
+	//
+	// What is compared how often is set by extensions.scrub of the config file.
+	GetScrub(ctx context.Context, in *GetScrubRequest, opts ...grpc.CallOption) (*GetScrubResponse, error)
+	// StartScrub asks that everything stored is compared with its digest again.
+	//
+	// It returns at once; GetScrub tells how far that is.
+	StartScrub(ctx context.Context, in *StartScrubRequest, opts ...grpc.CallOption) (*StartScrubResponse, error)
+	// ListDamages lists the stored content that is damaged now.
+	//
+	// It is not served. To heal it, push it again.
+	ListDamages(ctx context.Context, in *ListDamagesRequest, opts ...grpc.CallOption) (*ListDamagesResponse, error)
 	// ListTagHistory lists what became of a tag, the latest change first.
 	//
 	// A tag that was removed still has its history; one that never was has none.
@@ -157,6 +173,36 @@ func (c *registryServiceClient) GetTag(ctx context.Context, in *GetTagRequest, o
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetTagResponse)
 	err := c.cc.Invoke(ctx, RegistryService_GetTag_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) GetScrub(ctx context.Context, in *GetScrubRequest, opts ...grpc.CallOption) (*GetScrubResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetScrubResponse)
+	err := c.cc.Invoke(ctx, RegistryService_GetScrub_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) StartScrub(ctx context.Context, in *StartScrubRequest, opts ...grpc.CallOption) (*StartScrubResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StartScrubResponse)
+	err := c.cc.Invoke(ctx, RegistryService_StartScrub_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) ListDamages(ctx context.Context, in *ListDamagesRequest, opts ...grpc.CallOption) (*ListDamagesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListDamagesResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ListDamages_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -304,6 +350,19 @@ type RegistryServiceServer interface {
 	ListTags(context.Context, *ListTagsRequest) (*ListTagsResponse, error)
 	// GetTag tells what a tag points to.
 	GetTag(context.Context, *GetTagRequest) (*GetTagResponse, error)
+	// GetScrub tells how far the comparison of stored bytes with their digests has
+	// come.
+	//
+	// What is compared how often is set by extensions.scrub of the config file.
+	GetScrub(context.Context, *GetScrubRequest) (*GetScrubResponse, error)
+	// StartScrub asks that everything stored is compared with its digest again.
+	//
+	// It returns at once; GetScrub tells how far that is.
+	StartScrub(context.Context, *StartScrubRequest) (*StartScrubResponse, error)
+	// ListDamages lists the stored content that is damaged now.
+	//
+	// It is not served. To heal it, push it again.
+	ListDamages(context.Context, *ListDamagesRequest) (*ListDamagesResponse, error)
 	// ListTagHistory lists what became of a tag, the latest change first.
 	//
 	// A tag that was removed still has its history; one that never was has none.
@@ -369,6 +428,15 @@ func (UnimplementedRegistryServiceServer) ListTags(context.Context, *ListTagsReq
 }
 func (UnimplementedRegistryServiceServer) GetTag(context.Context, *GetTagRequest) (*GetTagResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetTag not implemented")
+}
+func (UnimplementedRegistryServiceServer) GetScrub(context.Context, *GetScrubRequest) (*GetScrubResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetScrub not implemented")
+}
+func (UnimplementedRegistryServiceServer) StartScrub(context.Context, *StartScrubRequest) (*StartScrubResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method StartScrub not implemented")
+}
+func (UnimplementedRegistryServiceServer) ListDamages(context.Context, *ListDamagesRequest) (*ListDamagesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListDamages not implemented")
 }
 func (UnimplementedRegistryServiceServer) ListTagHistory(context.Context, *ListTagHistoryRequest) (*ListTagHistoryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTagHistory not implemented")
@@ -492,6 +560,60 @@ func _RegistryService_GetTag_Handler(srv interface{}, ctx context.Context, dec f
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(RegistryServiceServer).GetTag(ctx, req.(*GetTagRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_GetScrub_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetScrubRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).GetScrub(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_GetScrub_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).GetScrub(ctx, req.(*GetScrubRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_StartScrub_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StartScrubRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).StartScrub(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_StartScrub_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).StartScrub(ctx, req.(*StartScrubRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_ListDamages_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListDamagesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ListDamages(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ListDamages_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ListDamages(ctx, req.(*ListDamagesRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -716,6 +838,18 @@ var RegistryService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetTag",
 			Handler:    _RegistryService_GetTag_Handler,
+		},
+		{
+			MethodName: "GetScrub",
+			Handler:    _RegistryService_GetScrub_Handler,
+		},
+		{
+			MethodName: "StartScrub",
+			Handler:    _RegistryService_StartScrub_Handler,
+		},
+		{
+			MethodName: "ListDamages",
+			Handler:    _RegistryService_ListDamages_Handler,
 		},
 		{
 			MethodName: "ListTagHistory",

@@ -1712,7 +1712,10 @@ type GetBlobResponse struct {
 	// The copy. Without locator if the content is inline.
 	Stored *v1.Stored `protobuf:"bytes,1,opt,name=stored,proto3" json:"stored,omitempty"`
 	// The content itself, if it is a manifest.
-	Inline        []byte `protobuf:"bytes,2,opt,name=inline,proto3,oneof" json:"inline,omitempty"`
+	Inline []byte `protobuf:"bytes,2,opt,name=inline,proto3,oneof" json:"inline,omitempty"`
+	// The copy was not compared with its digest for longer than the operator wants:
+	// it is to be read with OpenBlobRequest.verify.
+	Unverified    bool `protobuf:"varint,3,opt,name=unverified,proto3" json:"unverified,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1759,6 +1762,13 @@ func (x *GetBlobResponse) GetInline() []byte {
 		return x.Inline
 	}
 	return nil
+}
+
+func (x *GetBlobResponse) GetUnverified() bool {
+	if x != nil {
+		return x.Unverified
+	}
+	return false
 }
 
 // LinkBlobRequest has a copy to make known.
@@ -2456,10 +2466,13 @@ const file_berth_metadata_v1_metadata_proto_rawDesc = "" +
 	"\n" +
 	"repository\x18\x02 \x01(\tR\n" +
 	"repository\x12\x16\n" +
-	"\x06digest\x18\x03 \x01(\tR\x06digest\"m\n" +
+	"\x06digest\x18\x03 \x01(\tR\x06digest\"\x8d\x01\n" +
 	"\x0fGetBlobResponse\x122\n" +
 	"\x06stored\x18\x01 \x01(\v2\x1a.berth.blobstore.v1.StoredR\x06stored\x12\x1b\n" +
-	"\x06inline\x18\x02 \x01(\fH\x00R\x06inline\x88\x01\x01B\t\n" +
+	"\x06inline\x18\x02 \x01(\fH\x00R\x06inline\x88\x01\x01\x12\x1e\n" +
+	"\n" +
+	"unverified\x18\x03 \x01(\bR\n" +
+	"unverifiedB\t\n" +
 	"\a_inline\"\x95\x01\n" +
 	"\x0fLinkBlobRequest\x12.\n" +
 	"\x05actor\x18\x01 \x01(\v2\x18.berth.metadata.v1.ActorR\x05actor\x12\x1e\n" +
