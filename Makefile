@@ -170,6 +170,11 @@ PG_RESTARTS ?= 200
 pg-restarts: build packages ## PostgreSQL stopped under load PG_RESTARTS (200) times: nothing acknowledged may be lost
 	PG_RESTARTS=$(PG_RESTARTS) $(E2E) -v -run '^TestG11PostgresRestarts$$'
 
+PROVE_OPS ?= 1000
+.PHONY: prove-rebuild
+prove-rebuild: ## The database is deleted after PROVE_OPS (1000) random operations and made again; PROVE_SEED repeats a run
+	PROVE_OPS=$(PROVE_OPS) go test -count=1 -timeout 60m -v -run '^TestProveRebuild$$' ./allinone
+
 RANDOM_STEPS ?= 1000000
 .PHONY: prove-random
 prove-random: ## RANDOM_STEPS (1 M) random requests have the same answers from memory, from disk and over gRPC; RANDOM_SEED repeats a run

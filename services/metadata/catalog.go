@@ -99,6 +99,9 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 	case source != "":
 		return nil, fmt.Errorf("opening the catalog: %w", ErrMoving)
 	}
+	if err := refuseLost(ctx, db, reaper, log); err != nil {
+		return nil, fmt.Errorf("opening the catalog: %w", err)
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}

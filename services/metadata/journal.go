@@ -17,6 +17,7 @@ import (
 // How often the journal is written, besides whenever there are [feedBatch] events,
 // and how often all of the catalog is.
 const (
+	journalFirst  = time.Second // after the start
 	journalEvery  = 10 * time.Second
 	snapshotEvery = 24 * time.Hour
 )
@@ -78,7 +79,7 @@ func newJournal(c *Catalog, m *metrics.Set) *journal {
 
 // run writes the journal until ctx ends, and then what is left.
 func (j *journal) run(ctx context.Context) {
-	tick := time.NewTicker(journalEvery)
+	tick := time.NewTimer(journalFirst)
 	defer tick.Stop()
 	for {
 		select {
@@ -88,6 +89,7 @@ func (j *journal) run(ctx context.Context) {
 			j.finish(ctx)
 			return
 		}
+		tick.Reset(journalEvery)
 		err := j.step(ctx, true)
 		if ctx.Err() == nil {
 			j.report(err)

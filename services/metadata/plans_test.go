@@ -65,9 +65,12 @@ func statements(t *testing.T) map[string]string {
 // feedScans are the steps of the feed's statements that read a handful of rows:
 // the readers, the first event, the last.
 var feedScans = map[string][]string{
-	"sqlSlowest":       {"SCAN feed_readers", "USE TEMP B-TREE FOR ORDER BY"},
-	"sqlDropReaders":   {"SCAN feed_readers"},
-	"sqlFirstEvent":    {"SCAN events"},
+	"sqlSlowest":     {"SCAN feed_readers", "USE TEMP B-TREE FOR ORDER BY"},
+	"sqlDropReaders": {"SCAN feed_readers"},
+	"sqlFirstEvent":  {"SCAN events"},
+	"sqlUsed": { // up to the first row
+		"SCAN feed_readers", "SCAN upload_keys", "SCAN blobs", "SCAN repositories USING COVERING INDEX sqlite_autoindex_repositories_2",
+	},
 	"sqlSchemaVersion": {"SCAN schema_versions"},
 	"sqlLastEvent":     {"SCAN events"},
 }

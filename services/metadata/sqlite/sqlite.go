@@ -128,13 +128,16 @@ func prepareFile(dir, file string) error {
 	if err == nil && info.Size() > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	blobs := filepath.Join(dir, "blobs")
-	found, err := holdsFile(blobs)
-	if err != nil {
-		return err
-	}
-	if found {
-		return fmt.Errorf("%w: %s does not exist or is empty, but there are blobs in %s; put the database back from a backup, or move the blobs away to begin with an empty store", ErrMissing, file, blobs)
+	for _, name := range []string{"blobs", "journal"} {
+		what := filepath.Join(dir, name)
+		found, err := holdsFile(what)
+		if err != nil {
+			return err
+		}
+		if found {
+			return fmt.Errorf("%w: %s does not exist or is empty, but there are files in %s; make it again with berth rebuild FILE, put it back from a backup, "+
+				"or move %s away to begin with an empty store", ErrMissing, file, what, dir)
+		}
 	}
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
