@@ -18,11 +18,13 @@ const (
 	sqlLookAgain = `UPDATE reviews SET due = $3, epoch = $4 WHERE repo_id = 0 AND digest = $2 AND kind = 3 AND pool = $1`
 
 	// The last look: a copy that somebody has linked since it was condemned has
-	// another epoch.
+	// another epoch. A file of somebody else's layout is not removed, and may be
+	// taken over again at once.
 	sqlGiveUp = `
 		INSERT INTO garbage (pool, digest, locator, size, due, attempts)
 		SELECT pool, digest, locator, size, $4, 0 FROM blobs b
 		WHERE pool = $1 AND digest = $2 AND state = 1 AND epoch = $3 AND inline IS NULL
+			AND locator NOT LIKE 'layout:%'
 			AND NOT EXISTS (SELECT 1 FROM links l WHERE l.digest = b.digest AND l.pool = b.pool)
 		ON CONFLICT (pool, digest, locator) DO NOTHING`
 	sqlForgetBlob = `

@@ -16,6 +16,7 @@ const (
 	sqlRepoName     = `SELECT name FROM repositories WHERE id = $1`
 	sqlReviewOver   = `DELETE FROM reviews WHERE repo_id = $1 AND digest = $2 AND kind = $3 AND pool = $4 AND due <= $5`
 	sqlReviewLater  = `UPDATE reviews SET due = $5 WHERE repo_id = $1 AND digest = $2 AND kind = $3 AND pool = $4`
+	sqlIsBeingTaken = `SELECT 1 FROM adoptions WHERE repo = $1 AND state = 0`
 	sqlDeletedUntil = `SELECT name, until FROM deleted_repositories WHERE id = $1`
 )
 
@@ -161,10 +162,14 @@ func (c *Catalog) decideContent(ctx context.Context, all []due, sum *Collected) 
 			return err
 		}
 		now, ch := c.now(), c.change()
-		if err := c.decideManifests(tx, ch, all, now, &done); err != nil {
+		ripe, err := c.ripe(tx, all)
+		if err != nil {
 			return err
 		}
-		if err := c.decideLinks(tx, ch, all, now, &done); err != nil {
+		if err := c.decideManifests(tx, ch, ripe, now, &done); err != nil {
+			return err
+		}
+		if err := c.decideLinks(tx, ch, ripe, now, &done); err != nil {
 			return err
 		}
 		ch.attach(tx)
@@ -174,6 +179,38 @@ func (c *Catalog) decideContent(ctx context.Context, all []due, sum *Collected) 
 		sum.add(done)
 	}
 	return err
+}
+
+// ripe returns the reviews of repositories that are not being taken over, and
+// postpones the others: the tags and indexes that need their content come last,
+// and if the take-over was interrupted, after the next start.
+func (c *Catalog) ripe(tx *sqldb.Tx, all []due) ([]due, error) {
+	begun := make(map[registry.Name]bool)
+	var look []sqldb.Statement
+	for _, d := range all {
+		if _, ok := begun[d.repo]; ok {
+			continue
+		}
+		begun[d.repo] = false
+		look = append(look, sqldb.Statement{Text: sqlIsBeingTaken, Args: []any{string(d.repo)}, Row: func(func(dest ...any) error) error {
+			begun[d.repo] = true
+			return nil
+		}})
+	}
+	if err := tx.Run(look...); err != nil {
+		return nil, fmt.Errorf("looking what is being taken over: %w", err)
+	}
+	var ripe []due
+	for _, d := range all {
+		if !begun[d.repo] {
+			ripe = append(ripe, d)
+			continue
+		}
+		if err := tx.Queue(sqlReviewLater, d.repoID, d.packed, d.kind, string(d.pool), c.dropped(d.pool)); err != nil {
+			return nil, err
+		}
+	}
+	return ripe, nil
 }
 
 func (c *Catalog) decideManifests(tx *sqldb.Tx, ch *change, all []due, now int64, done *Collected) error {
@@ -214,6 +251,11 @@ func (c *Catalog) decideManifests(tx *sqldb.Tx, ch *change, all []due, now int64
 			}
 			ch.manifests = append(ch.manifests, rowKey{d.repo, string(digest)})
 			if err := c.removeManifest(tx, ch, d.repoID, d.repo, d.packed, c.dropped(d.pool), collectorActor); err != nil {
+				return err
+			}
+			// Nobody has said that it is to stay away: should the index it was taken
+			// over from name it again it comes back.
+			if err := tx.Queue(sqlForgetOne, string(d.repo), d.packed); err != nil {
 				return err
 			}
 			done.Manifests++

@@ -37,16 +37,18 @@ func (r *takingRepo) tags(want map[registry.Tag]registry.Digest) error {
 			if err != nil || id == 0 {
 				return err
 			}
+			ch := r.c.change()
 			for _, t := range part {
-				ok, err := r.tag(tx, id, t, want[t])
+				ok, err := r.tag(tx, ch, id, t, want[t])
 				if err != nil {
 					return err
 				}
 				if ok {
 					set = append(set, t)
+					ch.tags = append(ch.tags, rowKey{r.repo, string(t)})
 				}
 			}
-			r.changesTags(tx, set)
+			ch.attach(tx)
 			return nil
 		})
 		if err != nil {
@@ -67,14 +69,6 @@ func (r *takingRepo) lockTags(tx *sqldb.Tx, tags []registry.Tag) (int64, error) 
 	return id, ignoreGone(err)
 }
 
-func (r *takingRepo) changesTags(tx *sqldb.Tx, tags []registry.Tag) {
-	ch := r.c.change()
-	for _, t := range tags {
-		ch.tags = append(ch.tags, rowKey{r.repo, string(t)})
-	}
-	ch.attach(tx)
-}
-
 // adoptedTag returns what the index said of a tag, nil if nothing.
 func (r *takingRepo) adoptedTag(tx *sqldb.Tx, t registry.Tag) ([]byte, error) {
 	var d []byte
@@ -86,7 +80,7 @@ func (r *takingRepo) adoptedTag(tx *sqldb.Tx, t registry.Tag) ([]byte, error) {
 }
 
 // tag points a tag to d unless it was changed here, and reports whether it did.
-func (r *takingRepo) tag(tx *sqldb.Tx, id int64, t registry.Tag, d registry.Digest) (bool, error) {
+func (r *takingRepo) tag(tx *sqldb.Tx, ch *change, id int64, t registry.Tag, d registry.Digest) (bool, error) {
 	want, err := pack(d)
 	if err != nil {
 		return false, err
@@ -112,6 +106,11 @@ func (r *takingRepo) tag(tx *sqldb.Tx, id int64, t registry.Tag, d registry.Dige
 	}
 	if err := tx.Queue(sqlAdoptTag, string(r.repo), string(t), want); err != nil || ours {
 		return false, err
+	}
+	if now != nil {
+		if err := r.c.untagged(tx, ch, id, r.repo, now); err != nil {
+			return false, err
+		}
 	}
 	return true, r.c.setTag(tx, id, t, registry.Actor{ID: TakeoverActor}, want)
 }
@@ -163,7 +162,7 @@ func (r *takingRepo) removeTags(gone []registry.Tag) error {
 		if err != nil {
 			return err
 		}
-		var removed []registry.Tag
+		ch := r.c.change()
 		for _, t := range gone {
 			before, err := r.adoptedTag(tx, t)
 			if err != nil {
@@ -179,13 +178,16 @@ func (r *takingRepo) removeTags(gone []registry.Tag) error {
 				if err := r.c.removeTag(tx, id, t, registry.Actor{ID: TakeoverActor}); err != nil {
 					return err
 				}
-				removed = append(removed, t)
+				if err := r.c.untagged(tx, ch, id, r.repo, now); err != nil {
+					return err
+				}
+				ch.tags = append(ch.tags, rowKey{r.repo, string(t)})
 			}
 			if err := tx.Queue(sqlForgetTag, string(r.repo), string(t)); err != nil {
 				return err
 			}
 		}
-		r.changesTags(tx, removed)
+		ch.attach(tx)
 		return nil
 	})
 	if err != nil {
