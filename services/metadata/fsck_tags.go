@@ -18,13 +18,15 @@ const (
 		LEFT JOIN manifests m ON m.repo_id = t.repo_id AND m.digest = t.digest
 		WHERE (t.repo_id, t.name) > ($1, $2) ORDER BY t.repo_id, t.name LIMIT $3`
 
-	// The first tag with a history behind ($1, $2), its value and last entry.
+	// The first tag with a history behind ($1, $2), its value and last entry, and
+	// whether its repository was deleted.
 	sqlFsckHistory = `
-		SELECT n.repo_id, n.name, r.name,
+		SELECT n.repo_id, n.name, r.name, g.id IS NOT NULL,
 			(SELECT t.digest FROM tags t WHERE t.repo_id = n.repo_id AND t.name = n.name),
 			(SELECT h.digest FROM tag_history h WHERE h.repo_id = n.repo_id AND h.name = n.name ORDER BY h.number DESC LIMIT 1)
 		FROM (SELECT repo_id, name FROM tag_history WHERE (repo_id, name) > ($1, $2) ORDER BY repo_id, name, number LIMIT 1) n
-		LEFT JOIN repositories r ON r.id = n.repo_id`
+		LEFT JOIN repositories r ON r.id = n.repo_id
+		LEFT JOIN deleted_repositories g ON g.id = n.repo_id`
 )
 
 // tagRow is a tag as it is stored.
@@ -35,6 +37,7 @@ type tagRow struct {
 	repo       sql.NullString // NULL if there is no such repository
 	hasContent bool           // the manifest exists
 	history    []byte         // the last entry, nil if it says removed, or is missing
+	emptied    bool           // the repository was deleted: its tags go a few at a time, and no history tells of that
 }
 
 // tags checks that each tag's manifest exists and that its history agrees.
@@ -81,11 +84,11 @@ func (k *fsck) histories() error {
 	for {
 		n, err := each(k, sqlFsckHistory, []any{last.repoID, last.name},
 			func(rows *sqldb.Rows, t *tagRow) error {
-				return rows.Scan(&t.repoID, &t.name, &t.repo, &t.digest, &t.history)
+				return rows.Scan(&t.repoID, &t.name, &t.repo, &t.emptied, &t.digest, &t.history)
 			},
 			func(t tagRow) error {
 				last = t
-				if t.digest == nil && t.history != nil {
+				if t.digest == nil && t.history != nil && !t.emptied {
 					return k.report("I4", registry.Name(t.repo.String), "", "tag %s does not exist, and its history does not say that it was removed", t.name)
 				}
 				return nil

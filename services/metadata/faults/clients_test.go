@@ -8,7 +8,9 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/services/metadata"
@@ -23,7 +25,8 @@ type clients struct {
 	// may is what each name may have by now: one value if it was acknowledged, two
 	// after an operation that failed.
 	may   map[string][]string
-	maybe []effects // of operations that failed
+	maybe []effects    // of operations that failed
+	later atomic.Int64 // nanoseconds by which time has gone ahead
 	errs  []error
 	acked int
 }
@@ -155,7 +158,52 @@ func (c *clients) work(t *testing.T) {
 	c.do(effects{blobName("b/c", one.Digest): gone}, func(ctx context.Context) error {
 		return c.catalog.Unlink(ctx, alice, "b/c", one.Digest)
 	})
+	c.undo(t)
+	c.collect()
 }
+
+// undo deletes and restores.
+func (c *clients) undo(t *testing.T) {
+	t.Helper()
+	three := c.link(t, "undone", "three")
+	m := manifest(three, nil, nil, "latest")
+	c.put("undone", m)
+	all := effects{blobName("undone", three.Digest): "linked", manifestName("undone", m.Digest): "stored", tagName("undone", "latest"): string(m.Digest)}
+	none := effects{blobName("undone", three.Digest): gone, manifestName("undone", m.Digest): gone, tagName("undone", "latest"): gone}
+	c.do(none, func(ctx context.Context) error { return c.catalog.DeleteRepository(ctx, alice, "undone") })
+	c.do(all, func(ctx context.Context) error {
+		return c.catalog.Undelete(ctx, alice, "undone", registry.Reference{})
+	})
+	c.do(effects{manifestName("undone", m.Digest): gone, tagName("undone", "latest"): gone}, func(ctx context.Context) error {
+		return c.catalog.DeleteManifest(ctx, alice, "undone", m.Digest)
+	})
+	c.do(effects{manifestName("undone", m.Digest): "stored", tagName("undone", "latest"): string(m.Digest)}, func(ctx context.Context) error {
+		return c.catalog.Undelete(ctx, alice, "undone", registry.Reference{Digest: m.Digest})
+	})
+	c.do(none, func(ctx context.Context) error { return c.catalog.DeleteRepository(ctx, alice, "undone") })
+}
+
+// collect lets the time pass after which what nothing needs goes, and collects.
+func (c *clients) collect() {
+	c.later.Add(int64(48 * time.Hour))
+	// What has no tag may be gone from now on: whether something that failed needs
+	// it nobody was told. What a tag needs fsck looks at.
+	for name := range c.may {
+		if !strings.HasPrefix(name, "tag ") {
+			c.may[name] = append(slices.Clone(c.may[name]), gone)
+		}
+	}
+	for range 6 {
+		c.do(nil, func(ctx context.Context) error {
+			_, err := c.catalog.Collect(ctx, alice)
+			return err
+		})
+		c.later.Add(int64(2 * time.Minute)) // the fence
+	}
+}
+
+// now is the time of the catalog.
+func (c *clients) now() time.Time { return time.Now().Add(time.Duration(c.later.Load())) }
 
 // value returns what a name has.
 func (c *clients) value(ctx context.Context, name string) (string, error) {

@@ -71,7 +71,7 @@ func run(t *testing.T, base string, fault func(int, string) outcome) (*machine, 
 		return m, c, root
 	}
 	defer db.Close() // which may fail, as all else
-	catalog, err := metadata.Open(t.Context(), db, c.blobs, metadata.Options{}, quiet)
+	catalog, err := metadata.Open(t.Context(), db, c.blobs, metadata.Options{Now: c.now}, quiet)
 	if err != nil {
 		c.errs = append(c.errs, err)
 		return m, c, root
@@ -82,7 +82,9 @@ func run(t *testing.T, base string, fault func(int, string) outcome) (*machine, 
 	return m, c, root
 }
 
-// checkLeft opens with the driver of the programs what is left below root.
+// checkLeft opens with the driver of the programs what is left below root. It does
+// so before the time in which the clients were: what a link that failed has left
+// behind is removed a day later only.
 func checkLeft(t *testing.T, c *clients, root string) {
 	t.Helper()
 	db, err := sqlite.Open(t.Context(), root, func(err error) { t.Error(err) })
