@@ -186,3 +186,37 @@ func storesOf(t *testing.T, cfg *config.Config) (Blobs, Catalog) {
 	}
 	return blobs, catalog
 }
+
+func TestDu(t *testing.T) {
+	file, cfg := configured(t, "")
+	pushed(t, cfg, "a", []string{"one", "two"})
+	pushed(t, cfg, "b", []string{"one"})
+	out, code, err := berth(t, "du", file)
+	if code != 0 {
+		t.Fatal(err)
+	}
+	// The config is shared, the manifests are not.
+	size := int64(len("content of one"))
+	var logical, unique, shared, manifests, blobs int64
+	for _, row := range strings.Split(oneBlank(out), "\n") {
+		if _, err := fmt.Sscanf(row, "b %d %d %d %d %d", &logical, &unique, &shared, &manifests, &blobs); err == nil {
+			break
+		}
+	}
+	if logical != unique+size || shared != size || manifests != 1 || blobs != 1 || !strings.Contains(out, "(sum)") {
+		t.Errorf("du says\n%s", out)
+	}
+	out, code, err = berth(t, "du", "--json", file, "b")
+	var one map[string]any
+	if jsonErr := json.Unmarshal([]byte(out), &one); code != 0 || jsonErr != nil || one["shared"] != float64(size) || one["repository"] != "b" {
+		t.Errorf("as JSON: %v, %v\n%s", err, jsonErr, out)
+	}
+	for _, args := range [][]string{{"du"}, {"du", file, "b:t"}, {"du", file, "B"}} {
+		if _, code, _ := berth(t, args...); code != 2 {
+			t.Errorf("%q: exit code %d, want 2", args, code)
+		}
+	}
+	if _, code, _ := berth(t, "du", file, "nowhere"); code != exitFindings {
+		t.Errorf("a repository that is not there: exit code %d", code)
+	}
+}

@@ -30,6 +30,7 @@ type Catalog interface {
 	Pulls
 	Retention
 	Rollbacks
+	Limits
 }
 
 // Page asks for a part of a list.

@@ -70,7 +70,7 @@ type multipartClient struct{ api *s3.Client }
 func newMultipartClient(server *s3test.Server) *multipartClient {
 	return &multipartClient{s3.New(s3.Options{
 		BaseEndpoint: &server.URL, Region: "us-east-1", UsePathStyle: true,
-		Credentials: credentials.NewStaticCredentialsProvider(s3test.AccessKey, s3test.SecretKey, ""),
+		Credentials:                credentials.NewStaticCredentialsProvider(s3test.AccessKey, s3test.SecretKey, ""),
 		RequestChecksumCalculation: aws.RequestChecksumCalculationWhenRequired,
 		APIOptions:                 []func(*middleware.Stack) error{v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware},
 	})}

@@ -36,6 +36,7 @@ type Catalog struct {
 	garbage []registry.Stored         // copies to remove
 	removed map[registry.Name]removed // repositories, each the last of its name
 	damaged map[place]registry.Damage
+	frozen  map[string]readOnly
 }
 
 var _ registry.Catalog = (*Catalog)(nil)
@@ -70,6 +71,7 @@ func NewCatalog(o CatalogOptions) *Catalog {
 		copies:  make(map[place]registry.Stored),
 		removed: make(map[registry.Name]removed),
 		damaged: make(map[place]registry.Damage),
+		frozen:  make(map[string]readOnly),
 	}
 }
 
@@ -129,7 +131,11 @@ func (c *Catalog) Repositories(ctx context.Context, _ registry.Actor, p registry
 
 // Admit implements [registry.Repositories].
 func (c *Catalog) Admit(ctx context.Context, _ registry.Actor, repo registry.Name) (registry.Pool, error) {
-	return registry.PoolOf(repo, c.options.Pools), ctx.Err()
+	if err := c.change(ctx, repo); err != nil {
+		return "", err
+	}
+	defer c.mu.Unlock()
+	return registry.PoolOf(repo, c.options.Pools), nil
 }
 
 // Tags implements [registry.Tags].

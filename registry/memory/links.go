@@ -43,7 +43,7 @@ func (c *Catalog) Link(ctx context.Context, _ registry.Actor, repo registry.Name
 	if s.Locator == "" || s.Size < 0 {
 		return registry.Stored{}, registry.ErrBlobUnknown
 	}
-	if err := c.lock(ctx); err != nil {
+	if err := c.change(ctx, repo); err != nil {
 		return registry.Stored{}, err
 	}
 	at := place{s.Pool, s.Digest}
@@ -99,7 +99,7 @@ func (c *Catalog) reap(ctx context.Context) {
 
 // Mount implements [registry.Links].
 func (c *Catalog) Mount(ctx context.Context, _ registry.Actor, repo registry.Name, d registry.Digest, from registry.Name) (registry.Stored, error) {
-	if err := c.lock(ctx); err != nil {
+	if err := c.change(ctx, repo); err != nil {
 		return registry.Stored{}, err
 	}
 	defer c.mu.Unlock()
@@ -137,7 +137,7 @@ func (c *Catalog) anywhere(d registry.Digest) (registry.Blob, error) {
 
 // Unlink implements [registry.Links].
 func (c *Catalog) Unlink(ctx context.Context, _ registry.Actor, repo registry.Name, d registry.Digest) error {
-	if err := c.lock(ctx); err != nil {
+	if err := c.change(ctx, repo); err != nil {
 		return err
 	}
 	defer c.mu.Unlock()

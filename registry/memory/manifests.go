@@ -46,7 +46,7 @@ func (c *Catalog) PutManifest(ctx context.Context, a registry.Actor, repo regist
 	if err := check(m.Bytes, m.Digest); err != nil {
 		return registry.ManifestInfo{}, err
 	}
-	if err := c.lock(ctx); err != nil {
+	if err := c.change(ctx, repo); err != nil {
 		return registry.ManifestInfo{}, err
 	}
 	defer c.mu.Unlock()
@@ -124,7 +124,7 @@ func (r *repository) uses(d registry.Digest) bool {
 
 // DeleteTag implements [registry.Manifests].
 func (c *Catalog) DeleteTag(ctx context.Context, a registry.Actor, repo registry.Name, t registry.Tag, cond registry.Condition) error {
-	if err := c.lock(ctx); err != nil {
+	if err := c.change(ctx, repo); err != nil {
 		return err
 	}
 	defer c.mu.Unlock()
@@ -144,7 +144,7 @@ func (c *Catalog) DeleteTag(ctx context.Context, a registry.Actor, repo registry
 
 // DeleteManifest implements [registry.Manifests].
 func (c *Catalog) DeleteManifest(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest) error {
-	if err := c.lock(ctx); err != nil {
+	if err := c.change(ctx, repo); err != nil {
 		return err
 	}
 	defer c.mu.Unlock()

@@ -88,7 +88,7 @@ func (c *Catalog) ExplainRetention(ctx context.Context, _ registry.Actor, repo r
 
 // ApplyRetention implements [registry.Retention].
 func (c *Catalog) ApplyRetention(ctx context.Context, _ registry.Actor, repo registry.Name) (registry.RetentionReport, error) {
-	if err := c.lock(ctx); err != nil {
+	if err := c.change(ctx, repo); err != nil {
 		return registry.RetentionReport{}, err
 	}
 	defer c.mu.Unlock()
@@ -101,7 +101,7 @@ func (c *Catalog) ApplyRetention(ctx context.Context, _ registry.Actor, repo reg
 
 // RollbackTag implements [registry.Rollbacks].
 func (c *Catalog) RollbackTag(ctx context.Context, a registry.Actor, repo registry.Name, t registry.Tag, to registry.Digest, cond registry.Condition) (registry.TagChange, error) {
-	if err := c.lock(ctx); err != nil {
+	if err := c.change(ctx, repo); err != nil {
 		return registry.TagChange{}, err
 	}
 	defer c.mu.Unlock()

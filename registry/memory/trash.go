@@ -36,7 +36,7 @@ func (r *repository) discard(a registry.Actor, d registry.Digest, tags []registr
 
 // DeleteRepository implements [registry.Trash].
 func (c *Catalog) DeleteRepository(ctx context.Context, a registry.Actor, repo registry.Name) error {
-	if err := c.lock(ctx); err != nil {
+	if err := c.change(ctx, repo); err != nil {
 		return err
 	}
 	defer c.mu.Unlock()
@@ -83,7 +83,7 @@ func (c *Catalog) Deleted(ctx context.Context, _ registry.Actor, repo registry.N
 
 // Undelete implements [registry.Trash].
 func (c *Catalog) Undelete(ctx context.Context, a registry.Actor, repo registry.Name, ref registry.Reference) error {
-	if err := c.lock(ctx); err != nil {
+	if err := c.change(ctx, repo); err != nil {
 		return err
 	}
 	defer c.mu.Unlock()

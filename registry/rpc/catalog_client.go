@@ -22,6 +22,7 @@ func newCatalog(conn grpc.ClientConnInterface, l limits) *catalog {
 		export:    metadatav1.NewExportServiceClient(conn),
 		collector: metadatav1.NewCollectorServiceClient(conn),
 		scrub:     metadatav1.NewScrubServiceClient(conn),
+		bounds:    metadatav1.NewLimitsServiceClient(conn),
 		limits:    l,
 	}
 }
@@ -33,6 +34,7 @@ type catalog struct {
 	export    metadatav1.ExportServiceClient // the same server's
 	collector metadatav1.CollectorServiceClient
 	scrub     metadatav1.ScrubServiceClient
+	bounds    metadatav1.LimitsServiceClient
 	limits    limits
 }
 

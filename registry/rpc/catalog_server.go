@@ -17,6 +17,7 @@ func ServeCatalog(srv grpc.ServiceRegistrar, c registry.Catalog) {
 	metadatav1.RegisterExportServiceServer(srv, &exportServer{catalog: c})
 	metadatav1.RegisterRetentionServiceServer(srv, &retentionServer{catalog: c})
 	metadatav1.RegisterScrubServiceServer(srv, &scrubServer{catalog: c})
+	metadatav1.RegisterLimitsServiceServer(srv, &limitsServer{catalog: c})
 }
 
 // catalogServer serves registry.Catalog. It checks what clients send, so that

@@ -100,6 +100,12 @@ func everyMethod(b registry.Blobs, c registry.Catalog) []methodCase {
 			_, err := c.RollbackTag(ctx, a, "r", "t", d, registry.Condition{})
 			return err
 		}},
+		{metadatav1.LimitsService_ListReadOnly_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.ReadOnlys(ctx, a); return err }},
+		{metadatav1.LimitsService_SetReadOnly_FullMethodName, false, write, func(ctx context.Context) error {
+			return c.SetReadOnly(ctx, a, registry.ReadOnly{Repositories: "x"})
+		}},
+		{metadatav1.LimitsService_ClearReadOnly_FullMethodName, false, write, func(ctx context.Context) error { return c.ClearReadOnly(ctx, a, "x") }},
+		{metadatav1.LimitsService_GetUsage_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.Usage(ctx, a, "r"); return err }},
 		{metadatav1.CatalogService_UnlinkBlob_FullMethodName, false, write, func(ctx context.Context) error { return c.Unlink(ctx, a, "r", d) }},
 		{metadatav1.CatalogService_ListUploadKeys_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.UploadKeys(ctx); return err }},
 		{metadatav1.CollectorService_DeleteRepository_FullMethodName, false, write, func(ctx context.Context) error { return c.DeleteRepository(ctx, a, "r") }},

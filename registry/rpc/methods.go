@@ -75,6 +75,11 @@ var methods = map[string]Role{
 	metadatav1.RetentionService_ApplyRetention_FullMethodName:   Gateway | Automation,
 	metadatav1.RetentionService_RollbackTag_FullMethodName:      Gateway | Syncer | Automation,
 
+	metadatav1.LimitsService_ListReadOnly_FullMethodName:  Gateway | Automation,
+	metadatav1.LimitsService_SetReadOnly_FullMethodName:   Gateway | Automation,
+	metadatav1.LimitsService_ClearReadOnly_FullMethodName: Gateway | Automation,
+	metadatav1.LimitsService_GetUsage_FullMethodName:      Gateway | Automation,
+
 	healthv1.Health_Check_FullMethodName: anybody,
 	healthv1.Health_List_FullMethodName:  anybody,
 	healthv1.Health_Watch_FullMethodName: anybody,

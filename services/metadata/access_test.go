@@ -96,6 +96,20 @@ func TestAccessComesFirst(t *testing.T) {
 			_, err := c.Mount(ctx, a, repo, d, "")
 			return err
 		}},
+		{"ReadOnlys", actAdmin, func(ctx context.Context, a registry.Actor, _ registry.Name) error {
+			_, err := c.ReadOnlys(ctx, a)
+			return err
+		}},
+		{"SetReadOnly", actAdmin, func(ctx context.Context, a registry.Actor, _ registry.Name) error {
+			return c.SetReadOnly(ctx, a, registry.ReadOnly{})
+		}},
+		{"ClearReadOnly", actAdmin, func(ctx context.Context, a registry.Actor, _ registry.Name) error {
+			return c.ClearReadOnly(ctx, a, "x")
+		}},
+		{"Usage", actRead, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
+			_, err := c.Usage(ctx, a, repo)
+			return err
+		}},
 		{"PullsOf", actRead, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
 			_, err := c.PullsOf(ctx, a, repo, d, registry.Page[registry.Tag]{Limit: 1})
 			return err

@@ -43,6 +43,9 @@ type Options struct {
 	MaxStaleness time.Duration
 	// Limits are what nobody may do.
 	Limits Limits
+	// Follow is how long it takes at most until a process learns of what another one
+	// made read-only. 0 means 2 seconds.
+	Follow time.Duration
 	// Retention are the policies by which tags and untagged manifests stay. nil: no
 	// tag goes.
 	Retention *retention.Policies
@@ -64,7 +67,9 @@ type Catalog struct {
 	log    *slog.Logger
 	meters *meters
 	usage  *usage
-	feed   *feed
+
+	maintenance maintenance
+	feed        *feed
 
 	journal *journal // nil if there is no place for one
 
@@ -105,6 +110,9 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Follow == 0 {
+		o.Follow = 2 * time.Second
+	}
 	if o.Retention == nil {
 		o.Retention = retention.Default(0)
 	}
@@ -129,6 +137,9 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 	for _, p := range c.pools() {
 		c.clock.lease = max(c.clock.lease, c.policy(p).Lease)
 	}
+	if err := c.readMaintenance(ctx); err != nil {
+		return nil, fmt.Errorf("opening the catalog: %w", err)
+	}
 	ctx, c.stop = context.WithCancel(context.WithoutCancel(ctx))
 	c.meters = newMeters(o.Metrics)
 	c.journal = newJournal(c, o.Metrics)
@@ -136,6 +147,9 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 	go c.collectGarbage(ctx)
 	go c.collectReviews(ctx)
 	c.work.Go(func() { c.keepFeed(ctx) })
+	if db.Dialect().Shared != nil {
+		c.work.Go(func() { c.followMaintenance(ctx) })
+	}
 	if c.opt.Retention.DeleteTags() {
 		c.work.Go(func() { c.keepRetention(ctx) })
 	}

@@ -55,10 +55,16 @@ func (c *Catalog) allowChange(a registry.Actor, repo registry.Name, act action) 
 // readOnly returns an error if nobody may change a repository.
 func (c *Catalog) readOnly(repo registry.Name) error {
 	if p := c.opt.Limits.ReadOnly.Find(string(repo)); p != nil {
-		return errReadOnly(p.String(), "storage.readOnly")
+		return errReadOnly(p.String(), byConfig)
+	}
+	if f := c.maintenance.find(repo); f != nil {
+		return errReadOnly(f.Repositories, f.Reason)
 	}
 	return nil
 }
+
+// byConfig is why what the config file names is read-only.
+const byConfig = "storage.readOnly"
 
 // errReadOnly is what a change of a read-only repository ends with. It is no
 // failure of a service that passes: nobody should ask another replica, or again

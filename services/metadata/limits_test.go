@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -158,5 +159,43 @@ func wantReadOnly(t *testing.T, c registry.Catalog, repo registry.Name, m regist
 		"DeleteManifest": func() error { return c.DeleteManifest(ctx, alice, repo, m.Digest) },
 	} {
 		wantErr(t, what, call(), registry.ErrUnsupported)
+	}
+}
+
+// What one process makes read-only, others learn of in a while, and it outlives
+// them all.
+func TestReadOnlyEverywhere(t *testing.T) { onEach(t, testReadOnlyEverywhere) }
+
+func testReadOnlyEverywhere(t *testing.T, at newPlace) {
+	place := at(t)
+	s := openStore(t, place, metadata.Options{Follow: time.Millisecond}, nil)
+	m := pushImage(t, s, "prod/a", "x", "v1")
+	shared := s.db.Dialect().Shared != nil
+	other := s
+	if shared {
+		other = openStore(t, place, metadata.Options{Follow: time.Millisecond}, nil)
+	}
+	if err := s.SetReadOnly(t.Context(), alice, registry.ReadOnly{Repositories: "prod/**", Reason: "moving"}); err != nil {
+		t.Fatal(err)
+	}
+	wantReadOnly(t, s, "prod/a", m)
+	for deadline := time.Now().Add(time.Minute); ; {
+		_, err := other.Admit(t.Context(), alice, "prod/a")
+		if errors.Is(err, registry.ErrUnsupported) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("another process never hears of it: %v", err)
+		}
+	}
+	if shared {
+		other.close(t)
+	}
+	s.options.Limits.ReadOnly = globs(t, "old/*")
+	s = s.crash(t)
+	wantReadOnly(t, s, "prod/a", m)
+	all, err := s.ReadOnlys(t.Context(), alice)
+	if err != nil || len(all) != 2 || all[0].Repositories != "old/*" || all[1].Reason != "moving" || all[1].Since == 0 {
+		t.Errorf("ReadOnlys: %+v (%v)", all, err)
 	}
 }

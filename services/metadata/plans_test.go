@@ -97,6 +97,7 @@ func TestQueryPlans(t *testing.T) {
 		"sqlCountRepos":    {"SCAN r USING COVERING INDEX sqlite_autoindex_repositories_2", "SCAN counted"}, // when a repository is made, up to the limit
 		"sqlMoving":        {"SCAN moves"},                                                                  // one row at most
 		"sqlAllDamage":     {"SCAN CONSTANT ROW"},
+		"sqlMaintenance":   {"SCAN maintenance"}, // a hundred rows at most
 		"sqlInUse": { // up to the first row
 			"SCAN repositories USING COVERING INDEX sqlite_autoindex_repositories_2", "SCAN blobs USING COVERING INDEX blobs_by_verified", "SCAN upload_keys",
 		},

@@ -18,6 +18,7 @@ type counted struct {
 
 func openCounted(t *testing.T, o metadata.Options) counted {
 	t.Helper()
+	o.Follow = time.Hour // its queries would be counted
 	server := pgtest.Shared(t)
 	proxy := pgtest.NewProxy(t, server.Port)
 	return counted{openCatalog(t, pgtest.DSN(proxy.Port, server.Database(t)), o), proxy}
@@ -124,7 +125,7 @@ func TestMaxStaleness(t *testing.T) {
 	server := pgtest.Shared(t)
 	proxy := pgtest.NewProxy(t, server.Port)
 	db := server.Database(t)
-	c := openCatalog(t, pgtest.DSN(proxy.Port, db), metadata.Options{MaxStaleness: time.Second, Now: func() time.Time { return now }})
+	c := openCatalog(t, pgtest.DSN(proxy.Port, db), metadata.Options{Follow: time.Hour, MaxStaleness: time.Second, Now: func() time.Time { return now }})
 	other := openCatalog(t, server.DSN(db), metadata.Options{})
 	config := blob("config")
 	link(t, c, "a", config)

@@ -1662,6 +1662,465 @@ func (x *ApplyRetentionResponse) GetDeleted() int64 {
 	return 0
 }
 
+// ListReadOnlyRequest asks what is read-only.
+type ListReadOnlyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReadOnlyRequest) Reset() {
+	*x = ListReadOnlyRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReadOnlyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReadOnlyRequest) ProtoMessage() {}
+
+func (x *ListReadOnlyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReadOnlyRequest.ProtoReflect.Descriptor instead.
+func (*ListReadOnlyRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{27}
+}
+
+// ListReadOnlyResponse lists what is read-only.
+type ListReadOnlyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Patterns, those of the config file first.
+	ReadOnly      []*ReadOnly `protobuf:"bytes,1,rep,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReadOnlyResponse) Reset() {
+	*x = ListReadOnlyResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReadOnlyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReadOnlyResponse) ProtoMessage() {}
+
+func (x *ListReadOnlyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReadOnlyResponse.ProtoReflect.Descriptor instead.
+func (*ListReadOnlyResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ListReadOnlyResponse) GetReadOnly() []*ReadOnly {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return nil
+}
+
+// ReadOnly are repositories that nobody may change.
+type ReadOnly struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Pattern of their names.
+	Repositories string `protobuf:"bytes,1,opt,name=repositories,proto3" json:"repositories,omitempty"`
+	// Why.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Who said so, empty if nobody known or the config file.
+	Actor string `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
+	// Since when, absent for the config file.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadOnly) Reset() {
+	*x = ReadOnly{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadOnly) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadOnly) ProtoMessage() {}
+
+func (x *ReadOnly) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadOnly.ProtoReflect.Descriptor instead.
+func (*ReadOnly) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ReadOnly) GetRepositories() string {
+	if x != nil {
+		return x.Repositories
+	}
+	return ""
+}
+
+func (x *ReadOnly) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ReadOnly) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *ReadOnly) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+// SetReadOnlyRequest makes repositories read-only.
+type SetReadOnlyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Pattern of their names: "prod/**".
+	Repositories string `protobuf:"bytes,1,opt,name=repositories,proto3" json:"repositories,omitempty"`
+	// Why, for those who are refused; at most 500 bytes.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetReadOnlyRequest) Reset() {
+	*x = SetReadOnlyRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetReadOnlyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetReadOnlyRequest) ProtoMessage() {}
+
+func (x *SetReadOnlyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetReadOnlyRequest.ProtoReflect.Descriptor instead.
+func (*SetReadOnlyRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *SetReadOnlyRequest) GetRepositories() string {
+	if x != nil {
+		return x.Repositories
+	}
+	return ""
+}
+
+func (x *SetReadOnlyRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// SetReadOnlyResponse says that it is done.
+type SetReadOnlyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetReadOnlyResponse) Reset() {
+	*x = SetReadOnlyResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetReadOnlyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetReadOnlyResponse) ProtoMessage() {}
+
+func (x *SetReadOnlyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetReadOnlyResponse.ProtoReflect.Descriptor instead.
+func (*SetReadOnlyResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{31}
+}
+
+// ClearReadOnlyRequest takes it back.
+type ClearReadOnlyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Pattern, as it was set.
+	Repositories  string `protobuf:"bytes,1,opt,name=repositories,proto3" json:"repositories,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClearReadOnlyRequest) Reset() {
+	*x = ClearReadOnlyRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClearReadOnlyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClearReadOnlyRequest) ProtoMessage() {}
+
+func (x *ClearReadOnlyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClearReadOnlyRequest.ProtoReflect.Descriptor instead.
+func (*ClearReadOnlyRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ClearReadOnlyRequest) GetRepositories() string {
+	if x != nil {
+		return x.Repositories
+	}
+	return ""
+}
+
+// ClearReadOnlyResponse says that it is done.
+type ClearReadOnlyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClearReadOnlyResponse) Reset() {
+	*x = ClearReadOnlyResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClearReadOnlyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClearReadOnlyResponse) ProtoMessage() {}
+
+func (x *ClearReadOnlyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClearReadOnlyResponse.ProtoReflect.Descriptor instead.
+func (*ClearReadOnlyResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{33}
+}
+
+// GetUsageRequest asks what a repository has.
+type GetUsageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the repository.
+	Repository    string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetUsageRequest) Reset() {
+	*x = GetUsageRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetUsageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetUsageRequest) ProtoMessage() {}
+
+func (x *GetUsageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetUsageRequest.ProtoReflect.Descriptor instead.
+func (*GetUsageRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *GetUsageRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+// GetUsageResponse tells what a repository has.
+type GetUsageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of manifests.
+	Manifests int64 `protobuf:"varint,1,opt,name=manifests,proto3" json:"manifests,omitempty"`
+	// Number of blobs.
+	Blobs int64 `protobuf:"varint,2,opt,name=blobs,proto3" json:"blobs,omitempty"`
+	// Bytes of all of it, each content once.
+	Logical int64 `protobuf:"varint,3,opt,name=logical,proto3" json:"logical,omitempty"`
+	// Bytes that no other repository has: what its end would set free.
+	Unique int64 `protobuf:"varint,4,opt,name=unique,proto3" json:"unique,omitempty"`
+	// Bytes that other repositories have, too.
+	Shared        int64 `protobuf:"varint,5,opt,name=shared,proto3" json:"shared,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetUsageResponse) Reset() {
+	*x = GetUsageResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetUsageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetUsageResponse) ProtoMessage() {}
+
+func (x *GetUsageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetUsageResponse.ProtoReflect.Descriptor instead.
+func (*GetUsageResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *GetUsageResponse) GetManifests() int64 {
+	if x != nil {
+		return x.Manifests
+	}
+	return 0
+}
+
+func (x *GetUsageResponse) GetBlobs() int64 {
+	if x != nil {
+		return x.Blobs
+	}
+	return 0
+}
+
+func (x *GetUsageResponse) GetLogical() int64 {
+	if x != nil {
+		return x.Logical
+	}
+	return 0
+}
+
+func (x *GetUsageResponse) GetUnique() int64 {
+	if x != nil {
+		return x.Unique
+	}
+	return 0
+}
+
+func (x *GetUsageResponse) GetShared() int64 {
+	if x != nil {
+		return x.Shared
+	}
+	return 0
+}
+
 // ListPullsRequest asks who has pulled a manifest.
 type ListPullsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1680,7 +2139,7 @@ type ListPullsRequest struct {
 
 func (x *ListPullsRequest) Reset() {
 	*x = ListPullsRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[27]
+	mi := &file_berth_api_v1_api_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1692,7 +2151,7 @@ func (x *ListPullsRequest) String() string {
 func (*ListPullsRequest) ProtoMessage() {}
 
 func (x *ListPullsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[27]
+	mi := &file_berth_api_v1_api_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1705,7 +2164,7 @@ func (x *ListPullsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPullsRequest.ProtoReflect.Descriptor instead.
 func (*ListPullsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{27}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListPullsRequest) GetRepository() string {
@@ -1749,7 +2208,7 @@ type ListPullsResponse struct {
 
 func (x *ListPullsResponse) Reset() {
 	*x = ListPullsResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[28]
+	mi := &file_berth_api_v1_api_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1761,7 +2220,7 @@ func (x *ListPullsResponse) String() string {
 func (*ListPullsResponse) ProtoMessage() {}
 
 func (x *ListPullsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[28]
+	mi := &file_berth_api_v1_api_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1774,7 +2233,7 @@ func (x *ListPullsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPullsResponse.ProtoReflect.Descriptor instead.
 func (*ListPullsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{28}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListPullsResponse) GetPulls() []*Pull {
@@ -1808,7 +2267,7 @@ type Pull struct {
 
 func (x *Pull) Reset() {
 	*x = Pull{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[29]
+	mi := &file_berth_api_v1_api_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1820,7 +2279,7 @@ func (x *Pull) String() string {
 func (*Pull) ProtoMessage() {}
 
 func (x *Pull) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[29]
+	mi := &file_berth_api_v1_api_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1833,7 +2292,7 @@ func (x *Pull) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pull.ProtoReflect.Descriptor instead.
 func (*Pull) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{29}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Pull) GetTag() string {
@@ -1879,7 +2338,7 @@ type DeleteTagRequest struct {
 
 func (x *DeleteTagRequest) Reset() {
 	*x = DeleteTagRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[30]
+	mi := &file_berth_api_v1_api_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1891,7 +2350,7 @@ func (x *DeleteTagRequest) String() string {
 func (*DeleteTagRequest) ProtoMessage() {}
 
 func (x *DeleteTagRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[30]
+	mi := &file_berth_api_v1_api_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1904,7 +2363,7 @@ func (x *DeleteTagRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTagRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTagRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{30}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *DeleteTagRequest) GetRepository() string {
@@ -1937,7 +2396,7 @@ type DeleteTagResponse struct {
 
 func (x *DeleteTagResponse) Reset() {
 	*x = DeleteTagResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[31]
+	mi := &file_berth_api_v1_api_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1949,7 +2408,7 @@ func (x *DeleteTagResponse) String() string {
 func (*DeleteTagResponse) ProtoMessage() {}
 
 func (x *DeleteTagResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[31]
+	mi := &file_berth_api_v1_api_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1962,7 +2421,7 @@ func (x *DeleteTagResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTagResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTagResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{31}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{40}
 }
 
 // GetManifestRequest names a manifest.
@@ -1980,7 +2439,7 @@ type GetManifestRequest struct {
 
 func (x *GetManifestRequest) Reset() {
 	*x = GetManifestRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[32]
+	mi := &file_berth_api_v1_api_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1992,7 +2451,7 @@ func (x *GetManifestRequest) String() string {
 func (*GetManifestRequest) ProtoMessage() {}
 
 func (x *GetManifestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[32]
+	mi := &file_berth_api_v1_api_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2005,7 +2464,7 @@ func (x *GetManifestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetManifestRequest.ProtoReflect.Descriptor instead.
 func (*GetManifestRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{32}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *GetManifestRequest) GetRepository() string {
@@ -2055,7 +2514,7 @@ type GetManifestResponse struct {
 
 func (x *GetManifestResponse) Reset() {
 	*x = GetManifestResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[33]
+	mi := &file_berth_api_v1_api_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2067,7 +2526,7 @@ func (x *GetManifestResponse) String() string {
 func (*GetManifestResponse) ProtoMessage() {}
 
 func (x *GetManifestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[33]
+	mi := &file_berth_api_v1_api_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2080,7 +2539,7 @@ func (x *GetManifestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetManifestResponse.ProtoReflect.Descriptor instead.
 func (*GetManifestResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{33}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *GetManifestResponse) GetDigest() string {
@@ -2156,7 +2615,7 @@ type ManifestReference struct {
 
 func (x *ManifestReference) Reset() {
 	*x = ManifestReference{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[34]
+	mi := &file_berth_api_v1_api_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2168,7 +2627,7 @@ func (x *ManifestReference) String() string {
 func (*ManifestReference) ProtoMessage() {}
 
 func (x *ManifestReference) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[34]
+	mi := &file_berth_api_v1_api_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2181,7 +2640,7 @@ func (x *ManifestReference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManifestReference.ProtoReflect.Descriptor instead.
 func (*ManifestReference) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{34}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ManifestReference) GetDigest() string {
@@ -2225,7 +2684,7 @@ type DeleteManifestRequest struct {
 
 func (x *DeleteManifestRequest) Reset() {
 	*x = DeleteManifestRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[35]
+	mi := &file_berth_api_v1_api_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2237,7 +2696,7 @@ func (x *DeleteManifestRequest) String() string {
 func (*DeleteManifestRequest) ProtoMessage() {}
 
 func (x *DeleteManifestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[35]
+	mi := &file_berth_api_v1_api_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2250,7 +2709,7 @@ func (x *DeleteManifestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteManifestRequest.ProtoReflect.Descriptor instead.
 func (*DeleteManifestRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{35}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *DeleteManifestRequest) GetRepository() string {
@@ -2276,7 +2735,7 @@ type DeleteManifestResponse struct {
 
 func (x *DeleteManifestResponse) Reset() {
 	*x = DeleteManifestResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[36]
+	mi := &file_berth_api_v1_api_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2288,7 +2747,7 @@ func (x *DeleteManifestResponse) String() string {
 func (*DeleteManifestResponse) ProtoMessage() {}
 
 func (x *DeleteManifestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[36]
+	mi := &file_berth_api_v1_api_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2301,7 +2760,7 @@ func (x *DeleteManifestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteManifestResponse.ProtoReflect.Descriptor instead.
 func (*DeleteManifestResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{36}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{45}
 }
 
 // ListReferrersRequest asks for manifests with a subject.
@@ -2324,7 +2783,7 @@ type ListReferrersRequest struct {
 
 func (x *ListReferrersRequest) Reset() {
 	*x = ListReferrersRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[37]
+	mi := &file_berth_api_v1_api_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2336,7 +2795,7 @@ func (x *ListReferrersRequest) String() string {
 func (*ListReferrersRequest) ProtoMessage() {}
 
 func (x *ListReferrersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[37]
+	mi := &file_berth_api_v1_api_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2349,7 +2808,7 @@ func (x *ListReferrersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReferrersRequest.ProtoReflect.Descriptor instead.
 func (*ListReferrersRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{37}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListReferrersRequest) GetRepository() string {
@@ -2400,7 +2859,7 @@ type ListReferrersResponse struct {
 
 func (x *ListReferrersResponse) Reset() {
 	*x = ListReferrersResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[38]
+	mi := &file_berth_api_v1_api_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2412,7 +2871,7 @@ func (x *ListReferrersResponse) String() string {
 func (*ListReferrersResponse) ProtoMessage() {}
 
 func (x *ListReferrersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[38]
+	mi := &file_berth_api_v1_api_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2425,7 +2884,7 @@ func (x *ListReferrersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReferrersResponse.ProtoReflect.Descriptor instead.
 func (*ListReferrersResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{38}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ListReferrersResponse) GetReferrers() []*Referrer {
@@ -2461,7 +2920,7 @@ type Referrer struct {
 
 func (x *Referrer) Reset() {
 	*x = Referrer{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[39]
+	mi := &file_berth_api_v1_api_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2473,7 +2932,7 @@ func (x *Referrer) String() string {
 func (*Referrer) ProtoMessage() {}
 
 func (x *Referrer) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[39]
+	mi := &file_berth_api_v1_api_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2486,7 +2945,7 @@ func (x *Referrer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Referrer.ProtoReflect.Descriptor instead.
 func (*Referrer) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{39}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Referrer) GetMediaType() string {
@@ -2537,7 +2996,7 @@ type GetBlobRequest struct {
 
 func (x *GetBlobRequest) Reset() {
 	*x = GetBlobRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[40]
+	mi := &file_berth_api_v1_api_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2549,7 +3008,7 @@ func (x *GetBlobRequest) String() string {
 func (*GetBlobRequest) ProtoMessage() {}
 
 func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[40]
+	mi := &file_berth_api_v1_api_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2562,7 +3021,7 @@ func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlobRequest.ProtoReflect.Descriptor instead.
 func (*GetBlobRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{40}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *GetBlobRequest) GetRepository() string {
@@ -2594,7 +3053,7 @@ type GetBlobResponse struct {
 
 func (x *GetBlobResponse) Reset() {
 	*x = GetBlobResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[41]
+	mi := &file_berth_api_v1_api_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2606,7 +3065,7 @@ func (x *GetBlobResponse) String() string {
 func (*GetBlobResponse) ProtoMessage() {}
 
 func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[41]
+	mi := &file_berth_api_v1_api_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2619,7 +3078,7 @@ func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlobResponse.ProtoReflect.Descriptor instead.
 func (*GetBlobResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{41}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *GetBlobResponse) GetDigest() string {
@@ -2656,7 +3115,7 @@ type UnlinkBlobRequest struct {
 
 func (x *UnlinkBlobRequest) Reset() {
 	*x = UnlinkBlobRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[42]
+	mi := &file_berth_api_v1_api_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2668,7 +3127,7 @@ func (x *UnlinkBlobRequest) String() string {
 func (*UnlinkBlobRequest) ProtoMessage() {}
 
 func (x *UnlinkBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[42]
+	mi := &file_berth_api_v1_api_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2681,7 +3140,7 @@ func (x *UnlinkBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnlinkBlobRequest.ProtoReflect.Descriptor instead.
 func (*UnlinkBlobRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{42}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *UnlinkBlobRequest) GetRepository() string {
@@ -2707,7 +3166,7 @@ type UnlinkBlobResponse struct {
 
 func (x *UnlinkBlobResponse) Reset() {
 	*x = UnlinkBlobResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[43]
+	mi := &file_berth_api_v1_api_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2719,7 +3178,7 @@ func (x *UnlinkBlobResponse) String() string {
 func (*UnlinkBlobResponse) ProtoMessage() {}
 
 func (x *UnlinkBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[43]
+	mi := &file_berth_api_v1_api_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2732,7 +3191,7 @@ func (x *UnlinkBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnlinkBlobResponse.ProtoReflect.Descriptor instead.
 func (*UnlinkBlobResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{43}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{52}
 }
 
 var File_berth_api_v1_api_proto protoreflect.FileDescriptor
@@ -2860,7 +3319,32 @@ const file_berth_api_v1_api_proto_rawDesc = "" +
 	"\x16ApplyRetentionResponse\x12\x17\n" +
 	"\adry_run\x18\x01 \x01(\bR\x06dryRun\x12\x12\n" +
 	"\x04kept\x18\x02 \x01(\x03R\x04kept\x12\x18\n" +
-	"\adeleted\x18\x03 \x01(\x03R\adeleted\"\x85\x01\n" +
+	"\adeleted\x18\x03 \x01(\x03R\adeleted\"\x15\n" +
+	"\x13ListReadOnlyRequest\"K\n" +
+	"\x14ListReadOnlyResponse\x123\n" +
+	"\tread_only\x18\x01 \x03(\v2\x16.berth.api.v1.ReadOnlyR\breadOnly\"\x8e\x01\n" +
+	"\bReadOnly\x12\"\n" +
+	"\frepositories\x18\x01 \x01(\tR\frepositories\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05actor\x18\x03 \x01(\tR\x05actor\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"P\n" +
+	"\x12SetReadOnlyRequest\x12\"\n" +
+	"\frepositories\x18\x01 \x01(\tR\frepositories\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x15\n" +
+	"\x13SetReadOnlyResponse\":\n" +
+	"\x14ClearReadOnlyRequest\x12\"\n" +
+	"\frepositories\x18\x01 \x01(\tR\frepositories\"\x17\n" +
+	"\x15ClearReadOnlyResponse\"1\n" +
+	"\x0fGetUsageRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\"\x90\x01\n" +
+	"\x10GetUsageResponse\x12\x1c\n" +
+	"\tmanifests\x18\x01 \x01(\x03R\tmanifests\x12\x14\n" +
+	"\x05blobs\x18\x02 \x01(\x03R\x05blobs\x12\x18\n" +
+	"\alogical\x18\x03 \x01(\x03R\alogical\x12\x16\n" +
+	"\x06unique\x18\x04 \x01(\x03R\x06unique\x12\x16\n" +
+	"\x06shared\x18\x05 \x01(\x03R\x06shared\"\x85\x01\n" +
 	"\x10ListPullsRequest\x12\x1e\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\tR\n" +
@@ -2954,7 +3438,7 @@ const file_berth_api_v1_api_proto_rawDesc = "" +
 	"repository\x18\x01 \x01(\tR\n" +
 	"repository\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\"\x14\n" +
-	"\x12UnlinkBlobResponse2\xf3\v\n" +
+	"\x12UnlinkBlobResponse2\xc3\x0e\n" +
 	"\x0fRegistryService\x12L\n" +
 	"\tGetHealth\x12\x1e.berth.api.v1.GetHealthRequest\x1a\x1f.berth.api.v1.GetHealthResponse\x12a\n" +
 	"\x10ListRepositories\x12%.berth.api.v1.ListRepositoriesRequest\x1a&.berth.api.v1.ListRepositoriesResponse\x12I\n" +
@@ -2967,7 +3451,11 @@ const file_berth_api_v1_api_proto_rawDesc = "" +
 	"\x0eListTagHistory\x12#.berth.api.v1.ListTagHistoryRequest\x1a$.berth.api.v1.ListTagHistoryResponse\x12R\n" +
 	"\vRollbackTag\x12 .berth.api.v1.RollbackTagRequest\x1a!.berth.api.v1.RollbackTagResponse\x12a\n" +
 	"\x10ExplainRetention\x12%.berth.api.v1.ExplainRetentionRequest\x1a&.berth.api.v1.ExplainRetentionResponse\x12[\n" +
-	"\x0eApplyRetention\x12#.berth.api.v1.ApplyRetentionRequest\x1a$.berth.api.v1.ApplyRetentionResponse\x12L\n" +
+	"\x0eApplyRetention\x12#.berth.api.v1.ApplyRetentionRequest\x1a$.berth.api.v1.ApplyRetentionResponse\x12U\n" +
+	"\fListReadOnly\x12!.berth.api.v1.ListReadOnlyRequest\x1a\".berth.api.v1.ListReadOnlyResponse\x12R\n" +
+	"\vSetReadOnly\x12 .berth.api.v1.SetReadOnlyRequest\x1a!.berth.api.v1.SetReadOnlyResponse\x12X\n" +
+	"\rClearReadOnly\x12\".berth.api.v1.ClearReadOnlyRequest\x1a#.berth.api.v1.ClearReadOnlyResponse\x12I\n" +
+	"\bGetUsage\x12\x1d.berth.api.v1.GetUsageRequest\x1a\x1e.berth.api.v1.GetUsageResponse\x12L\n" +
 	"\tListPulls\x12\x1e.berth.api.v1.ListPullsRequest\x1a\x1f.berth.api.v1.ListPullsResponse\x12L\n" +
 	"\tDeleteTag\x12\x1e.berth.api.v1.DeleteTagRequest\x1a\x1f.berth.api.v1.DeleteTagResponse\x12R\n" +
 	"\vGetManifest\x12 .berth.api.v1.GetManifestRequest\x1a!.berth.api.v1.GetManifestResponse\x12[\n" +
@@ -2990,7 +3478,7 @@ func file_berth_api_v1_api_proto_rawDescGZIP() []byte {
 	return file_berth_api_v1_api_proto_rawDescData
 }
 
-var file_berth_api_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_berth_api_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
 var file_berth_api_v1_api_proto_goTypes = []any{
 	(*Error)(nil),                    // 0: berth.api.v1.Error
 	(*GetHealthRequest)(nil),         // 1: berth.api.v1.GetHealthRequest
@@ -3019,88 +3507,107 @@ var file_berth_api_v1_api_proto_goTypes = []any{
 	(*RetentionDecision)(nil),        // 24: berth.api.v1.RetentionDecision
 	(*ApplyRetentionRequest)(nil),    // 25: berth.api.v1.ApplyRetentionRequest
 	(*ApplyRetentionResponse)(nil),   // 26: berth.api.v1.ApplyRetentionResponse
-	(*ListPullsRequest)(nil),         // 27: berth.api.v1.ListPullsRequest
-	(*ListPullsResponse)(nil),        // 28: berth.api.v1.ListPullsResponse
-	(*Pull)(nil),                     // 29: berth.api.v1.Pull
-	(*DeleteTagRequest)(nil),         // 30: berth.api.v1.DeleteTagRequest
-	(*DeleteTagResponse)(nil),        // 31: berth.api.v1.DeleteTagResponse
-	(*GetManifestRequest)(nil),       // 32: berth.api.v1.GetManifestRequest
-	(*GetManifestResponse)(nil),      // 33: berth.api.v1.GetManifestResponse
-	(*ManifestReference)(nil),        // 34: berth.api.v1.ManifestReference
-	(*DeleteManifestRequest)(nil),    // 35: berth.api.v1.DeleteManifestRequest
-	(*DeleteManifestResponse)(nil),   // 36: berth.api.v1.DeleteManifestResponse
-	(*ListReferrersRequest)(nil),     // 37: berth.api.v1.ListReferrersRequest
-	(*ListReferrersResponse)(nil),    // 38: berth.api.v1.ListReferrersResponse
-	(*Referrer)(nil),                 // 39: berth.api.v1.Referrer
-	(*GetBlobRequest)(nil),           // 40: berth.api.v1.GetBlobRequest
-	(*GetBlobResponse)(nil),          // 41: berth.api.v1.GetBlobResponse
-	(*UnlinkBlobRequest)(nil),        // 42: berth.api.v1.UnlinkBlobRequest
-	(*UnlinkBlobResponse)(nil),       // 43: berth.api.v1.UnlinkBlobResponse
-	nil,                              // 44: berth.api.v1.GetManifestResponse.AnnotationsEntry
-	nil,                              // 45: berth.api.v1.Referrer.AnnotationsEntry
-	(*structpb.Value)(nil),           // 46: google.protobuf.Value
-	(*timestamppb.Timestamp)(nil),    // 47: google.protobuf.Timestamp
+	(*ListReadOnlyRequest)(nil),      // 27: berth.api.v1.ListReadOnlyRequest
+	(*ListReadOnlyResponse)(nil),     // 28: berth.api.v1.ListReadOnlyResponse
+	(*ReadOnly)(nil),                 // 29: berth.api.v1.ReadOnly
+	(*SetReadOnlyRequest)(nil),       // 30: berth.api.v1.SetReadOnlyRequest
+	(*SetReadOnlyResponse)(nil),      // 31: berth.api.v1.SetReadOnlyResponse
+	(*ClearReadOnlyRequest)(nil),     // 32: berth.api.v1.ClearReadOnlyRequest
+	(*ClearReadOnlyResponse)(nil),    // 33: berth.api.v1.ClearReadOnlyResponse
+	(*GetUsageRequest)(nil),          // 34: berth.api.v1.GetUsageRequest
+	(*GetUsageResponse)(nil),         // 35: berth.api.v1.GetUsageResponse
+	(*ListPullsRequest)(nil),         // 36: berth.api.v1.ListPullsRequest
+	(*ListPullsResponse)(nil),        // 37: berth.api.v1.ListPullsResponse
+	(*Pull)(nil),                     // 38: berth.api.v1.Pull
+	(*DeleteTagRequest)(nil),         // 39: berth.api.v1.DeleteTagRequest
+	(*DeleteTagResponse)(nil),        // 40: berth.api.v1.DeleteTagResponse
+	(*GetManifestRequest)(nil),       // 41: berth.api.v1.GetManifestRequest
+	(*GetManifestResponse)(nil),      // 42: berth.api.v1.GetManifestResponse
+	(*ManifestReference)(nil),        // 43: berth.api.v1.ManifestReference
+	(*DeleteManifestRequest)(nil),    // 44: berth.api.v1.DeleteManifestRequest
+	(*DeleteManifestResponse)(nil),   // 45: berth.api.v1.DeleteManifestResponse
+	(*ListReferrersRequest)(nil),     // 46: berth.api.v1.ListReferrersRequest
+	(*ListReferrersResponse)(nil),    // 47: berth.api.v1.ListReferrersResponse
+	(*Referrer)(nil),                 // 48: berth.api.v1.Referrer
+	(*GetBlobRequest)(nil),           // 49: berth.api.v1.GetBlobRequest
+	(*GetBlobResponse)(nil),          // 50: berth.api.v1.GetBlobResponse
+	(*UnlinkBlobRequest)(nil),        // 51: berth.api.v1.UnlinkBlobRequest
+	(*UnlinkBlobResponse)(nil),       // 52: berth.api.v1.UnlinkBlobResponse
+	nil,                              // 53: berth.api.v1.GetManifestResponse.AnnotationsEntry
+	nil,                              // 54: berth.api.v1.Referrer.AnnotationsEntry
+	(*structpb.Value)(nil),           // 55: google.protobuf.Value
+	(*timestamppb.Timestamp)(nil),    // 56: google.protobuf.Timestamp
 }
 var file_berth_api_v1_api_proto_depIdxs = []int32{
-	46, // 0: berth.api.v1.Error.detail:type_name -> google.protobuf.Value
+	55, // 0: berth.api.v1.Error.detail:type_name -> google.protobuf.Value
 	3,  // 1: berth.api.v1.GetHealthResponse.services:type_name -> berth.api.v1.ServiceHealth
-	47, // 2: berth.api.v1.GetScrubResponse.requested:type_name -> google.protobuf.Timestamp
-	47, // 3: berth.api.v1.GetScrubResponse.oldest:type_name -> google.protobuf.Timestamp
+	56, // 2: berth.api.v1.GetScrubResponse.requested:type_name -> google.protobuf.Timestamp
+	56, // 3: berth.api.v1.GetScrubResponse.oldest:type_name -> google.protobuf.Timestamp
 	16, // 4: berth.api.v1.ListDamagesResponse.damages:type_name -> berth.api.v1.Damage
-	47, // 5: berth.api.v1.Damage.found:type_name -> google.protobuf.Timestamp
+	56, // 5: berth.api.v1.Damage.found:type_name -> google.protobuf.Timestamp
 	19, // 6: berth.api.v1.ListTagHistoryResponse.changes:type_name -> berth.api.v1.TagChange
-	47, // 7: berth.api.v1.TagChange.time:type_name -> google.protobuf.Timestamp
+	56, // 7: berth.api.v1.TagChange.time:type_name -> google.protobuf.Timestamp
 	19, // 8: berth.api.v1.RollbackTagResponse.change:type_name -> berth.api.v1.TagChange
 	24, // 9: berth.api.v1.ExplainRetentionResponse.decisions:type_name -> berth.api.v1.RetentionDecision
-	47, // 10: berth.api.v1.RetentionDecision.pushed:type_name -> google.protobuf.Timestamp
-	47, // 11: berth.api.v1.RetentionDecision.pulled:type_name -> google.protobuf.Timestamp
-	29, // 12: berth.api.v1.ListPullsResponse.pulls:type_name -> berth.api.v1.Pull
-	47, // 13: berth.api.v1.Pull.time:type_name -> google.protobuf.Timestamp
-	44, // 14: berth.api.v1.GetManifestResponse.annotations:type_name -> berth.api.v1.GetManifestResponse.AnnotationsEntry
-	34, // 15: berth.api.v1.GetManifestResponse.references:type_name -> berth.api.v1.ManifestReference
-	39, // 16: berth.api.v1.ListReferrersResponse.referrers:type_name -> berth.api.v1.Referrer
-	45, // 17: berth.api.v1.Referrer.annotations:type_name -> berth.api.v1.Referrer.AnnotationsEntry
-	1,  // 18: berth.api.v1.RegistryService.GetHealth:input_type -> berth.api.v1.GetHealthRequest
-	4,  // 19: berth.api.v1.RegistryService.ListRepositories:input_type -> berth.api.v1.ListRepositoriesRequest
-	6,  // 20: berth.api.v1.RegistryService.ListTags:input_type -> berth.api.v1.ListTagsRequest
-	8,  // 21: berth.api.v1.RegistryService.GetTag:input_type -> berth.api.v1.GetTagRequest
-	10, // 22: berth.api.v1.RegistryService.GetScrub:input_type -> berth.api.v1.GetScrubRequest
-	12, // 23: berth.api.v1.RegistryService.StartScrub:input_type -> berth.api.v1.StartScrubRequest
-	14, // 24: berth.api.v1.RegistryService.ListDamages:input_type -> berth.api.v1.ListDamagesRequest
-	17, // 25: berth.api.v1.RegistryService.ListTagHistory:input_type -> berth.api.v1.ListTagHistoryRequest
-	20, // 26: berth.api.v1.RegistryService.RollbackTag:input_type -> berth.api.v1.RollbackTagRequest
-	22, // 27: berth.api.v1.RegistryService.ExplainRetention:input_type -> berth.api.v1.ExplainRetentionRequest
-	25, // 28: berth.api.v1.RegistryService.ApplyRetention:input_type -> berth.api.v1.ApplyRetentionRequest
-	27, // 29: berth.api.v1.RegistryService.ListPulls:input_type -> berth.api.v1.ListPullsRequest
-	30, // 30: berth.api.v1.RegistryService.DeleteTag:input_type -> berth.api.v1.DeleteTagRequest
-	32, // 31: berth.api.v1.RegistryService.GetManifest:input_type -> berth.api.v1.GetManifestRequest
-	35, // 32: berth.api.v1.RegistryService.DeleteManifest:input_type -> berth.api.v1.DeleteManifestRequest
-	37, // 33: berth.api.v1.RegistryService.ListReferrers:input_type -> berth.api.v1.ListReferrersRequest
-	40, // 34: berth.api.v1.RegistryService.GetBlob:input_type -> berth.api.v1.GetBlobRequest
-	42, // 35: berth.api.v1.RegistryService.UnlinkBlob:input_type -> berth.api.v1.UnlinkBlobRequest
-	2,  // 36: berth.api.v1.RegistryService.GetHealth:output_type -> berth.api.v1.GetHealthResponse
-	5,  // 37: berth.api.v1.RegistryService.ListRepositories:output_type -> berth.api.v1.ListRepositoriesResponse
-	7,  // 38: berth.api.v1.RegistryService.ListTags:output_type -> berth.api.v1.ListTagsResponse
-	9,  // 39: berth.api.v1.RegistryService.GetTag:output_type -> berth.api.v1.GetTagResponse
-	11, // 40: berth.api.v1.RegistryService.GetScrub:output_type -> berth.api.v1.GetScrubResponse
-	13, // 41: berth.api.v1.RegistryService.StartScrub:output_type -> berth.api.v1.StartScrubResponse
-	15, // 42: berth.api.v1.RegistryService.ListDamages:output_type -> berth.api.v1.ListDamagesResponse
-	18, // 43: berth.api.v1.RegistryService.ListTagHistory:output_type -> berth.api.v1.ListTagHistoryResponse
-	21, // 44: berth.api.v1.RegistryService.RollbackTag:output_type -> berth.api.v1.RollbackTagResponse
-	23, // 45: berth.api.v1.RegistryService.ExplainRetention:output_type -> berth.api.v1.ExplainRetentionResponse
-	26, // 46: berth.api.v1.RegistryService.ApplyRetention:output_type -> berth.api.v1.ApplyRetentionResponse
-	28, // 47: berth.api.v1.RegistryService.ListPulls:output_type -> berth.api.v1.ListPullsResponse
-	31, // 48: berth.api.v1.RegistryService.DeleteTag:output_type -> berth.api.v1.DeleteTagResponse
-	33, // 49: berth.api.v1.RegistryService.GetManifest:output_type -> berth.api.v1.GetManifestResponse
-	36, // 50: berth.api.v1.RegistryService.DeleteManifest:output_type -> berth.api.v1.DeleteManifestResponse
-	38, // 51: berth.api.v1.RegistryService.ListReferrers:output_type -> berth.api.v1.ListReferrersResponse
-	41, // 52: berth.api.v1.RegistryService.GetBlob:output_type -> berth.api.v1.GetBlobResponse
-	43, // 53: berth.api.v1.RegistryService.UnlinkBlob:output_type -> berth.api.v1.UnlinkBlobResponse
-	36, // [36:54] is the sub-list for method output_type
-	18, // [18:36] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	56, // 10: berth.api.v1.RetentionDecision.pushed:type_name -> google.protobuf.Timestamp
+	56, // 11: berth.api.v1.RetentionDecision.pulled:type_name -> google.protobuf.Timestamp
+	29, // 12: berth.api.v1.ListReadOnlyResponse.read_only:type_name -> berth.api.v1.ReadOnly
+	56, // 13: berth.api.v1.ReadOnly.since:type_name -> google.protobuf.Timestamp
+	38, // 14: berth.api.v1.ListPullsResponse.pulls:type_name -> berth.api.v1.Pull
+	56, // 15: berth.api.v1.Pull.time:type_name -> google.protobuf.Timestamp
+	53, // 16: berth.api.v1.GetManifestResponse.annotations:type_name -> berth.api.v1.GetManifestResponse.AnnotationsEntry
+	43, // 17: berth.api.v1.GetManifestResponse.references:type_name -> berth.api.v1.ManifestReference
+	48, // 18: berth.api.v1.ListReferrersResponse.referrers:type_name -> berth.api.v1.Referrer
+	54, // 19: berth.api.v1.Referrer.annotations:type_name -> berth.api.v1.Referrer.AnnotationsEntry
+	1,  // 20: berth.api.v1.RegistryService.GetHealth:input_type -> berth.api.v1.GetHealthRequest
+	4,  // 21: berth.api.v1.RegistryService.ListRepositories:input_type -> berth.api.v1.ListRepositoriesRequest
+	6,  // 22: berth.api.v1.RegistryService.ListTags:input_type -> berth.api.v1.ListTagsRequest
+	8,  // 23: berth.api.v1.RegistryService.GetTag:input_type -> berth.api.v1.GetTagRequest
+	10, // 24: berth.api.v1.RegistryService.GetScrub:input_type -> berth.api.v1.GetScrubRequest
+	12, // 25: berth.api.v1.RegistryService.StartScrub:input_type -> berth.api.v1.StartScrubRequest
+	14, // 26: berth.api.v1.RegistryService.ListDamages:input_type -> berth.api.v1.ListDamagesRequest
+	17, // 27: berth.api.v1.RegistryService.ListTagHistory:input_type -> berth.api.v1.ListTagHistoryRequest
+	20, // 28: berth.api.v1.RegistryService.RollbackTag:input_type -> berth.api.v1.RollbackTagRequest
+	22, // 29: berth.api.v1.RegistryService.ExplainRetention:input_type -> berth.api.v1.ExplainRetentionRequest
+	25, // 30: berth.api.v1.RegistryService.ApplyRetention:input_type -> berth.api.v1.ApplyRetentionRequest
+	27, // 31: berth.api.v1.RegistryService.ListReadOnly:input_type -> berth.api.v1.ListReadOnlyRequest
+	30, // 32: berth.api.v1.RegistryService.SetReadOnly:input_type -> berth.api.v1.SetReadOnlyRequest
+	32, // 33: berth.api.v1.RegistryService.ClearReadOnly:input_type -> berth.api.v1.ClearReadOnlyRequest
+	34, // 34: berth.api.v1.RegistryService.GetUsage:input_type -> berth.api.v1.GetUsageRequest
+	36, // 35: berth.api.v1.RegistryService.ListPulls:input_type -> berth.api.v1.ListPullsRequest
+	39, // 36: berth.api.v1.RegistryService.DeleteTag:input_type -> berth.api.v1.DeleteTagRequest
+	41, // 37: berth.api.v1.RegistryService.GetManifest:input_type -> berth.api.v1.GetManifestRequest
+	44, // 38: berth.api.v1.RegistryService.DeleteManifest:input_type -> berth.api.v1.DeleteManifestRequest
+	46, // 39: berth.api.v1.RegistryService.ListReferrers:input_type -> berth.api.v1.ListReferrersRequest
+	49, // 40: berth.api.v1.RegistryService.GetBlob:input_type -> berth.api.v1.GetBlobRequest
+	51, // 41: berth.api.v1.RegistryService.UnlinkBlob:input_type -> berth.api.v1.UnlinkBlobRequest
+	2,  // 42: berth.api.v1.RegistryService.GetHealth:output_type -> berth.api.v1.GetHealthResponse
+	5,  // 43: berth.api.v1.RegistryService.ListRepositories:output_type -> berth.api.v1.ListRepositoriesResponse
+	7,  // 44: berth.api.v1.RegistryService.ListTags:output_type -> berth.api.v1.ListTagsResponse
+	9,  // 45: berth.api.v1.RegistryService.GetTag:output_type -> berth.api.v1.GetTagResponse
+	11, // 46: berth.api.v1.RegistryService.GetScrub:output_type -> berth.api.v1.GetScrubResponse
+	13, // 47: berth.api.v1.RegistryService.StartScrub:output_type -> berth.api.v1.StartScrubResponse
+	15, // 48: berth.api.v1.RegistryService.ListDamages:output_type -> berth.api.v1.ListDamagesResponse
+	18, // 49: berth.api.v1.RegistryService.ListTagHistory:output_type -> berth.api.v1.ListTagHistoryResponse
+	21, // 50: berth.api.v1.RegistryService.RollbackTag:output_type -> berth.api.v1.RollbackTagResponse
+	23, // 51: berth.api.v1.RegistryService.ExplainRetention:output_type -> berth.api.v1.ExplainRetentionResponse
+	26, // 52: berth.api.v1.RegistryService.ApplyRetention:output_type -> berth.api.v1.ApplyRetentionResponse
+	28, // 53: berth.api.v1.RegistryService.ListReadOnly:output_type -> berth.api.v1.ListReadOnlyResponse
+	31, // 54: berth.api.v1.RegistryService.SetReadOnly:output_type -> berth.api.v1.SetReadOnlyResponse
+	33, // 55: berth.api.v1.RegistryService.ClearReadOnly:output_type -> berth.api.v1.ClearReadOnlyResponse
+	35, // 56: berth.api.v1.RegistryService.GetUsage:output_type -> berth.api.v1.GetUsageResponse
+	37, // 57: berth.api.v1.RegistryService.ListPulls:output_type -> berth.api.v1.ListPullsResponse
+	40, // 58: berth.api.v1.RegistryService.DeleteTag:output_type -> berth.api.v1.DeleteTagResponse
+	42, // 59: berth.api.v1.RegistryService.GetManifest:output_type -> berth.api.v1.GetManifestResponse
+	45, // 60: berth.api.v1.RegistryService.DeleteManifest:output_type -> berth.api.v1.DeleteManifestResponse
+	47, // 61: berth.api.v1.RegistryService.ListReferrers:output_type -> berth.api.v1.ListReferrersResponse
+	50, // 62: berth.api.v1.RegistryService.GetBlob:output_type -> berth.api.v1.GetBlobResponse
+	52, // 63: berth.api.v1.RegistryService.UnlinkBlob:output_type -> berth.api.v1.UnlinkBlobResponse
+	42, // [42:64] is the sub-list for method output_type
+	20, // [20:42] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_berth_api_v1_api_proto_init() }
@@ -3115,16 +3622,16 @@ func file_berth_api_v1_api_proto_init() {
 	file_berth_api_v1_api_proto_msgTypes[17].OneofWrappers = []any{}
 	file_berth_api_v1_api_proto_msgTypes[20].OneofWrappers = []any{}
 	file_berth_api_v1_api_proto_msgTypes[22].OneofWrappers = []any{}
-	file_berth_api_v1_api_proto_msgTypes[27].OneofWrappers = []any{}
-	file_berth_api_v1_api_proto_msgTypes[30].OneofWrappers = []any{}
-	file_berth_api_v1_api_proto_msgTypes[37].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[36].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[39].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[46].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_api_v1_api_proto_rawDesc), len(file_berth_api_v1_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   46,
+			NumMessages:   55,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -32,6 +32,10 @@ const (
 	RegistryService_RollbackTag_FullMethodName      = "/berth.api.v1.RegistryService/RollbackTag"
 	RegistryService_ExplainRetention_FullMethodName = "/berth.api.v1.RegistryService/ExplainRetention"
 	RegistryService_ApplyRetention_FullMethodName   = "/berth.api.v1.RegistryService/ApplyRetention"
+	RegistryService_ListReadOnly_FullMethodName     = "/berth.api.v1.RegistryService/ListReadOnly"
+	RegistryService_SetReadOnly_FullMethodName      = "/berth.api.v1.RegistryService/SetReadOnly"
+	RegistryService_ClearReadOnly_FullMethodName    = "/berth.api.v1.RegistryService/ClearReadOnly"
+	RegistryService_GetUsage_FullMethodName         = "/berth.api.v1.RegistryService/GetUsage"
 	RegistryService_ListPulls_FullMethodName        = "/berth.api.v1.RegistryService/ListPulls"
 	RegistryService_DeleteTag_FullMethodName        = "/berth.api.v1.RegistryService/DeleteTag"
 	RegistryService_GetManifest_FullMethodName      = "/berth.api.v1.RegistryService/GetManifest"
@@ -102,6 +106,19 @@ type RegistryServiceClient interface {
 	//
 	// The next run would do the same.
 	ApplyRetention(ctx context.Context, in *ApplyRetentionRequest, opts ...grpc.CallOption) (*ApplyRetentionResponse, error)
+	// ListReadOnly lists the repositories that are read-only for maintenance.
+	//
+	// By pattern; those of the config file come first.
+	ListReadOnly(ctx context.Context, in *ListReadOnlyRequest, opts ...grpc.CallOption) (*ListReadOnlyResponse, error)
+	// SetReadOnly makes repositories read-only.
+	//
+	// Changes of them are answered with 405 from then on, by other processes some
+	// seconds later.
+	SetReadOnly(ctx context.Context, in *SetReadOnlyRequest, opts ...grpc.CallOption) (*SetReadOnlyResponse, error)
+	// ClearReadOnly takes that back for a pattern.
+	ClearReadOnly(ctx context.Context, in *ClearReadOnlyRequest, opts ...grpc.CallOption) (*ClearReadOnlyResponse, error)
+	// GetUsage counts what a repository has.
+	GetUsage(ctx context.Context, in *GetUsageRequest, opts ...grpc.CallOption) (*GetUsageResponse, error)
 	// ListPulls lists how often a manifest was pulled, by the name it was asked for.
 	ListPulls(ctx context.Context, in *ListPullsRequest, opts ...grpc.CallOption) (*ListPullsResponse, error)
 	// DeleteTag removes a tag.
@@ -249,6 +266,46 @@ func (c *registryServiceClient) ApplyRetention(ctx context.Context, in *ApplyRet
 	return out, nil
 }
 
+func (c *registryServiceClient) ListReadOnly(ctx context.Context, in *ListReadOnlyRequest, opts ...grpc.CallOption) (*ListReadOnlyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListReadOnlyResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ListReadOnly_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) SetReadOnly(ctx context.Context, in *SetReadOnlyRequest, opts ...grpc.CallOption) (*SetReadOnlyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetReadOnlyResponse)
+	err := c.cc.Invoke(ctx, RegistryService_SetReadOnly_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) ClearReadOnly(ctx context.Context, in *ClearReadOnlyRequest, opts ...grpc.CallOption) (*ClearReadOnlyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ClearReadOnlyResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ClearReadOnly_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) GetUsage(ctx context.Context, in *GetUsageRequest, opts ...grpc.CallOption) (*GetUsageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetUsageResponse)
+	err := c.cc.Invoke(ctx, RegistryService_GetUsage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *registryServiceClient) ListPulls(ctx context.Context, in *ListPullsRequest, opts ...grpc.CallOption) (*ListPullsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListPullsResponse)
@@ -380,6 +437,19 @@ type RegistryServiceServer interface {
 	//
 	// The next run would do the same.
 	ApplyRetention(context.Context, *ApplyRetentionRequest) (*ApplyRetentionResponse, error)
+	// ListReadOnly lists the repositories that are read-only for maintenance.
+	//
+	// By pattern; those of the config file come first.
+	ListReadOnly(context.Context, *ListReadOnlyRequest) (*ListReadOnlyResponse, error)
+	// SetReadOnly makes repositories read-only.
+	//
+	// Changes of them are answered with 405 from then on, by other processes some
+	// seconds later.
+	SetReadOnly(context.Context, *SetReadOnlyRequest) (*SetReadOnlyResponse, error)
+	// ClearReadOnly takes that back for a pattern.
+	ClearReadOnly(context.Context, *ClearReadOnlyRequest) (*ClearReadOnlyResponse, error)
+	// GetUsage counts what a repository has.
+	GetUsage(context.Context, *GetUsageRequest) (*GetUsageResponse, error)
 	// ListPulls lists how often a manifest was pulled, by the name it was asked for.
 	ListPulls(context.Context, *ListPullsRequest) (*ListPullsResponse, error)
 	// DeleteTag removes a tag.
@@ -449,6 +519,18 @@ func (UnimplementedRegistryServiceServer) ExplainRetention(context.Context, *Exp
 }
 func (UnimplementedRegistryServiceServer) ApplyRetention(context.Context, *ApplyRetentionRequest) (*ApplyRetentionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ApplyRetention not implemented")
+}
+func (UnimplementedRegistryServiceServer) ListReadOnly(context.Context, *ListReadOnlyRequest) (*ListReadOnlyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListReadOnly not implemented")
+}
+func (UnimplementedRegistryServiceServer) SetReadOnly(context.Context, *SetReadOnlyRequest) (*SetReadOnlyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetReadOnly not implemented")
+}
+func (UnimplementedRegistryServiceServer) ClearReadOnly(context.Context, *ClearReadOnlyRequest) (*ClearReadOnlyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ClearReadOnly not implemented")
+}
+func (UnimplementedRegistryServiceServer) GetUsage(context.Context, *GetUsageRequest) (*GetUsageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetUsage not implemented")
 }
 func (UnimplementedRegistryServiceServer) ListPulls(context.Context, *ListPullsRequest) (*ListPullsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListPulls not implemented")
@@ -690,6 +772,78 @@ func _RegistryService_ApplyRetention_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RegistryService_ListReadOnly_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListReadOnlyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ListReadOnly(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ListReadOnly_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ListReadOnly(ctx, req.(*ListReadOnlyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_SetReadOnly_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetReadOnlyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).SetReadOnly(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_SetReadOnly_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).SetReadOnly(ctx, req.(*SetReadOnlyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_ClearReadOnly_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ClearReadOnlyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ClearReadOnly(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ClearReadOnly_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ClearReadOnly(ctx, req.(*ClearReadOnlyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_GetUsage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetUsageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).GetUsage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_GetUsage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).GetUsage(ctx, req.(*GetUsageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _RegistryService_ListPulls_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListPullsRequest)
 	if err := dec(in); err != nil {
@@ -866,6 +1020,22 @@ var RegistryService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ApplyRetention",
 			Handler:    _RegistryService_ApplyRetention_Handler,
+		},
+		{
+			MethodName: "ListReadOnly",
+			Handler:    _RegistryService_ListReadOnly_Handler,
+		},
+		{
+			MethodName: "SetReadOnly",
+			Handler:    _RegistryService_SetReadOnly_Handler,
+		},
+		{
+			MethodName: "ClearReadOnly",
+			Handler:    _RegistryService_ClearReadOnly_Handler,
+		},
+		{
+			MethodName: "GetUsage",
+			Handler:    _RegistryService_GetUsage_Handler,
 		},
 		{
 			MethodName: "ListPulls",
