@@ -151,3 +151,23 @@ func depsOf(t *testing.T, pkg string) []string {
 	deps := strings.Fields(string(out))
 	return slices.DeleteFunc(deps, func(d string) bool { return d == module+pkg })
 }
+
+// TestS145NoDebugHandlers: packages that put handlers for profiles and variables
+// into net/http's own mux are in no program.
+func TestS145NoDebugHandlers(t *testing.T) {
+	for _, program := range []string{"allinone/cmd/berth", "allinone/cmd/berth-edge", "services/gateway/cmd/berth-gateway", "services/blobstore/cmd/berth-blobstore", "services/metadata/cmd/berth-metadata"} {
+		out, err := exec.Command("go", "list", "-deps", "-tags", "grpcnotrace", module+program).Output()
+		if err != nil {
+			t.Fatalf("go list: %v", err)
+		}
+		deps := strings.Fields(string(out))
+		if !slices.Contains(deps, "net/http") {
+			t.Errorf("void: %s has no HTTP", program)
+		}
+		for _, never := range []string{"net/http/pprof", "expvar", "golang.org/x/net/trace"} {
+			if slices.Contains(deps, never) {
+				t.Errorf("%s has %s", program, never)
+			}
+		}
+	}
+}

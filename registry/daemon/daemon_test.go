@@ -13,6 +13,7 @@ import (
 	"testing/fstest"
 	"testing/synctest"
 	"time"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -168,6 +169,27 @@ func TestLogLines(t *testing.T) {
 	want := map[string]any{"level": "warn", "message": "hello", "repo": "a/b"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestS146LogInjection: whatever is logged is one line of JSON, with nothing in it
+// that a terminal obeys.
+func TestS146LogInjection(t *testing.T) {
+	const evil = "x\n{\"level\":\"info\"}\r\x1b[31m\"\\\x00\u2028\xff"
+	var out bytes.Buffer
+	log := slog.New(newHandler(&out, slog.LevelInfo)).With("with", evil).WithGroup(evil)
+	log.Info(evil, evil, evil, "error", errors.New(evil), "any", []string{evil}, "struct", struct{ A string }{evil})
+	text := out.String()
+	line, rest, _ := strings.Cut(text, "\n")
+	var record map[string]any
+	if err := json.Unmarshal([]byte(line), &record); err != nil || rest != "" {
+		t.Fatalf("not one line: %q, %v", text, err)
+	}
+	if strings.ContainsFunc(line, unicode.IsControl) {
+		t.Errorf("a control character in %q", line)
+	}
+	if want := strings.ToValidUTF8(evil, "\ufffd"); record["message"] != want || record["with"] != want {
+		t.Errorf("got %q", record)
 	}
 }
 
