@@ -184,3 +184,35 @@ func (s *Service) RollbackTag(ctx context.Context, a registry.Actor, repo regist
 	}
 	return s.Catalog.RollbackTag(ctx, a, repo, t, to, c)
 }
+
+// DeleteRepository implements [registry.Trash].
+func (s *Service) DeleteRepository(ctx context.Context, a registry.Actor, repo registry.Name) error {
+	if err := s.ready(ctx, a, actDelete, repo); err != nil {
+		return err
+	}
+	return s.Catalog.DeleteRepository(ctx, a, repo)
+}
+
+// Deleted implements [registry.Trash].
+func (s *Service) Deleted(ctx context.Context, a registry.Actor, repo registry.Name, p registry.Page[registry.Cursor]) (registry.List[registry.Deleted], error) {
+	if err := s.ready(ctx, a, actRead, repo); err != nil {
+		return registry.List[registry.Deleted]{}, err
+	}
+	return s.Catalog.Deleted(ctx, a, repo, p)
+}
+
+// Undelete implements [registry.Trash].
+func (s *Service) Undelete(ctx context.Context, a registry.Actor, repo registry.Name, r registry.Reference) error {
+	if err := s.ready(ctx, a, actPush, repo); err != nil {
+		return err
+	}
+	return s.Catalog.Undelete(ctx, a, repo, r)
+}
+
+// Purge implements [registry.Trash].
+func (s *Service) Purge(ctx context.Context, a registry.Actor, repo registry.Name) error {
+	if err := s.ready(ctx, a, actDelete, repo); err != nil {
+		return err
+	}
+	return s.Catalog.Purge(ctx, a, repo)
+}
