@@ -17,24 +17,37 @@ import (
 	imgspec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/berth-registry/berth/allinone/zotroot"
+	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
+	"github.com/berth-registry/berth/registry/sqldb/pgtest"
+	"github.com/berth-registry/berth/services/blobstore"
+	"github.com/berth-registry/berth/services/blobstore/disk"
+	"github.com/berth-registry/berth/services/metadata"
+	"github.com/berth-registry/berth/services/metadata/postgres"
 )
 
 // adopted is a server on a directory of zot.
 type adopted struct {
-	url   string
-	close func()
+	url     string
+	catalog registry.Catalog
+	close   func()
 }
 
 // serveAdopted serves a directory of zot, with its subPath.
 func serveAdopted(t *testing.T, root *zotroot.Root) adopted {
 	t.Helper()
+	return serveAdoptedBy(t, root, localParts(), config.Metadata{Driver: config.SQLite})
+}
+
+// serveAdoptedBy serves it with other drivers.
+func serveAdoptedBy(t *testing.T, root *zotroot.Root, parts Parts, names config.Metadata) adopted {
+	t.Helper()
 	cfg := config.Defaults()
+	cfg.Storage.Metadata = names
 	cfg.Storage.RootDirectory = root.Dir
 	cfg.Storage.SubPaths = map[string]config.SubPath{"/hot": {Pool: config.Pool{RootDirectory: root.Hot}}}
 	p := daemon.Process{Log: slog.New(slog.DiscardHandler)}
-	parts := localParts()
 	blobs, err := parts.Blobs(t.Context(), cfg, p)
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +69,7 @@ func serveAdopted(t *testing.T, root *zotroot.Root) adopted {
 		}
 	}
 	t.Cleanup(close)
-	return adopted{serve(t, blobs, catalog, func(l net.Listener) net.Listener { return l }), close}
+	return adopted{catalog: catalog, close: close, url: serve(t, blobs, catalog, func(l net.Listener) net.Listener { return l })}
 }
 
 func fetch(t *testing.T, url string) (int, []byte) {
@@ -144,6 +157,59 @@ func TestTakeoverDeletes(t *testing.T) {
 		maps.DeleteFunc(m, func(path, _ string) bool { return path == "library/app1/index.json" })
 	}
 	sameTree(t, "removing", before, after)
+}
+
+// TestTakeoverDeletesRepository removes a whole repository: it does not come back
+// with what zot does to it, but what zot adds is served.
+func TestTakeoverDeletesRepository(t *testing.T) {
+	root := zotroot.Make(t, 8, 12)
+	a := serveAdopted(t, root)
+	a.check(t, root)
+	if err := a.catalog.DeleteRepository(t.Context(), registry.Actor{}, "library/app2"); err != nil {
+		t.Fatal(err)
+	}
+	a.close()
+	var removed zotroot.Manifest
+	for _, m := range root.Manifests {
+		if m.Repo == "library/app2" {
+			removed = m
+		}
+	}
+	served := func(want int) {
+		t.Helper()
+		a := serveAdopted(t, root)
+		defer a.close()
+		for _, ref := range []string{removed.Digest.String(), removed.Tags[0], "again"} {
+			if code, _ := fetch(t, a.url+"/v2/library/app2/manifests/"+ref); code != want {
+				t.Errorf("%s: %d, want %d", ref, code, want)
+			}
+		}
+		if _, list := fetch(t, a.url+"/v2/_catalog?n=1000"); strings.Contains(string(list), "library/app2") != (want == http.StatusOK) {
+			t.Errorf("it is in %s", list)
+		}
+	}
+	served(http.StatusNotFound)
+	root.Index(t, "library/app2", func(i *imgspec.Index) {
+		again := i.Manifests[0]
+		again.Annotations = map[string]string{imgspec.AnnotationRefName: "again"}
+		i.Manifests = append(i.Manifests, again)
+	})
+	served(http.StatusNotFound)
+}
+
+// TestTakeoverOnPostgres takes over with the names in PostgreSQL.
+func TestTakeoverOnPostgres(t *testing.T) {
+	server := pgtest.Start(t, pgtest.Options{Durable: true})
+	parts := Stores(map[string]blobstore.OpenPool{"local": disk.OpenPool}, map[string]metadata.OpenDB{"postgres": postgres.OpenConfigured})
+	names := config.Metadata{Driver: config.Postgres, DSN: config.Secret(server.DSN(server.Database(t)))}
+	root := zotroot.Make(t, 9, 20)
+	before := zotroot.Snapshot(t, root.Dir)
+	for range 2 {
+		a := serveAdoptedBy(t, root, parts, names)
+		a.check(t, root)
+		a.close()
+	}
+	sameTree(t, "taking over", before, zotroot.Snapshot(t, root.Dir))
 }
 
 // TestTakeoverOfRunning wants no start while zot runs.
