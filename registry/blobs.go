@@ -107,6 +107,15 @@ type BlobReader interface {
 	Open(ctx context.Context, s Stored, r Range) (Content, error)
 }
 
+// CutOff returns the error of a read that should have yielded more bytes: an end
+// of file is [io.ErrUnexpectedEOF] there.
+func CutOff(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
 // UploadID names an upload session. It is a UUID of version 7 (RFC 9562): its
 // first 48 bits are the time of its birth, see [UploadID.Time].
 type UploadID string

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/berth-registry/berth/registry/porttest"
 	"github.com/berth-registry/berth/registry/sqldb/pgtest"
 	"github.com/berth-registry/berth/services/blobstore/s3/s3test"
 )
@@ -256,17 +257,14 @@ func httpPort(t testing.TB, config string) int {
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
-// freePort returns a port that was free a moment ago. The programs bind it
-// themselves, so nothing can hold it for them; the kernel hands out ephemeral
-// ports in a random order, which makes a clash unlikely.
+// freePort is [porttest.Free] for tests.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := porttest.Free()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 // Program returns the path of a built program: bin/ of the repository, or

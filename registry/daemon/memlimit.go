@@ -31,6 +31,10 @@ func SetMemoryLimit() int64 {
 	return limit
 }
 
+// MemoryLimit returns the limit of this process in bytes, math.MaxInt64 if there
+// is none.
+func MemoryLimit() int64 { return debug.SetMemoryLimit(-1) }
+
 // noLimit is from where on a number means that there is no limit: version 1 says
 // the largest number of whole pages.
 const noLimit = 1 << 60

@@ -8,6 +8,7 @@ import (
 
 	blobstorev1 "github.com/berth-registry/berth/proto/gen/berth/blobstore/v1"
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/daemon"
 )
 
 // NewBlobs returns the Blobs that is served at the other end of conn. Make conn
@@ -17,7 +18,7 @@ func NewBlobs(conn grpc.ClientConnInterface) registry.Blobs {
 }
 
 func newBlobs(conn grpc.ClientConnInterface, l limits, pool mem.BufferPool) *blobs {
-	return &blobs{blobstorev1.NewBlobServiceClient(conn), blobstorev1.NewJournalServiceClient(conn), l, pool, newSlots(memoryLimit())}
+	return &blobs{blobstorev1.NewBlobServiceClient(conn), blobstorev1.NewJournalServiceClient(conn), l, pool, newSlots(daemon.MemoryLimit())}
 }
 
 // blobs implements registry.Blobs.

@@ -49,7 +49,7 @@ func (s *blobsServer) OpenBlob(req *blobstorev1.OpenBlobRequest, stream grpc.Ser
 	if c.Size() <= smallChunk {
 		first.Data = make([]byte, c.Size())
 		if _, err := io.ReadFull(c, first.Data); err != nil {
-			return cutOff(err)
+			return registry.CutOff(err)
 		}
 		return stream.Send(first)
 	}
@@ -69,7 +69,7 @@ func (s *blobsServer) OpenBlob(req *blobstorev1.OpenBlobRequest, stream grpc.Ser
 	readErr, sendErr := out.pour(c)
 	switch {
 	case readErr != nil:
-		return cutOff(readErr)
+		return registry.CutOff(readErr)
 	case sendErr != nil:
 		return sendErr
 	case stream.Context().Err() != nil:
@@ -78,14 +78,6 @@ func (s *blobsServer) OpenBlob(req *blobstorev1.OpenBlobRequest, stream grpc.Ser
 		return io.ErrUnexpectedEOF
 	}
 	return nil
-}
-
-// cutOff says of content that ended too early that it did.
-func cutOff(err error) error {
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }
 
 func (s *blobsServer) StartUpload(ctx context.Context, req *blobstorev1.StartUploadRequest) (*blobstorev1.StartUploadResponse, error) {

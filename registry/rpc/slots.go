@@ -3,7 +3,6 @@ package rpc
 import (
 	"context"
 	"math"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -25,7 +24,7 @@ const (
 // limited: readers that stall could take all of it. nil is no limit.
 type slots chan struct{}
 
-// newSlots gives half of the memory limit (see [debug.SetMemoryLimit]) to open
+// newSlots gives half of the memory limit (see [daemon.MemoryLimit]) to open
 // contents.
 func newSlots(memoryLimit int64) slots {
 	if memoryLimit == math.MaxInt64 {
@@ -33,8 +32,6 @@ func newSlots(memoryLimit int64) slots {
 	}
 	return make(slots, max(4, min(memoryLimit/2/contentCost, maxStreams)))
 }
-
-func memoryLimit() int64 { return debug.SetMemoryLimit(-1) }
 
 // take waits for a slot for content of size bytes. Without an error, release is
 // due; it may be called more than once.

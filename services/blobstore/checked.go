@@ -184,7 +184,7 @@ func (c *checked) chunk(n int64, add func([]byte)) error {
 		add((*buf)[:m])
 		at += int64(m)
 		if err != nil && at < c.at+n {
-			return cutOff(err)
+			return registry.CutOff(err)
 		}
 	}
 	return nil
@@ -218,7 +218,7 @@ func (c *checked) Read(p []byte) (int, error) {
 		n = copy(p, c.held())
 	} else {
 		n, err = c.inner.Read(p[:min(int64(len(p)), c.ready)])
-		err = cutOff(err)
+		err = registry.CutOff(err)
 	}
 	c.took(int64(n))
 	return n, err

@@ -271,17 +271,9 @@ func (s *Store) digest(ctx context.Context, ses *session, alg registry.Algorithm
 			return sumOf(alg, h), nil
 		}
 		if err != nil {
-			return "", fmt.Errorf("reading upload %s: %w", ses.id, cutOff(err))
+			return "", fmt.Errorf("reading upload %s: %w", ses.id, registry.CutOff(err))
 		}
 	}
-}
-
-// cutOff says of bytes that end too early that they do.
-func cutOff(err error) error {
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }
 
 // sumOf returns what h, which is of algorithm alg, has seen as a digest.

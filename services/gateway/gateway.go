@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/daemon"
 	"github.com/berth-registry/berth/registry/metrics"
 	"github.com/berth-registry/berth/registry/tracing"
 )
@@ -94,7 +95,7 @@ func New(cfg Config, d Deps, log *slog.Logger) (*Gateway, error) {
 	g.page.init(cfg)
 	g.meters = newMeters(d.Metrics, &g.manifests)
 	g.pulls = newPulls(d.Catalog, d.Metrics, log)
-	g.pins.init(memoryLimit())
+	g.pins.init(daemon.MemoryLimit())
 	g.clients.most = cfg.UploadsPerClient
 	return g, nil
 }

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"math"
-	"runtime/debug"
 	"sync/atomic"
 )
 
@@ -20,16 +19,13 @@ type pins struct {
 	used atomic.Int64
 }
 
-// init gives a quarter of the memory limit (see [debug.SetMemoryLimit]) to pages
+// init gives a quarter of the memory limit (see [daemon.MemoryLimit]) to pages
 // that are pinned.
 func (p *pins) init(memoryLimit int64) {
 	if memoryLimit < math.MaxInt64 {
 		p.most = max(1, memoryLimit/4/pinned)
 	}
 }
-
-// memoryLimit returns the limit of this process, math.MaxInt64 if there is none.
-func memoryLimit() int64 { return debug.SetMemoryLimit(-1) }
 
 // take reports whether an answer may go by sendfile(2). If so, give is due.
 func (p *pins) take() bool {

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/berth-registry/berth/registry/porttest"
 )
 
 // Bouncer starts Debian's PgBouncer in transaction mode in front of s, with few
@@ -21,7 +23,7 @@ func (s *Server) Bouncer(t testing.TB, sessions int) int {
 	if _, err := os.Stat(program); err != nil {
 		t.Skip("NOT RUN: PgBouncer is not installed (Debian: apt-get install pgbouncer)")
 	}
-	port, err := freePort()
+	port, err := porttest.Free()
 	if err != nil {
 		t.Fatal(err)
 	}

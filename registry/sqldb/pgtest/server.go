@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/berth-registry/berth/registry/porttest"
 )
 
 // Role and Password are those that [Server.DSN] uses. The role owns the databases
@@ -179,7 +180,7 @@ func (s *Server) initialize(o Options) error {
 		return fmt.Errorf("initdb: %w\n%s", err, out)
 	}
 	var err error
-	if s.Port, err = freePort(); err != nil {
+	if s.Port, err = porttest.Free(); err != nil {
 		return err
 	}
 	conf := []string{
@@ -353,13 +354,4 @@ func (s *Server) DSN(database string) string { return DSN(s.Port, database) }
 // that of a proxy, for instance.
 func DSN(port int, database string) string {
 	return fmt.Sprintf("postgres://%s:%s@127.0.0.1:%d/%s?sslmode=disable", Role, Password, port, database)
-}
-
-func freePort() (int, error) {
-	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }

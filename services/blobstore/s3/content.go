@@ -166,7 +166,7 @@ func (o *content) resume(why error) error {
 	o.body.Close()
 	o.tries++
 	if o.tries > maxResumes {
-		return fmt.Errorf("reading %s at %d: %w", o.key, o.at, notEOF(why))
+		return fmt.Errorf("reading %s at %d: %w", o.key, o.at, registry.CutOff(why))
 	}
 	if err := pause(o.ctx, backoff(o.tries)); err != nil {
 		return o.why(err)
@@ -176,13 +176,6 @@ func (o *content) resume(why error) error {
 		return o.why(fmt.Errorf("reading %s on at %d: %w: %w", o.key, o.at, io.ErrUnexpectedEOF, err))
 	}
 	return nil
-}
-
-func notEOF(err error) error {
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }
 
 // copySize is how much WriteTo moves at a time.

@@ -93,13 +93,12 @@ func TestConnectionsAreReplaced(t *testing.T) {
 	}
 }
 
-// A server that takes nothing that is written is not an internal error.
-func TestReadOnlyServer(t *testing.T) {
+// A server that takes no more connections is not an internal error.
+func TestNoMoreConnections(t *testing.T) {
 	server := pgtest.Start(t, pgtest.Options{})
 	c := openCatalog(t, server.DSN(server.Database(t)), metadata.Options{})
 	link(t, c, "a", blob("config"))
-	// READ WRITE is refused during recovery only, so the next best is a full disk:
-	// see TestErrors; a primary that is shut down for a switch-over is this.
+	// As a primary that is shut down for a switch-over does.
 	server.MustSQL(t, "postgres", "ALTER ROLE "+pgtest.Role+" CONNECTION LIMIT 0")
 	server.MustSQL(t, "postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '"+pgtest.Role+"'")
 	_, err := c.Link(t.Context(), alice, "a", blob("other"))

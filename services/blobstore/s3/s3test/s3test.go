@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,6 +17,7 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/registry/config"
+	"github.com/berth-registry/berth/registry/porttest"
 )
 
 // Version is that of the server, as in allinone/e2e/clients.txt.
@@ -79,7 +79,7 @@ func Run(ctx context.Context, path, dir string) (_ *Server, stop func(), err err
 	if err := os.MkdirAll(filepath.Join(dir, "data", Bucket), 0o755); err != nil {
 		return nil, nil, err
 	}
-	port, err := freePort(ctx)
+	port, err := porttest.Free()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -107,16 +107,6 @@ func Run(ctx context.Context, path, dir string) (_ *Server, stop func(), err err
 		return nil, nil, fmt.Errorf("versitygw does not answer: %w: %s", err, said)
 	}
 	return s, stop, nil
-}
-
-// freePort returns a port that nobody listens on now.
-func freePort(ctx context.Context) (int, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 // wait returns when the server answers.
