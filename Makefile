@@ -171,7 +171,11 @@ pg-restarts: build packages ## PostgreSQL stopped under load PG_RESTARTS (200) t
 	PG_RESTARTS=$(PG_RESTARTS) $(E2E) -v -run '^TestG11PostgresRestarts$$'
 
 PROVE_OPS ?= 1000
-.PHONY: prove-rebuild
+.PHONY: prove-rebuild prove-backup
+PROVE_BACKUPS ?= 20
+prove-backup: ## PROVE_BACKUPS (20) backups of each kind of store under load, each restored into another kind and read; PROVE_SEED repeats a run
+	PROVE_BACKUPS=$(PROVE_BACKUPS) go test -count=1 -timeout 120m -v -run '^TestProveBackup$$' ./allinone
+
 prove-rebuild: ## The database is deleted after PROVE_OPS (1000) random operations and made again; PROVE_SEED repeats a run
 	PROVE_OPS=$(PROVE_OPS) go test -count=1 -timeout 60m -v -run '^TestProveRebuild$$' ./allinone
 

@@ -73,7 +73,7 @@ func runRebuild(ctx context.Context, file string, parts Parts, report func(regis
 	}
 	defer func() { err = errors.Join(err, blobs.Close()) }()
 	var printing error
-	aside, err := newAside(ctx, cfg, parts, log)
+	aside, err := newAside(ctx, cfg, parts, log, false)
 	if err != nil {
 		return nil, err
 	}
@@ -122,11 +122,11 @@ type aside struct {
 	broken error
 }
 
-// newAside makes an empty one.
-func newAside(ctx context.Context, cfg *config.Config, parts Parts, log *slog.Logger) (*aside, error) {
+// newAside makes an empty one. elsewhere: it is never placed.
+func newAside(ctx context.Context, cfg *config.Config, parts Parts, log *slog.Logger, elsewhere bool) (*aside, error) {
 	a := &aside{cfg: cfg, parts: parts, log: log}
 	var err error
-	if cfg.Storage.Metadata.Driver == config.SQLite {
+	if cfg.Storage.Metadata.Driver == config.SQLite && !elsewhere {
 		if err := a.mayPlace(); err != nil {
 			return nil, err
 		}
