@@ -17,6 +17,7 @@ import (
 	"github.com/berth-registry/berth/registry/cli"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
+	"github.com/berth-registry/berth/registry/rpc"
 	"github.com/berth-registry/berth/services/metadata"
 )
 
@@ -112,6 +113,9 @@ func withLayouts(ctx context.Context, file string, parts Parts, f func(adopter, 
 	}
 	if _, err := os.Stat(cfg.Storage.RootDirectory); err != nil {
 		return fmt.Errorf("there is no store: %w", err)
+	}
+	if c, err := rpc.DialControl(ctx, cfg.Storage.RootDirectory); err == nil {
+		return errors.Join(errors.New("the registry runs: stop it first. While it runs, its log and berth_takeover_waiting_repositories of /metrics tell how far it is"), c.Close())
 	}
 	p := daemon.Process{Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))}
 	blobs, err := parts.Blobs(ctx, cfg, p)

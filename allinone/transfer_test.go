@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/berth-registry/berth/allinone/zotroot"
 	"github.com/berth-registry/berth/registry"
@@ -129,6 +130,9 @@ func TestTransferRunning(t *testing.T) {
 	source.run(t, 0, "export", archive, "a:v1")
 	other := target.program(t)
 	target.run(t, 0, "import", archive, "--repo", "b/c")
+	if out := target.run(t, exitNotDone, "status"); !strings.Contains(out, "stop it first") {
+		t.Errorf("status: %s", out)
+	}
 	if code, got := fetch(t, other+"/v2/b/c/manifests/v1"); code != http.StatusOK || !bytes.Equal(got, image) {
 		t.Errorf("%d %s", code, got)
 	}
@@ -235,6 +239,29 @@ func TestTransferDelta(t *testing.T) {
 	}
 	if out := there.run(t, exitNotDone, "import", full, "--verify", pub); !strings.Contains(out, "not the one that was signed") {
 		t.Errorf("changed: %s", out)
+	}
+}
+
+// TestTransferSinceTime leaves out what was there at a moment.
+func TestTransferSinceTime(t *testing.T) {
+	s, dir := newSite(t), t.TempDir()
+	a, stop := s.serve(t)
+	pushImage(t, a.url+"/v2/app", "v1", "first")
+	history, err := a.catalog.TagHistory(t.Context(), registry.Actor{}, "app", "v1", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	at := time.UnixMicro(history[0].At)
+	export := func(since time.Time) string {
+		t.Helper()
+		return s.run(t, 0, "export", filepath.Join(dir, since.Format("150405.000000")), "--all", "--since", since.UTC().Format(time.RFC3339Nano))
+	}
+	if out := export(at); !strings.Contains(out, "0 manifests, 0 blobs") {
+		t.Errorf("at the moment: %s", out)
+	}
+	if out := export(at.Add(-time.Microsecond)); !strings.Contains(out, "1 manifests, 2 blobs") {
+		t.Errorf("before: %s", out)
 	}
 }
 

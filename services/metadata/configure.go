@@ -69,6 +69,7 @@ func OpenConfigured(ctx context.Context, file *config.Config, drivers map[string
 	s := &Service{Catalog: c, DB: db}
 	if blobs, ok := reaper.(LayoutBlobs); ok {
 		s.takeover = newTakeover(ctx, c, blobs)
+		s.takeover.observe(p.Metrics)
 		s.takeover.start()
 	}
 	return s, nil

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/metrics"
 )
 
 // TakeoverActor is whom histories of tags name for what was taken over. No user
@@ -73,6 +74,15 @@ func newTakeover(ctx context.Context, c *Catalog, blobs LayoutBlobs) *takeover {
 	}
 	t.ctx, t.stop = context.WithCancel(context.WithoutCancel(ctx))
 	return t
+}
+
+// observe tells how far the work is.
+func (t *takeover) observe(m *metrics.Set) {
+	m.Func(metrics.GaugeKind, "berth_takeover_waiting_repositories", "Repositories of another registry that are known and not taken over yet.", func() float64 {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		return float64(len(t.waiting))
+	})
 }
 
 // start begins with the work in the background.

@@ -216,3 +216,11 @@ func (s *Service) Purge(ctx context.Context, a registry.Actor, repo registry.Nam
 	}
 	return s.Catalog.Purge(ctx, a, repo)
 }
+
+// Usage implements [registry.Limits].
+func (s *Service) Usage(ctx context.Context, a registry.Actor, repo registry.Name) (registry.Usage, error) {
+	if err := s.ready(ctx, a, actRead, repo); err != nil {
+		return registry.Usage{}, err
+	}
+	return s.Catalog.Usage(ctx, a, repo)
+}
