@@ -117,6 +117,11 @@ func (k *finishing) flush() error {
 			if n == 0 {
 				continue // the copy in use is another one since
 			}
+			// An earlier run may have made the name long ago, and a sweep have found
+			// that nobody knew it.
+			if err := tx.Queue(sqlRemoved, string(b.Pool), b.packed, string(b.ours)); err != nil {
+				return err
+			}
 			if err := tx.Queue(sqlAddCopyEvent, k.c.now(), b.packed, string(b.Pool), string(b.ours), b.Size); err != nil {
 				return err
 			}

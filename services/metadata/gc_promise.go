@@ -37,9 +37,11 @@ func (c *Catalog) keep(ctx context.Context, repo registry.Name, digest []byte, k
 	switch {
 	case errors.Is(err, errGone):
 		return 0, false
-	case err != nil && ctx.Err() == nil:
+	case err != nil:
 		// Who only reads must not suffer from a full disk; who pushes will hear of it.
-		c.log.WarnContext(ctx, "promising content that is about to go", "repository", repo, "error", err)
+		if ctx.Err() == nil {
+			c.log.WarnContext(ctx, "promising content that is about to go", "repository", repo, "error", err)
+		}
 		return 1, true
 	}
 	return promised - ahead, true

@@ -190,6 +190,7 @@ func (c *Catalog) sweepRepositories(ctx context.Context) error {
 
 // sweepPages reads rows page by page and queues the reviews that are missing. A
 // row that has got a reference meanwhile has a review too many, which is no harm.
+// Nobody knows when it lost the last one: the whole time to undo that is left.
 func (c *Catalog) sweepPages(ctx context.Context, query string, args func() []any, scan func(*sqldb.Rows) (swept, error)) error {
 	for {
 		n, missing, err := c.sweepOnePage(ctx, query, args(), scan)
@@ -201,12 +202,17 @@ func (c *Catalog) sweepPages(ctx context.Context, query string, args func() []an
 				if err := tx.Lock(); err != nil {
 					return err
 				}
+				ch := c.change()
 				for _, m := range missing {
 					promised := c.promise(m.pool)
-					if err := c.review(tx, m.repoID, m.packed, m.kind, m.pool, promised, promised); err != nil {
+					if err := c.review(tx, m.repoID, m.packed, m.kind, m.pool, max(promised, c.undoable(m.pool)), promised); err != nil {
+						return err
+					}
+					if err := ch.reviewed(m); err != nil {
 						return err
 					}
 				}
+				ch.attach(tx)
 				return nil
 			})
 			if err != nil {
@@ -237,4 +243,19 @@ func (c *Catalog) sweepOnePage(ctx context.Context, query string, args []any, sc
 		}
 	}
 	return n, missing, rows.Err()
+}
+
+// reviewed adds content that has a review from now on: the caches may know that it
+// needs no promise.
+func (ch *change) reviewed(d due) error {
+	if d.kind != reviewManifest && d.kind != reviewLink {
+		return nil
+	}
+	digest, err := unpack(d.packed)
+	if err != nil {
+		return err
+	}
+	k := rowKey{d.repo, string(digest)}
+	ch.manifests, ch.blobs = append(ch.manifests, k), append(ch.blobs, k)
+	return nil
 }

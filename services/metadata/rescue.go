@@ -21,18 +21,22 @@ const (
 // reports whether that was so. Nobody else removes copies, so d can't go
 // meanwhile.
 func (c *Catalog) rescue(ctx context.Context, d discarded) (bool, error) {
-	blobs, ok := c.reaper.(registry.BlobReader)
-	if !ok {
-		return false, nil
-	}
 	used := registry.Stored{Digest: d.Digest, Pool: d.Pool}
 	damaged := false
 	err := c.db.QueryRow(ctx, sqlCopy, string(d.Pool), d.packed).Scan(&used.Size, &used.Locator, &damaged)
 	switch {
-	case errors.Is(err, sql.ErrNoRows) || err == nil && (damaged || used.Locator == "" || used.Locator == d.Locator):
+	case err == nil && used.Locator == d.Locator:
+		// Which is a mistake, but not one to lose content by.
+		c.log.Error("a copy that is used was in the queue of those to remove: it stays", "digest", d.Digest, "pool", d.Pool, "locator", d.Locator)
+		return true, nil
+	case errors.Is(err, sql.ErrNoRows) || err == nil && (damaged || used.Locator == ""):
 		return false, nil
 	case err != nil:
 		return false, fmt.Errorf("looking for the copy in use: %w", err)
+	}
+	blobs, ok := c.reaper.(registry.BlobReader)
+	if !ok {
+		return false, nil
 	}
 	if there, err := isThere(ctx, blobs, used); there || err != nil {
 		return false, err
