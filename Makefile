@@ -184,6 +184,16 @@ RANDOM_STEPS ?= 1000000
 prove-random: ## RANDOM_STEPS (1 M) random requests have the same answers from memory, from disk and over gRPC; RANDOM_SEED repeats a run
 	RANDOM_STEPS=$(RANDOM_STEPS) go test -count=1 -timeout 600m -v -run '^TestG20' ./allinone | grep -v -e '--- PASS' -e '=== '
 
+FILLS ?= 500
+.PHONY: prove-disk-full
+prove-disk-full: ## A small file system is filled to a random byte FILLS (500) times: 507, reads and deletions go on, nothing is damaged (root)
+	FILLS=$(FILLS) go test -count=1 -timeout 60m ./allinone -v -run '^TestG7DiskFull$$'
+
+DAMAGES ?= 2000
+.PHONY: prove-damage
+prove-damage: clients-install ## DAMAGES (2000) stored blobs are damaged, on disk and in S3: all are found, how many are served wrong is told, a push heals; DAMAGE_SEED repeats a run
+	DAMAGES=$(DAMAGES) go test -count=1 -timeout 120m ./allinone -v -run '^TestG9Damage$$'
+
 .PHONY: prove-mutants prove-faults
 FAULTS_STRIDE ?= 1
 prove-faults: ## Each call that changes a file fails, in each way, below the blobstore and below SQLite; FAULTS_STRIDE takes fewer

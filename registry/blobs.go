@@ -204,6 +204,9 @@ type Checker interface {
 type Health struct {
 	// ReadOnly says why writes are refused, "" if they are not.
 	ReadOnly string
+	// Pressure says how scarce storage is: 0 is plenty, 1 is as scarce as the operator
+	// wants it at most. Who keeps content that nobody needs should keep it shorter.
+	Pressure float64
 }
 
 // PoolOf returns the pool of pools that repo's bytes belong to: the one whose

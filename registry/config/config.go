@@ -61,6 +61,8 @@ func Defaults() *Config {
 			},
 			UndoWindow:  24 * time.Hour,
 			VerifyReads: VerifyInterval,
+			Reserve:     64 << 20,
+			Watermarks:  Watermarks{Low: 0.85, High: 0.95},
 			Metadata:    Metadata{Driver: SQLite},
 		},
 		HTTP: HTTP{

@@ -92,6 +92,10 @@ func compareDefault(t *testing.T, s *spec, v reflect.Value, at string) {
 		if x != 0 {
 			got = strconv.Itoa(x)
 		}
+	case float64:
+		if x != 0 {
+			got = strconv.FormatFloat(x, 'g', -1, 64)
+		}
 	case []string:
 		if x != nil {
 			got = fmt.Sprintf("[%q]", strings.Join(x, ","))

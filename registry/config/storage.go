@@ -21,6 +21,8 @@ type Storage struct {
 	Metadata    Metadata      `json:"metadata"`
 	AllowSparse bool          `json:"allowSparse"`
 	UndoWindow  time.Duration `json:"undoWindow"`
+	Reserve     int           `json:"reserve"` // bytes
+	Watermarks  Watermarks    `json:"watermarks"`
 	VerifyReads string        `json:"verifyReads"`
 
 	AllowWrongSizes bool `json:"allowWrongSizes"`
@@ -38,6 +40,12 @@ const (
 	VerifyInterval = "interval"
 	VerifyAlways   = "always"
 )
+
+// Watermarks are parts of a file system in use, from 0 to 1.
+type Watermarks struct {
+	Low  float64 `json:"low"`
+	High float64 `json:"high"`
+}
 
 // Pool is one place for bytes: the default one, or one of storage.subPaths.
 type Pool struct {

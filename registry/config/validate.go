@@ -167,6 +167,9 @@ func (ch *checker) storage(s *Storage) {
 	at := place{"storage"}
 	ch.pool(&s.Pool, at)
 	ch.notNegative(s.UndoWindow, at.with("undoWindow"))
+	ch.require(s.Reserve >= 0, at.with("reserve"), "must not be negative")
+	w := s.Watermarks
+	ch.require(w.Low >= 0 && w.Low <= w.High && w.High <= 1, at.with("watermarks"), "low must be 0 to high, and high at most 1")
 	ch.require(s.MaxRepos >= 0, at.with("maxRepos"), "must not be negative")
 	roots := []root{{at.with("rootDirectory"), s.Pool}}
 	for _, name := range sorted(s.SubPaths) {

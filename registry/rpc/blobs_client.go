@@ -106,7 +106,7 @@ func (b *blobs) Presign(ctx context.Context, s registry.Stored) (string, error) 
 
 func (b *blobs) Check(ctx context.Context) (registry.Health, error) {
 	resp, err := unary(ctx, b.limits, b.limits.read, true, b.client.Check, &blobstorev1.CheckRequest{})
-	return registry.Health{ReadOnly: resp.GetReadOnly()}, err
+	return registry.Health{ReadOnly: resp.GetReadOnly(), Pressure: resp.GetPressure()}, err
 }
 
 // Verify has no deadline but waits for signs of life.

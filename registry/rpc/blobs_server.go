@@ -238,5 +238,5 @@ func (s *blobsServer) Check(ctx context.Context, _ *blobstorev1.CheckRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	return &blobstorev1.CheckResponse{ReadOnly: text(h.ReadOnly)}, nil
+	return &blobstorev1.CheckResponse{ReadOnly: text(h.ReadOnly), Pressure: h.Pressure}, nil
 }

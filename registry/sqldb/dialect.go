@@ -54,6 +54,10 @@ type Dialect struct {
 	// that is broken in the database itself. They may read all of it.
 	Integrity []string
 
+	// Free returns how many bytes can still be stored where the database is. nil if
+	// that is somebody else's concern.
+	Free func() (int64, error)
+
 	// Fatal reports that what the database holds is no longer certain: an fsync
 	// failed. Nothing may be written after it.
 	Fatal func(error) bool

@@ -38,7 +38,7 @@ func OpenConfigured(ctx context.Context, cfg config.Storage, drivers map[string]
 	}
 	var s *Store
 	if err == nil {
-		s, err = Open(ctx, pools, Options{Metrics: p.Metrics}, p.Log)
+		s, err = Open(ctx, pools, Options{Metrics: p.Metrics, Reserve: int64(cfg.Reserve), Low: cfg.Watermarks.Low, High: cfg.Watermarks.High}, p.Log)
 	}
 	if err != nil {
 		for _, d := range pools {

@@ -54,6 +54,13 @@ func newMeters(m *metrics.Set, p *pool) *meters {
 		return float64(len(p.sessions))
 	}, label...)
 	if s, ok := p.driver.(Spacious); ok {
+		m.Func(metrics.GaugeKind, "berth_pool_full", "1 if the pool refuses uploads because too little storage is left.", func() float64 {
+			if p.room() != nil {
+				return 1
+			}
+			return 0
+		}, label...)
+		m.Func(metrics.GaugeKind, "berth_pool_pressure", "How much of the way from the low to the high watermark the storage in use has gone, from 0 to 1.", p.space.pressure, label...)
 		const free, size = "berth_pool_free_bytes", "berth_pool_size_bytes"
 		m.Collect(metrics.GaugeKind, free, "Bytes that can still be stored.", func(e *metrics.Emitter) {
 			if n, _, err := s.Space(); err == nil {

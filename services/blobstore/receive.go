@@ -43,7 +43,7 @@ func fill(ctx context.Context, r io.Reader, p []byte) (n int, err error) {
 func (s *Store) receive(ctx context.Context, p *pool, ses *session, r io.Reader) error {
 	buf := s.buffers.small.get()
 	n, rerr := fill(ctx, r, p.upTo(ses, *buf))
-	n, err := ses.write(ctx, (*buf)[:n])
+	n, err := p.write(ctx, ses, (*buf)[:n])
 	ses.hash.write((*buf)[:n])
 	s.buffers.small.put(buf)
 	switch {
@@ -72,10 +72,14 @@ func (p *pool) upTo(ses *session, buf []byte) []byte {
 	return buf[:min(int64(len(buf)), p.part-ses.offset.Load()%p.part)]
 }
 
-// write appends b to the file. Its bytes are not hashed yet.
-func (ses *session) write(ctx context.Context, b []byte) (int, error) {
+// write appends b to the session's file, if there is room. Its bytes are not
+// hashed yet.
+func (p *pool) write(ctx context.Context, ses *session, b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
+	}
+	if err := p.room(); err != nil {
+		return 0, err
 	}
 	if ses.dirtySince.IsZero() {
 		ses.dirtySince = time.Now()
@@ -139,7 +143,7 @@ func stream(ctx context.Context, p *pool, ses *session, r io.Reader, buffers *le
 			hashing--
 		}
 		n, rerr := fill(ctx, r, p.upTo(ses, *buf))
-		n, err := ses.write(ctx, (*buf)[:n])
+		n, err := p.write(ctx, ses, (*buf)[:n])
 		work <- filled{buf, n}
 		hashing++
 		switch {

@@ -22,6 +22,13 @@ type Options struct {
 	// Now returns the wall time that upload ids get and expiry is counted by.
 	// nil means time.Now.
 	Now func() time.Time
+	// Reserve is how many bytes of a pool's storage are left to others, as to a
+	// database that has to record what is deleted: with less no pool takes new bytes.
+	// 0: nothing.
+	Reserve int64
+	// Low and High are the parts of the storage in use, from 0 to 1, from which on
+	// [registry.Health] tells of pressure, and at which it is 1. 0: it tells of none.
+	Low, High float64
 	// Metrics is where the store counts. nil: nobody wants to know.
 	Metrics *metrics.Set
 }
@@ -48,6 +55,7 @@ type pool struct {
 	driver   Driver
 	shared   bool  // see [Traits]
 	part     int64 // see [Traits]
+	space    space
 	log      *slog.Logger
 	meters   *meters
 	readOnly atomic.Pointer[string] // why writes are refused, nil if they are not
@@ -79,9 +87,11 @@ func Open(ctx context.Context, pools map[registry.Pool]Driver, o Options, log *s
 			driver:   driver,
 			shared:   traits.Shared,
 			part:     traits.Part,
+			space:    space{reserve: o.Reserve, low: o.Low, high: o.High},
 			log:      log.With(slog.String("pool", string(name))),
 			sessions: make(map[registry.UploadID]*session),
 		}
+		s.pools[name].space.storage, _ = driver.(Spacious)
 		s.pools[name].meters = newMeters(o.Metrics, s.pools[name])
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -130,15 +140,19 @@ func (s *Store) pool(ctx context.Context, name registry.Pool) (*pool, error) {
 // Check implements [registry.Checker].
 func (s *Store) Check(ctx context.Context) (registry.Health, error) {
 	var reasons []string
+	var pressure float64
 	for _, p := range s.sorted() {
 		if err := p.driver.Check(ctx); err != nil {
 			return registry.Health{}, fmt.Errorf("checking pool %q: %w", p.name, err)
 		}
 		if why := p.readOnly.Load(); why != nil {
 			reasons = append(reasons, fmt.Sprintf("pool %q: %s", p.name, *why))
+		} else if err := p.room(); err != nil {
+			reasons = append(reasons, fmt.Sprintf("pool %q: %s", p.name, registry.AsError(err).Text()))
 		}
+		pressure = max(pressure, p.space.pressure())
 	}
-	return registry.Health{ReadOnly: strings.Join(reasons, "; ")}, nil
+	return registry.Health{ReadOnly: strings.Join(reasons, "; "), Pressure: pressure}, nil
 }
 
 // Open implements [registry.BlobReader].

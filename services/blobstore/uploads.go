@@ -23,6 +23,9 @@ func (s *Store) Start(ctx context.Context, name registry.Pool, alg registry.Algo
 	if err := p.writable(); err != nil {
 		return registry.Upload{}, err
 	}
+	if err := p.room(); err != nil {
+		return registry.Upload{}, err
+	}
 	id, file, err := p.driver.Create(ctx, s.now(), alg)
 	if err != nil {
 		return registry.Upload{}, p.failed(err)

@@ -35,6 +35,9 @@ type Options struct {
 	// that differ.
 	GC     GC
 	PoolGC map[registry.Pool]GC
+	// Reserve is how many bytes must be left where a database of this machine is for
+	// pushes to be taken. 0: none.
+	Reserve int64
 	// Scrub says when stored bytes are compared with their digests.
 	Scrub Scrub
 	// MaxStaleness is how old an answer may be where other processes change the

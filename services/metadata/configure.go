@@ -55,7 +55,7 @@ func OpenConfigured(ctx context.Context, file *config.Config, drivers map[string
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	o.Scrub = scrubOf(file)
+	o.Scrub, o.Reserve = scrubOf(file), int64(cfg.Reserve)/2
 	for name := range cfg.SubPaths {
 		o.Pools = append(o.Pools, registry.Pool(name))
 	}

@@ -49,7 +49,26 @@ func (c *Catalog) allowChange(a registry.Actor, repo registry.Name, act action) 
 	if err := c.access.allow(a, repo, act); err != nil {
 		return err
 	}
+	if act == actPush {
+		if err := c.room(); err != nil {
+			return err
+		}
+	}
 	return c.readOnly(repo)
+}
+
+// room returns an error if the database must not grow by what is pushed, so that
+// deletions can be recorded.
+func (c *Catalog) room() error {
+	free := c.db.Dialect().Free
+	if free == nil || c.opt.Reserve <= 0 {
+		return nil
+	}
+	left, err := free()
+	if err != nil || left >= c.opt.Reserve {
+		return nil //nolint:nilerr // a write will tell
+	}
+	return registry.ErrStorageFull.With("no space left for manifests: %d MiB are free and %d MiB reserved for deletions", left>>20, c.opt.Reserve>>20)
 }
 
 // readOnly returns an error if nobody may change a repository.

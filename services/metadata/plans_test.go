@@ -69,7 +69,7 @@ var feedScans = map[string][]string{
 	"sqlDropReaders": {"SCAN feed_readers"},
 	"sqlFirstEvent":  {"SCAN events"},
 	"sqlUsed": { // up to the first row
-		"SCAN feed_readers", "SCAN upload_keys", "SCAN blobs", "SCAN repositories USING COVERING INDEX sqlite_autoindex_repositories_2",
+		"SCAN feed_readers", "SCAN upload_keys", "SCAN blobs USING COVERING INDEX blobs_by_verified", "SCAN repositories USING COVERING INDEX sqlite_autoindex_repositories_2",
 	},
 	"sqlSchemaVersion": {"SCAN schema_versions"},
 	"sqlLastEvent":     {"SCAN events"},

@@ -50,6 +50,7 @@ func Open(ctx context.Context, root string, fatal func(error)) (*sqldb.DB, error
 	// the system has none, fsync it is.
 	sqlite.Fdatasync(true)
 	o := sqldb.Options{Dialect: dialect(), Fatal: fatal, Release: unlock}
+	o.Dialect.Free = func() (int64, error) { return free(dir) }
 	db, err := Engine{Pool: pool, SyncDir: syncDir}.Open(ctx, file, o)
 	if err != nil {
 		unlock()

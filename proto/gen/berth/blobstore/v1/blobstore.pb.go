@@ -1355,7 +1355,9 @@ func (*CheckRequest) Descriptor() ([]byte, []int) {
 type CheckResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Why writes are refused, empty if they are not.
-	ReadOnly      string `protobuf:"bytes,1,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	ReadOnly string `protobuf:"bytes,1,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	// How scarce storage is, from 0 to 1.
+	Pressure      float64 `protobuf:"fixed64,2,opt,name=pressure,proto3" json:"pressure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1395,6 +1397,13 @@ func (x *CheckResponse) GetReadOnly() string {
 		return x.ReadOnly
 	}
 	return ""
+}
+
+func (x *CheckResponse) GetPressure() float64 {
+	if x != nil {
+		return x.Pressure
+	}
+	return 0
 }
 
 var File_berth_blobstore_v1_blobstore_proto protoreflect.FileDescriptor
@@ -1467,9 +1476,10 @@ const file_berth_blobstore_v1_blobstore_proto_rawDesc = "" +
 	"\x06stored\x18\x01 \x01(\v2\x1a.berth.blobstore.v1.StoredR\x06stored\"'\n" +
 	"\x13PresignBlobResponse\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\"\x0e\n" +
-	"\fCheckRequest\",\n" +
+	"\fCheckRequest\"H\n" +
 	"\rCheckResponse\x12\x1b\n" +
-	"\tread_only\x18\x01 \x01(\tR\breadOnly2\x91\b\n" +
+	"\tread_only\x18\x01 \x01(\tR\breadOnly\x12\x1a\n" +
+	"\bpressure\x18\x02 \x01(\x01R\bpressure2\x91\b\n" +
 	"\vBlobService\x12W\n" +
 	"\bOpenBlob\x12#.berth.blobstore.v1.OpenBlobRequest\x1a$.berth.blobstore.v1.OpenBlobResponse0\x01\x12^\n" +
 	"\vStartUpload\x12&.berth.blobstore.v1.StartUploadRequest\x1a'.berth.blobstore.v1.StartUploadResponse\x12c\n" +
