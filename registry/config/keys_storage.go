@@ -22,6 +22,9 @@ func storageKeys() []Key {
 		{Path: "storage.verifyReads", Type: String, Default: VerifyInterval, Values: []string{VerifyInterval, VerifyAlways}, Doc: "Which reads of blobs are compared with checksums before bytes are sent: those of blobs that were not checked within extensions.scrub.interval (24h without that block), or all."},
 
 		{Path: "storage.maxRepos", Type: Int, Doc: "Maximum number of repositories that have a manifest; 0 is no limit. A push that would make one more is answered with 429."},
+		{Path: "storage.quotas", Type: List, Doc: "How much repositories may hold together; see limits.md. All programs that run the metadata service need the same."},
+		{Path: "storage.quotas[].repositories", Type: Strings, Doc: "Globs of repository names."},
+		{Path: "storage.quotas[].bytes", Type: Int, Doc: "Bytes of blobs and manifests, each content once. A push of more is answered with 403."},
 		{Path: "storage.immutableTags", Type: List, Doc: "Tags that can't be moved or removed once they are set; see limits.md."},
 		{Path: "storage.immutableTags[].repositories", Type: Strings, Doc: "Globs of repository names."},
 		{Path: "storage.immutableTags[].tags", Type: Strings, Doc: "Globs of tags. None match all."},

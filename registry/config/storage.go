@@ -13,6 +13,7 @@ type Storage struct {
 	FastRestart bool       `json:"fastRestart"` // accepted and not used
 	Retention   *Retention `json:"retention"`
 
+	Quotas        []Quota            `json:"quotas"`
 	ImmutableTags []ImmutableTags    `json:"immutableTags"`
 	ReadOnly      []string           `json:"readOnly"` // globs of repositories
 	SubPaths      map[string]SubPath `json:"subPaths"` // by "/prefix", lower case
@@ -26,6 +27,12 @@ type Storage struct {
 	VerifyReads string        `json:"verifyReads"`
 
 	AllowWrongSizes bool `json:"allowWrongSizes"`
+}
+
+// Quota limits what repositories may hold together.
+type Quota struct {
+	Repositories []string `json:"repositories"` // globs
+	Bytes        int64    `json:"bytes"`        // of different content
 }
 
 // ImmutableTags are tags that are neither moved nor removed once they are set.

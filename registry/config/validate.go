@@ -207,6 +207,11 @@ func (ch *checker) storage(s *Storage) {
 // limits checks what storage says about limits besides maxRepos.
 func (ch *checker) limits(s *Storage) {
 	at := place{"storage"}
+	for i, q := range s.Quotas {
+		at := at.with("quotas", i)
+		ch.globs(q.Repositories, at.with("repositories"))
+		ch.require(q.Bytes > 0, at.with("bytes"), "must be more than 0")
+	}
 	for i, m := range s.ImmutableTags {
 		at := at.with("immutableTags", i)
 		ch.globs(m.Repositories, at.with("repositories"))

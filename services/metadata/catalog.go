@@ -140,7 +140,7 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 	for _, p := range c.pools() {
 		c.clock.lease = max(c.clock.lease, c.policy(p).Lease)
 	}
-	if err := c.readMaintenance(ctx); err != nil {
+	if err := errors.Join(c.readMaintenance(ctx), c.forgetQuotas(ctx)); err != nil {
 		return nil, fmt.Errorf("opening the catalog: %w", err)
 	}
 	ctx, c.stop = context.WithCancel(context.WithoutCancel(ctx))
@@ -152,6 +152,13 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 	c.work.Go(func() { c.keepFeed(ctx) })
 	if db.Dialect().Shared != nil {
 		c.work.Go(func() { c.followMaintenance(ctx) })
+	}
+	if len(c.opt.Limits.Quotas) > 0 {
+		c.work.Go(func() {
+			if err := c.countQuotas(ctx); err != nil && ctx.Err() == nil {
+				c.log.Error("counting what repositories hold", "error", err)
+			}
+		})
 	}
 	if c.opt.Retention.DeleteTags() {
 		c.work.Go(func() { c.keepRetention(ctx) })

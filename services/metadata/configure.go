@@ -90,6 +90,13 @@ func limitsOf(cfg config.Storage) (l Limits, err error) {
 	if l.ReadOnly, err = glob.CompileAll(cfg.ReadOnly); err != nil {
 		return l, fmt.Errorf("storage.readOnly: %w", err)
 	}
+	for _, q := range cfg.Quotas {
+		set, err := glob.CompileAll(q.Repositories)
+		if err != nil {
+			return l, fmt.Errorf("storage.quotas: %w", err)
+		}
+		l.Quotas = append(l.Quotas, Quota{set, q.Bytes})
+	}
 	for _, m := range cfg.ImmutableTags {
 		var i ImmutableTags
 		if i.Repositories, err = glob.CompileAll(m.Repositories); err == nil {

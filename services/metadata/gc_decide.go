@@ -106,7 +106,7 @@ func (c *Catalog) passOver(ctx context.Context, all []due) error {
 }
 
 // repositoriesOf returns the locks of the repositories that reviews are about.
-func repositoriesOf(all []due) []sqldb.Lock {
+func (c *Catalog) repositoriesOf(all []due) []sqldb.Lock {
 	var names []registry.Name
 	for _, d := range all {
 		names = append(names, d.repo)
@@ -116,7 +116,7 @@ func repositoriesOf(all []due) []sqldb.Lock {
 	for _, n := range slices.Compact(names) {
 		locks = append(locks, removesFrom(n))
 	}
-	return locks
+	return append(locks, c.opt.Limits.quotaLocks(names...)...)
 }
 
 const (
@@ -158,7 +158,7 @@ func (c *Catalog) decideContent(ctx context.Context, all []due, sum *Collected) 
 	var done Collected
 	err := c.db.WriteLow(ctx, func(tx *sqldb.Tx) error {
 		done = Collected{}
-		if err := tx.Lock(repositoriesOf(all)...); err != nil {
+		if err := tx.Lock(c.repositoriesOf(all)...); err != nil {
 			return err
 		}
 		now, ch := c.now(), c.change()
@@ -299,6 +299,9 @@ func (c *Catalog) decideLinks(tx *sqldb.Tx, ch *change, all []due, now int64, do
 		return fmt.Errorf("removing links: %w", err)
 	}
 	for _, d := range gone {
+		if err := c.discharge(tx, d.repoID, d.repo, d.packed); err != nil {
+			return err
+		}
 		if err := c.tell(tx, BlobUnlinked, d.repoID, collectorActor, d.packed); err != nil {
 			return err
 		}

@@ -141,7 +141,7 @@ func (c *Catalog) dismantle(ctx context.Context, d due, sum *Collected) error {
 	var done Collected
 	err = c.db.WriteLow(ctx, func(tx *sqldb.Tx) error {
 		done = Collected{}
-		if err := tx.Lock(removesFrom(name)); err != nil {
+		if err := tx.Lock(append([]sqldb.Lock{removesFrom(name)}, c.opt.Limits.quotaLocks(name)...)...); err != nil {
 			return err
 		}
 		now := c.now()
@@ -154,7 +154,7 @@ func (c *Catalog) dismantle(ctx context.Context, d due, sum *Collected) error {
 		case until > now:
 			return tx.Queue(sqlReviewLater, d.repoID, noDigest, reviewRepository, string(d.pool), until)
 		}
-		return c.dismantleSome(tx, d, now, &done)
+		return c.dismantleSome(tx, name, d, now, &done)
 	})
 	if err == nil {
 		sum.add(done)
@@ -162,7 +162,7 @@ func (c *Catalog) dismantle(ctx context.Context, d due, sum *Collected) error {
 	return err
 }
 
-func (c *Catalog) dismantleSome(tx *sqldb.Tx, d due, now int64, done *Collected) error {
+func (c *Catalog) dismantleSome(tx *sqldb.Tx, name registry.Name, d due, now int64, done *Collected) error {
 	if err := tx.Queue(sqlEndGone, d.repoID); err != nil { // no way back from here
 		return err
 	}
@@ -171,6 +171,7 @@ func (c *Catalog) dismantleSome(tx *sqldb.Tx, d due, now int64, done *Collected)
 			for _, s := range []string{sqlNoTagsOf, sqlDeleteReferences, sqlDeleteManifest} {
 				err = errors.Join(err, tx.Queue(s, d.repoID, digest))
 			}
+			err = errors.Join(err, c.discharge(tx, d.repoID, name, digest))
 			done.Manifests++
 		}
 		return err
@@ -183,7 +184,7 @@ func (c *Catalog) dismantleSome(tx *sqldb.Tx, d due, now int64, done *Collected)
 	}
 	if all, err := someDigests(tx, sqlSomeLinks, d.repoID); err != nil || len(all) > 0 {
 		for _, digest := range all {
-			err = errors.Join(err, tx.Queue(sqlReviewBlobOf, d.repoID, digest, now), tx.Queue(sqlUnlink, d.repoID, digest))
+			err = errors.Join(err, tx.Queue(sqlReviewBlobOf, d.repoID, digest, now), tx.Queue(sqlUnlink, d.repoID, digest), c.discharge(tx, d.repoID, name, digest))
 			done.Links++
 		}
 		return err
@@ -234,7 +235,7 @@ func (c *Catalog) emptyTrash(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	err = c.db.WriteLow(ctx, func(tx *sqldb.Tx) error {
-		if err := tx.Lock(repositoriesOf(over)...); err != nil {
+		if err := tx.Lock(c.repositoriesOf(over)...); err != nil {
 			return err
 		}
 		for _, d := range over {

@@ -61,6 +61,9 @@ var generated = []string{
 		SELECT n % $repos + 1, DIGEST('t' || n), DIGEST('b' || (n % $blobs)), FALSE, FALSE FROM SERIES(repos)`,
 	`INSERT INTO deleted_repositories (id, name, created, deleted, until, actor) SELECT 1000000 + n, 'gone' || n, 0, n, n, 'x' FROM SERIES(repos)`,
 	`INSERT INTO strays (pool, digest, locator, seen) SELECT '', DIGEST('b' || n), 's' || n, n FROM SERIES(blobs)`,
+	`INSERT INTO quotas (name, used) SELECT 'q' || n, 0 FROM SERIES(repos)`,
+	`INSERT INTO quota_repositories (quota, repo_id) SELECT 'q' || (n % 10), n + 1 FROM SERIES(repos)`,
+	`INSERT INTO quota_content (quota, digest, refs, size) SELECT 'q' || (n % 10), DIGEST('b' || n), 1, 1000 FROM SERIES(blobs)`,
 	`INSERT INTO maintenance (repositories, reason, actor, since) SELECT 'none' || n, '', '', 0 FROM SERIES(repos)`,
 	`INSERT INTO pulls (repo_id, digest, tag, actor, at, times)
 		SELECT n % $repos + 1, DIGEST('m' || n), 'v' || (n / $repos), 'x', 0, 1 FROM SERIES(manifests)`,

@@ -14,6 +14,8 @@ import (
 type Limits struct {
 	// MaxRepos is how many repositories may have a manifest. 0: any number.
 	MaxRepos int
+	// Quotas limit what repositories hold.
+	Quotas []Quota
 	// Immutable are tags that are neither moved nor removed.
 	Immutable []ImmutableTags
 	// ReadOnly are repositories that nothing changes.

@@ -164,12 +164,20 @@ func (c *Catalog) Link(ctx context.Context, a registry.Actor, repo registry.Name
 	damaged := false
 	err = c.db.Write(ctx, func(tx *sqldb.Tx) error {
 		kept, damaged = registry.Stored{}, false
-		if err := tx.Lock(usesRepo(repo), decidesCopy(s.Pool, s.Digest)); err != nil {
+		quotas := c.opt.Limits.quotaLocks(repo)
+		if err := tx.Lock(append([]sqldb.Lock{usesRepo(repo), decidesCopy(s.Pool, s.Digest)}, quotas...)...); err != nil {
 			return err
 		}
 		c.changesBlob(tx, repo, s.Digest)
-		return tx.Last(c.linkSteps(a, repo, s, digest, &kept, &damaged)...)
+		steps := c.linkSteps(a, repo, s, digest, &kept, &damaged)
+		if len(quotas) > 0 {
+			return c.linkWithin(tx, repo, digest, steps, &kept, false)
+		}
+		return tx.Last(steps...)
 	})
+	if len(c.opt.Limits.Quotas) > 0 && errors.Is(err, registry.ErrDenied) {
+		c.discardRefused(ctx, s, digest)
+	}
 	if err == nil && kept.Locator == "" { // or the answer was lost
 		kept, err = c.keptCopy(ctx, s, digest)
 	}
@@ -245,8 +253,20 @@ func (c *Catalog) link(tx *sqldb.Tx, id int64, repo registry.Name, s registry.St
 	if err := tx.Queue(event.Text, event.Args...); err != nil {
 		return fmt.Errorf("recording an event: %w", err)
 	}
+	linked := true // or nobody counts
+	if len(c.opt.Limits.quotasOf(repo)) > 0 {
+		var err error
+		if linked, err = exists(tx.QueryRow(sqlHasLink, id, digest)); err != nil {
+			return err
+		}
+	}
 	if err := tx.Queue(sqlLink, id, digest, string(s.Pool)); err != nil {
 		return fmt.Errorf("linking a blob: %w", err)
+	}
+	if !linked {
+		if err := c.charge(tx, id, repo, digest, s.Size, false); err != nil {
+			return err
+		}
 	}
 	c.changesBlob(tx, repo, s.Digest)
 	return nil
@@ -261,7 +281,8 @@ func (c *Catalog) changesBlob(tx *sqldb.Tx, repo registry.Name, d registry.Diges
 }
 
 const (
-	sqlHasLink = `SELECT 1 FROM links WHERE repo_id = $1 AND digest = $2`
+	sqlHasLinkIn = `SELECT 1 FROM links WHERE repo_id = (SELECT id FROM repositories WHERE name = $1) AND digest = $2`
+	sqlHasLink   = `SELECT 1 FROM links WHERE repo_id = $1 AND digest = $2`
 	// A deleted manifest may need the blob again, if somebody undoes that.
 	sqlReviewBlobOf = `
 		INSERT INTO reviews (repo_id, digest, kind, pool, due, lease, epoch)
@@ -281,7 +302,7 @@ func (c *Catalog) Unlink(ctx context.Context, a registry.Actor, repo registry.Na
 		return err
 	}
 	return c.db.Write(ctx, func(tx *sqldb.Tx) error {
-		if err := tx.Lock(removesFrom(repo)); err != nil {
+		if err := tx.Lock(append([]sqldb.Lock{removesFrom(repo)}, c.opt.Limits.quotaLocks(repo)...)...); err != nil {
 			return err
 		}
 		id, err := repoID(tx, repo)
@@ -309,6 +330,9 @@ func (c *Catalog) Unlink(ctx context.Context, a registry.Actor, repo registry.Na
 		}
 		if err := tx.Queue(sqlUnlink, id, digest); err != nil {
 			return fmt.Errorf("unlinking a blob: %w", err)
+		}
+		if err := c.discharge(tx, id, repo, digest); err != nil {
+			return err
 		}
 		if err := c.review(tx, id, noDigest, reviewRepository, p, c.undoable(p), 0); err != nil {
 			return err

@@ -27,7 +27,7 @@ func (c *Catalog) DeleteManifest(ctx context.Context, a registry.Actor, repo reg
 		return err
 	}
 	return c.db.Write(ctx, func(tx *sqldb.Tx) error {
-		if err := tx.Lock(removesFrom(repo)); err != nil {
+		if err := tx.Lock(append([]sqldb.Lock{removesFrom(repo)}, c.opt.Limits.quotaLocks(repo)...)...); err != nil {
 			return err
 		}
 		id, err := repoID(tx, repo)
@@ -94,6 +94,9 @@ func (c *Catalog) removeManifest(tx *sqldb.Tx, ch *change, id int64, repo regist
 		if err := tx.Queue(s, id, digest); err != nil {
 			return fmt.Errorf("removing a manifest: %w", err)
 		}
+	}
+	if err := c.discharge(tx, id, repo, digest); err != nil {
+		return err
 	}
 	if err := c.tell(tx, ManifestDeleted, id, a, digest); err != nil {
 		return err

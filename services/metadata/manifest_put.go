@@ -138,6 +138,7 @@ func (p *put) run(tx *sqldb.Tx) error {
 	if p.addsRepo {
 		locks = append(locks, countsRepos())
 	}
+	locks = append(locks, p.c.opt.Limits.quotaLocks(p.repo)...)
 	if err := tx.Lock(locks...); err != nil {
 		return err
 	}
@@ -342,6 +343,9 @@ func (p *put) store(tx *sqldb.Tx, id int64) error {
 	}
 	if err := p.addReferences(tx, id); err != nil {
 		return fmt.Errorf("storing a manifest's references: %w", err)
+	}
+	if err := p.c.charge(tx, id, p.repo, p.digest, int64(len(p.m.Bytes)), p.takenOver != 0); err != nil {
+		return err
 	}
 	return p.c.tell(tx, ManifestStored, id, p.actor, p.digest)
 }

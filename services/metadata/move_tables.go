@@ -82,6 +82,9 @@ var movedTables = []movedTable{
 		intColumn("id"), textColumn("name"), intColumn("created"), intColumn("deleted"), intColumn("until"), textColumn("actor"),
 	}},
 	{"repository_ids", 1, []movedColumn{intColumn("one"), intColumn("last")}},
+	{"quotas", 1, []movedColumn{textColumn("name"), intColumn("used")}},
+	{"quota_repositories", 2, []movedColumn{textColumn("quota"), intColumn("repo_id")}},
+	{"quota_content", 2, []movedColumn{textColumn("quota"), bytesColumn("digest"), intColumn("refs"), intColumn("size")}},
 	{"maintenance", 1, []movedColumn{textColumn("repositories"), textColumn("reason"), textColumn("actor"), intColumn("since")}},
 	{"pulls", 3, []movedColumn{
 		intColumn("repo_id"), bytesColumn("digest"), textColumn("tag"), textColumn("actor"), intColumn("at"), intColumn("times"),

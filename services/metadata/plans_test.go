@@ -88,16 +88,19 @@ func TestQueryPlans(t *testing.T) {
 	}
 	scan := regexp.MustCompile(`^SCAN |USE TEMP B-TREE|AUTOMATIC`)
 	allowed := map[string][]string{
-		"sqlUploadKeys":    {"SCAN upload_keys", "USE TEMP B-TREE FOR ORDER BY"},
-		"sqlKeepFirst":     {"SCAN CONSTANT ROW"},
-		"sqlTellManifests": {"USE TEMP B-TREE FOR ORDER BY"}, // when a repository is restored
-		"sqlIsInhabited":   {"SCAN CONSTANT ROW"},
-		"sqlIsKnown":       {"SCAN CONSTANT ROW"},
-		"sqlFsckHistory":   {"SCAN n"},                                                                      // one row
-		"sqlCountRepos":    {"SCAN r USING COVERING INDEX sqlite_autoindex_repositories_2", "SCAN counted"}, // when a repository is made, up to the limit
-		"sqlMoving":        {"SCAN moves"},                                                                  // one row at most
-		"sqlAllDamage":     {"SCAN CONSTANT ROW"},
-		"sqlMaintenance":   {"SCAN maintenance"}, // a hundred rows at most
+		"sqlUploadKeys":     {"SCAN upload_keys", "USE TEMP B-TREE FOR ORDER BY"},
+		"sqlKeepFirst":      {"SCAN CONSTANT ROW"},
+		"sqlTellManifests":  {"USE TEMP B-TREE FOR ORDER BY"}, // when a repository is restored
+		"sqlIsInhabited":    {"SCAN CONSTANT ROW"},
+		"sqlIsKnown":        {"SCAN CONSTANT ROW"},
+		"sqlFsckHistory":    {"SCAN n"},                                                                      // one row
+		"sqlCountRepos":     {"SCAN r USING COVERING INDEX sqlite_autoindex_repositories_2", "SCAN counted"}, // when a repository is made, up to the limit
+		"sqlMoving":         {"SCAN moves"},                                                                  // one row at most
+		"sqlAllDamage":      {"SCAN CONSTANT ROW"},
+		"sqlDiscardRefused": {"SCAN CONSTANT ROW"},
+		"sqlQuotaNames":     {"SCAN quotas"}, // as many as the config file has, when the catalog is opened
+		"sqlFsckUsed":       {"SCAN CONSTANT ROW"},
+		"sqlMaintenance":    {"SCAN maintenance"}, // a hundred rows at most
 		"sqlInUse": { // up to the first row
 			"SCAN repositories USING COVERING INDEX sqlite_autoindex_repositories_2", "SCAN blobs USING COVERING INDEX blobs_by_verified", "SCAN upload_keys",
 		},

@@ -60,6 +60,9 @@ func (c *Catalog) Admit(ctx context.Context, a registry.Actor, repo registry.Nam
 	if err := c.allowChange(a, repo, actPush); err != nil {
 		return "", err
 	}
+	if err := c.roomFor(ctx, repo); err != nil {
+		return "", err
+	}
 	return registry.PoolOf(repo, c.opt.Pools), ctx.Err()
 }
 

@@ -318,6 +318,7 @@ func (r *takingRepo) linkPart(part []registry.LayoutCopy) error {
 	for _, s := range part {
 		locks = append(locks, decidesCopy(s.Pool, s.Digest))
 	}
+	locks = append(locks, r.c.opt.Limits.quotaLocks(r.repo)...)
 	return r.c.db.WriteLow(r.ctx, func(tx *sqldb.Tx) error {
 		if err := tx.Lock(locks...); err != nil {
 			return err
@@ -330,7 +331,8 @@ func (r *takingRepo) linkPart(part []registry.LayoutCopy) error {
 			var kept registry.Stored
 			var damaged bool
 			r.c.changesBlob(tx, r.repo, s.Digest)
-			if err := tx.Run(r.c.linkSteps(registry.Actor{ID: TakeoverActor}, r.repo, s.Stored, digest, &kept, &damaged)...); err != nil {
+			steps := r.c.linkSteps(registry.Actor{ID: TakeoverActor}, r.repo, s.Stored, digest, &kept, &damaged)
+			if err := r.c.linkWithin(tx, r.repo, digest, steps, &kept, true); err != nil {
 				return err
 			}
 			if kept.Locator == "" {

@@ -138,6 +138,7 @@ func (u *undelete) run(tx *sqldb.Tx) error {
 		}
 		locks = append(locks, decidesCopy(u.pool, d))
 	}
+	locks = append(locks, u.c.opt.Limits.quotaLocks(u.repo)...)
 	if err := tx.Lock(locks...); err != nil {
 		return err
 	}
@@ -235,7 +236,8 @@ func (u *undelete) restore(tx *sqldb.Tx, id int64, digest []byte) ([]registry.Ta
 		sqldb.Padded(refs, func(part []any) error {
 			return tx.Queue(sqlNoReviews(len(part)), append([]any{id}, part...)...)
 		}),
-		forget(tx, id, digest))
+		forget(tx, id, digest),
+		u.c.charge(tx, id, u.repo, digest, int64(len(payload)), true))
 	return tags, err
 }
 
@@ -306,5 +308,14 @@ func (u *undelete) find(tx *sqldb.Tx, id int64, r reference) (bool, error) {
 		return false, err
 	}
 	u.ch.blobs = append(u.ch.blobs, rowKey{u.repo, string(d)})
+	if len(u.c.opt.Limits.quotasOf(u.repo)) > 0 {
+		var size int64
+		if err := tx.QueryRow(sqlBlobSize, string(u.pool), r.digest).Scan(&size); err != nil {
+			return false, err
+		}
+		if err := u.c.charge(tx, id, u.repo, r.digest, size, true); err != nil {
+			return false, err
+		}
+	}
 	return true, tx.Queue(sqlRevive, string(u.pool), r.digest)
 }
