@@ -142,6 +142,7 @@ func (k *finishing) flush() error {
 }
 
 const (
+	sqlCopyPlace       = `SELECT size, locator FROM blobs WHERE pool = $1 AND digest = $2`
 	sqlForgetManifests = `DELETE FROM adopted_manifests WHERE repo = $1`
 	sqlForgetTags      = `DELETE FROM adopted_tags WHERE repo = $1`
 	sqlForgetAdoption  = `DELETE FROM adoptions WHERE repo = $1`
@@ -214,7 +215,7 @@ func (k *finishing) has(a adoption, d registry.Digest, size int64) (here, foreig
 		return false, false, err
 	}
 	used := registry.Stored{Digest: d, Pool: a.pool}
-	err = k.c.db.QueryRow(k.ctx, sqlCopy, string(a.pool), packed).Scan(&used.Size, &used.Locator)
+	err = k.c.db.QueryRow(k.ctx, sqlCopyPlace, string(a.pool), packed).Scan(&used.Size, &used.Locator)
 	if err == nil {
 		if _, foreign := used.Locator.Layout(); foreign {
 			return false, true, nil
