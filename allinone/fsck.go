@@ -31,6 +31,7 @@ type (
 	}
 	catalogChecker interface {
 		Fsck(ctx context.Context, blobs metadata.FsckBlobs, deep bool) iter.Seq2[registry.Finding, error]
+		FsckSome(ctx context.Context, blobs metadata.FsckBlobs, read func(registry.Digest) bool) iter.Seq2[registry.Finding, error]
 	}
 )
 
@@ -38,19 +39,24 @@ type (
 func fsck(program string, parts Parts) cli.Command {
 	return cli.Command{
 		Name: "fsck", Args: "FILE",
-		Summary: "check a stopped store: exit code 0 if all is well, 1 with findings, 3 if it could not be checked",
-		Example: program + " fsck config.json\n" + program + " fsck --read-data --json config.json",
+		Summary: "check a stopped store, or with --online one that is served: exit code 0 if all is well, 1 with findings, 3 if it could not be checked",
+		Example: program + " fsck config.json\n" + program + " fsck --read-data --json config.json\n" + program + " fsck --online --read-data-subset 1/7 config.json",
 		Run: func(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
-			deep := flags.Bool("read-data", false, "read every blob and compare it with its digest")
+			var read subset
+			read.define(flags)
+			online := flags.Bool("online", false, "check a store that is served: what it holds at one moment, and once more what seems wrong")
 			asJSON := flags.Bool("json", false, "print each finding as a line of JSON")
 			args, err := cli.ParseArgs(flags, args, 1)
+			if err == nil {
+				err = read.parse()
+			}
 			if err != nil {
 				return err
 			}
 			if len(args) == 0 {
 				return daemon.Exit{Code: cli.ExitUsage, Err: errors.New("fsck: a config file is needed")}
 			}
-			n, err := check(ctx, args[0], parts, *deep, printer(out, *asJSON))
+			n, err := check(ctx, args[0], parts, *online, read, printer(out, *asJSON))
 			switch {
 			case err != nil:
 				return daemon.Exit{Code: exitNotDone, Err: fmt.Errorf("fsck: %w", err)}
@@ -78,15 +84,18 @@ func printer(out io.Writer, asJSON bool) func(registry.Finding) error {
 
 // check opens the stores of a config file in this process, wherever they are
 // served from otherwise, and hands what is wrong with them to report.
-func check(ctx context.Context, file string, parts Parts, deep bool, report func(registry.Finding) error) (n int, err error) {
+func check(ctx context.Context, file string, parts Parts, online bool, read subset, report func(registry.Finding) error) (n int, err error) {
 	cfg, _, err := config.Load(file)
 	if err != nil {
 		return 0, err
 	}
-	if err := storeExists(cfg); err != nil {
+	if err := storeExists(cfg); err != nil && !online {
 		return 0, err
 	}
 	p := daemon.Process{Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
+	if online {
+		return checkOnline(ctx, cfg, parts, read, p.Log, report)
+	}
 	blobs, err := parts.Blobs(ctx, cfg, p)
 	if err != nil {
 		return 0, err
@@ -105,17 +114,13 @@ func check(ctx context.Context, file string, parts Parts, deep bool, report func
 		checks = append(checks, c.CheckUploads(ctx))
 	}
 	if c, ok := catalog.(catalogChecker); ok {
-		checks = append(checks, c.Fsck(ctx, blobs, deep))
+		checks = append(checks, c.FsckSome(ctx, blobs, read.has))
 	}
 	for _, findings := range checks {
-		for f, err := range findings {
-			if err != nil {
-				return n, err
-			}
-			n++
-			if err := report(f); err != nil {
-				return n, err
-			}
+		found, err := each(findings, report)
+		n += found
+		if err != nil {
+			return n, err
 		}
 	}
 	return n, nil

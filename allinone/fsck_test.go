@@ -17,6 +17,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/cli"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
 )
@@ -37,6 +38,11 @@ func TestFsck(t *testing.T) {
 		{name: "blob shorter", damage: shorten, exit: exitFindings, says: "I12"},
 		{name: "bit flipped, not looked for", damage: flip, says: "all is well"},
 		{name: "bit flipped", damage: flip, flags: []string{"--read-data"}, exit: exitFindings, says: "I5"},
+		{name: "bit flipped, in one of the parts", damage: flip, flags: []string{"--read-data-subset", "1/1"}, exit: exitFindings, says: "I5"},
+		{name: "a part that is none", damage: flip, flags: []string{"--read-data-subset", "3/2"}, exit: cli.ExitUsage},
+		{name: "all well, online", damage: func(*testing.T, string) {}, flags: []string{"--online", "--read-data"}, says: "all is well"},
+		{name: "blob gone, online", damage: remove, flags: []string{"--online"}, exit: exitFindings, says: "I12"},
+		{name: "bit flipped, online", damage: flip, flags: []string{"--online", "--read-data"}, exit: exitFindings, says: "I5"},
 		{name: "as JSON", damage: remove, flags: []string{"--json"}, exit: exitFindings, says: `"Invariant":"I12"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

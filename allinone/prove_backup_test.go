@@ -106,6 +106,9 @@ func TestProveBackup(t *testing.T) {
 				if opsAfter == opsBefore {
 					t.Errorf("backup %d: nothing was done meanwhile: it proves nothing", n)
 				}
+				if out, err := runBerth(t, "fsck", "--online", file); err != nil {
+					t.Errorf("fsck of the store under load: %v\n%s", err, out)
+				}
 				if out, err := runBerth(t, "backup", "verify", "--from", target, "--read-data"); err != nil {
 					t.Errorf("backup verify: %v\n%s", err, out)
 				}

@@ -1,6 +1,7 @@
 package allinone
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -224,3 +225,35 @@ func (a *aside) fill(ctx context.Context) (err error) {
 
 // remove removes what is left.
 func (a *aside) remove() error { return errors.Join(a.closeDB(), os.RemoveAll(a.dir)) }
+
+// take fills the database aside with what a catalog exports, and ends its use.
+func (a *aside) take(ctx context.Context, from registry.Exporter) error {
+	parts := make(chan []byte)
+	exported := make(chan error, 1)
+	inner, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		defer close(parts)
+		exported <- from.Export(inner, func(part []byte) error {
+			select {
+			case parts <- bytes.Clone(part):
+				return nil
+			case <-inner.Done():
+				return inner.Err()
+			}
+		})
+	}()
+	err := metadata.Import(ctx, a.db, func() ([]byte, error) {
+		if part, ok := <-parts; ok {
+			return part, nil
+		}
+		return nil, io.EOF // too early a one is an error of the import
+	})
+	cancel()
+	for range parts { // until the export has ended
+	}
+	if failed := <-exported; err != nil && failed != nil && !errors.Is(failed, context.Canceled) {
+		err = failed // which is why the import lacks something
+	}
+	return errors.Join(err, a.closeDB())
+}

@@ -31,8 +31,13 @@ type FsckBlobs interface {
 //   - I12: each blob has its copy, of the right size; each copy is a blob's, or
 //     queued for removal, or younger than a day.
 func (c *Catalog) Fsck(ctx context.Context, blobs FsckBlobs, deep bool) iter.Seq2[registry.Finding, error] {
+	return c.FsckSome(ctx, blobs, func(registry.Digest) bool { return deep })
+}
+
+// FsckSome is [Catalog.Fsck], which reads the blobs that read says.
+func (c *Catalog) FsckSome(ctx context.Context, blobs FsckBlobs, read func(registry.Digest) bool) iter.Seq2[registry.Finding, error] {
 	return func(yield func(registry.Finding, error) bool) {
-		k := &fsck{c: c, ctx: ctx, blobs: blobs, deep: deep, yield: yield}
+		k := &fsck{c: c, ctx: ctx, blobs: blobs, read: read, yield: yield}
 		for _, step := range []func() error{k.structure, k.manifests, k.tags, k.histories, k.quotas, k.blobRows, k.copies} {
 			err := step()
 			if errors.Is(err, errEnough) {
@@ -57,7 +62,7 @@ type fsck struct {
 	c     *Catalog
 	ctx   context.Context // bounds the run
 	blobs FsckBlobs
-	deep  bool
+	read  func(registry.Digest) bool
 	yield func(registry.Finding, error) bool
 }
 

@@ -58,7 +58,7 @@ func (k *fsck) blobRow(b blobRow) error {
 		}
 		return nil
 	}
-	if k.deep {
+	if k.read(b.Digest) {
 		err = k.blobs.Verify(k.ctx, b.Stored, 0)
 	} else {
 		err = k.open(b.Stored)
