@@ -3,6 +3,7 @@ package allinone
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -146,6 +147,16 @@ func TestTagRollbackCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	unknown := digest.FromString("unknown").String()
+	defer func() {
+		// A manifest that was deleted comes back.
+		blobs, catalog := storesOf(t, cfg)
+		if err := errors.Join(catalog.DeleteManifest(t.Context(), operator, "a", registry.Digest(d["one"])), catalog.Close(), blobs.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if out, code, err := berth(t, "tag", "rollback", "--to", d["one"], file, "a:t"); code != 0 || !strings.Contains(out, d["one"]) {
+			t.Errorf("of a deleted manifest: exit code %d (%v)\n%s", code, err, out)
+		}
+	}()
 	for _, test := range []struct {
 		args  []string
 		code  int

@@ -2,6 +2,7 @@ package allinone
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"strconv"
@@ -78,6 +79,15 @@ func rollback(ctx context.Context, c *storeCall, to string) error {
 	// Only if nobody has changed the tag since its history was read.
 	now := registry.Condition{Match: changes[0].Digest, Absent: changes[0].Digest == ""}
 	ch, err := c.Catalog.RollbackTag(ctx, operator, repo, tag, digest, now)
+	if errors.Is(err, registry.ErrManifestUnknown) {
+		// It may have been deleted, and not for good. That may set the tag, too.
+		if c.Catalog.Undelete(ctx, operator, repo, registry.Reference{Digest: digest}) != nil {
+			return err
+		}
+		if ch, err = c.Catalog.RollbackTag(ctx, operator, repo, tag, digest, now); errors.Is(err, registry.ErrPreconditionFailed) {
+			ch, err = c.Catalog.RollbackTag(ctx, operator, repo, tag, digest, registry.Condition{Match: digest})
+		}
+	}
 	if err != nil {
 		return err
 	}

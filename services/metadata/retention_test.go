@@ -209,9 +209,9 @@ func testRetentionOfUntagged(t *testing.T, at newPlace) {
 	subject := pushImage(t, s, "a", "subject", "subject")
 	empty := blob("{}")
 	link(t, s, "a", empty)
-	signature, orphan := referrer(empty, "signature", subject), referrer(empty, "sbom", subject)
+	signature := referrer(empty, "signature", subject)
 	lost := pushImage(t, s, "b", "lost")
-	orphan = referrer(empty, "sbom", lost) // its subject is elsewhere
+	orphan := referrer(empty, "sbom", lost) // its subject is elsewhere
 	put(t, s, "a", signature)
 	put(t, s, "a", orphan)
 	one := pushImage(t, s, "a", "one")
