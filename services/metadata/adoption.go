@@ -21,7 +21,9 @@ type Taken struct {
 // another registry, and tells done of each. It is for a store that serves nobody.
 // An interrupted run is continued by the next one.
 func (c *Catalog) Adopt(ctx context.Context, blobs LayoutBlobs, done func(Taken)) error {
-	return c.eachLayout(ctx, blobs, func(repo registry.Name, _ registry.Pool) error {
+	seen := make(map[registry.Name]bool)
+	err := c.eachLayout(ctx, blobs, func(repo registry.Name, _ registry.Pool) error {
+		seen[repo] = true
 		taken, err := c.takeOver(ctx, blobs, repo)
 		if err != nil {
 			return err
@@ -29,6 +31,34 @@ func (c *Catalog) Adopt(ctx context.Context, blobs LayoutBlobs, done func(Taken)
 		done(taken)
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return c.giveUpGone(ctx, seen)
+}
+
+// giveUpGone ends the take-over of repositories that was interrupted and can't go
+// on, because their directories are gone: nothing of them would ever be collected.
+// Should a directory come back it is taken over anew.
+func (c *Catalog) giveUpGone(ctx context.Context, seen map[registry.Name]bool) error {
+	for after, n := registry.Name(""), fsckPage; n == fsckPage; {
+		page, err := c.adoptionPage(ctx, after, fsckPage)
+		if err != nil {
+			return err
+		}
+		n = len(page)
+		for _, a := range page {
+			if after = a.repo; a.state != adoptionBegun || seen[a.repo] {
+				continue
+			}
+			a.state, a.stamp, a.hash = adoptionDone, "", ""
+			a.problems.add("its directory was gone before it was taken over to its end")
+			if err := c.saveAdoption(ctx, a); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Adoption is what the catalog and the pools have of another registry's content.

@@ -136,7 +136,9 @@ func (t *takeover) all() error {
 // walk finds out which repositories are to be taken over.
 func (t *takeover) walk() ([]registry.Name, error) {
 	var names []registry.Name
+	seen := make(map[registry.Name]bool)
 	err := t.c.eachLayout(t.ctx, t.blobs, func(repo registry.Name, p registry.Pool) error {
+		seen[repo] = true
 		old, err := t.c.readAdoption(t.ctx, repo)
 		if err != nil {
 			return err
@@ -153,6 +155,9 @@ func (t *takeover) walk() ([]registry.Name, error) {
 		}
 		return nil
 	})
+	if err == nil {
+		err = t.c.giveUpGone(t.ctx, seen)
+	}
 	if err != nil {
 		return nil, err // requests go on to look for themselves
 	}

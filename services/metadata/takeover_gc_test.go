@@ -27,6 +27,7 @@ type layouts struct {
 	index   []byte
 	version int // of the index
 	files   map[registry.Digest][]byte
+	gone    bool
 	left    int // how many files can be read before errStopped, if it is not negative
 }
 
@@ -72,7 +73,7 @@ func (l *layouts) image(name string) registry.ManifestPut {
 
 func (l *layouts) Layouts(_ context.Context, p registry.Pool) iter.Seq2[registry.Name, error] {
 	return func(yield func(registry.Name, error) bool) {
-		if p == "" {
+		if p == "" && !l.gone {
 			yield(l.repo, nil)
 		}
 	}
@@ -171,6 +172,42 @@ func testI7CollectorWaitsForTakeover(t *testing.T, at newPlace) {
 	}
 	if !k.has(t, "a", child.Digest) {
 		t.Error("what the index lists is not there")
+	}
+}
+
+// Content of a repository whose directory was removed half way is collected in the
+// end; if the directory comes back it is taken over again.
+func TestI7CollectorDoesNotWaitForever(t *testing.T) { onEach(t, testI7CollectorDoesNotWaitForever) }
+
+func testI7CollectorDoesNotWaitForever(t *testing.T, at newPlace) {
+	k, l := newLayouts(t, at(t))
+	tags := make(map[registry.Tag]registry.ManifestPut)
+	for i := range 20 {
+		tags[registry.Tag(fmt.Sprint("v", i))] = l.image(fmt.Sprint(i))
+	}
+	l.list(t, tags)
+	l.left = 17
+	if err := adopt(t, k, l); !errors.Is(err, errStopped) {
+		t.Fatalf("Adopt: got %v, want that it stops", err)
+	}
+	l.left, l.gone = -1, true
+	if err := adopt(t, k, l); err != nil {
+		t.Fatalf("Adopt: %v", err)
+	}
+	k.settle(t)
+	for _, m := range tags {
+		if k.has(t, "a", m.Digest) {
+			t.Fatalf("%s is still there", m.Digest)
+		}
+	}
+	l.gone = false
+	if err := adopt(t, k, l); err != nil {
+		t.Fatalf("Adopt: %v", err)
+	}
+	for tag, m := range tags {
+		if got := tagged(t, k, "a", tag); got != m.Digest {
+			t.Errorf("tag %s: got %q, want %q", tag, got, m.Digest)
+		}
 	}
 }
 
