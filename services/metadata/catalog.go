@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/berth-registry/berth/registry"
@@ -87,6 +88,8 @@ type Catalog struct {
 
 	work sync.WaitGroup // other work in the background
 
+	pressure atomic.Int64 // how scarce storage is, in thousandths
+
 	scrubWake chan struct{} // holds an element if somebody asked to look at something
 	scrubbed  chan struct{} // closed when scrubbing has ended
 }
@@ -164,6 +167,9 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 		c.work.Go(func() { c.keepRetention(ctx) })
 	}
 	go c.scrubbing(ctx)
+	if blobs, ok := reaper.(registry.Checker); ok {
+		c.work.Go(func() { c.feelPressure(ctx, blobs) })
+	}
 	return c, nil
 }
 
