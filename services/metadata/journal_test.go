@@ -295,6 +295,41 @@ func TestRebuildFromADamagedJournal(t *testing.T) {
 	}
 }
 
+// A copy that was replaced after the snapshot is the one that is used, and what was
+// known of the one before is forgotten; a copy that is gone is found elsewhere.
+func TestRebuildOfReplacedCopies(t *testing.T) {
+	j := newJournalled(t, onSQLite(t), 7, metadata.Options{})
+	var copies []registry.Stored
+	for i := range 2 {
+		s := j.upload(t, fmt.Sprint("blob ", i))
+		if _, err := j.Link(t.Context(), alice, "a", s); err != nil {
+			t.Fatal(err)
+		}
+		copies = append(copies, s)
+	}
+	j.mustExec(t, `UPDATE blobs SET damaged = 1, problem = 'x'`)
+	metadata.WriteJournal(t, j.Catalog)
+	second := []registry.Stored{j.upload(t, "blob 0"), j.upload(t, "blob 1")}
+	j.mustExec(t, `INSERT INTO events (kind, at, actor, digest, pool, locator, size)
+		SELECT 'copy', 1, '', digest, pool, '`+string(second[0].Locator)+`', size FROM blobs WHERE locator = '`+string(copies[0].Locator)+`'`)
+	metadata.WriteJournal(t, j.Catalog)
+	for _, s := range copies {
+		if err := j.blobs.Remove(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, r, findings := rebuild(t, j.blobs)
+	if len(findings) > 0 || r.Relocated != 1 {
+		t.Errorf("got %+v and findings %v, want one copy found elsewhere", r, findings)
+	}
+	for _, s := range second {
+		b, err := got.Blob(t.Context(), alice, "a", s.Digest)
+		if err != nil || b.Locator != s.Locator {
+			t.Errorf("got %+v, %v, want the copy %s", b, err, s.Locator)
+		}
+	}
+}
+
 // A database that was put back from a backup begins a journal of its own: the old
 // one goes on without it.
 func TestJournalOfARestoredDatabase(t *testing.T) {

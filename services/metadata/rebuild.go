@@ -272,7 +272,7 @@ func (r *rebuild) locateBlob(b blobRow) (err error) {
 		}
 		r.Relocated++
 		return r.db.Write(r.ctx, func(tx *sqldb.Tx) error {
-			_, err := tx.Exec(`UPDATE blobs SET locator = $3 WHERE pool = $1 AND digest = $2`, string(b.Pool), b.packed, string(s.Locator))
+			_, err := tx.Exec(`UPDATE blobs SET locator = $3, verified_at = 0, damaged = NULL, problem = NULL WHERE pool = $1 AND digest = $2`, string(b.Pool), b.packed, string(s.Locator))
 			return err
 		})
 	}

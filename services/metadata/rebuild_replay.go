@@ -90,7 +90,7 @@ func (r *rebuild) apply(tx *sqldb.Tx, e record) error {
 	case BlobUnlinked:
 		return execAll(tx, step{sqlUnlink, []any{e.RepoID, digest}})
 	case CopyReplaced:
-		return execAll(tx, step{`UPDATE blobs SET locator = $3, size = $4, inline = NULL WHERE pool = $1 AND digest = $2`, []any{e.Pool, digest, e.Locator, e.Size}})
+		return execAll(tx, step{`UPDATE blobs SET locator = $3, size = $4, inline = NULL, verified_at = 0, damaged = NULL, problem = NULL WHERE pool = $1 AND digest = $2`, []any{e.Pool, digest, e.Locator, e.Size}})
 	case KeyMade:
 		if !e.Complete {
 			return nil
