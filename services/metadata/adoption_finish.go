@@ -142,7 +142,6 @@ func (k *finishing) flush() error {
 }
 
 const (
-	sqlCopyPlace       = `SELECT size, locator FROM blobs WHERE pool = $1 AND digest = $2`
 	sqlForgetManifests = `DELETE FROM adopted_manifests WHERE repo = $1`
 	sqlForgetTags      = `DELETE FROM adopted_tags WHERE repo = $1`
 	sqlForgetAdoption  = `DELETE FROM adoptions WHERE repo = $1`
@@ -208,16 +207,17 @@ func (k *finishing) repository(a adoption) error {
 
 // has reports whether the content of a file is elsewhere: a copy of our own, a
 // manifest, or one that was removed here. foreign says that the file may be the
-// copy in use.
+// copy in use, or the only one that is whole.
 func (k *finishing) has(a adoption, d registry.Digest, size int64) (here, foreign bool, err error) {
 	packed, err := pack(d)
 	if err != nil {
 		return false, false, err
 	}
 	used := registry.Stored{Digest: d, Pool: a.pool}
-	err = k.c.db.QueryRow(k.ctx, sqlCopyPlace, string(a.pool), packed).Scan(&used.Size, &used.Locator)
+	damaged := false
+	err = k.c.db.QueryRow(k.ctx, sqlCopy, string(a.pool), packed).Scan(&used.Size, &used.Locator, &damaged)
 	if err == nil {
-		if _, foreign := used.Locator.Layout(); foreign {
+		if _, foreign := used.Locator.Layout(); foreign || damaged {
 			return false, true, nil
 		}
 		if used.Locator != "" {

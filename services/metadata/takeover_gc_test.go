@@ -120,7 +120,16 @@ func (l *layouts) TakeOver(ctx context.Context, s registry.Stored) (registry.Sto
 	return l.Commit(ctx, u, bytes.NewReader(l.files[s.Digest]), s.Digest)
 }
 
-func (l *layouts) RemoveLayout(context.Context, registry.Pool, registry.Name, bool, func(registry.Digest, int64) (bool, error)) (int64, error) {
+func (l *layouts) RemoveLayout(_ context.Context, _ registry.Pool, _ registry.Name, _ bool, unneeded func(registry.Digest, int64) (bool, error)) (int64, error) {
+	for d, b := range l.files {
+		remove, err := unneeded(d, int64(len(b)))
+		if err != nil {
+			return 0, err
+		}
+		if remove {
+			delete(l.files, d)
+		}
+	}
 	return 0, nil
 }
 
@@ -280,5 +289,31 @@ func testTakeoverUntags(t *testing.T, at newPlace) {
 		if k.has(t, "a", d) {
 			t.Errorf("%s is still there", d)
 		}
+	}
+}
+
+// A file of the layout stays if our own copy of the same content is damaged: it may
+// be the only one that is whole.
+func TestI7FinishKeepsWhatIsDamagedHere(t *testing.T) {
+	onEach(t, testI7FinishKeepsWhatIsDamagedHere)
+}
+
+func testI7FinishKeepsWhatIsDamagedHere(t *testing.T, at newPlace) {
+	k, l := newLayouts(t, at(t))
+	k.link(t, "b", "layer of x")
+	l.list(t, map[registry.Tag]registry.ManifestPut{"latest": l.image("x")})
+	if err := adopt(t, k, l); err != nil {
+		t.Fatal(err)
+	}
+	k.mustExec(t, `UPDATE blobs SET damaged = 1 WHERE locator NOT LIKE 'layout:%'`)
+	f := &metadata.Finish{Found: func(registry.Finding) {}, Progress: func(metadata.Finished) {}}
+	if _, err := k.Finish(t.Context(), l, f); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := l.files[registry.SHA256.FromString("layer of x")]; !ok {
+		t.Error("the file has gone")
+	}
+	if _, ok := l.files[registry.SHA256.FromString("config of x")]; ok {
+		t.Error("a file whose content is elsewhere is still there")
 	}
 }
