@@ -25,12 +25,12 @@ func Program(name, version, summary string, parts Parts) cli.Program {
 				return Link(ctx, cfg, parts, p)
 			},
 		},
-		Commands: []cli.Command{
+		Commands: append([]cli.Command{
 			ctl.Command(name), fsck(name, parts), migrate(name, parts), rebuild(name, parts), backup(name, parts),
 			scrub(name, parts),
 			adopt(name, parts), status(name, parts), importer(name, parts), exporter(name, parts),
 			retentionCommand(name, parts), tagCommand(name, parts), du(name, parts),
-		},
+		}, gcCommands(name, parts)...),
 	}
 }
 
