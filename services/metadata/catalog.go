@@ -150,6 +150,7 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 	c.meters = newMeters(o.Metrics)
 	c.journal = newJournal(c, o.Metrics)
 	c.usage = newUsage(ctx, c, o.Metrics)
+	c.measureQueue(ctx, o.Metrics)
 	go c.collectGarbage(ctx)
 	go c.collectReviews(ctx)
 	c.work.Go(func() { c.keepFeed(ctx) })

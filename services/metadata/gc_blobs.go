@@ -10,7 +10,7 @@ import (
 
 const (
 	sqlBlobState = `
-		SELECT b.state, b.epoch, b.lease_until, b.size, b.inline IS NOT NULL,
+		SELECT b.state, b.epoch, v.epoch, b.lease_until, b.size, b.inline IS NOT NULL,
 			(SELECT 1 FROM links l WHERE l.digest = b.digest AND l.pool = b.pool LIMIT 1) IS NOT NULL
 		FROM blobs b JOIN reviews v ON v.repo_id = 0 AND v.digest = b.digest AND v.kind = 3 AND v.pool = b.pool AND v.due <= $3
 		WHERE b.pool = $1 AND b.digest = $2`
@@ -36,6 +36,7 @@ const (
 type blobState struct {
 	state        int
 	epoch, lease int64
+	reviewed     int64 // epoch in the review
 	size         int64
 	inline       bool
 	linked       bool
@@ -90,7 +91,7 @@ func blobStates(tx *sqldb.Tx, all []due, now int64) ([]blobState, error) {
 		s := &states[i]
 		look[i] = sqldb.Statement{Text: sqlBlobState, Args: []any{string(d.pool), d.packed, now}, Row: func(scan func(dest ...any) error) error {
 			s.there = true
-			return scan(&s.state, &s.epoch, &s.lease, &s.size, &s.inline, &s.linked)
+			return scan(&s.state, &s.epoch, &s.reviewed, &s.lease, &s.size, &s.inline, &s.linked)
 		}}
 	}
 	if err := tx.Run(look...); err != nil {
@@ -111,6 +112,8 @@ func (c *Catalog) decideBlob(tx *sqldb.Tx, d due, s blobState, now int64, done *
 	switch {
 	case !s.there:
 		return over()
+	case s.reviewed != d.epoch: // another collector has decided meanwhile
+		return nil
 	case s.linked:
 		if s.state != blobLive {
 			if err := tx.Queue(sqlRevive, pool, d.packed); err != nil {

@@ -112,7 +112,7 @@ const (
 	sqlCopy    = `SELECT size, locator, damaged IS NOT NULL FROM blobs WHERE pool = $1 AND digest = $2`
 	sqlAddBlob = `
 		INSERT INTO blobs (pool, digest, size, locator, state, epoch, lease_until, created, inline)
-		VALUES ($1, $2, $3, $4, 0, 0, $5, $6, $7)`
+		VALUES ($1, $2, $3, $4, 0, $6, $5, $6, $7)`
 	sqlLink = `INSERT INTO links (repo_id, digest, pool) VALUES ($1, $2, $3) ON CONFLICT (repo_id, digest) DO UPDATE SET pool = excluded.pool`
 )
 
@@ -121,7 +121,7 @@ const (
 const (
 	sqlKeepFirst = `
 		INSERT INTO blobs (pool, digest, size, locator, state, epoch, lease_until, created, verified_at)
-		SELECT $1, $2, $3, $4, 0, 0, $5, $6, $7
+		SELECT $1, $2, $3, $4, 0, CAST($6 AS BIGINT), $5, CAST($6 AS BIGINT), $7
 		WHERE NOT EXISTS (SELECT 1 FROM garbage WHERE pool = $1 AND digest = $2 AND locator = $4)
 		ON CONFLICT (pool, digest) DO NOTHING`
 	// A manifest that was mounted as a blob gets a copy.

@@ -91,6 +91,7 @@ func TestQueryPlans(t *testing.T) {
 		"sqlUploadKeys":     {"SCAN upload_keys", "USE TEMP B-TREE FOR ORDER BY"},
 		"sqlKeepFirst":      {"SCAN CONSTANT ROW"},
 		"sqlTellManifests":  {"USE TEMP B-TREE FOR ORDER BY"}, // when a repository is restored
+		"sqlQueued":         {"SCAN queued"},
 		"sqlIsInhabited":    {"SCAN CONSTANT ROW"},
 		"sqlIsKnown":        {"SCAN CONSTANT ROW"},
 		"sqlFsckHistory":    {"SCAN n"},                                                                      // one row
