@@ -38,7 +38,7 @@ func gcCommands(program string, parts Parts) []cli.Command {
 		{
 			Name: "delete", Args: "FILE REPO[:TAG|@DIGEST]...", Summary: "delete tags, manifests or whole repositories; undelete brings them back",
 			Example: name + "delete config.json team/app:v1\n" + name + "delete config.json team/app",
-			Run:     onStore(parts, 1, 1000, nil, each("deleted", deleteNamed)),
+			Run:     onStore(parts, 1, 1000, nil, eachNamed("deleted", deleteNamed)),
 		},
 		{
 			Name: "undelete", Args: "FILE [REPO[:TAG|@DIGEST]...]", Summary: "bring back what was deleted, or list what can be brought back",
@@ -53,7 +53,7 @@ func gcCommands(program string, parts Parts) []cli.Command {
 					if len(c.args) == 0 {
 						return wrongUsage("undelete: name what to bring back, or use --list")
 					}
-					return each("restored", undeleteNamed)(ctx, c)
+					return eachNamed("restored", undeleteNamed)(ctx, c)
 				}),
 		},
 		{
@@ -64,8 +64,8 @@ func gcCommands(program string, parts Parts) []cli.Command {
 	}
 }
 
-// each calls do for each argument, and says that it was done.
-func each(done string, do func(context.Context, registry.Catalog, registry.Name, registry.Reference) error) func(context.Context, *storeCall) error {
+// eachNamed calls do for each argument, and says that it was done.
+func eachNamed(done string, do func(context.Context, registry.Catalog, registry.Name, registry.Reference) error) func(context.Context, *storeCall) error {
 	return func(ctx context.Context, c *storeCall) error {
 		for _, arg := range c.args {
 			repo, ref, err := parseName(arg)
