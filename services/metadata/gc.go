@@ -10,7 +10,7 @@ import (
 )
 
 // Garbage collection: how content that nothing needs goes. The protocol, and why
-// it loses nothing, is in docs/adr/0024-garbage-collection.md.
+// it loses nothing, is in docs/adr/0023-garbage-collection.md.
 //
 // Whatever loses its last reference is queued for review by the transaction that
 // takes it away. The collector reads reviews that are due, looks again, and

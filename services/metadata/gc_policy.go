@@ -26,7 +26,7 @@ type GC struct {
 	From, To int
 }
 
-// Times of the protocol, see docs/adr/0024-garbage-collection.md.
+// Times of the protocol, see docs/adr/0023-garbage-collection.md.
 const (
 	defaultLease    = 10 * time.Minute
 	defaultUndo     = 24 * time.Hour

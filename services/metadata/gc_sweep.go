@@ -247,7 +247,7 @@ func (c *Catalog) sweepOnePage(ctx context.Context, query string, args []any, sc
 
 // reviewed adds content that has a review from now on: the caches may know that it
 // needs no promise.
-func (ch *change) reviewed(d due) error {
+func (c *change) reviewed(d due) error {
 	if d.kind != reviewManifest && d.kind != reviewLink {
 		return nil
 	}
@@ -256,6 +256,6 @@ func (ch *change) reviewed(d due) error {
 		return err
 	}
 	k := rowKey{d.repo, string(digest)}
-	ch.manifests, ch.blobs = append(ch.manifests, k), append(ch.blobs, k)
+	c.manifests, c.blobs = append(c.manifests, k), append(c.blobs, k)
 	return nil
 }

@@ -106,8 +106,8 @@ func (c *Catalog) removeManifest(tx *sqldb.Tx, ch *change, id int64, repo regist
 
 // around adds what a manifest refers to, and what refers to it: the caches may
 // know that it needs no promise.
-func (ch *change) around(tx *sqldb.Tx, id int64, repo registry.Name, digest []byte) error {
-	if !ch.rows.on {
+func (c *change) around(tx *sqldb.Tx, id int64, repo registry.Name, digest []byte) error {
+	if !c.rows.on {
 		return nil
 	}
 	var all []rowKey
@@ -125,8 +125,8 @@ func (ch *change) around(tx *sqldb.Tx, id int64, repo registry.Name, digest []by
 			return fmt.Errorf("reading what a manifest is about: %w", err)
 		}
 	}
-	ch.blobs = append(ch.blobs, all...)
-	ch.manifests = append(ch.manifests, all...)
+	c.blobs = append(c.blobs, all...)
+	c.manifests = append(c.manifests, all...)
 	return nil
 }
 
