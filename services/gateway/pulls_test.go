@@ -98,9 +98,14 @@ func TestPullsWaitForTheCatalog(t *testing.T) {
 		if got := l.last["a:v1@sha256:1"]; got.Count != 2 || got.Actor != "late" {
 			t.Errorf("got %+v, want both", got)
 		}
+		l.mu.Lock()
 		l.err = registry.ErrInternal
+		l.mu.Unlock()
 		p.add("a", ref, "sha256:1", registry.Actor{}, time.UnixMicro(3))
 		time.Sleep(time.Hour)
+		synctest.Wait()
+		l.mu.Lock()
+		defer l.mu.Unlock()
 		if l.calls > 5 || p.dropped.Value() != 1 {
 			t.Errorf("%d calls, %d dropped", l.calls, p.dropped.Value())
 		}
@@ -124,6 +129,7 @@ func TestPullsAreBounded(t *testing.T) {
 		}
 		p.add("b", registry.Reference{}, "sha256:1", registry.Actor{}, time.UnixMicro(1))
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if len(l.count) != pullsRoom {
 			t.Error("something is counted after the end")
 		}
