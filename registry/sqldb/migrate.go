@@ -120,7 +120,12 @@ type migration struct {
 	oldest     int // a program may work with it if it knows so many migrations
 }
 
-// readMigrations returns the migrations in order.
+// maxMigrations is the highest number a migration may have.
+const maxMigrations = 9999
+
+// readMigrations returns the migrations in order. A number that was never used is
+// a migration that does nothing; it must not be used later, as databases may be
+// behind it already.
 func readMigrations(fsys fs.FS, dir string) ([]migration, error) {
 	entries, err := fs.ReadDir(fsys, dir) // sorted by name
 	if err != nil {
@@ -129,8 +134,12 @@ func readMigrations(fsys fs.FS, dir string) ([]migration, error) {
 	var steps []migration
 	for _, e := range entries {
 		number, _, ok := strings.Cut(e.Name(), "_")
-		if n, err := strconv.Atoi(number); !ok || err != nil || n != len(steps)+1 {
+		n, err := strconv.Atoi(number)
+		if !ok || err != nil || n <= len(steps) || n > maxMigrations {
 			return nil, fmt.Errorf("%s is not migration %d", e.Name(), len(steps)+1)
+		}
+		for len(steps) < n-1 {
+			steps = append(steps, migration{oldest: 1})
 		}
 		b, err := fs.ReadFile(fsys, path.Join(dir, e.Name()))
 		if err != nil {

@@ -60,10 +60,25 @@ func TestReadMigrations(t *testing.T) {
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(migration{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	for _, name := range []string{"m/0002_gap.sql", "m/one.sql", "m/1.sql"} {
+	for _, name := range []string{"m/one.sql", "m/1.sql", "m/0000_zero.sql", "m/10000_much.sql"} {
 		if _, err := readMigrations(fstest.MapFS{name: file("")}, "m"); err == nil || !strings.Contains(err.Error(), "is not migration 1") {
 			t.Errorf("%s: got error %v, want one about its number", name, err)
 		}
+	}
+}
+
+// A number that was left out changes nothing; one that is there twice is refused.
+func TestReadMigrationsGap(t *testing.T) {
+	got, err := readMigrations(fstest.MapFS{"m/0002_b.sql": {Data: []byte("B;\n")}}, "m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []migration{{nil, 1}, {[]string{"B;\n"}, 2}}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(migration{})); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if _, err := readMigrations(fstest.MapFS{"m/0001_a.sql": {}, "m/0001_b.sql": {}}, "m"); err == nil {
+		t.Error("two migrations have one number")
 	}
 }
 
