@@ -89,9 +89,9 @@ func inBoth(t *testing.T, test func(t *testing.T, url string)) {
 	})
 }
 
-// TestManifestOfExactlyTheLimit pushes a manifest of 4 MiB, which must pass every
-// limit on the way, and one of a byte more, which must not (P-61).
-func TestManifestOfExactlyTheLimit(t *testing.T) {
+// TestP61S101ManifestOfExactlyTheLimit pushes a manifest of 4 MiB, which must pass every
+// limit on the way, and one of a byte more, which must not.
+func TestP61S101ManifestOfExactlyTheLimit(t *testing.T) {
 	inBoth(t, func(t *testing.T, url string) {
 		config := []byte("{}")
 		push(t, url+"/v2/big", config)

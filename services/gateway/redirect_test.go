@@ -19,8 +19,8 @@ func (p presigned) Presign(_ context.Context, s registry.Stored) (string, error)
 	return "https://s3.example/" + s.Digest.Encoded() + "?X-Amz-Signature=secret", p.err
 }
 
-// TestRedirect has S-075 and P-76: what is sent elsewhere, and how.
-func TestRedirect(t *testing.T) {
+// TestP76S075Redirect: what is sent elsewhere, and how.
+func TestP76S075Redirect(t *testing.T) {
 	const blob = "twenty bytes of blob"
 	network := func(s string) []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix(s)} }
 	everywhere := Redirect{Pools: []registry.Pool{""}}

@@ -86,12 +86,8 @@ func open(root string, o Options, fs fsys) (*Driver, error) {
 	if err := d.makeDir(d.home); err != nil {
 		return nil, err
 	}
-	info, err := d.fs.stat(d.home)
-	if err != nil {
+	if err := d.checkDir(d.home); err != nil {
 		return nil, err
-	}
-	if !info.IsDir() || info.Mode().Perm()&0o002 != 0 {
-		return nil, fmt.Errorf("%s must be a directory that others can't write to: it is %v", d.home, info.Mode())
 	}
 	if err := d.takeLock(); err != nil {
 		return nil, err
@@ -100,6 +96,9 @@ func open(root string, o Options, fs fsys) (*Driver, error) {
 		err = d.lockForeign()
 	}
 	err = errors.Join(err, d.makeDir(d.blobs), d.makeDir(d.uploads), d.syncDirs(names...))
+	if err == nil {
+		err = d.checkPlace()
+	}
 	if err != nil {
 		d.Close()
 		return nil, err
@@ -239,7 +238,9 @@ func (d *Driver) adoptShards(parent string) error {
 		return err
 	}
 	for _, e := range entries {
-		d.shards[parent+"/"+e.Name()] = true
+		if e.IsDir() {
+			d.shards[parent+"/"+e.Name()] = true
+		}
 	}
 	d.shards[parent] = true
 	return nil

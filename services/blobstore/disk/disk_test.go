@@ -35,8 +35,8 @@ func TestOneProcess(t *testing.T) {
 	d.Close()
 }
 
-// TestModes must not run in parallel with others: the umask is the process's.
-func TestModes(t *testing.T) {
+// TestS137Modes must not run in parallel with others: the umask is the process's.
+func TestS137Modes(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0))
 	root := filepath.Join(t.TempDir(), "new", "root")
 	_, s, err := openOn(t, root, boot1, system{})
@@ -85,22 +85,48 @@ func TestModes(t *testing.T) {
 	}
 }
 
-func TestOthersMayWrite(t *testing.T) {
-	root := t.TempDir()
-	home := filepath.Join(root, ".berth")
-	if err := os.Mkdir(home, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for mode, ok := range map[fs.FileMode]bool{0o700: true, 0o770: true, 0o702: false, 0o777: false} {
-		if err := os.Chmod(home, mode); err != nil {
+func TestS137OthersMayWrite(t *testing.T) {
+	for _, name := range []string{"", "blobs", "uploads", "journal", "blobs/sha256", "blobs/sha512"} {
+		root := t.TempDir()
+		dir := filepath.Join(root, ".berth", name)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		d, err := Open(root, Options{})
-		if (err == nil) != ok {
-			t.Errorf("mode %v: got %v", mode, err)
+		for mode, ok := range map[fs.FileMode]bool{0o700: true, 0o770: true, 0o702: false, 0o777: false} {
+			if err := os.Chmod(dir, mode); err != nil {
+				t.Fatal(err)
+			}
+			d, err := Open(root, Options{})
+			if (err == nil) != ok {
+				t.Errorf("%q with mode %v: got %v", name, mode, err)
+			}
+			if err == nil {
+				d.Close()
+			}
 		}
-		if err == nil {
+	}
+}
+
+// TestS133LinksInTheStore puts a link in the place of each directory of the store,
+// and of what others left in it.
+func TestS133LinksInTheStore(t *testing.T) {
+	dgst := registry.SHA256.FromString("x")
+	shard := "blobs/sha256/" + dgst.Encoded()[:2]
+	for _, name := range []string{"", "blobs", "uploads", "journal", "blobs/sha256", "blobs/sha512", shard, "lock"} {
+		root, outside := t.TempDir(), t.TempDir()
+		at := filepath.Join(root, ".berth", name)
+		if err := os.MkdirAll(filepath.Dir(at), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(outside, at); err != nil {
+			t.Fatal(err)
+		}
+		if d, err := Open(root, Options{}); err == nil {
 			d.Close()
+			t.Errorf("opened with a link at .berth/%s", name)
+		}
+		if left, err := os.ReadDir(outside); err != nil || len(left) != 0 {
+			t.Errorf("a link at .berth/%s: %v, %v in the directory that it leads to", name, left, err)
 		}
 	}
 }

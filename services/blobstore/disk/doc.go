@@ -19,7 +19,9 @@
 //
 // Directories are 0700 and files 0600, whatever the umask: nobody but the
 // service reads its store. A .berth that others may write to is refused, since
-// they could swap a blob. A group may: Kubernetes' fsGroup sets that.
+// they could swap a blob. A group may: Kubernetes' fsGroup sets that. A symbolic
+// link in the place of .berth or of a directory in it is refused at the start, and
+// one in the place of a file is never followed.
 //
 // # Durability
 //

@@ -13,7 +13,7 @@ import (
 // ends. It is not the database itself: closing a file drops the locks that
 // SQLite has on it. Inside the file is nothing.
 func lock(path string) (unlock func() error, err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -37,6 +37,9 @@ func Open(ctx context.Context, root string, fatal func(error)) (*sqldb.DB, error
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("opening the metadata database: %w", err)
 	}
+	if err := refuseLinks(dir, "", "metadata.db", "metadata.db-wal", "metadata.db-shm", "metadata.db-journal"); err != nil {
+		return nil, fmt.Errorf("opening the metadata database: %w", err)
+	}
 	unlock, err := lock(filepath.Join(dir, "metadata.lock"))
 	if err != nil {
 		return nil, fmt.Errorf("opening the metadata database in %s: %w", dir, err)
@@ -118,6 +121,18 @@ func pool(file string, conns int, pragmas []string) (*sql.DB, error) {
 	db.SetMaxOpenConns(conns)
 	db.SetMaxIdleConns(conns)
 	return db, nil
+}
+
+// refuseLinks returns an error if one of the names in dir is a symbolic link: it
+// could lead to files that are not this store's.
+func refuseLinks(dir string, names ...string) error {
+	for _, name := range names {
+		path := filepath.Join(dir, name)
+		if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+			return fmt.Errorf("%s is a symbolic link, which is not followed", path)
+		}
+	}
+	return nil
 }
 
 // prepareFile makes the database's file if the store is empty. A file of no

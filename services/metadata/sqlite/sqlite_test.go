@@ -55,7 +55,7 @@ func TestPragmas(t *testing.T) {
 	}
 }
 
-func TestFilesAreForTheOwnerOnly(t *testing.T) {
+func TestS137FilesAreForTheOwnerOnly(t *testing.T) {
 	root := t.TempDir()
 	db := mustOpen(t, root)
 	defer db.Close()
@@ -72,6 +72,27 @@ func TestFilesAreForTheOwnerOnly(t *testing.T) {
 			t.Error(err)
 		} else if fi.Mode().Perm() != 0o600 {
 			t.Errorf("%s has mode %v, want 0600", name, fi.Mode())
+		}
+	}
+}
+
+// TestS133LinksAreNotFollowed: what a link leads to is not ours to change.
+func TestS133LinksAreNotFollowed(t *testing.T) {
+	for _, name := range []string{"", "metadata.db", "metadata.db-wal", "metadata.lock"} {
+		root, outside := t.TempDir(), t.TempDir()
+		at := filepath.Join(root, ".berth", name)
+		if err := os.MkdirAll(filepath.Dir(at), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(filepath.Join(outside, name), at); err != nil {
+			t.Fatal(err)
+		}
+		if db, err := Open(t.Context(), root, nil); err == nil {
+			db.Close()
+			t.Errorf("opened with a link at .berth/%s", name)
+		}
+		if left, err := os.ReadDir(outside); err != nil || len(left) != 0 {
+			t.Errorf("a link at .berth/%s: %v, %v in the directory that it leads to", name, left, err)
 		}
 	}
 }
