@@ -179,7 +179,7 @@ func (p Program) announce(cfg *config.Config, log *slog.Logger) {
 		log.Info("starting " + p.Name)
 		return
 	}
-	const authenticated = false // config refuses http.auth until it is built
+	authenticated := !cfg.HTTP.Open()
 	_, address := cfg.HTTP.Endpoint()
 	log.Info("starting "+p.Name, "address", address, "authentication", authenticated)
 	if !authenticated && !cfg.HTTP.Local() {

@@ -9,9 +9,9 @@ func authKeys() []Key {
 	)
 	return []Key{
 		{Path: "http.auth", Type: Object, Status: Refused, Doc: "How clients prove who they are. Without a method, everybody may come in."},
-		{Path: "http.auth.failDelay", Type: Int, Doc: "Seconds to wait before a 401 to wrong credentials."},
-		{Path: "http.auth.htpasswd", Type: Object, when: whenPresent, Doc: "Users from a file."},
-		{Path: "http.auth.htpasswd.path", Type: Path, Doc: "File of name:hash lines; bcrypt, SHA-256 or SHA-512 crypt. Changes apply at once."},
+		{Path: "http.auth.failDelay", Type: Int, Status: Built, Doc: "Seconds to wait before a 401 to wrong credentials."},
+		{Path: "http.auth.htpasswd", Type: Object, Status: Built, when: whenPresent, Doc: "Users from a file."},
+		{Path: "http.auth.htpasswd.path", Type: Path, Doc: "File of name:hash lines; bcrypt, SHA-256 or SHA-512 crypt. Changes apply within seconds."},
 
 		{Path: ldap, Type: Object, when: whenPresent, Doc: "Users from a directory."},
 		{Path: ldap + ".credentialsFile", Type: Path, Doc: "JSON file with bindDN and bindPassword."},

@@ -124,8 +124,6 @@ func alsoWarned(p string, want Status) bool {
 // status Built; turning one of these to Warned is never right.
 func TestNeverOpenByAccident(t *testing.T) {
 	for _, text := range []string{
-		`{"http":{"auth":{"htpasswd":{"path":"/x"}}}}`,
-		`{"http":{"auth":{"htpasswd":{}}}}`,
 		`{"http":{"auth":{"ldap":{"address":"x"}}}}`,
 		`{"http":{"auth":{"bearer":{"realm":"x"}}}}`,
 		`{"http":{"auth":{"openid":{"providers":{}}}}}`,
@@ -192,18 +190,18 @@ func unbuilt(t *testing.T, text string, accept ...string) error {
 }
 
 func TestAcceptUnbuilt(t *testing.T) {
-	const text = `{"http":{"auth":{"htpasswd":{"path":"/x"}},"accessControl":{}}}`
+	const text = `{"extensions":{"trust":{"cosign":true},"lint":{"enable":true}}}`
 	for _, test := range []struct {
 		accept []string
 		want   string // in the error; empty: none
 	}{
-		{nil, "http.auth.htpasswd"},
-		{[]string{"http.auth"}, "http.accessControl"},
-		{[]string{"HTTP.Auth.HTPasswd"}, "http.accessControl"},
-		{[]string{"http.auth", "http.accessControl"}, ""},
-		{[]string{"http"}, ""},
-		{[]string{"http.a", "http.accessControl"}, "no such key"},
-		{[]string{"http.accessControl"}, "http.auth.htpasswd"},
+		{nil, "extensions.trust"},
+		{[]string{"extensions.trust"}, "extensions.lint"},
+		{[]string{"EXTENSIONS.Trust"}, "extensions.lint"},
+		{[]string{"extensions.trust", "extensions.lint"}, ""},
+		{[]string{"extensions"}, ""},
+		{[]string{"extensions.t", "extensions.lint"}, "no such key"},
+		{[]string{"extensions.lint"}, "extensions.trust"},
 	} {
 		err := unbuilt(t, text, test.accept...)
 		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
@@ -218,12 +216,11 @@ func TestGuideUnbuilt(t *testing.T) {
 	for _, e := range strings.Split(err.Error(), "\n") {
 		got = append(got, strings.Join(strings.SplitN(e, ":", 4)[:3], ":"))
 	}
-	want := "complete.json:30: http.auth.htpasswd " +
-		"complete.json:34: http.accessControl complete.json:93: log.audit complete.json:137: extensions.lint"
+	want := "complete.json:34: http.accessControl complete.json:93: log.audit complete.json:137: extensions.lint"
 	if strings.Join(got, " ") != want {
 		t.Errorf("refused:\n got %s\nwant %s", strings.Join(got, " "), want)
 	}
-	if len(warnings) != 1 || !strings.Contains(warnings[0].Text, "http.realm (line 24)") || !strings.Contains(warnings[0].Text, "extensions.sync (line") {
+	if len(warnings) != 1 || !strings.Contains(warnings[0].Text, "extensions.sync (line") {
 		t.Errorf("warnings: %v", warnings)
 	}
 	for _, name := range []string{"minimal.json", "kubernetes.json", "cache.json", "edge.json", "lab.json", "cve.json", "prefetch.json"} {

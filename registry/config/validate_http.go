@@ -31,7 +31,7 @@ func (ch *checker) http(h *HTTP) {
 	}
 	if a := h.Auth; a != nil {
 		ch.auth(a, at.with("auth"))
-		if a.Open() {
+		if h.Open() {
 			ch.warn("names no method of authentication: everybody may come in", "http", "auth")
 		}
 		if a.MTLS != nil {
@@ -39,7 +39,7 @@ func (ch *checker) http(h *HTTP) {
 		}
 	}
 	if h.AccessControl != nil {
-		ch.accessControl(h.AccessControl, h.Auth.Open())
+		ch.accessControl(h.AccessControl, h.Open())
 	}
 }
 
@@ -76,6 +76,10 @@ func (ch *checker) tls(t *TLS, at place) {
 func (a *Auth) Open() bool {
 	return a == nil || a.HTPasswd == nil && a.LDAP == nil && a.Bearer == nil && a.OpenID == nil && a.MTLS == nil && !a.APIKey
 }
+
+// Open reports whether everybody may come in: no method of authentication is
+// configured, nor an authority of client certificates, which is one.
+func (h HTTP) Open() bool { return h.Auth.Open() && (h.TLS == nil || h.TLS.CACert == "") }
 
 func (ch *checker) auth(a *Auth, at place) {
 	ch.require(a.FailDelay >= 0, at.with("failDelay"), "must not be negative")

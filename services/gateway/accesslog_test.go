@@ -38,10 +38,10 @@ func TestAccessLogHasZotsShape(t *testing.T) {
 	var out logBuffer
 	w := newWorld()
 	w.log = slog.New(slog.NewJSONHandler(&out, nil))
-	w.deps.Authenticate = func(r *http.Request) (registry.Actor, error) {
+	w.deps.Auth = askedBy(func(r *http.Request) (registry.Actor, error) {
 		user, _, _ := r.BasicAuth()
 		return registry.Actor{ID: user}, nil
-	}
+	})
 	g := w.gateway(t)
 	serve := func(method, target string, body string, headers ...string) (map[string]any, string) {
 		r := newRequest(method, target, body)

@@ -20,9 +20,9 @@ func TestS108UploadsPerClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		w.cfg.UploadsPerClient = 3
-		w.deps.Authenticate = func(r *http.Request) (registry.Actor, error) {
+		w.deps.Auth = askedBy(func(r *http.Request) (registry.Actor, error) {
 			return registry.Actor{ID: r.Header.Get("X-User")}, nil
-		}
+		})
 		p := w.servePipes(t)
 		// upload sends size bytes, one every 30 seconds, and returns the answer.
 		upload := func(user string, size int) chan *http.Response {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -13,11 +14,12 @@ import (
 	"github.com/berth-registry/berth/registry/certs"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
+	"github.com/berth-registry/berth/services/gateway/auth"
 )
 
 // Configured returns a unit of process p that serves d as a config file says. It
 // listens when it returns.
-func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process) (daemon.Unit, error) {
+func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process) (_ daemon.Unit, err error) {
 	h, log := c.HTTP, p.Log
 	d.Ready, d.Metrics, d.Traces = p.Ready.Ready, p.Metrics, p.Traces
 	cfg := Defaults()
@@ -42,6 +44,17 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 			cfg.AllowOrigin = append(cfg.AllowOrigin, origin)
 		}
 	}
+	cfg.OpenMetrics = auth.OpenMetrics(h)
+	chain, err := auth.Configured(ctx, c, d.Methods, p)
+	if err != nil {
+		return daemon.Unit{}, err
+	}
+	defer func() {
+		if err != nil {
+			_ = chain.Close() // what was read only
+		}
+	}()
+	d.Auth = chain
 	g, err := New(cfg, d, log)
 	if err != nil {
 		return daemon.Unit{}, err
@@ -72,7 +85,7 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 	stop := unit.Stop
 	unit.Stop = func(ctx context.Context) error {
 		defer g.Close()
-		return stop(ctx)
+		return errors.Join(stop(ctx), g.auth.Load().Close())
 	}
 	return unit, nil
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"strconv"
 
 	"github.com/berth-registry/berth/registry"
 )
@@ -31,7 +30,9 @@ func (g *Gateway) fail(x *exchange, err error) {
 	x.set("Cache-Control", unkept) // what is missing now may be pushed
 	switch {
 	case e.Code == registry.Unauthorized:
-		x.set("Www-Authenticate", "Basic realm="+strconv.Quote(g.cfg.Realm))
+		if challenge := g.challenge(x); challenge != "" {
+			x.set("Www-Authenticate", challenge)
+		}
 	case e.Code == registry.TooManyRequests, e.Code.Kind() == registry.Passing:
 		x.set("Retry-After", "5")
 	}

@@ -7,22 +7,26 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/daemon"
 	"github.com/berth-registry/berth/registry/metrics"
 	"github.com/berth-registry/berth/registry/tracing"
+	"github.com/berth-registry/berth/services/gateway/auth"
 )
 
 // Deps are the services a gateway speaks for.
 type Deps struct {
 	Blobs   registry.Blobs
 	Catalog registry.Catalog
-	// Authenticate finds out on whose behalf a request is made, from its header
-	// alone; [registry.ErrUnauthorized] refuses credentials that are wrong. nil
-	// means that everybody is anonymous. Not called for health probes.
-	Authenticate func(*http.Request) (registry.Actor, error)
+	// Auth finds out on whose behalf a request is made. nil means that everybody is
+	// anonymous. Not asked for health probes.
+	Auth *auth.Chain
+	// Methods are the ways to authenticate that the program has in it, for
+	// [Configured].
+	Methods auth.Parts
 	// REST answers the requests below /api/v1, and decides who may make them. nil
 	// means that there are no such paths.
 	REST http.Handler
@@ -40,7 +44,7 @@ type Gateway struct {
 	cfg       Config
 	blobs     registry.Blobs
 	catalog   registry.Catalog
-	actor     func(*http.Request) (registry.Actor, error)
+	auth      atomic.Pointer[auth.Chain]
 	rest      http.Handler
 	wanted    func() bool
 	log       *slog.Logger
@@ -70,7 +74,6 @@ func New(cfg Config, d Deps, log *slog.Logger) (*Gateway, error) {
 		cfg:     cfg,
 		blobs:   d.Blobs,
 		catalog: d.Catalog,
-		actor:   d.Authenticate,
 		rest:    d.REST,
 		wanted:  d.Ready,
 		log:     log.With("module", "http", "component", "session"),
@@ -83,9 +86,7 @@ func New(cfg Config, d Deps, log *slog.Logger) (*Gateway, error) {
 	if len(cfg.AllowOrigin) > 0 {
 		g.vary += ", Origin"
 	}
-	if g.actor == nil {
-		g.actor = func(*http.Request) (registry.Actor, error) { return registry.Actor{}, nil }
-	}
+	g.auth.Store(d.Auth)
 	if g.wanted == nil {
 		g.wanted = func() bool { return true }
 	}
@@ -144,6 +145,10 @@ func (g *Gateway) handle(x *exchange) error {
 	}
 	if x.resource == restAPI {
 		if g.rest != nil {
+			var err error
+			if x.actor, err = g.authenticate(x); err != nil {
+				return err
+			}
 			return g.passOn(x)
 		}
 		x.resource, pathErr = noResource, registry.ErrEndpointUnknown
@@ -161,11 +166,11 @@ func (g *Gateway) handle(x *exchange) error {
 		x.set("Allow", ms.allow)
 		return registry.ErrUnsupported.With("method not allowed here; allowed: %s", ms.allow)
 	}
-	if x.resource < apiBase {
+	if x.resource < metricsPage {
 		return h(g, x)
 	}
 	var err error
-	if x.actor, err = g.actor(x.r); err != nil {
+	if x.actor, err = g.authenticate(x); err != nil {
 		return err
 	}
 	if pathErr != nil {

@@ -126,9 +126,9 @@ func TestRecentIsForOneActor(t *testing.T) {
 	d := pushImage(t, plain, "a", "t")
 	blob := pushBlob(t, plain, "a", "content")
 	w.deps.Catalog = picky{w.deps.Catalog}
-	w.deps.Authenticate = func(r *http.Request) (registry.Actor, error) {
+	w.deps.Auth = askedBy(func(r *http.Request) (registry.Actor, error) {
 		return registry.Actor{ID: r.Header.Get("User")}, nil
-	}
+	})
 	now := time.Unix(1000, 0)
 	url, _ := w.recently(t, &now)
 	for _, path := range []string{"manifests/t", "manifests/" + d.String(), "blobs/" + blob.String()} {

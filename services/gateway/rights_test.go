@@ -186,9 +186,9 @@ func TestP85OneCatalogCall(t *testing.T) {
 // TestWrongCredentials are refused wherever they are sent, but not by probes.
 func TestWrongCredentials(t *testing.T) {
 	w := newWorld()
-	w.deps.Authenticate = func(*http.Request) (registry.Actor, error) {
+	w.deps.Auth = askedBy(func(*http.Request) (registry.Actor, error) {
 		return registry.Actor{}, registry.ErrUnauthorized.With("unknown user or wrong password")
-	}
+	})
 	url := w.serve(t)
 	do(t, "GET", url+"/v2/", nil).want(t, 401)
 	do(t, "GET", url+"/v2/A%20/manifests/t", nil).want(t, 401)

@@ -268,7 +268,7 @@ func TestS146LogInjection(t *testing.T) {
 	var out logBuffer
 	w := newWorld()
 	w.log = slog.New(slog.NewJSONHandler(&out, nil))
-	w.deps.Authenticate = func(*http.Request) (registry.Actor, error) { return registry.Actor{ID: evil}, nil }
+	w.deps.Auth = askedBy(func(*http.Request) (registry.Actor, error) { return registry.Actor{ID: evil}, nil })
 	g := w.gateway(t)
 	for _, target := range []string{"/v2/a/manifests/" + evil, "/v2/" + evil + "/tags/list", "/" + evil, "/v2/_catalog?last=" + evil} {
 		r := newRequest("GET", "/v2/", "")

@@ -108,10 +108,10 @@ func TestP13AnyGatewayContinuesAnUpload(t *testing.T) {
 // another repository.
 func TestForeignTokensAreUnknown(t *testing.T) {
 	w := newWorld()
-	w.deps.Authenticate = func(r *http.Request) (registry.Actor, error) {
+	w.deps.Auth = askedBy(func(r *http.Request) (registry.Actor, error) {
 		user, _, _ := r.BasicAuth()
 		return registry.Actor{ID: user}, nil
-	}
+	})
 	url := w.serve(t)
 	const alice, bob = "Authorization: Basic YWxpY2U6eA==", "Authorization: Basic Ym9iOng="
 	loc := do(t, "POST", url+"/v2/a/blobs/uploads/", nil, alice).want(t, 202).header.Get("Location")

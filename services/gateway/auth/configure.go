@@ -1,0 +1,123 @@
+package auth
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/berth-registry/berth/registry/config"
+	"github.com/berth-registry/berth/registry/daemon"
+)
+
+// Env is what methods share.
+type Env struct {
+	daemon.Process
+	Slots *Slots
+}
+
+// Parts are the methods of authentication that a program has in it besides those
+// of this package, each as the function that opens it. nil: the program has it not,
+// and refuses a config file that needs it.
+type Parts struct {
+	LDAP func(ctx context.Context, c *config.LDAP, e Env) (Method, error)
+}
+
+// Configured returns the chain that a config file asks for. It holds nothing open
+// when it returns an error.
+func Configured(ctx context.Context, c *config.Config, parts Parts, p daemon.Process) (_ *Chain, err error) {
+	h := c.HTTP
+	o := Options{
+		Closed:    !h.Open(),
+		Anonymous: func() bool { return anonymous(h.AccessControl) },
+		Mixed:     func() bool { return mixed(h.AccessControl) },
+		Challenge: Challenge{Realm: h.Realm},
+		Log:       p.Log.With("module", "auth"),
+		Metrics:   p.Metrics,
+	}
+	if o.Challenge.Realm == "" {
+		o.Challenge.Realm = DefaultRealm
+	}
+	if !o.Closed {
+		return New(o), nil
+	}
+	defer func() {
+		if err != nil {
+			_ = New(o).Close()
+		}
+	}()
+	e := Env{Process: p, Slots: NewSlots(0)}
+	e.Log = o.Log
+	a := h.Auth
+	if a == nil {
+		a = new(config.Auth)
+	}
+	o.FailDelay = time.Duration(a.FailDelay) * time.Second
+	add := func(list *[]Method, key string, open func() (Method, error)) {
+		if err != nil {
+			return
+		}
+		m, failed := open()
+		if failed != nil {
+			err = fmt.Errorf("%s: %w", key, failed)
+			return
+		}
+		*list = append(*list, m)
+	}
+	if a.HTPasswd != nil {
+		add(&o.Basic, "http.auth.htpasswd", func() (Method, error) { return OpenHTPasswd(a.HTPasswd.Path, e) })
+	}
+	if a.LDAP != nil {
+		add(&o.Basic, "http.auth.ldap", func() (Method, error) {
+			if parts.LDAP == nil {
+				return nil, errMissing
+			}
+			return parts.LDAP(ctx, a.LDAP, e)
+		})
+	}
+	if err != nil {
+		return nil, err
+	}
+	return New(o), nil
+}
+
+// DefaultRealm is zot's.
+const DefaultRealm = "Authorization Required"
+
+var errMissing = fmt.Errorf("this program has no such method of authentication; berth and berth-gateway have")
+
+// anonymous reports whether clients without credentials may do anything.
+func anonymous(a *config.AccessControl) bool {
+	if a == nil {
+		return false
+	}
+	for _, r := range a.Repositories {
+		if len(r.AnonymousPolicy) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// mixed reports whether users may do what anonymous clients may not.
+func mixed(a *config.AccessControl) bool {
+	if a == nil {
+		return false
+	}
+	if p := a.AdminPolicy; p != nil && len(p.Actions) > 0 {
+		return true
+	}
+	for _, r := range a.Repositories {
+		if len(r.Policies)+len(r.DefaultPolicy) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// OpenMetrics reports whether anonymous clients may read metrics.
+func OpenMetrics(h config.HTTP) bool {
+	a := h.AccessControl
+	return a != nil && a.Metrics != nil && slices.ContainsFunc(a.Metrics.AnonymousPolicy, func(s string) bool { return strings.EqualFold(s, "read") })
+}
