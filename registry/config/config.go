@@ -16,6 +16,7 @@ type Config struct {
 	Log             Log         `json:"log"`
 	Extensions      *Extensions `json:"extensions"`
 	Services        Services    `json:"services"`
+	Outbound        Outbound    `json:"outbound"`
 	Scheduler       *Scheduler  `json:"scheduler"`
 	Cluster         *Cluster    `json:"cluster"`
 

@@ -103,6 +103,7 @@ func Keys() []Key {
 	keys = append(keys, extensionKeys()...)
 	keys = append(keys, syncKeys()...)
 	keys = append(keys, serviceKeys()...)
+	keys = append(keys, outboundKeys()...)
 	status := make(map[string]Status, len(keys))
 	for i, k := range keys {
 		if k.Status == inherit {

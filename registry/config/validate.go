@@ -28,6 +28,7 @@ func (c *Config) check() *checker {
 	ch.storage(&c.Storage)
 	ch.http(&c.HTTP)
 	ch.services(&c.Services)
+	ch.outbound(&c.Outbound)
 	if c.Extensions != nil {
 		ch.extensions(c.Extensions)
 		ch.sync(c.Extensions.Sync)
