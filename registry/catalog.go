@@ -31,6 +31,7 @@ type Catalog interface {
 	Retention
 	Rollbacks
 	Limits
+	Identities
 }
 
 // Page asks for a part of a list.

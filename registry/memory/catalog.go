@@ -37,6 +37,7 @@ type Catalog struct {
 	removed map[registry.Name]removed // repositories, each the last of its name
 	damaged map[place]registry.Damage
 	frozen  map[string]readOnly
+	who     identities
 }
 
 var _ registry.Catalog = (*Catalog)(nil)
@@ -72,6 +73,7 @@ func NewCatalog(o CatalogOptions) *Catalog {
 		removed: make(map[registry.Name]removed),
 		damaged: make(map[place]registry.Damage),
 		frozen:  make(map[string]readOnly),
+		who:     newIdentities(),
 	}
 }
 

@@ -23,6 +23,7 @@ func newCatalog(conn grpc.ClientConnInterface, l limits) *catalog {
 		collector: metadatav1.NewCollectorServiceClient(conn),
 		scrub:     metadatav1.NewScrubServiceClient(conn),
 		bounds:    metadatav1.NewLimitsServiceClient(conn),
+		who:       metadatav1.NewIdentitiesServiceClient(conn),
 		limits:    l,
 	}
 }
@@ -35,6 +36,7 @@ type catalog struct {
 	collector metadatav1.CollectorServiceClient
 	scrub     metadatav1.ScrubServiceClient
 	bounds    metadatav1.LimitsServiceClient
+	who       metadatav1.IdentitiesServiceClient
 	limits    limits
 }
 
@@ -50,6 +52,14 @@ func write[Req, Resp any](ctx context.Context, c *catalog,
 	f func(context.Context, *Req, ...grpc.CallOption) (*Resp, error), req *Req,
 ) (*Resp, error) {
 	return unary(ctx, c.limits, c.limits.write, false, f, req)
+}
+
+// repeated makes a call that changes something, but nothing more when it is made
+// twice.
+func repeated[Req, Resp any](ctx context.Context, c *catalog,
+	f func(context.Context, *Req, ...grpc.CallOption) (*Resp, error), req *Req,
+) (*Resp, error) {
+	return unary(ctx, c.limits, c.limits.write, true, f, req)
 }
 
 func (c *catalog) Repositories(ctx context.Context, a registry.Actor, p registry.Page[registry.Name]) (registry.List[registry.Name], error) {

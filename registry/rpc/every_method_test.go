@@ -106,6 +106,36 @@ func everyMethod(b registry.Blobs, c registry.Catalog) []methodCase {
 		}},
 		{metadatav1.LimitsService_ClearReadOnly_FullMethodName, false, write, func(ctx context.Context) error { return c.ClearReadOnly(ctx, a, "x") }},
 		{metadatav1.LimitsService_GetUsage_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.Usage(ctx, a, "r"); return err }},
+		{metadatav1.IdentitiesService_GetTrust_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.Trust(ctx, 0); return err }},
+		{metadatav1.IdentitiesService_RotateTokenKeys_FullMethodName, false, write, func(ctx context.Context) error { return c.RotateTokenKeys(ctx, a) }},
+		{metadatav1.IdentitiesService_Login_FullMethodName, true, write, func(ctx context.Context) error { _, err := c.Login(ctx, registry.Login{ID: "a"}); return err }},
+		{metadatav1.IdentitiesService_AddCredential_FullMethodName, false, write, func(ctx context.Context) error {
+			return c.AddCredential(ctx, a, registry.Credential{}, nil)
+		}},
+		{metadatav1.IdentitiesService_UseCredential_FullMethodName, true, read, func(ctx context.Context) error {
+			_, _, err := c.UseCredential(ctx, registry.APIKey, nil)
+			return err
+		}},
+		{metadatav1.IdentitiesService_TakeCredential_FullMethodName, false, write, func(ctx context.Context) error {
+			_, _, err := c.TakeCredential(ctx, registry.APIKey, nil)
+			return err
+		}},
+		{metadatav1.IdentitiesService_ClaimCredential_FullMethodName, false, write, func(ctx context.Context) error {
+			return c.ClaimCredential(ctx, a, registry.DeviceCode, "x")
+		}},
+		{metadatav1.IdentitiesService_ListCredentials_FullMethodName, true, read, func(ctx context.Context) error {
+			_, err := c.Credentials(ctx, a, registry.APIKey, "a")
+			return err
+		}},
+		{metadatav1.IdentitiesService_RemoveCredential_FullMethodName, false, write, func(ctx context.Context) error {
+			return c.RemoveCredential(ctx, a, registry.APIKey, "a", "x")
+		}},
+		{metadatav1.IdentitiesService_ListUsers_FullMethodName, true, read, func(ctx context.Context) error {
+			_, err := c.Users(ctx, a, registry.Page[string]{})
+			return err
+		}},
+		{metadatav1.IdentitiesService_PutUser_FullMethodName, true, write, func(ctx context.Context) error { return c.PutUser(ctx, a, registry.User{ID: "x"}) }},
+		{metadatav1.IdentitiesService_RemoveUser_FullMethodName, true, write, func(ctx context.Context) error { return c.RemoveUser(ctx, a, "x") }},
 		{metadatav1.CatalogService_UnlinkBlob_FullMethodName, false, write, func(ctx context.Context) error { return c.Unlink(ctx, a, "r", d) }},
 		{metadatav1.CatalogService_ListUploadKeys_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.UploadKeys(ctx); return err }},
 		{metadatav1.CollectorService_DeleteRepository_FullMethodName, false, write, func(ctx context.Context) error { return c.DeleteRepository(ctx, a, "r") }},

@@ -80,6 +80,20 @@ var methods = map[string]Role{
 	metadatav1.LimitsService_ClearReadOnly_FullMethodName: Gateway | Automation,
 	metadatav1.LimitsService_GetUsage_FullMethodName:      Gateway | Automation,
 
+	// Secrets' hashes, signing keys, and who logged in: a gateway's word.
+	metadatav1.IdentitiesService_GetTrust_FullMethodName:         Gateway,
+	metadatav1.IdentitiesService_Login_FullMethodName:            Gateway,
+	metadatav1.IdentitiesService_AddCredential_FullMethodName:    Gateway | Automation,
+	metadatav1.IdentitiesService_UseCredential_FullMethodName:    Gateway,
+	metadatav1.IdentitiesService_TakeCredential_FullMethodName:   Gateway,
+	metadatav1.IdentitiesService_ClaimCredential_FullMethodName:  Gateway,
+	metadatav1.IdentitiesService_ListCredentials_FullMethodName:  Gateway | Automation,
+	metadatav1.IdentitiesService_RemoveCredential_FullMethodName: Gateway | Automation,
+	metadatav1.IdentitiesService_ListUsers_FullMethodName:        Gateway | Automation,
+	metadatav1.IdentitiesService_PutUser_FullMethodName:          Gateway | Automation,
+	metadatav1.IdentitiesService_RemoveUser_FullMethodName:       Gateway | Automation,
+	metadatav1.IdentitiesService_RotateTokenKeys_FullMethodName:  Gateway | Automation,
+
 	healthv1.Health_Check_FullMethodName: anybody,
 	healthv1.Health_List_FullMethodName:  anybody,
 	healthv1.Health_Watch_FullMethodName: anybody,

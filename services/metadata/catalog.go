@@ -73,6 +73,7 @@ type Catalog struct {
 	usage  *usage
 
 	maintenance maintenance
+	uses        uses
 	feed        *feed
 
 	journal *journal // nil if there is no place for one
@@ -154,6 +155,7 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 	go c.collectGarbage(ctx)
 	go c.collectReviews(ctx)
 	c.work.Go(func() { c.keepFeed(ctx) })
+	c.work.Go(func() { c.keepUses(ctx) })
 	if db.Dialect().Shared != nil {
 		c.work.Go(func() { c.followMaintenance(ctx) })
 	}

@@ -65,6 +65,10 @@ var generated = []string{
 	`INSERT INTO quota_repositories (quota, repo_id) SELECT 'q' || (n % 10), n + 1 FROM SERIES(repos)`,
 	`INSERT INTO quota_content (quota, digest, refs, size) SELECT 'q' || (n % 10), DIGEST('b' || n), 1, 1000 FROM SERIES(blobs)`,
 	`INSERT INTO maintenance (repositories, reason, actor, since) SELECT 'none' || n, '', '', 0 FROM SERIES(repos)`,
+	`INSERT INTO users (id, origin, service, disabled, member_of, note, created, seen)
+		SELECT 'user' || n, '', 0, CASE WHEN n % 100 = 99 THEN 1 ELSE 0 END, '[]', '', 0, 0 FROM SERIES(manifests)`,
+	`INSERT INTO credentials (hash, kind, id, owner, label, scopes, claims, agent, created, expires, used)
+		SELECT DIGEST('c' || n), CASE WHEN n % 2 = 0 THEN 'key' ELSE 'session' END, 'c' || n, 'user' || (n / 4), '', '[]', '{}', '', n, n, 0 FROM SERIES(manifests)`,
 	`INSERT INTO pulls (repo_id, digest, tag, actor, at, times)
 		SELECT n % $repos + 1, DIGEST('m' || n), 'v' || (n / $repos), 'x', 0, 1 FROM SERIES(manifests)`,
 	`INSERT INTO moved_blobs (pool, digest, old_locator, locator) SELECT '', DIGEST('b' || n), 'l' || n, 'n' || n FROM SERIES(manifests)`,

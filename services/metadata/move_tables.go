@@ -89,6 +89,15 @@ var movedTables = []movedTable{
 	{"pulls", 3, []movedColumn{
 		intColumn("repo_id"), bytesColumn("digest"), textColumn("tag"), textColumn("actor"), intColumn("at"), intColumn("times"),
 	}},
+	{"users", 1, []movedColumn{
+		textColumn("id"), textColumn("origin"), intColumn("service"), intColumn("disabled"), textColumn("member_of"), textColumn("note"),
+		intColumn("created"), intColumn("seen"),
+	}},
+	{"credentials", 1, []movedColumn{
+		bytesColumn("hash"), textColumn("kind"), textColumn("id"), textColumn("owner"), textColumn("label"), textColumn("scopes"),
+		textColumn("claims"), textColumn("agent"), intColumn("created"), intColumn("expires"), intColumn("used"),
+	}},
+	{"token_keys", 1, []movedColumn{textColumn("id"), bytesColumn("seed"), intColumn("created"), intColumn("until")}},
 	{"upload_keys", 1, []movedColumn{textColumn("id"), bytesColumn("secret"), intColumn("created")}},
 }
 

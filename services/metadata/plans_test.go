@@ -102,6 +102,10 @@ func TestQueryPlans(t *testing.T) {
 		"sqlQuotaNames":     {"SCAN quotas"}, // as many as the config file has, when the catalog is opened
 		"sqlFsckUsed":       {"SCAN CONSTANT ROW"},
 		"sqlMaintenance":    {"SCAN maintenance"}, // a hundred rows at most
+		// A handful of keys, and an index of disabled users alone.
+		"sqlTokenKeys":       {"SCAN token_keys", "USE TEMP B-TREE FOR ORDER BY"},
+		"sqlExpireTokenKeys": {"SCAN token_keys"},
+		"sqlDisabledUsers":   {"SCAN users USING INDEX users_disabled", "SCAN users USING COVERING INDEX users_disabled"},
 		"sqlInUse": { // up to the first row
 			"SCAN repositories USING COVERING INDEX sqlite_autoindex_repositories_2", "SCAN blobs USING COVERING INDEX blobs_by_verified", "SCAN upload_keys",
 		},
