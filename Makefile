@@ -95,7 +95,7 @@ RACE = $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 
 test: ## Unit and port tests of every module, race detector on
 	@[ -n "$(RACE)" ] || echo "no C compiler: testing WITHOUT the race detector"
-	CGO_ENABLED=$(if $(RACE),1,0) go test $(RACE) -timeout 15m $(TESTFLAGS) $(PKGS)
+	CGO_ENABLED=$(if $(RACE),1,0) go test $(RACE) -timeout 30m $(TESTFLAGS) $(PKGS)
 
 race: ## All programs with the race detector in bin/race, and the conformance suite against them
 	CGO_ENABLED=1 go build -race -tags grpcnotrace -o bin/race/ $(foreach p,$(PROGRAMS),$($(p)))
@@ -110,7 +110,7 @@ leaks: ## Break off ABORTS (1000) requests of each kind, linked and split; nothi
 	ABORTS=$(ABORTS) go test -count=1 -timeout 15m ./allinone -v -run '^TestG25'
 
 FUZZTIME ?= 10s
-fuzz: ## Every fuzz target for FUZZTIME (10s) each
+fuzz: ## Every fuzz target for FUZZTIME (10s) each; FUZZ chooses by name
 	@allinone/e2e/fuzz.sh $(FUZZTIME) $(MODULES)
 
 .PHONY: previous replicas-kill netcuts linear e2e conformance conformance-arm64 clients api guide kill pg-restarts generated-rows migrate-kill slow memory bench fsck

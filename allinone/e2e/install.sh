@@ -9,6 +9,10 @@ cache=${BERTH_CACHE:-$HOME/.cache/berth}/clients
 
 # package:a file that it installs
 debian=(
+	gcc:/usr/bin/gcc
+	libc6-dev:/usr/include/stdlib.h
+	file:/usr/bin/file
+	bc:/usr/bin/bc
 	docker.io:/usr/sbin/dockerd
 	docker-compose:/usr/bin/docker-compose
 	mmdebstrap:/usr/bin/mmdebstrap

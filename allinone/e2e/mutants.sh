@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Makes one known mistake after the other (mutants/*.patch) and runs the test that
 # has to find it: a test that passes with the mistake proves nothing. The tree is
-# not changed: the compiler gets the patched files in an overlay. With arguments
-# only the mutants of these names are run.
+# not changed: the compiler gets the patched files in an overlay. As many are run at
+# once as there are processors; with arguments only the mutants of these names.
 # Exit code 1 if a mistake was not found, or a patch no longer fits.
 set -eu -o pipefail
 cd "$(dirname "$0")/../.."
@@ -30,31 +30,38 @@ overlay() {
 	} >"$work/overlay.json"
 }
 
-found=0 missed=0
-for patch in allinone/e2e/mutants/*.patch; do
+# one PATCH: prints what became of it, and fails if it was not found.
+one() {
+	local patch=$1 log=$work/log name mistake module by args
 	name=$(basename "$patch" .patch)
-	[ $# = 0 ] || [[ " $* " == *" $name "* ]] || continue
 	mistake=$(sed -n 's/^# Mistake: //p' "$patch")
 	read -r -a args <<<"$(sed -n 's/^# Found by: go test //p' "$patch")"
 	module=$(sed -n 's/^# In module: //p' "$patch") # one that is not in go.work
-	log=$work/log
-	if ! overlay "$patch"; then
-		printf 'NO LONGER FITS  %-30s %s\n' "$name" "$mistake"
-		missed=$((missed + 1))
-	elif ${module:+env GOWORK=off} go ${module:+-C "$module"} test -count=1 -timeout 5m -overlay "$work/overlay.json" "${args[@]}" >"$log" 2>&1; then
+	if ! overlay "$patch" 2>"$log"; then
+		printf 'NO LONGER FITS  %-30s %s\n%s\n' "$name" "$mistake" "$(cat "$log")"
+	elif ${module:+env GOWORK=off} go ${module:+-C "$module"} test -vet=off -count=1 -timeout 5m -overlay "$work/overlay.json" "${args[@]}" >"$log" 2>&1; then
 		printf 'NOT FOUND       %-30s %s\n' "$name" "$mistake"
-		missed=$((missed + 1))
 	elif by=$(sed -nE 's/^--- FAIL: ([A-Za-z0-9_]+).*/\1/p' "$log" | sort -u | tr '\n' ' ') && [ -n "$by" ]; then
 		printf 'found           %-30s %s By %s\n' "$name" "$mistake" "$by"
-		found=$((found + 1))
+		return 0
 	elif grep -q -e '^panic: ' "$log" && by=$(grep -oE 'Test[A-Za-z0-9_]+' "$log" | head -n 1); then
 		printf 'found           %-30s %s By %s (it does not end)\n' "$name" "$mistake" "$by"
-		found=$((found + 1))
+		return 0
 	else
-		printf 'DOES NOT BUILD  %-30s %s\n' "$name" "$mistake"
-		tail -n 20 "$log"
-		missed=$((missed + 1))
+		printf 'DOES NOT BUILD  %-30s %s\n%s\n' "$name" "$mistake" "$(tail -n 20 "$log")"
 	fi
+	return 1
+}
+
+if [ "${1:-}" = --one ]; then
+	one "$2"
+	exit
+fi
+patches=()
+for patch in allinone/e2e/mutants/*.patch; do
+	[ $# = 0 ] || [[ " $* " == *" $(basename "$patch" .patch) "* ]] || continue
+	patches+=("$patch")
 done
-echo "$found mistakes found, $missed not"
-[ $missed = 0 ]
+[ ${#patches[@]} -gt 0 ]
+printf '%s\n' "${patches[@]}" | xargs -P "$(nproc)" -n 1 allinone/e2e/mutants.sh --one
+echo "${#patches[@]} mistakes found"

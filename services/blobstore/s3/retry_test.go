@@ -29,7 +29,7 @@ func (s *troubled) RoundTrip(r *http.Request) (*http.Response, error) {
 // A store in trouble gets no more than a tenth of requests on top, and what was
 // saved up while it was well; one that fails now and then is tried again.
 func TestG13RetryBudget(t *testing.T) {
-	const calls = 3000
+	const calls = 1000
 	for _, test := range []struct {
 		rate      float64
 		most      int // attempts
