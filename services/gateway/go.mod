@@ -4,15 +4,19 @@ go 1.26.0
 
 require (
 	github.com/berth-registry/berth/registry v0.0.0
+	github.com/go-asn1-ber/asn1-ber v1.5.8
 	github.com/google/go-cmp v0.7.0
 	go.opentelemetry.io/otel/sdk v1.47.0
 	golang.org/x/sys v0.49.0
 )
 
+require github.com/Azure/go-ntlmssp v0.1.1 // indirect
+
 require (
 	github.com/berth-registry/berth/proto v0.0.0 // indirect
 	github.com/cenkalti/backoff/v5 v5.0.3 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
+	github.com/go-ldap/ldap/v3 v3.4.15
 	github.com/go-logr/logr v1.4.4 // indirect
 	github.com/go-logr/stdr v1.2.2 // indirect
 	github.com/google/uuid v1.6.0 // indirect

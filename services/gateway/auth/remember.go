@@ -159,3 +159,6 @@ func (g *generations) keep(key mac, a answer) {
 	}
 	g.young[key] = a
 }
+
+// RandomName returns a name that nobody has.
+func RandomName() string { return rand.Text() }

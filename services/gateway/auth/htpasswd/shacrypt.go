@@ -59,7 +59,7 @@ func shaCrypt(s scheme, password, salt []byte, rounds int) string {
 	h := newHash() // 1-3
 	h.Write(password)
 	h.Write(salt)
-	h.Write(repeated(b, len(password))) // 9-10
+	h.Write(repeated(b, len(password)))      // 9-10
 	for n := len(password); n > 0; n >>= 1 { // 11
 		if n&1 != 0 {
 			h.Write(b)
