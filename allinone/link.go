@@ -17,6 +17,7 @@ import (
 	"github.com/berth-registry/berth/registry/rpc/rest"
 	"github.com/berth-registry/berth/registry/sqldb"
 	"github.com/berth-registry/berth/services/gateway"
+	"github.com/berth-registry/berth/services/gateway/auth"
 )
 
 // Parts are the services that a program has in it, each as the function that
@@ -31,6 +32,8 @@ type Parts struct {
 	// doctor. nil if the program has no driver for such.
 	ExaminePool     func(key string, p config.Pool) doctor.Check
 	ExamineDatabase func(cfg config.Storage) doctor.Check
+	// Methods are the ways to authenticate that not every program has.
+	Methods auth.Parts
 	// Reflect adds reflection to a gRPC server. nil if the program has none in it.
 	Reflect func(*grpc.Server)
 }
@@ -114,7 +117,7 @@ func Link(ctx context.Context, cfg *config.Config, parts Parts, p daemon.Process
 	if err != nil {
 		return nil, err
 	}
-	front, err := gateway.Configured(ctx, cfg, gateway.Deps{Blobs: blobs, Catalog: catalog, REST: api}, p)
+	front, err := gateway.Configured(ctx, cfg, gateway.Deps{Methods: parts.Methods, Blobs: blobs, Catalog: catalog, REST: api}, p)
 	if err != nil {
 		return nil, err
 	}

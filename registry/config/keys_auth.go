@@ -13,7 +13,7 @@ func authKeys() []Key {
 		{Path: "http.auth.htpasswd", Type: Object, Status: Built, when: whenPresent, Doc: "Users from a file."},
 		{Path: "http.auth.htpasswd.path", Type: Path, Doc: "File of name:hash lines; bcrypt, SHA-256 or SHA-512 crypt. Changes apply within seconds."},
 
-		{Path: ldap, Type: Object, when: whenPresent, Doc: "Users from a directory."},
+		{Path: ldap, Type: Object, Status: Built, when: whenPresent, Doc: "Users from a directory."},
 		{Path: ldap + ".credentialsFile", Type: Path, Doc: "JSON file with bindDN and bindPassword."},
 		{Path: ldap + ".bindDN", Type: String, Doc: "Name to search the directory as."},
 		{Path: ldap + ".bindPassword", Type: SecretT, Doc: "Its password."},
@@ -77,7 +77,7 @@ func authKeys() []Key {
 		{Path: openid + ".callbackAllowOrigins", Type: Strings, Doc: "Origins an absolute callback_ui may lead to."},
 
 		{Path: "http.auth.apikey", Type: Bool, Default: "false", Doc: "API keys; always on with openid."},
-		{Path: mtls, Type: Object, when: whenPresent, Doc: "The user is named by the client certificate; needs tls.cacert."},
+		{Path: mtls, Type: Object, Status: Built, when: whenPresent, Doc: "The user is named by the client certificate; needs tls.cacert."},
 		{Path: mtls + ".identityAttributes", Type: Strings, Default: "[\"CommonName\"]", Doc: "Where the name is looked for, in order: CommonName, Subject, Email, URI, DNSName."},
 		{Path: mtls + ".uriSanPattern", Type: String, Doc: "Regular expression with one group, applied to the URI."},
 		{Path: mtls + ".uriSanIndex", Type: Int, Doc: "Which URI."},

@@ -16,7 +16,7 @@ func httpKeys() []Key {
 		{Path: "http.tls", Type: Object, Doc: "Serve HTTPS, with TLS 1.2 or later. A certificate whose files change serves the next connection."},
 		{Path: "http.tls.cert", Type: Path, Doc: "Certificate chain, PEM."},
 		{Path: "http.tls.key", Type: Path, Doc: "Its private key, PEM."},
-		{Path: "http.tls.cacert", Type: Path, Status: Refused, Doc: "Authorities of client certificates, PEM; certificates are checked if clients send one."},
+		{Path: "http.tls.cacert", Type: Path, Doc: "Authorities of client certificates, PEM; certificates are checked if clients send one, and name the user: see http.auth.mtls. Who shows none needs another method of authentication."},
 
 		{Path: "http.ratelimit", Type: Object, Status: Refused, Doc: "Answer 429 above so many requests per second."},
 		{Path: "http.ratelimit.rate", Type: Int, Doc: "Requests per second in all; 0 is no limit."},

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -70,6 +71,9 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 			MinVersion:     tls.VersionTLS12,
 			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.Current(), nil },
 		}
+		if err := acceptCertificates(srv.TLSConfig, h.TLS.CACert, log); err != nil {
+			return daemon.Unit{}, fmt.Errorf("http.tls: %w", err)
+		}
 		daemon.CertificateExpiry(p.Metrics, "http.tls", func() time.Time { return pair.Current().Leaf.NotAfter })
 		scheme = "https"
 	}
@@ -88,6 +92,32 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 		return errors.Join(stop(ctx), g.auth.Load().Close())
 	}
 	return unit, nil
+}
+
+// acceptCertificates has clients asked for a certificate, which they need not have:
+// they may have a password. One that is shown must be good for clients and signed
+// by an authority of the file as it is then. Sessions are not resumed, because who
+// resumes one shows no certificate, and its authority may be gone by then (compare
+// CVE-2025-68121).
+func acceptCertificates(c *tls.Config, file string, log *slog.Logger) error {
+	if file == "" {
+		return nil
+	}
+	authorities, err := certs.LoadAuthorities(file, log)
+	if err != nil {
+		return err
+	}
+	c.ClientAuth = tls.VerifyClientCertIfGiven
+	c.SessionTicketsDisabled = true
+	c.ClientCAs = authorities.Current()
+	base := c.Clone()
+	base.NextProtos = []string{"h2", "http/1.1"} // else net/http's addition is lost
+	c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		now := base.Clone()
+		now.ClientCAs = authorities.Current()
+		return now, nil
+	}
+	return nil
 }
 
 // fresh returns for how long answers of the catalog are given again: half of what

@@ -76,6 +76,9 @@ func Configured(ctx context.Context, c *config.Config, parts Parts, p daemon.Pro
 			return parts.LDAP(ctx, a.LDAP, e)
 		})
 	}
+	if h.TLS != nil && h.TLS.CACert != "" {
+		add(&o.Peer, "http.auth.mtls", func() (Method, error) { return OpenMTLS(a.MTLS) })
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/berth-registry/berth/registry/rpc"
 	"github.com/berth-registry/berth/registry/rpc/rest"
 	"github.com/berth-registry/berth/services/gateway"
+	"github.com/berth-registry/berth/services/gateway/auth"
+	"github.com/berth-registry/berth/services/gateway/auth/ldap"
 )
 
 var version = "unknown" // set by the linker
@@ -45,7 +47,7 @@ func units(ctx context.Context, cfg *config.Config, p daemon.Process) ([]daemon.
 	if err != nil {
 		return nil, errors.Join(err, catalog.Close(), blobs.Close())
 	}
-	front, err := gateway.Configured(ctx, cfg, gateway.Deps{Blobs: blobs, Catalog: catalog, REST: api}, p)
+	front, err := gateway.Configured(ctx, cfg, gateway.Deps{Methods: auth.Parts{LDAP: ldap.Open}, Blobs: blobs, Catalog: catalog, REST: api}, p)
 	if err != nil {
 		return nil, errors.Join(err, catalog.Close(), blobs.Close())
 	}
