@@ -124,11 +124,12 @@ func (p Program) serve(ctx context.Context, flags *flag.FlagSet, args []string, 
 	if err != nil {
 		return err
 	}
-	log, closer, err := daemon.NewLogger(daemon.LogOptions{Level: cfg.Log.Level, Output: cfg.Log.Output})
+	logs, err := daemon.NewLogger(daemon.LogOptions{Level: cfg.Log.Level, Output: cfg.Log.Output})
 	if err != nil {
 		return err
 	}
-	defer closer.Close()
+	defer logs.Close()
+	log := logs.Logger
 	for _, w := range warnings {
 		log.Warn(w.String())
 	}
@@ -136,6 +137,7 @@ func (p Program) serve(ctx context.Context, flags *flag.FlagSet, args []string, 
 
 	process := daemon.Process{Program: p.Name, Version: p.Version, Log: log, Metrics: metrics.New(), Ready: new(daemon.Readiness)}
 	p.describe(process.Metrics)
+	reload := p.reload(&process, cfg, logs, first(args), *accept)
 	var traces daemon.Unit
 	if process.Traces, traces, err = p.traces(ctx, process); err != nil {
 		return err
@@ -145,6 +147,7 @@ func (p Program) serve(ctx context.Context, flags *flag.FlagSet, args []string, 
 		return errors.Join(err, daemon.Abandon([]daemon.Unit{traces}))
 	}
 	units = append([]daemon.Unit{traces}, units...) // ends last
+	units = append(units, reload)
 	p.announce(cfg, log)
 	return daemon.Run(ctx, log, daemon.Options{Ready: process.Ready, Delay: *delay, Drain: *drain}, units...)
 }

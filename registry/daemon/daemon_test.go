@@ -194,7 +194,7 @@ func TestS146LogInjection(t *testing.T) {
 }
 
 func TestLogLevelUnknown(t *testing.T) {
-	if _, _, err := NewLogger(LogOptions{Level: "loud"}); err == nil {
+	if _, err := NewLogger(LogOptions{Level: "loud"}); err == nil {
 		t.Error("level accepted")
 	}
 }

@@ -20,29 +20,61 @@ type LogOptions struct {
 	Output string
 }
 
+// Log is where the records of a process go.
+type Log struct {
+	*slog.Logger
+	level slog.LevelVar
+	file  *LogFile // nil for the standard streams
+}
+
 // NewLogger returns a logger that writes JSON lines with the keys time, level
-// and message, as zot does, and the file to close at the end. A line that is about a request
+// and message, as zot does; close it at the end. A line that is about a request
 // says which, see package tracing.
-func NewLogger(o LogOptions) (*slog.Logger, io.Closer, error) {
-	level, err := parseLevel(o.Level)
-	if err != nil {
-		return nil, nil, err
+func NewLogger(o LogOptions) (*Log, error) {
+	l := new(Log)
+	if err := l.SetLevel(o.Level); err != nil {
+		return nil, err
 	}
-	out := os.Stdout
-	var closer io.Closer = io.NopCloser(nil)
+	var out io.Writer = os.Stdout
 	switch o.Output {
 	case "", "stdout", "/dev/stdout":
 	case "stderr", "/dev/stderr":
 		out = os.Stderr
 	default:
-		// Readable for a group that collects logs, for nobody else.
-		out, err = os.OpenFile(o.Output, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
-		if err != nil {
-			return nil, nil, fmt.Errorf("opening the log: %w", err)
+		var err error
+		if l.file, err = OpenLogFile(o.Output); err != nil {
+			return nil, err
 		}
-		closer = out
+		out = l.file
 	}
-	return slog.New(newHandler(out, level)), closer, nil
+	l.Logger = slog.New(newHandler(out, &l.level))
+	return l, nil
+}
+
+// SetLevel changes the least important level that is written; see [LogOptions].
+func (l *Log) SetLevel(level string) error {
+	parsed, err := parseLevel(level)
+	if err != nil {
+		return err
+	}
+	l.level.Set(parsed)
+	return nil
+}
+
+// Reopen opens the file again, if there is one, because it was rotated.
+func (l *Log) Reopen() error {
+	if l.file == nil {
+		return nil
+	}
+	return l.file.Reopen()
+}
+
+// Close closes the file, if there is one.
+func (l *Log) Close() error {
+	if l.file == nil {
+		return nil
+	}
+	return l.file.Close()
 }
 
 func newHandler(w io.Writer, level slog.Leveler) slog.Handler {

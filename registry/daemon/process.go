@@ -1,9 +1,12 @@
 package daemon
 
 import (
+	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
+	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/metrics"
 	"github.com/berth-registry/berth/registry/tracing"
 )
@@ -19,6 +22,43 @@ type Process struct {
 	Traces *tracing.Tracer
 	// Ready is what the process says to load balancers.
 	Ready *Readiness
+	// Live tells when the configuration changes. Parts subscribe to their keys when
+	// they are built.
+	Live *config.Live
+	// Rotated calls what is to be called when logs were rotated and SIGHUP asks to
+	// open them again.
+	Rotated *Rotation
+}
+
+// Rotation is a list of logs that can be opened again. Its methods may be called by
+// many goroutines, and on nil.
+type Rotation struct {
+	mu   sync.Mutex
+	logs []func() error
+}
+
+// Add adds a log.
+func (r *Rotation) Add(reopen func() error) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.logs = append(r.logs, reopen)
+}
+
+// Reopen opens all logs again.
+func (r *Rotation) Reopen() error {
+	if r == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var errs []error
+	for _, reopen := range r.logs {
+		errs = append(errs, reopen())
+	}
+	return errors.Join(errs...)
 }
 
 // CertificateExpiry tells when a certificate that the process presents expires.

@@ -101,12 +101,12 @@ type Options struct {
 const DefaultDrain = 25 * time.Second
 
 // Run starts units in order and runs them until ctx ends, the process gets
-// SIGTERM, SIGINT or SIGHUP, or one of them fails. Then it stops those that had
+// SIGTERM or SIGINT, or one of them fails. Then it stops those that had
 // started, in reverse order, and returns the first failure, if any. A second
 // signal ends the process at once. The service manager, if there is one, is told
 // when the process is up and when it begins to stop.
 func Run(ctx context.Context, log *slog.Logger, o Options, units ...Unit) error {
-	ctx, cancel := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	ctx, cancel := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
 	return run(ctx, cancel, log, o, units)
 }
