@@ -8,9 +8,40 @@ type Actor struct {
 	ID string
 	// Groups the user belongs to, as far as authentication knows them.
 	Groups []string
-	// Claims of the credential that access conditions may ask for.
-	Claims map[string]string
+	// Claims of the credential that access conditions may ask for: those that are
+	// text, and in JSONClaims those that are something else, as JSON text.
+	Claims, JSONClaims map[string]string
+	// Scope is what the credential is good for, whatever its owner may do: the
+	// actor may do what both allow. nil: the credential sets no limit. Not nil and
+	// empty: nothing at all.
+	Scope []Grant
+	// Request is how the actor asks, for access conditions. nil: that is not known.
+	// Shared, never changed.
+	Request *ActorRequest
+	// System is set for the installation itself: its services, and those who may
+	// open its control socket. It may do everything.
+	System bool
 }
 
 // Anonymous reports whether nobody has been authenticated.
-func (a Actor) Anonymous() bool { return a.ID == "" }
+func (a Actor) Anonymous() bool { return a.ID == "" && !a.System }
+
+// Grant lets a credential be used for some actions on some repositories.
+type Grant struct {
+	// Repositories is a pattern, see package glob; a plain name is one, too. One
+	// that is malformed matches nothing.
+	Repositories string
+	// Actions that are allowed. [ActAdmin] counts only where Repositories is "**".
+	Actions Actions
+}
+
+// ActorRequest is what access conditions may ask of a request besides what is
+// asked for. All of it but Method and TLS is the client's word, or a proxy's.
+type ActorRequest struct {
+	Method    string // of HTTP
+	UserAgent string
+	ClientIP  string // the address of the connection's other end, without port
+	// ForwardedFor are the addresses in X-Forwarded-For. Anybody can write them.
+	ForwardedFor []string
+	TLS          string // version as in "1.3", "" for plaintext
+}

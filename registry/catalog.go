@@ -32,6 +32,7 @@ type Catalog interface {
 	Rollbacks
 	Limits
 	Identities
+	Access
 }
 
 // Page asks for a part of a list.

@@ -286,7 +286,7 @@ func free(n *node) any {
 func fieldsOf(t reflect.Type) map[string][]int {
 	fields := make(map[string][]int)
 	for _, f := range reflect.VisibleFields(t) {
-		if key := f.Tag.Get("json"); key != "" {
+		if key, _, _ := strings.Cut(f.Tag.Get("json"), ","); key != "" {
 			fields[strings.ToLower(key)] = f.Index
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/berth-registry/berth/registry"
 )
 
 // HTTP is the gateway's section.
@@ -88,42 +90,13 @@ type MethodLimit struct {
 	Rate   int    `json:"rate"`
 }
 
-// AccessControl says who may do what in which repositories.
-type AccessControl struct {
-	Repositories map[string]RepositoryPolicy `json:"repositories"` // by glob, lower case
-	AdminPolicy  *Policy                     `json:"adminPolicy"`
-	Groups       map[string]Group            `json:"groups"` // by name, lower case
-	Metrics      *MetricsAccess              `json:"metrics"`
-}
-
-// RepositoryPolicy is what one glob grants.
-type RepositoryPolicy struct {
-	Policies        []Policy `json:"policies"`
-	DefaultPolicy   []string `json:"defaultPolicy"`   // actions of any known user
-	AnonymousPolicy []string `json:"anonymousPolicy"` // actions of nobody in particular
-}
-
-// Policy grants actions to users and groups.
-type Policy struct {
-	Users      []string    `json:"users"`
-	Groups     []string    `json:"groups"`
-	Actions    []string    `json:"actions"`
-	Conditions []Condition `json:"conditions"`
-}
-
-// Condition is a CEL expression that must hold for a policy to grant.
-type Condition struct {
-	Expression string `json:"expression"`
-	Message    string `json:"message"`
-}
-
-// Group is a static group of users. Its name is matched without letter case.
-type Group struct {
-	Users []string `json:"users"`
-}
-
-// MetricsAccess says who may read metrics.
-type MetricsAccess struct {
-	Users           []string `json:"users"`
-	AnonymousPolicy []string `json:"anonymousPolicy"`
-}
+// AccessControl says who may do what in which repositories; the patterns and the
+// names of groups are in lower case. The other names are of its parts.
+type (
+	AccessControl    = registry.AccessRules
+	RepositoryPolicy = registry.RepositoryRules
+	Policy           = registry.AccessPolicy
+	Condition        = registry.AccessCondition
+	Group            = registry.AccessGroup
+	MetricsAccess    = registry.MetricsRules
+)

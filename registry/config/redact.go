@@ -80,7 +80,7 @@ func redact(key string, v reflect.Value) any {
 	case reflect.Struct:
 		m := map[string]any{}
 		for _, f := range reflect.VisibleFields(v.Type()) {
-			name := f.Tag.Get("json")
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			if name == "" {
 				continue
 			}

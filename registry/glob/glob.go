@@ -28,7 +28,35 @@ const MaxPattern = 1024
 // Pattern is a compiled pattern. It may be used by many goroutines.
 type Pattern struct {
 	text string
-	re   *regexp.Regexp
+	kind kind
+	re   *regexp.Regexp // of any other kind than the plain ones
+}
+
+// kind is how a pattern is matched: the usual ones need no regular expression.
+type kind uint8
+
+const (
+	complicated kind = iota
+	literal          // a name
+	below            // a name, followed by /**
+	everything       // **
+)
+
+// meta are the characters that mean something else than themselves.
+const meta = "*?[{}\\"
+
+// kindOf returns the kind of a pattern.
+func kindOf(text string) kind {
+	base, tree := strings.CutSuffix(text, "/**")
+	switch {
+	case text == "**":
+		return everything
+	case !strings.ContainsAny(text, meta):
+		return literal
+	case tree && base != "" && !strings.ContainsAny(base, meta):
+		return below
+	}
+	return complicated
 }
 
 // Compile returns the pattern that text describes.
@@ -38,6 +66,9 @@ func Compile(text string) (*Pattern, error) {
 	}
 	if len(text) > MaxPattern {
 		return nil, fmt.Errorf("a pattern has at most %d bytes", MaxPattern)
+	}
+	if k := kindOf(text); k != complicated {
+		return &Pattern{text: text, kind: k}, nil
 	}
 	t := translator{rest: text, start: true}
 	t.out.WriteString(`\A(?s:`)
@@ -49,11 +80,51 @@ func Compile(text string) (*Pattern, error) {
 	if err != nil {
 		return nil, fmt.Errorf("not a pattern: %w", err)
 	}
-	return &Pattern{text, re}, nil
+	return &Pattern{text: text, re: re}, nil
 }
 
 // Match reports whether the pattern matches all of name.
-func (p *Pattern) Match(name string) bool { return p.re.MatchString(name) }
+func (p *Pattern) Match(name string) bool {
+	if p.kind != complicated {
+		return p.kind.match(p.text, name)
+	}
+	return p.re.MatchString(name)
+}
+
+// match matches a pattern of a plain kind.
+func (k kind) match(text, name string) bool {
+	switch k {
+	case everything:
+		return true
+	case below:
+		rest, ok := strings.CutPrefix(name, strings.TrimSuffix(text, "/**"))
+		return ok && (rest == "" || rest[0] == '/')
+	}
+	return text == name
+}
+
+// Match reports whether the pattern text matches all of name; a malformed one
+// matches nothing. It costs no more than comparing if text is a name, a name
+// followed by /**, or **.
+func Match(text, name string) bool {
+	if k := kindOf(text); k != complicated && text != "" && len(text) <= MaxPattern {
+		return k.match(text, name)
+	}
+	p, err := Compile(text)
+	return err == nil && p.Match(name)
+}
+
+// Prefix returns what all names begin with that the pattern matches.
+func (p *Pattern) Prefix() string {
+	prefix := p.text
+	if i := strings.IndexAny(prefix, meta); i >= 0 {
+		prefix = prefix[:i]
+	}
+	if strings.HasPrefix(p.text[len(prefix):], "**") {
+		prefix = strings.TrimSuffix(prefix, "/") // which /** may match, too
+	}
+	return prefix
+}
 
 // String returns the text that was compiled.
 func (p *Pattern) String() string { return p.text }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/access"
 )
 
 // CatalogOptions configure a [Catalog].
@@ -21,10 +22,12 @@ type CatalogOptions struct {
 	Pools []registry.Pool
 	// Reaper removes second copies. nil if they may stay.
 	Reaper registry.Reaper
+	// Access says who may do what. nil: everybody may do everything.
+	Access *access.Policy
 }
 
-// Catalog implements [registry.Catalog]. It allows every actor everything, and
-// it never gives up a copy that was in use: only second copies go to the Reaper.
+// Catalog implements [registry.Catalog]. It never gives up a copy that was in use:
+// only second copies go to the Reaper.
 type Catalog struct {
 	options CatalogOptions
 	keys    []registry.Key

@@ -24,6 +24,7 @@ func newCatalog(conn grpc.ClientConnInterface, l limits) *catalog {
 		scrub:     metadatav1.NewScrubServiceClient(conn),
 		bounds:    metadatav1.NewLimitsServiceClient(conn),
 		who:       metadatav1.NewIdentitiesServiceClient(conn),
+		access:    metadatav1.NewAccessServiceClient(conn),
 		limits:    l,
 	}
 }
@@ -37,6 +38,7 @@ type catalog struct {
 	scrub     metadatav1.ScrubServiceClient
 	bounds    metadatav1.LimitsServiceClient
 	who       metadatav1.IdentitiesServiceClient
+	access    metadatav1.AccessServiceClient
 	limits    limits
 }
 

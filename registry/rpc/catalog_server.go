@@ -19,6 +19,7 @@ func ServeCatalog(srv grpc.ServiceRegistrar, c registry.Catalog) {
 	metadatav1.RegisterScrubServiceServer(srv, &scrubServer{catalog: c})
 	metadatav1.RegisterLimitsServiceServer(srv, &limitsServer{catalog: c})
 	metadatav1.RegisterIdentitiesServiceServer(srv, &identitiesServer{catalog: c})
+	metadatav1.RegisterAccessServiceServer(srv, &accessServer{catalog: c})
 }
 
 // catalogServer serves registry.Catalog. It checks what clients send, so that

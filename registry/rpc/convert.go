@@ -3,7 +3,6 @@ package rpc
 import (
 	"math"
 	"strings"
-	"unicode/utf8"
 
 	blobstorev1 "github.com/berth-registry/berth/proto/gen/berth/blobstore/v1"
 	metadatav1 "github.com/berth-registry/berth/proto/gen/berth/metadata/v1"
@@ -62,33 +61,6 @@ func parseUpload(u *blobstorev1.Upload) (registry.Upload, error) {
 		return registry.Upload{}, err
 	}
 	return uploadFromWire(u), nil
-}
-
-// actorToWire fails closed: an actor whose name can't be sent may do nothing,
-// and a group or claim that can't be sent opens nothing.
-func actorToWire(a registry.Actor) (*metadatav1.Actor, error) {
-	if !utf8.ValidString(a.ID) {
-		return nil, registry.ErrDenied.With("the user's name is not UTF-8")
-	}
-	w := &metadatav1.Actor{Id: a.ID}
-	for _, g := range a.Groups {
-		if utf8.ValidString(g) {
-			w.Groups = append(w.Groups, g)
-		}
-	}
-	for k, v := range a.Claims {
-		if utf8.ValidString(k) && utf8.ValidString(v) {
-			if w.Claims == nil {
-				w.Claims = make(map[string]string, len(a.Claims))
-			}
-			w.Claims[k] = v
-		}
-	}
-	return w, nil
-}
-
-func actorFromWire(a *metadatav1.Actor) registry.Actor {
-	return registry.Actor{ID: a.GetId(), Groups: a.GetGroups(), Claims: a.GetClaims()}
 }
 
 func pageToWire[T ~string](p registry.Page[T]) *metadatav1.Page {

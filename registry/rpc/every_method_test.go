@@ -136,6 +136,10 @@ func everyMethod(b registry.Blobs, c registry.Catalog) []methodCase {
 		}},
 		{metadatav1.IdentitiesService_PutUser_FullMethodName, true, write, func(ctx context.Context) error { return c.PutUser(ctx, a, registry.User{ID: "x"}) }},
 		{metadatav1.IdentitiesService_RemoveUser_FullMethodName, true, write, func(ctx context.Context) error { return c.RemoveUser(ctx, a, "x") }},
+		{metadatav1.AccessService_CheckAccess_FullMethodName, true, read, func(ctx context.Context) error {
+			_, err := c.Allowed(ctx, a, "r", registry.ActRead)
+			return err
+		}},
 		{metadatav1.CatalogService_UnlinkBlob_FullMethodName, false, write, func(ctx context.Context) error { return c.Unlink(ctx, a, "r", d) }},
 		{metadatav1.CatalogService_ListUploadKeys_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.UploadKeys(ctx); return err }},
 		{metadatav1.CollectorService_DeleteRepository_FullMethodName, false, write, func(ctx context.Context) error { return c.DeleteRepository(ctx, a, "r") }},

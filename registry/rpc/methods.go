@@ -93,6 +93,7 @@ var methods = map[string]Role{
 	metadatav1.IdentitiesService_PutUser_FullMethodName:          Gateway | Automation,
 	metadatav1.IdentitiesService_RemoveUser_FullMethodName:       Gateway | Automation,
 	metadatav1.IdentitiesService_RotateTokenKeys_FullMethodName:  Gateway | Automation,
+	metadatav1.AccessService_CheckAccess_FullMethodName:          Gateway | Syncer | Scanner | Automation,
 
 	healthv1.Health_Check_FullMethodName: anybody,
 	healthv1.Health_List_FullMethodName:  anybody,

@@ -13,17 +13,21 @@ import (
 )
 
 // members is an access that lets nobody see private repositories but "root".
-type members struct{ asked []action }
+type members struct{ asked []registry.Actions }
 
-func (m *members) allow(a registry.Actor, repo registry.Name, act action) error {
+func (m *members) allow(a registry.Actor, repo registry.Name, act registry.Actions) error {
 	m.asked = append(m.asked, act)
 	switch {
-	case a.ID == "root" || repo == "public" && act == actRead:
+	case a.ID == "root" || repo == "public" && act == registry.ActRead:
 		return nil
 	case a.Anonymous():
 		return registry.ErrUnauthorized
 	}
 	return registry.ErrDenied
+}
+
+func (m *members) allowRef(a registry.Actor, repo registry.Name, _ registry.Reference, act registry.Actions) error {
+	return m.allow(a, repo, act)
 }
 
 // newCatalog opens a catalog in a new store.
@@ -51,82 +55,82 @@ func TestAccessComesFirst(t *testing.T) {
 	d := registry.SHA256.FromString("x")
 	calls := []struct {
 		name string
-		want action
+		want registry.Actions
 		call func(ctx context.Context, a registry.Actor, repo registry.Name) error
 	}{
-		{"Admit", actPush, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
+		{"Admit", registry.ActCreate, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
 			_, err := c.Admit(ctx, a, repo)
 			return err
 		}},
-		{"Tags", actRead, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
+		{"Tags", registry.ActRead, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
 			_, err := c.Tags(ctx, a, repo, registry.Page[registry.Tag]{Limit: 1})
 			return err
 		}},
-		{"TagHistory", actRead, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
+		{"TagHistory", registry.ActRead, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
 			_, err := c.TagHistory(ctx, a, repo, "t", 1)
 			return err
 		}},
-		{"Manifest", actRead, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
+		{"Manifest", registry.ActRead, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
 			_, err := c.Manifest(ctx, a, repo, registry.ManifestQuery{Ref: registry.Reference{Tag: "t"}})
 			return err
 		}},
-		{"PutManifest", actPush, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
+		{"PutManifest", registry.ActCreate, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
 			_, err := c.PutManifest(ctx, a, repo, registry.ManifestPut{Digest: d})
 			return err
 		}},
-		{"DeleteTag", actDelete, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
+		{"DeleteTag", registry.ActDelete, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
 			return c.DeleteTag(ctx, a, repo, "t", registry.Condition{})
 		}},
-		{"DeleteManifest", actDelete, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
+		{"DeleteManifest", registry.ActDelete, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
 			return c.DeleteManifest(ctx, a, repo, d)
 		}},
-		{"Referrers", actRead, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
+		{"Referrers", registry.ActRead, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
 			_, err := c.Referrers(ctx, a, repo, d, "", registry.Page[registry.Digest]{Limit: 1})
 			return err
 		}},
-		{"Blob", actRead, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
+		{"Blob", registry.ActRead, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
 			_, err := c.Blob(ctx, a, repo, d)
 			return err
 		}},
-		{"Link", actPush, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
+		{"Link", registry.ActCreate, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
 			_, err := c.Link(ctx, a, repo, registry.Stored{Digest: d})
 			return err
 		}},
-		{"Mount", actPush, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
+		{"Mount", registry.ActCreate, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
 			_, err := c.Mount(ctx, a, repo, d, "")
 			return err
 		}},
-		{"ReadOnlys", actAdmin, func(ctx context.Context, a registry.Actor, _ registry.Name) error {
+		{"ReadOnlys", registry.ActAdmin, func(ctx context.Context, a registry.Actor, _ registry.Name) error {
 			_, err := c.ReadOnlys(ctx, a)
 			return err
 		}},
-		{"SetReadOnly", actAdmin, func(ctx context.Context, a registry.Actor, _ registry.Name) error {
+		{"SetReadOnly", registry.ActAdmin, func(ctx context.Context, a registry.Actor, _ registry.Name) error {
 			return c.SetReadOnly(ctx, a, registry.ReadOnly{})
 		}},
-		{"ClearReadOnly", actAdmin, func(ctx context.Context, a registry.Actor, _ registry.Name) error {
+		{"ClearReadOnly", registry.ActAdmin, func(ctx context.Context, a registry.Actor, _ registry.Name) error {
 			return c.ClearReadOnly(ctx, a, "x")
 		}},
-		{"Usage", actRead, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
+		{"Usage", registry.ActRead, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
 			_, err := c.Usage(ctx, a, repo)
 			return err
 		}},
-		{"PullsOf", actRead, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
+		{"PullsOf", registry.ActRead, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
 			_, err := c.PullsOf(ctx, a, repo, d, registry.Page[registry.Tag]{Limit: 1})
 			return err
 		}},
-		{"ExplainRetention", actRead, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
+		{"ExplainRetention", registry.ActRead, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
 			_, err := c.ExplainRetention(ctx, a, repo, registry.Reference{}, registry.Page[string]{Limit: 1})
 			return err
 		}},
-		{"ApplyRetention", actDelete, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
+		{"ApplyRetention", registry.ActDelete, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
 			_, err := c.ApplyRetention(ctx, a, repo)
 			return err
 		}},
-		{"RollbackTag", actPush, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
+		{"RollbackTag", registry.ActCreate, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
 			_, err := c.RollbackTag(ctx, a, repo, "t", d, registry.Condition{})
 			return err
 		}},
-		{"Unlink", actDelete, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
+		{"Unlink", registry.ActDelete, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
 			return c.Unlink(ctx, a, repo, d)
 		}},
 	}
@@ -143,7 +147,7 @@ func TestAccessComesFirst(t *testing.T) {
 			if err := call.call(t.Context(), registry.Actor{ID: "mallory"}, repo); !errors.Is(err, registry.ErrDenied) {
 				t.Errorf("%s of %s by mallory: got error %v, want Denied", call.name, repo, err)
 			}
-			if diff := cmp.Diff([]action{call.want, call.want}, m.asked); diff != "" {
+			if diff := cmp.Diff([]registry.Actions{call.want, call.want}, m.asked); diff != "" {
 				t.Errorf("%s asked for (-want +got):\n%s", call.name, diff)
 			}
 		}
@@ -201,9 +205,13 @@ func TestMountOnlyWhatMayBeRead(t *testing.T) {
 // pusher lets everybody push, and only root read.
 type pusher struct{}
 
-func (pusher) allow(a registry.Actor, _ registry.Name, act action) error {
-	if act == actRead && a.ID != "root" {
+func (pusher) allow(a registry.Actor, _ registry.Name, act registry.Actions) error {
+	if act == registry.ActRead && a.ID != "root" {
 		return registry.ErrDenied
 	}
 	return nil
+}
+
+func (p pusher) allowRef(a registry.Actor, repo registry.Name, _ registry.Reference, act registry.Actions) error {
+	return p.allow(a, repo, act)
 }

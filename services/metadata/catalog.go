@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/registry"
+	rules "github.com/berth-registry/berth/registry/access"
 	"github.com/berth-registry/berth/registry/metrics"
 	"github.com/berth-registry/berth/registry/sqldb"
 	"github.com/berth-registry/berth/services/metadata/retention"
@@ -45,6 +46,8 @@ type Options struct {
 	// database, too. 0 means not at all: each read is a query. A process sees its
 	// own changes at once.
 	MaxStaleness time.Duration
+	// Access says who may do what. nil: everybody may do everything.
+	Access *rules.Policy
 	// Limits are what nobody may do.
 	Limits Limits
 	// Follow is how long it takes at most until a process learns of what another one
@@ -66,7 +69,8 @@ type Options struct {
 type Catalog struct {
 	db     *sqldb.DB
 	opt    Options
-	access access
+	access access // rights, but for tests
+	rights *rights
 	rows   rows
 	log    *slog.Logger
 	meters *meters
@@ -129,7 +133,7 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 	c := &Catalog{
 		db:      db,
 		opt:     o,
-		access:  everyone{},
+		rights:  new(rights),
 		rows:    newRows(db.Dialect().Shared != nil, o.MaxStaleness/2, o.Now),
 		log:     log,
 		reaper:  reaper,
@@ -141,6 +145,8 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 		scrubWake: make(chan struct{}, 1),
 		scrubbed:  make(chan struct{}),
 	}
+	c.access = c.rights
+	c.SetAccess(o.Access)
 	for _, p := range c.pools() {
 		c.clock.lease = max(c.clock.lease, c.policy(p).Lease)
 	}

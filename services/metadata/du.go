@@ -21,7 +21,7 @@ const (
 
 // Usage counts what repo has, a page of rows at a time.
 func (c *Catalog) Usage(ctx context.Context, a registry.Actor, repo registry.Name) (registry.Usage, error) {
-	if err := c.access.allow(a, repo, actRead); err != nil {
+	if err := c.access.allow(a, repo, registry.ActRead); err != nil {
 		return registry.Usage{}, err
 	}
 	id, err := c.readRepoID(ctx, repo)

@@ -18,7 +18,7 @@ const collectTime = 5 * time.Second
 
 // Collect removes what may go now, whatever the time of day.
 func (c *Catalog) Collect(ctx context.Context, a registry.Actor) (registry.Collection, error) {
-	if err := c.access.allow(a, "", actAdmin); err != nil {
+	if err := c.access.allow(a, "", registry.ActAdmin); err != nil {
 		return registry.Collection{}, err
 	}
 	if c.reaper == nil {
@@ -84,7 +84,7 @@ type planned struct {
 // Plan lists what will go.
 func (c *Catalog) Plan(ctx context.Context, a registry.Actor, p registry.Page[registry.Cursor]) (registry.List[registry.Doomed], error) {
 	none := registry.List[registry.Doomed]{}
-	if err := c.access.allow(a, "", actAdmin); err != nil {
+	if err := c.access.allow(a, "", registry.ActAdmin); err != nil {
 		return none, err
 	}
 	limit, err := pageLimit(p)

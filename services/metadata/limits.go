@@ -47,11 +47,11 @@ func (l *Limits) immutable(repo registry.Name, t registry.Tag) bool {
 
 // allowChange is access.allow for what changes a repository, which must not be
 // read-only then.
-func (c *Catalog) allowChange(a registry.Actor, repo registry.Name, act action) error {
+func (c *Catalog) allowChange(a registry.Actor, repo registry.Name, act registry.Actions) error {
 	if err := c.access.allow(a, repo, act); err != nil {
 		return err
 	}
-	if act == actPush {
+	if act == registry.ActCreate {
 		if err := c.room(); err != nil {
 			return err
 		}

@@ -23,7 +23,7 @@ const sqlBlob = `
 
 // Blob returns the content d of repo: a linked blob, or a manifest's bytes.
 func (c *Catalog) Blob(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest) (registry.Blob, error) {
-	if err := c.access.allow(a, repo, actRead); err != nil {
+	if err := c.access.allow(a, repo, registry.ActRead); err != nil {
 		return registry.Blob{}, err
 	}
 	b, ok := c.rows.blob(repo, d)
@@ -147,7 +147,7 @@ const (
 
 // Link makes s known in repo, or an earlier copy of the same content.
 func (c *Catalog) Link(ctx context.Context, a registry.Actor, repo registry.Name, s registry.Stored) (registry.Stored, error) {
-	if err := c.allowChange(a, repo, actPush); err != nil {
+	if err := c.allowChange(a, repo, registry.ActCreate); err != nil {
 		return registry.Stored{}, err
 	}
 	if !c.knowsPool(s.Pool) {
@@ -294,7 +294,7 @@ const (
 
 // Unlink makes d unknown in repo.
 func (c *Catalog) Unlink(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest) error {
-	if err := c.allowChange(a, repo, actDelete); err != nil {
+	if err := c.allowChange(a, repo, registry.ActDelete); err != nil {
 		return err
 	}
 	digest, err := pack(d)

@@ -67,7 +67,7 @@ func (c *Catalog) followMaintenance(ctx context.Context) {
 
 // ReadOnlys lists what is read-only.
 func (c *Catalog) ReadOnlys(ctx context.Context, a registry.Actor) ([]registry.ReadOnly, error) {
-	if err := c.access.allow(a, "", actAdmin); err != nil {
+	if err := c.access.allow(a, "", registry.ActAdmin); err != nil {
 		return nil, err
 	}
 	if err := c.readMaintenance(ctx); err != nil {
@@ -85,7 +85,7 @@ func (c *Catalog) ReadOnlys(ctx context.Context, a registry.Actor) ([]registry.R
 
 // SetReadOnly makes repositories read-only.
 func (c *Catalog) SetReadOnly(ctx context.Context, a registry.Actor, r registry.ReadOnly) error {
-	if err := c.access.allow(a, "", actAdmin); err != nil {
+	if err := c.access.allow(a, "", registry.ActAdmin); err != nil {
 		return err
 	}
 	if _, err := glob.Compile(r.Repositories); err != nil {
@@ -124,7 +124,7 @@ func (c *Catalog) SetReadOnly(ctx context.Context, a registry.Actor, r registry.
 
 // ClearReadOnly lets repositories be changed again.
 func (c *Catalog) ClearReadOnly(ctx context.Context, a registry.Actor, repositories string) error {
-	if err := c.access.allow(a, "", actAdmin); err != nil {
+	if err := c.access.allow(a, "", registry.ActAdmin); err != nil {
 		return err
 	}
 	err := c.db.Write(ctx, func(tx *sqldb.Tx) error {

@@ -23,7 +23,7 @@ const (
 // DeleteManifest removes a manifest under each of its names, and all tags that
 // point to it.
 func (c *Catalog) DeleteManifest(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest) error {
-	if err := c.allowChange(a, repo, actDelete); err != nil {
+	if err := c.allowChange(a, repo, registry.ActDelete); err != nil {
 		return err
 	}
 	return c.db.Write(ctx, func(tx *sqldb.Tx) error {

@@ -16,7 +16,7 @@ import (
 
 // PutManifest stores m, what it refers to, and its tags, in one transaction.
 func (c *Catalog) PutManifest(ctx context.Context, a registry.Actor, repo registry.Name, m registry.ManifestPut) (registry.ManifestInfo, error) {
-	if err := c.allowChange(a, repo, actPush); err != nil {
+	if err := c.allowChange(a, repo, registry.ActCreate); err != nil {
 		return registry.ManifestInfo{}, err
 	}
 	p, err := c.newPut(a, repo, m)

@@ -12,10 +12,10 @@ import (
 
 // Mount makes known in repo what from, or any repository, knows as d.
 func (c *Catalog) Mount(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest, from registry.Name) (registry.Stored, error) {
-	if err := c.allowChange(a, repo, actPush); err != nil {
+	if err := c.allowChange(a, repo, registry.ActCreate); err != nil {
 		return registry.Stored{}, err
 	}
-	if from != "" && c.access.allow(a, from, actRead) != nil {
+	if from != "" && c.access.allow(a, from, registry.ActRead) != nil {
 		return registry.Stored{}, registry.ErrBlobUnknown
 	}
 	digest, err := pack(d)
@@ -125,7 +125,7 @@ func (c *Catalog) firstReadable(tx *sqldb.Tx, a registry.Actor, query string, ar
 		if err := rows.Scan(&repo, &s.inline); err != nil {
 			return source{}, false, err
 		}
-		if c.access.allow(a, registry.Name(repo), actRead) == nil {
+		if c.access.allow(a, registry.Name(repo), registry.ActRead) == nil {
 			return s, true, nil
 		}
 	}

@@ -66,7 +66,7 @@ const noTag = "-"
 // PullsOf lists the statistics of a manifest.
 func (c *Catalog) PullsOf(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest, p registry.Page[registry.Tag]) (registry.List[registry.Pull], error) {
 	none := registry.List[registry.Pull]{}
-	if err := c.access.allow(a, repo, actRead); err != nil {
+	if err := c.access.allow(a, repo, registry.ActRead); err != nil {
 		return none, err
 	}
 	limit, err := pageLimit(p)

@@ -27,7 +27,7 @@ const maxReferrersBytes = 3 << 20
 // Referrers lists the manifests of repo whose subject is d.
 func (c *Catalog) Referrers(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest, artifactType string, p registry.Page[registry.Digest]) (registry.List[registry.Descriptor], error) {
 	none := registry.List[registry.Descriptor]{}
-	if err := c.access.allow(a, repo, actRead); err != nil {
+	if err := c.access.allow(a, repo, registry.ActRead); err != nil {
 		return none, err
 	}
 	limit, err := pageLimit(p)

@@ -22,7 +22,7 @@ func (c *Catalog) Repositories(ctx context.Context, a registry.Actor, p registry
 			return registry.List[registry.Name]{}, fmt.Errorf("listing repositories: %w", err)
 		}
 		for _, n := range names {
-			if c.access.allow(a, n, actRead) != nil {
+			if c.access.allow(a, n, registry.ActRead) != nil {
 				continue
 			}
 			if len(list.Items) == limit {
@@ -57,7 +57,7 @@ func (c *Catalog) repoNames(ctx context.Context, after registry.Name, limit int)
 
 // Admit says whether a may upload to repo, and into which pool.
 func (c *Catalog) Admit(ctx context.Context, a registry.Actor, repo registry.Name) (registry.Pool, error) {
-	if err := c.allowChange(a, repo, actPush); err != nil {
+	if err := c.allowChange(a, repo, registry.ActCreate); err != nil {
 		return "", err
 	}
 	if err := c.roomFor(ctx, repo); err != nil {

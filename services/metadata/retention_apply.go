@@ -21,7 +21,7 @@ const retentionBatch = 50
 // ExplainRetention says what the policies say of a repository now.
 func (c *Catalog) ExplainRetention(ctx context.Context, a registry.Actor, repo registry.Name, only registry.Reference, p registry.Page[string]) (registry.List[registry.RetentionDecision], error) {
 	none := registry.List[registry.RetentionDecision]{}
-	if err := c.access.allow(a, repo, actRead); err != nil {
+	if err := c.access.allow(a, repo, registry.ActRead); err != nil {
 		return none, err
 	}
 	limit, err := pageLimit(p)
@@ -69,7 +69,7 @@ func behind(all []registry.RetentionDecision, after string) []registry.Retention
 
 // ApplyRetention removes tags of repo that the policies do not keep.
 func (c *Catalog) ApplyRetention(ctx context.Context, a registry.Actor, repo registry.Name) (registry.RetentionReport, error) {
-	if err := c.allowChange(a, repo, actDelete); err != nil {
+	if err := c.allowChange(a, repo, registry.ActDelete); err != nil {
 		return registry.RetentionReport{}, err
 	}
 	id, err := c.readRepoID(ctx, repo)

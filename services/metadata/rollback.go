@@ -16,7 +16,7 @@ const (
 
 // RollbackTag lets a tag point to a digest again that is in its history.
 func (c *Catalog) RollbackTag(ctx context.Context, a registry.Actor, repo registry.Name, t registry.Tag, to registry.Digest, cond registry.Condition) (registry.TagChange, error) {
-	if err := c.allowChange(a, repo, actPush); err != nil {
+	if err := c.allowChange(a, repo, registry.ActCreate); err != nil {
 		return registry.TagChange{}, err
 	}
 	digest, err := pack(to)

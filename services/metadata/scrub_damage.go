@@ -178,7 +178,7 @@ func (c *Catalog) heal(ctx context.Context, old, s registry.Stored, digest []byt
 
 // Damages implements [registry.Scrubbing].
 func (c *Catalog) Damages(ctx context.Context, a registry.Actor, after *registry.Damage, limit int) ([]registry.Damage, error) {
-	if err := c.access.allow(a, "", actRead); err != nil {
+	if err := c.access.allow(a, "", registry.ActAdmin); err != nil {
 		return nil, err
 	}
 	limit = min(max(limit, 1), 1000)
@@ -267,7 +267,7 @@ func orderOf(d registry.Damage) string { return string(d.Repo) + " " + string(d.
 
 // ScrubStatus implements [registry.Scrubbing].
 func (c *Catalog) ScrubStatus(ctx context.Context, a registry.Actor) (registry.ScrubStatus, error) {
-	if err := c.access.allow(a, "", actRead); err != nil {
+	if err := c.access.allow(a, "", registry.ActAdmin); err != nil {
 		return registry.ScrubStatus{}, err
 	}
 	s, err := c.readScrub(ctx)
@@ -299,7 +299,7 @@ func (c *Catalog) damages(ctx context.Context) (n int64, err error) {
 
 // StartScrub implements [registry.Scrubbing].
 func (c *Catalog) StartScrub(ctx context.Context, a registry.Actor) error {
-	if err := c.access.allow(a, "", actDelete); err != nil {
+	if err := c.access.allow(a, "", registry.ActAdmin); err != nil {
 		return err
 	}
 	if c.reaper == nil {

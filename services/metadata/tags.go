@@ -18,7 +18,7 @@ const (
 // Tags lists the tags of repo.
 func (c *Catalog) Tags(ctx context.Context, a registry.Actor, repo registry.Name, p registry.Page[registry.Tag]) (registry.List[registry.Tag], error) {
 	none := registry.List[registry.Tag]{}
-	if err := c.access.allow(a, repo, actRead); err != nil {
+	if err := c.access.allow(a, repo, registry.ActRead); err != nil {
 		return none, err
 	}
 	limit, err := pageLimit(p)
@@ -54,7 +54,7 @@ func (c *Catalog) Tags(ctx context.Context, a registry.Actor, repo registry.Name
 
 // TagHistory lists what became of a tag, the latest change first.
 func (c *Catalog) TagHistory(ctx context.Context, a registry.Actor, repo registry.Name, t registry.Tag, limit int) ([]registry.TagChange, error) {
-	if err := c.access.allow(a, repo, actRead); err != nil {
+	if err := c.access.allow(a, repo, registry.ActRead); err != nil {
 		return nil, err
 	}
 	if limit < 1 || limit > 1000 {
@@ -102,7 +102,7 @@ const (
 
 // DeleteTag removes a tag; the manifest stays.
 func (c *Catalog) DeleteTag(ctx context.Context, a registry.Actor, repo registry.Name, t registry.Tag, cond registry.Condition) error {
-	if err := c.allowChange(a, repo, actDelete); err != nil {
+	if err := c.allowChange(a, repo, registry.ActDelete); err != nil {
 		return err
 	}
 	return c.db.Write(ctx, func(tx *sqldb.Tx) error {

@@ -14,7 +14,7 @@ var _ registry.Catalog = (*Service)(nil)
 
 // ready returns when the repositories are taken over, or why they are not. A
 // request that will be denied does not wait.
-func (s *Service) ready(ctx context.Context, a registry.Actor, act action, repos ...registry.Name) error {
+func (s *Service) ready(ctx context.Context, a registry.Actor, act registry.Actions, repos ...registry.Name) error {
 	if s.takeover == nil || s.takeover.idle.Load() {
 		return nil
 	}
@@ -41,7 +41,7 @@ func (s *Service) Repositories(ctx context.Context, a registry.Actor, p registry
 		return list, err
 	}
 	for _, n := range waiting {
-		if s.access.allow(a, n, actRead) != nil || list.More && n > list.Items[len(list.Items)-1] {
+		if s.access.allow(a, n, registry.ActRead) != nil || list.More && n > list.Items[len(list.Items)-1] {
 			continue
 		}
 		list.Items = append(list.Items, n)
@@ -56,7 +56,7 @@ func (s *Service) Repositories(ctx context.Context, a registry.Actor, p registry
 
 // Admit implements [registry.Repositories].
 func (s *Service) Admit(ctx context.Context, a registry.Actor, repo registry.Name) (registry.Pool, error) {
-	if err := s.ready(ctx, a, actPush, repo); err != nil {
+	if err := s.ready(ctx, a, registry.ActCreate, repo); err != nil {
 		return "", err
 	}
 	return s.Catalog.Admit(ctx, a, repo)
@@ -64,7 +64,7 @@ func (s *Service) Admit(ctx context.Context, a registry.Actor, repo registry.Nam
 
 // Tags implements [registry.Tags].
 func (s *Service) Tags(ctx context.Context, a registry.Actor, repo registry.Name, p registry.Page[registry.Tag]) (registry.List[registry.Tag], error) {
-	if err := s.ready(ctx, a, actRead, repo); err != nil {
+	if err := s.ready(ctx, a, registry.ActRead, repo); err != nil {
 		return registry.List[registry.Tag]{}, err
 	}
 	return s.Catalog.Tags(ctx, a, repo, p)
@@ -72,7 +72,7 @@ func (s *Service) Tags(ctx context.Context, a registry.Actor, repo registry.Name
 
 // TagHistory implements [registry.Tags].
 func (s *Service) TagHistory(ctx context.Context, a registry.Actor, repo registry.Name, t registry.Tag, limit int) ([]registry.TagChange, error) {
-	if err := s.ready(ctx, a, actRead, repo); err != nil {
+	if err := s.ready(ctx, a, registry.ActRead, repo); err != nil {
 		return nil, err
 	}
 	return s.Catalog.TagHistory(ctx, a, repo, t, limit)
@@ -80,7 +80,7 @@ func (s *Service) TagHistory(ctx context.Context, a registry.Actor, repo registr
 
 // Manifest implements [registry.Manifests].
 func (s *Service) Manifest(ctx context.Context, a registry.Actor, repo registry.Name, q registry.ManifestQuery) (registry.Manifest, error) {
-	if err := s.ready(ctx, a, actRead, repo); err != nil {
+	if err := s.ready(ctx, a, registry.ActRead, repo); err != nil {
 		return registry.Manifest{}, err
 	}
 	return s.Catalog.Manifest(ctx, a, repo, q)
@@ -88,7 +88,7 @@ func (s *Service) Manifest(ctx context.Context, a registry.Actor, repo registry.
 
 // PutManifest implements [registry.Manifests].
 func (s *Service) PutManifest(ctx context.Context, a registry.Actor, repo registry.Name, m registry.ManifestPut) (registry.ManifestInfo, error) {
-	if err := s.ready(ctx, a, actPush, repo); err != nil {
+	if err := s.ready(ctx, a, registry.ActCreate, repo); err != nil {
 		return registry.ManifestInfo{}, err
 	}
 	return s.Catalog.PutManifest(ctx, a, repo, m)
@@ -96,7 +96,7 @@ func (s *Service) PutManifest(ctx context.Context, a registry.Actor, repo regist
 
 // DeleteTag implements [registry.Manifests].
 func (s *Service) DeleteTag(ctx context.Context, a registry.Actor, repo registry.Name, t registry.Tag, c registry.Condition) error {
-	if err := s.ready(ctx, a, actDelete, repo); err != nil {
+	if err := s.ready(ctx, a, registry.ActDelete, repo); err != nil {
 		return err
 	}
 	return s.Catalog.DeleteTag(ctx, a, repo, t, c)
@@ -104,7 +104,7 @@ func (s *Service) DeleteTag(ctx context.Context, a registry.Actor, repo registry
 
 // DeleteManifest implements [registry.Manifests].
 func (s *Service) DeleteManifest(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest) error {
-	if err := s.ready(ctx, a, actDelete, repo); err != nil {
+	if err := s.ready(ctx, a, registry.ActDelete, repo); err != nil {
 		return err
 	}
 	return s.Catalog.DeleteManifest(ctx, a, repo, d)
@@ -112,7 +112,7 @@ func (s *Service) DeleteManifest(ctx context.Context, a registry.Actor, repo reg
 
 // Referrers implements [registry.Manifests].
 func (s *Service) Referrers(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest, artifactType string, p registry.Page[registry.Digest]) (registry.List[registry.Descriptor], error) {
-	if err := s.ready(ctx, a, actRead, repo); err != nil {
+	if err := s.ready(ctx, a, registry.ActRead, repo); err != nil {
 		return registry.List[registry.Descriptor]{}, err
 	}
 	return s.Catalog.Referrers(ctx, a, repo, d, artifactType, p)
@@ -120,7 +120,7 @@ func (s *Service) Referrers(ctx context.Context, a registry.Actor, repo registry
 
 // Blob implements [registry.Links].
 func (s *Service) Blob(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest) (registry.Blob, error) {
-	if err := s.ready(ctx, a, actRead, repo); err != nil {
+	if err := s.ready(ctx, a, registry.ActRead, repo); err != nil {
 		return registry.Blob{}, err
 	}
 	return s.Catalog.Blob(ctx, a, repo, d)
@@ -128,7 +128,7 @@ func (s *Service) Blob(ctx context.Context, a registry.Actor, repo registry.Name
 
 // Link implements [registry.Links].
 func (s *Service) Link(ctx context.Context, a registry.Actor, repo registry.Name, b registry.Stored) (registry.Stored, error) {
-	if err := s.ready(ctx, a, actPush, repo); err != nil {
+	if err := s.ready(ctx, a, registry.ActCreate, repo); err != nil {
 		return registry.Stored{}, err
 	}
 	return s.Catalog.Link(ctx, a, repo, b)
@@ -136,10 +136,10 @@ func (s *Service) Link(ctx context.Context, a registry.Actor, repo registry.Name
 
 // Mount implements [registry.Links].
 func (s *Service) Mount(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest, from registry.Name) (registry.Stored, error) {
-	if err := s.ready(ctx, a, actPush, repo); err != nil {
+	if err := s.ready(ctx, a, registry.ActCreate, repo); err != nil {
 		return registry.Stored{}, err
 	}
-	if err := s.ready(ctx, a, actRead, from); err != nil {
+	if err := s.ready(ctx, a, registry.ActRead, from); err != nil {
 		return registry.Stored{}, err
 	}
 	return s.Catalog.Mount(ctx, a, repo, d, from)
@@ -147,7 +147,7 @@ func (s *Service) Mount(ctx context.Context, a registry.Actor, repo registry.Nam
 
 // Unlink implements [registry.Links].
 func (s *Service) Unlink(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest) error {
-	if err := s.ready(ctx, a, actDelete, repo); err != nil {
+	if err := s.ready(ctx, a, registry.ActDelete, repo); err != nil {
 		return err
 	}
 	return s.Catalog.Unlink(ctx, a, repo, d)
@@ -155,7 +155,7 @@ func (s *Service) Unlink(ctx context.Context, a registry.Actor, repo registry.Na
 
 // PullsOf implements [registry.Pulls].
 func (s *Service) PullsOf(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest, p registry.Page[registry.Tag]) (registry.List[registry.Pull], error) {
-	if err := s.ready(ctx, a, actRead, repo); err != nil {
+	if err := s.ready(ctx, a, registry.ActRead, repo); err != nil {
 		return registry.List[registry.Pull]{}, err
 	}
 	return s.Catalog.PullsOf(ctx, a, repo, d, p)
@@ -163,7 +163,7 @@ func (s *Service) PullsOf(ctx context.Context, a registry.Actor, repo registry.N
 
 // ExplainRetention implements [registry.Retention].
 func (s *Service) ExplainRetention(ctx context.Context, a registry.Actor, repo registry.Name, only registry.Reference, p registry.Page[string]) (registry.List[registry.RetentionDecision], error) {
-	if err := s.ready(ctx, a, actRead, repo); err != nil {
+	if err := s.ready(ctx, a, registry.ActRead, repo); err != nil {
 		return registry.List[registry.RetentionDecision]{}, err
 	}
 	return s.Catalog.ExplainRetention(ctx, a, repo, only, p)
@@ -171,7 +171,7 @@ func (s *Service) ExplainRetention(ctx context.Context, a registry.Actor, repo r
 
 // ApplyRetention implements [registry.Retention].
 func (s *Service) ApplyRetention(ctx context.Context, a registry.Actor, repo registry.Name) (registry.RetentionReport, error) {
-	if err := s.ready(ctx, a, actDelete, repo); err != nil {
+	if err := s.ready(ctx, a, registry.ActDelete, repo); err != nil {
 		return registry.RetentionReport{}, err
 	}
 	return s.Catalog.ApplyRetention(ctx, a, repo)
@@ -179,7 +179,7 @@ func (s *Service) ApplyRetention(ctx context.Context, a registry.Actor, repo reg
 
 // RollbackTag implements [registry.Rollbacks].
 func (s *Service) RollbackTag(ctx context.Context, a registry.Actor, repo registry.Name, t registry.Tag, to registry.Digest, c registry.Condition) (registry.TagChange, error) {
-	if err := s.ready(ctx, a, actPush, repo); err != nil {
+	if err := s.ready(ctx, a, registry.ActCreate, repo); err != nil {
 		return registry.TagChange{}, err
 	}
 	return s.Catalog.RollbackTag(ctx, a, repo, t, to, c)
@@ -187,7 +187,7 @@ func (s *Service) RollbackTag(ctx context.Context, a registry.Actor, repo regist
 
 // DeleteRepository implements [registry.Trash].
 func (s *Service) DeleteRepository(ctx context.Context, a registry.Actor, repo registry.Name) error {
-	if err := s.ready(ctx, a, actDelete, repo); err != nil {
+	if err := s.ready(ctx, a, registry.ActDelete, repo); err != nil {
 		return err
 	}
 	return s.Catalog.DeleteRepository(ctx, a, repo)
@@ -195,7 +195,7 @@ func (s *Service) DeleteRepository(ctx context.Context, a registry.Actor, repo r
 
 // Deleted implements [registry.Trash].
 func (s *Service) Deleted(ctx context.Context, a registry.Actor, repo registry.Name, p registry.Page[registry.Cursor]) (registry.List[registry.Deleted], error) {
-	if err := s.ready(ctx, a, actRead, repo); err != nil {
+	if err := s.ready(ctx, a, registry.ActRead, repo); err != nil {
 		return registry.List[registry.Deleted]{}, err
 	}
 	return s.Catalog.Deleted(ctx, a, repo, p)
@@ -203,7 +203,7 @@ func (s *Service) Deleted(ctx context.Context, a registry.Actor, repo registry.N
 
 // Undelete implements [registry.Trash].
 func (s *Service) Undelete(ctx context.Context, a registry.Actor, repo registry.Name, r registry.Reference) error {
-	if err := s.ready(ctx, a, actPush, repo); err != nil {
+	if err := s.ready(ctx, a, registry.ActCreate, repo); err != nil {
 		return err
 	}
 	return s.Catalog.Undelete(ctx, a, repo, r)
@@ -211,7 +211,7 @@ func (s *Service) Undelete(ctx context.Context, a registry.Actor, repo registry.
 
 // Purge implements [registry.Trash].
 func (s *Service) Purge(ctx context.Context, a registry.Actor, repo registry.Name) error {
-	if err := s.ready(ctx, a, actDelete, repo); err != nil {
+	if err := s.ready(ctx, a, registry.ActDelete, repo); err != nil {
 		return err
 	}
 	return s.Catalog.Purge(ctx, a, repo)
@@ -219,7 +219,7 @@ func (s *Service) Purge(ctx context.Context, a registry.Actor, repo registry.Nam
 
 // Usage implements [registry.Limits].
 func (s *Service) Usage(ctx context.Context, a registry.Actor, repo registry.Name) (registry.Usage, error) {
-	if err := s.ready(ctx, a, actRead, repo); err != nil {
+	if err := s.ready(ctx, a, registry.ActRead, repo); err != nil {
 		return registry.Usage{}, err
 	}
 	return s.Catalog.Usage(ctx, a, repo)

@@ -53,7 +53,7 @@ func TestServiceTakesOverFirst(t *testing.T) {
 			}
 			args = append(args, arg)
 		}
-		if names == 0 {
+		if names == 0 || port.Method(i).Name == "Allowed" { // which reads nothing
 			continue
 		}
 		n++

@@ -53,7 +53,7 @@ func parseCursor(c registry.Cursor) (kind byte, id int64, digest []byte, err err
 func (c *Catalog) Deleted(ctx context.Context, a registry.Actor, repo registry.Name, p registry.Page[registry.Cursor]) (registry.List[registry.Deleted], error) {
 	none := registry.List[registry.Deleted]{}
 	if repo != "" {
-		if err := c.access.allow(a, repo, actRead); err != nil {
+		if err := c.access.allow(a, repo, registry.ActRead); err != nil {
 			return none, err
 		}
 	}
@@ -68,7 +68,7 @@ func (c *Catalog) Deleted(ctx context.Context, a registry.Actor, repo registry.N
 	var list registry.List[registry.Deleted]
 	add := func(d registry.Deleted) {
 		switch {
-		case c.access.allow(a, d.Repo, actRead) != nil:
+		case c.access.allow(a, d.Repo, registry.ActRead) != nil:
 		case len(list.Items) == limit:
 			list.More = true
 		default:

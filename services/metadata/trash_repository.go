@@ -39,7 +39,7 @@ const (
 
 // DeleteRepository removes a repository with everything in it.
 func (c *Catalog) DeleteRepository(ctx context.Context, a registry.Actor, repo registry.Name) error {
-	if err := c.allowChange(a, repo, actDelete); err != nil {
+	if err := c.allowChange(a, repo, registry.ActDelete); err != nil {
 		return err
 	}
 	return c.db.Write(ctx, func(tx *sqldb.Tx) error {
@@ -143,12 +143,12 @@ const (
 // Purge ends the undo window of repo, or of everything.
 func (c *Catalog) Purge(ctx context.Context, a registry.Actor, repo registry.Name) error {
 	if repo != "" {
-		if err := c.allowChange(a, repo, actDelete); err != nil {
+		if err := c.allowChange(a, repo, registry.ActDelete); err != nil {
 			return err
 		}
 		return c.purge(ctx, repo)
 	}
-	if err := c.access.allow(a, "", actAdmin); err != nil {
+	if err := c.access.allow(a, "", registry.ActAdmin); err != nil {
 		return err
 	}
 	for after := registry.Name(""); ; {

@@ -32,7 +32,7 @@ const (
 
 // Undelete brings back what r names in repo.
 func (c *Catalog) Undelete(ctx context.Context, a registry.Actor, repo registry.Name, r registry.Reference) error {
-	if err := c.allowChange(a, repo, actPush); err != nil {
+	if err := c.allowChange(a, repo, registry.ActCreate); err != nil {
 		return err
 	}
 	if r == (registry.Reference{}) {

@@ -31,8 +31,16 @@ type Actor struct {
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Groups the user belongs to.
 	Groups []string `protobuf:"bytes,2,rep,name=groups,proto3" json:"groups,omitempty"`
-	// Claims of the credential.
-	Claims        map[string]string `protobuf:"bytes,3,rep,name=claims,proto3" json:"claims,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Claims of the credential that are text.
+	Claims map[string]string `protobuf:"bytes,3,rep,name=claims,proto3" json:"claims,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Claims that are something else, as JSON.
+	JsonClaims map[string]string `protobuf:"bytes,4,rep,name=json_claims,json=jsonClaims,proto3" json:"json_claims,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What the credential is good for. Absent: it sets no limit.
+	Scope *Scope `protobuf:"bytes,5,opt,name=scope,proto3" json:"scope,omitempty"`
+	// How the actor asks. Absent: that is not known.
+	Request *ActorRequest `protobuf:"bytes,6,opt,name=request,proto3" json:"request,omitempty"`
+	// The installation itself, which may do everything.
+	System        bool `protobuf:"varint,7,opt,name=system,proto3" json:"system,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -88,6 +96,218 @@ func (x *Actor) GetClaims() map[string]string {
 	return nil
 }
 
+func (x *Actor) GetJsonClaims() map[string]string {
+	if x != nil {
+		return x.JsonClaims
+	}
+	return nil
+}
+
+func (x *Actor) GetScope() *Scope {
+	if x != nil {
+		return x.Scope
+	}
+	return nil
+}
+
+func (x *Actor) GetRequest() *ActorRequest {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *Actor) GetSystem() bool {
+	if x != nil {
+		return x.System
+	}
+	return false
+}
+
+// Scope limits a credential to what it lists.
+type Scope struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it is good for. None: nothing.
+	Grants        []*Grant `protobuf:"bytes,1,rep,name=grants,proto3" json:"grants,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Scope) Reset() {
+	*x = Scope{}
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Scope) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Scope) ProtoMessage() {}
+
+func (x *Scope) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Scope.ProtoReflect.Descriptor instead.
+func (*Scope) Descriptor() ([]byte, []int) {
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Scope) GetGrants() []*Grant {
+	if x != nil {
+		return x.Grants
+	}
+	return nil
+}
+
+// Grant lets a credential be used for some actions on some repositories.
+type Grant struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Pattern of their names.
+	Repositories string `protobuf:"bytes,1,opt,name=repositories,proto3" json:"repositories,omitempty"`
+	// Actions: read, create, update, delete, detectManifestCollision, list, admin.
+	// Unknown ones count for nothing.
+	Actions       []string `protobuf:"bytes,2,rep,name=actions,proto3" json:"actions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Grant) Reset() {
+	*x = Grant{}
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Grant) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Grant) ProtoMessage() {}
+
+func (x *Grant) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Grant.ProtoReflect.Descriptor instead.
+func (*Grant) Descriptor() ([]byte, []int) {
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Grant) GetRepositories() string {
+	if x != nil {
+		return x.Repositories
+	}
+	return ""
+}
+
+func (x *Grant) GetActions() []string {
+	if x != nil {
+		return x.Actions
+	}
+	return nil
+}
+
+// ActorRequest is what access conditions may ask of a request.
+type ActorRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// HTTP method.
+	Method string `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
+	// User-Agent header.
+	UserAgent string `protobuf:"bytes,2,opt,name=user_agent,json=userAgent,proto3" json:"user_agent,omitempty"`
+	// Address of the connection's other end.
+	ClientIp string `protobuf:"bytes,3,opt,name=client_ip,json=clientIp,proto3" json:"client_ip,omitempty"`
+	// Addresses in X-Forwarded-For, which anybody can write.
+	ForwardedFor []string `protobuf:"bytes,4,rep,name=forwarded_for,json=forwardedFor,proto3" json:"forwarded_for,omitempty"`
+	// TLS version such as 1.3, empty for plaintext.
+	Tls           string `protobuf:"bytes,5,opt,name=tls,proto3" json:"tls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ActorRequest) Reset() {
+	*x = ActorRequest{}
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ActorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ActorRequest) ProtoMessage() {}
+
+func (x *ActorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ActorRequest.ProtoReflect.Descriptor instead.
+func (*ActorRequest) Descriptor() ([]byte, []int) {
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ActorRequest) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *ActorRequest) GetUserAgent() string {
+	if x != nil {
+		return x.UserAgent
+	}
+	return ""
+}
+
+func (x *ActorRequest) GetClientIp() string {
+	if x != nil {
+		return x.ClientIp
+	}
+	return ""
+}
+
+func (x *ActorRequest) GetForwardedFor() []string {
+	if x != nil {
+		return x.ForwardedFor
+	}
+	return nil
+}
+
+func (x *ActorRequest) GetTls() string {
+	if x != nil {
+		return x.Tls
+	}
+	return ""
+}
+
 // Page asks for a part of a list.
 type Page struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -103,7 +323,7 @@ type Page struct {
 
 func (x *Page) Reset() {
 	*x = Page{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[1]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -115,7 +335,7 @@ func (x *Page) String() string {
 func (*Page) ProtoMessage() {}
 
 func (x *Page) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[1]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -128,7 +348,7 @@ func (x *Page) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Page.ProtoReflect.Descriptor instead.
 func (*Page) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{1}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Page) GetAfter() string {
@@ -161,7 +381,7 @@ type Reference struct {
 
 func (x *Reference) Reset() {
 	*x = Reference{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[2]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -173,7 +393,7 @@ func (x *Reference) String() string {
 func (*Reference) ProtoMessage() {}
 
 func (x *Reference) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[2]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -186,7 +406,7 @@ func (x *Reference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reference.ProtoReflect.Descriptor instead.
 func (*Reference) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{2}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Reference) GetName() isReference_Name {
@@ -246,7 +466,7 @@ type Condition struct {
 
 func (x *Condition) Reset() {
 	*x = Condition{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[3]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -258,7 +478,7 @@ func (x *Condition) String() string {
 func (*Condition) ProtoMessage() {}
 
 func (x *Condition) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[3]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -271,7 +491,7 @@ func (x *Condition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Condition.ProtoReflect.Descriptor instead.
 func (*Condition) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{3}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Condition) GetMatch() string {
@@ -307,7 +527,7 @@ type Descriptor struct {
 
 func (x *Descriptor) Reset() {
 	*x = Descriptor{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[4]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -319,7 +539,7 @@ func (x *Descriptor) String() string {
 func (*Descriptor) ProtoMessage() {}
 
 func (x *Descriptor) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[4]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -332,7 +552,7 @@ func (x *Descriptor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Descriptor.ProtoReflect.Descriptor instead.
 func (*Descriptor) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{4}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Descriptor) GetMediaType() string {
@@ -383,7 +603,7 @@ type ListRepositoriesRequest struct {
 
 func (x *ListRepositoriesRequest) Reset() {
 	*x = ListRepositoriesRequest{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[5]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -395,7 +615,7 @@ func (x *ListRepositoriesRequest) String() string {
 func (*ListRepositoriesRequest) ProtoMessage() {}
 
 func (x *ListRepositoriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[5]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -408,7 +628,7 @@ func (x *ListRepositoriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRepositoriesRequest.ProtoReflect.Descriptor instead.
 func (*ListRepositoriesRequest) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{5}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListRepositoriesRequest) GetActor() *Actor {
@@ -438,7 +658,7 @@ type ListRepositoriesResponse struct {
 
 func (x *ListRepositoriesResponse) Reset() {
 	*x = ListRepositoriesResponse{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[6]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -450,7 +670,7 @@ func (x *ListRepositoriesResponse) String() string {
 func (*ListRepositoriesResponse) ProtoMessage() {}
 
 func (x *ListRepositoriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[6]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -463,7 +683,7 @@ func (x *ListRepositoriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRepositoriesResponse.ProtoReflect.Descriptor instead.
 func (*ListRepositoriesResponse) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{6}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListRepositoriesResponse) GetRepositories() []string {
@@ -493,7 +713,7 @@ type AdmitUploadRequest struct {
 
 func (x *AdmitUploadRequest) Reset() {
 	*x = AdmitUploadRequest{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[7]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -505,7 +725,7 @@ func (x *AdmitUploadRequest) String() string {
 func (*AdmitUploadRequest) ProtoMessage() {}
 
 func (x *AdmitUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[7]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -518,7 +738,7 @@ func (x *AdmitUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdmitUploadRequest.ProtoReflect.Descriptor instead.
 func (*AdmitUploadRequest) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{7}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AdmitUploadRequest) GetActor() *Actor {
@@ -546,7 +766,7 @@ type AdmitUploadResponse struct {
 
 func (x *AdmitUploadResponse) Reset() {
 	*x = AdmitUploadResponse{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[8]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -558,7 +778,7 @@ func (x *AdmitUploadResponse) String() string {
 func (*AdmitUploadResponse) ProtoMessage() {}
 
 func (x *AdmitUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[8]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -571,7 +791,7 @@ func (x *AdmitUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdmitUploadResponse.ProtoReflect.Descriptor instead.
 func (*AdmitUploadResponse) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{8}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AdmitUploadResponse) GetPool() string {
@@ -596,7 +816,7 @@ type ListTagsRequest struct {
 
 func (x *ListTagsRequest) Reset() {
 	*x = ListTagsRequest{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[9]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -608,7 +828,7 @@ func (x *ListTagsRequest) String() string {
 func (*ListTagsRequest) ProtoMessage() {}
 
 func (x *ListTagsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[9]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -621,7 +841,7 @@ func (x *ListTagsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTagsRequest.ProtoReflect.Descriptor instead.
 func (*ListTagsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{9}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListTagsRequest) GetActor() *Actor {
@@ -658,7 +878,7 @@ type ListTagsResponse struct {
 
 func (x *ListTagsResponse) Reset() {
 	*x = ListTagsResponse{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[10]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -670,7 +890,7 @@ func (x *ListTagsResponse) String() string {
 func (*ListTagsResponse) ProtoMessage() {}
 
 func (x *ListTagsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[10]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -683,7 +903,7 @@ func (x *ListTagsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTagsResponse.ProtoReflect.Descriptor instead.
 func (*ListTagsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{10}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListTagsResponse) GetTags() []string {
@@ -717,7 +937,7 @@ type ListTagHistoryRequest struct {
 
 func (x *ListTagHistoryRequest) Reset() {
 	*x = ListTagHistoryRequest{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[11]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -729,7 +949,7 @@ func (x *ListTagHistoryRequest) String() string {
 func (*ListTagHistoryRequest) ProtoMessage() {}
 
 func (x *ListTagHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[11]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -742,7 +962,7 @@ func (x *ListTagHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTagHistoryRequest.ProtoReflect.Descriptor instead.
 func (*ListTagHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{11}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListTagHistoryRequest) GetActor() *Actor {
@@ -784,7 +1004,7 @@ type ListTagHistoryResponse struct {
 
 func (x *ListTagHistoryResponse) Reset() {
 	*x = ListTagHistoryResponse{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[12]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -796,7 +1016,7 @@ func (x *ListTagHistoryResponse) String() string {
 func (*ListTagHistoryResponse) ProtoMessage() {}
 
 func (x *ListTagHistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[12]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -809,7 +1029,7 @@ func (x *ListTagHistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTagHistoryResponse.ProtoReflect.Descriptor instead.
 func (*ListTagHistoryResponse) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{12}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListTagHistoryResponse) GetChanges() []*TagChange {
@@ -834,7 +1054,7 @@ type TagChange struct {
 
 func (x *TagChange) Reset() {
 	*x = TagChange{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[13]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -846,7 +1066,7 @@ func (x *TagChange) String() string {
 func (*TagChange) ProtoMessage() {}
 
 func (x *TagChange) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[13]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -859,7 +1079,7 @@ func (x *TagChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagChange.ProtoReflect.Descriptor instead.
 func (*TagChange) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{13}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TagChange) GetAtUs() int64 {
@@ -902,7 +1122,7 @@ type GetManifestRequest struct {
 
 func (x *GetManifestRequest) Reset() {
 	*x = GetManifestRequest{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[14]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -914,7 +1134,7 @@ func (x *GetManifestRequest) String() string {
 func (*GetManifestRequest) ProtoMessage() {}
 
 func (x *GetManifestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[14]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -927,7 +1147,7 @@ func (x *GetManifestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetManifestRequest.ProtoReflect.Descriptor instead.
 func (*GetManifestRequest) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{14}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetManifestRequest) GetActor() *Actor {
@@ -983,7 +1203,7 @@ type GetManifestResponse struct {
 
 func (x *GetManifestResponse) Reset() {
 	*x = GetManifestResponse{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[15]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -995,7 +1215,7 @@ func (x *GetManifestResponse) String() string {
 func (*GetManifestResponse) ProtoMessage() {}
 
 func (x *GetManifestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[15]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1008,7 +1228,7 @@ func (x *GetManifestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetManifestResponse.ProtoReflect.Descriptor instead.
 func (*GetManifestResponse) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{15}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetManifestResponse) GetDigest() string {
@@ -1062,7 +1282,7 @@ type PutManifestRequest struct {
 
 func (x *PutManifestRequest) Reset() {
 	*x = PutManifestRequest{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[16]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1074,7 +1294,7 @@ func (x *PutManifestRequest) String() string {
 func (*PutManifestRequest) ProtoMessage() {}
 
 func (x *PutManifestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[16]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1087,7 +1307,7 @@ func (x *PutManifestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutManifestRequest.ProtoReflect.Descriptor instead.
 func (*PutManifestRequest) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{16}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PutManifestRequest) GetActor() *Actor {
@@ -1158,7 +1378,7 @@ type PutManifestResponse struct {
 
 func (x *PutManifestResponse) Reset() {
 	*x = PutManifestResponse{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[17]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1170,7 +1390,7 @@ func (x *PutManifestResponse) String() string {
 func (*PutManifestResponse) ProtoMessage() {}
 
 func (x *PutManifestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[17]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1183,7 +1403,7 @@ func (x *PutManifestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutManifestResponse.ProtoReflect.Descriptor instead.
 func (*PutManifestResponse) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{17}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PutManifestResponse) GetMediaType() string {
@@ -1238,7 +1458,7 @@ type ManifestReference struct {
 
 func (x *ManifestReference) Reset() {
 	*x = ManifestReference{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[18]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1250,7 +1470,7 @@ func (x *ManifestReference) String() string {
 func (*ManifestReference) ProtoMessage() {}
 
 func (x *ManifestReference) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[18]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1263,7 +1483,7 @@ func (x *ManifestReference) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManifestReference.ProtoReflect.Descriptor instead.
 func (*ManifestReference) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{18}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ManifestReference) GetDigest() string {
@@ -1311,7 +1531,7 @@ type DeleteTagRequest struct {
 
 func (x *DeleteTagRequest) Reset() {
 	*x = DeleteTagRequest{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[19]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1323,7 +1543,7 @@ func (x *DeleteTagRequest) String() string {
 func (*DeleteTagRequest) ProtoMessage() {}
 
 func (x *DeleteTagRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[19]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1336,7 +1556,7 @@ func (x *DeleteTagRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTagRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTagRequest) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{19}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DeleteTagRequest) GetActor() *Actor {
@@ -1376,7 +1596,7 @@ type DeleteTagResponse struct {
 
 func (x *DeleteTagResponse) Reset() {
 	*x = DeleteTagResponse{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[20]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1388,7 +1608,7 @@ func (x *DeleteTagResponse) String() string {
 func (*DeleteTagResponse) ProtoMessage() {}
 
 func (x *DeleteTagResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[20]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1401,7 +1621,7 @@ func (x *DeleteTagResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTagResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTagResponse) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{20}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{23}
 }
 
 // DeleteManifestRequest names a manifest to remove.
@@ -1419,7 +1639,7 @@ type DeleteManifestRequest struct {
 
 func (x *DeleteManifestRequest) Reset() {
 	*x = DeleteManifestRequest{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[21]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1431,7 +1651,7 @@ func (x *DeleteManifestRequest) String() string {
 func (*DeleteManifestRequest) ProtoMessage() {}
 
 func (x *DeleteManifestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[21]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1444,7 +1664,7 @@ func (x *DeleteManifestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteManifestRequest.ProtoReflect.Descriptor instead.
 func (*DeleteManifestRequest) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{21}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DeleteManifestRequest) GetActor() *Actor {
@@ -1477,7 +1697,7 @@ type DeleteManifestResponse struct {
 
 func (x *DeleteManifestResponse) Reset() {
 	*x = DeleteManifestResponse{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[22]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1489,7 +1709,7 @@ func (x *DeleteManifestResponse) String() string {
 func (*DeleteManifestResponse) ProtoMessage() {}
 
 func (x *DeleteManifestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[22]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1502,7 +1722,7 @@ func (x *DeleteManifestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteManifestResponse.ProtoReflect.Descriptor instead.
 func (*DeleteManifestResponse) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{22}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{25}
 }
 
 // ListReferrersRequest asks for manifests with a subject.
@@ -1524,7 +1744,7 @@ type ListReferrersRequest struct {
 
 func (x *ListReferrersRequest) Reset() {
 	*x = ListReferrersRequest{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[23]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1536,7 +1756,7 @@ func (x *ListReferrersRequest) String() string {
 func (*ListReferrersRequest) ProtoMessage() {}
 
 func (x *ListReferrersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[23]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1549,7 +1769,7 @@ func (x *ListReferrersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReferrersRequest.ProtoReflect.Descriptor instead.
 func (*ListReferrersRequest) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{23}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListReferrersRequest) GetActor() *Actor {
@@ -1600,7 +1820,7 @@ type ListReferrersResponse struct {
 
 func (x *ListReferrersResponse) Reset() {
 	*x = ListReferrersResponse{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[24]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1612,7 +1832,7 @@ func (x *ListReferrersResponse) String() string {
 func (*ListReferrersResponse) ProtoMessage() {}
 
 func (x *ListReferrersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[24]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1625,7 +1845,7 @@ func (x *ListReferrersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReferrersResponse.ProtoReflect.Descriptor instead.
 func (*ListReferrersResponse) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{24}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListReferrersResponse) GetReferrers() []*Descriptor {
@@ -1657,7 +1877,7 @@ type GetBlobRequest struct {
 
 func (x *GetBlobRequest) Reset() {
 	*x = GetBlobRequest{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[25]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1669,7 +1889,7 @@ func (x *GetBlobRequest) String() string {
 func (*GetBlobRequest) ProtoMessage() {}
 
 func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[25]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1682,7 +1902,7 @@ func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlobRequest.ProtoReflect.Descriptor instead.
 func (*GetBlobRequest) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{25}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetBlobRequest) GetActor() *Actor {
@@ -1722,7 +1942,7 @@ type GetBlobResponse struct {
 
 func (x *GetBlobResponse) Reset() {
 	*x = GetBlobResponse{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[26]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +1954,7 @@ func (x *GetBlobResponse) String() string {
 func (*GetBlobResponse) ProtoMessage() {}
 
 func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[26]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +1967,7 @@ func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlobResponse.ProtoReflect.Descriptor instead.
 func (*GetBlobResponse) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{26}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GetBlobResponse) GetStored() *v1.Stored {
@@ -1786,7 +2006,7 @@ type LinkBlobRequest struct {
 
 func (x *LinkBlobRequest) Reset() {
 	*x = LinkBlobRequest{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[27]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1798,7 +2018,7 @@ func (x *LinkBlobRequest) String() string {
 func (*LinkBlobRequest) ProtoMessage() {}
 
 func (x *LinkBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[27]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1811,7 +2031,7 @@ func (x *LinkBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkBlobRequest.ProtoReflect.Descriptor instead.
 func (*LinkBlobRequest) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{27}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *LinkBlobRequest) GetActor() *Actor {
@@ -1846,7 +2066,7 @@ type LinkBlobResponse struct {
 
 func (x *LinkBlobResponse) Reset() {
 	*x = LinkBlobResponse{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[28]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1858,7 +2078,7 @@ func (x *LinkBlobResponse) String() string {
 func (*LinkBlobResponse) ProtoMessage() {}
 
 func (x *LinkBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[28]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1871,7 +2091,7 @@ func (x *LinkBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkBlobResponse.ProtoReflect.Descriptor instead.
 func (*LinkBlobResponse) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{28}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *LinkBlobResponse) GetStored() *v1.Stored {
@@ -1898,7 +2118,7 @@ type MountBlobRequest struct {
 
 func (x *MountBlobRequest) Reset() {
 	*x = MountBlobRequest{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[29]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1910,7 +2130,7 @@ func (x *MountBlobRequest) String() string {
 func (*MountBlobRequest) ProtoMessage() {}
 
 func (x *MountBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[29]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1923,7 +2143,7 @@ func (x *MountBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountBlobRequest.ProtoReflect.Descriptor instead.
 func (*MountBlobRequest) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{29}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *MountBlobRequest) GetActor() *Actor {
@@ -1965,7 +2185,7 @@ type MountBlobResponse struct {
 
 func (x *MountBlobResponse) Reset() {
 	*x = MountBlobResponse{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[30]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1977,7 +2197,7 @@ func (x *MountBlobResponse) String() string {
 func (*MountBlobResponse) ProtoMessage() {}
 
 func (x *MountBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[30]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1990,7 +2210,7 @@ func (x *MountBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountBlobResponse.ProtoReflect.Descriptor instead.
 func (*MountBlobResponse) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{30}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *MountBlobResponse) GetStored() *v1.Stored {
@@ -2015,7 +2235,7 @@ type UnlinkBlobRequest struct {
 
 func (x *UnlinkBlobRequest) Reset() {
 	*x = UnlinkBlobRequest{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[31]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2027,7 +2247,7 @@ func (x *UnlinkBlobRequest) String() string {
 func (*UnlinkBlobRequest) ProtoMessage() {}
 
 func (x *UnlinkBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[31]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2040,7 +2260,7 @@ func (x *UnlinkBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnlinkBlobRequest.ProtoReflect.Descriptor instead.
 func (*UnlinkBlobRequest) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{31}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *UnlinkBlobRequest) GetActor() *Actor {
@@ -2073,7 +2293,7 @@ type UnlinkBlobResponse struct {
 
 func (x *UnlinkBlobResponse) Reset() {
 	*x = UnlinkBlobResponse{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[32]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2085,7 +2305,7 @@ func (x *UnlinkBlobResponse) String() string {
 func (*UnlinkBlobResponse) ProtoMessage() {}
 
 func (x *UnlinkBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[32]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2098,7 +2318,7 @@ func (x *UnlinkBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnlinkBlobResponse.ProtoReflect.Descriptor instead.
 func (*UnlinkBlobResponse) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{32}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{35}
 }
 
 // ListUploadKeysRequest asks for the keys.
@@ -2110,7 +2330,7 @@ type ListUploadKeysRequest struct {
 
 func (x *ListUploadKeysRequest) Reset() {
 	*x = ListUploadKeysRequest{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[33]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2122,7 +2342,7 @@ func (x *ListUploadKeysRequest) String() string {
 func (*ListUploadKeysRequest) ProtoMessage() {}
 
 func (x *ListUploadKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[33]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2135,7 +2355,7 @@ func (x *ListUploadKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUploadKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListUploadKeysRequest) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{33}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{36}
 }
 
 // ListUploadKeysResponse has the keys.
@@ -2149,7 +2369,7 @@ type ListUploadKeysResponse struct {
 
 func (x *ListUploadKeysResponse) Reset() {
 	*x = ListUploadKeysResponse{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[34]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2161,7 +2381,7 @@ func (x *ListUploadKeysResponse) String() string {
 func (*ListUploadKeysResponse) ProtoMessage() {}
 
 func (x *ListUploadKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[34]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2174,7 +2394,7 @@ func (x *ListUploadKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUploadKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListUploadKeysResponse) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{34}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListUploadKeysResponse) GetKeys() []*Key {
@@ -2197,7 +2417,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[35]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2209,7 +2429,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[35]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2222,7 +2442,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{35}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Key) GetId() string {
@@ -2248,7 +2468,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[36]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2260,7 +2480,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[36]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2273,7 +2493,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{36}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{39}
 }
 
 // CheckResponse says how the service feels.
@@ -2287,7 +2507,7 @@ type CheckResponse struct {
 
 func (x *CheckResponse) Reset() {
 	*x = CheckResponse{}
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[37]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2299,7 +2519,7 @@ func (x *CheckResponse) String() string {
 func (*CheckResponse) ProtoMessage() {}
 
 func (x *CheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[37]
+	mi := &file_berth_metadata_v1_metadata_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2312,7 +2532,7 @@ func (x *CheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
 func (*CheckResponse) Descriptor() ([]byte, []int) {
-	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{37}
+	return file_berth_metadata_v1_metadata_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *CheckResponse) GetReadOnly() string {
@@ -2326,14 +2546,34 @@ var File_berth_metadata_v1_metadata_proto protoreflect.FileDescriptor
 
 const file_berth_metadata_v1_metadata_proto_rawDesc = "" +
 	"\n" +
-	" berth/metadata/v1/metadata.proto\x12\x11berth.metadata.v1\x1a\"berth/blobstore/v1/blobstore.proto\"\xa8\x01\n" +
+	" berth/metadata/v1/metadata.proto\x12\x11berth.metadata.v1\x1a\"berth/blobstore/v1/blobstore.proto\"\xb5\x03\n" +
 	"\x05Actor\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06groups\x18\x02 \x03(\tR\x06groups\x12<\n" +
-	"\x06claims\x18\x03 \x03(\v2$.berth.metadata.v1.Actor.ClaimsEntryR\x06claims\x1a9\n" +
+	"\x06claims\x18\x03 \x03(\v2$.berth.metadata.v1.Actor.ClaimsEntryR\x06claims\x12I\n" +
+	"\vjson_claims\x18\x04 \x03(\v2(.berth.metadata.v1.Actor.JsonClaimsEntryR\n" +
+	"jsonClaims\x12.\n" +
+	"\x05scope\x18\x05 \x01(\v2\x18.berth.metadata.v1.ScopeR\x05scope\x129\n" +
+	"\arequest\x18\x06 \x01(\v2\x1f.berth.metadata.v1.ActorRequestR\arequest\x12\x16\n" +
+	"\x06system\x18\a \x01(\bR\x06system\x1a9\n" +
 	"\vClaimsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"2\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a=\n" +
+	"\x0fJsonClaimsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"9\n" +
+	"\x05Scope\x120\n" +
+	"\x06grants\x18\x01 \x03(\v2\x18.berth.metadata.v1.GrantR\x06grants\"E\n" +
+	"\x05Grant\x12\"\n" +
+	"\frepositories\x18\x01 \x01(\tR\frepositories\x12\x18\n" +
+	"\aactions\x18\x02 \x03(\tR\aactions\"\x99\x01\n" +
+	"\fActorRequest\x12\x16\n" +
+	"\x06method\x18\x01 \x01(\tR\x06method\x12\x1d\n" +
+	"\n" +
+	"user_agent\x18\x02 \x01(\tR\tuserAgent\x12\x1b\n" +
+	"\tclient_ip\x18\x03 \x01(\tR\bclientIp\x12#\n" +
+	"\rforwarded_for\x18\x04 \x03(\tR\fforwardedFor\x12\x10\n" +
+	"\x03tls\x18\x05 \x01(\tR\x03tls\"2\n" +
 	"\x04Page\x12\x14\n" +
 	"\x05after\x18\x01 \x01(\tR\x05after\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\x05R\x05limit\"A\n" +
@@ -2538,117 +2778,125 @@ func file_berth_metadata_v1_metadata_proto_rawDescGZIP() []byte {
 	return file_berth_metadata_v1_metadata_proto_rawDescData
 }
 
-var file_berth_metadata_v1_metadata_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_berth_metadata_v1_metadata_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_berth_metadata_v1_metadata_proto_goTypes = []any{
 	(*Actor)(nil),                    // 0: berth.metadata.v1.Actor
-	(*Page)(nil),                     // 1: berth.metadata.v1.Page
-	(*Reference)(nil),                // 2: berth.metadata.v1.Reference
-	(*Condition)(nil),                // 3: berth.metadata.v1.Condition
-	(*Descriptor)(nil),               // 4: berth.metadata.v1.Descriptor
-	(*ListRepositoriesRequest)(nil),  // 5: berth.metadata.v1.ListRepositoriesRequest
-	(*ListRepositoriesResponse)(nil), // 6: berth.metadata.v1.ListRepositoriesResponse
-	(*AdmitUploadRequest)(nil),       // 7: berth.metadata.v1.AdmitUploadRequest
-	(*AdmitUploadResponse)(nil),      // 8: berth.metadata.v1.AdmitUploadResponse
-	(*ListTagsRequest)(nil),          // 9: berth.metadata.v1.ListTagsRequest
-	(*ListTagsResponse)(nil),         // 10: berth.metadata.v1.ListTagsResponse
-	(*ListTagHistoryRequest)(nil),    // 11: berth.metadata.v1.ListTagHistoryRequest
-	(*ListTagHistoryResponse)(nil),   // 12: berth.metadata.v1.ListTagHistoryResponse
-	(*TagChange)(nil),                // 13: berth.metadata.v1.TagChange
-	(*GetManifestRequest)(nil),       // 14: berth.metadata.v1.GetManifestRequest
-	(*GetManifestResponse)(nil),      // 15: berth.metadata.v1.GetManifestResponse
-	(*PutManifestRequest)(nil),       // 16: berth.metadata.v1.PutManifestRequest
-	(*PutManifestResponse)(nil),      // 17: berth.metadata.v1.PutManifestResponse
-	(*ManifestReference)(nil),        // 18: berth.metadata.v1.ManifestReference
-	(*DeleteTagRequest)(nil),         // 19: berth.metadata.v1.DeleteTagRequest
-	(*DeleteTagResponse)(nil),        // 20: berth.metadata.v1.DeleteTagResponse
-	(*DeleteManifestRequest)(nil),    // 21: berth.metadata.v1.DeleteManifestRequest
-	(*DeleteManifestResponse)(nil),   // 22: berth.metadata.v1.DeleteManifestResponse
-	(*ListReferrersRequest)(nil),     // 23: berth.metadata.v1.ListReferrersRequest
-	(*ListReferrersResponse)(nil),    // 24: berth.metadata.v1.ListReferrersResponse
-	(*GetBlobRequest)(nil),           // 25: berth.metadata.v1.GetBlobRequest
-	(*GetBlobResponse)(nil),          // 26: berth.metadata.v1.GetBlobResponse
-	(*LinkBlobRequest)(nil),          // 27: berth.metadata.v1.LinkBlobRequest
-	(*LinkBlobResponse)(nil),         // 28: berth.metadata.v1.LinkBlobResponse
-	(*MountBlobRequest)(nil),         // 29: berth.metadata.v1.MountBlobRequest
-	(*MountBlobResponse)(nil),        // 30: berth.metadata.v1.MountBlobResponse
-	(*UnlinkBlobRequest)(nil),        // 31: berth.metadata.v1.UnlinkBlobRequest
-	(*UnlinkBlobResponse)(nil),       // 32: berth.metadata.v1.UnlinkBlobResponse
-	(*ListUploadKeysRequest)(nil),    // 33: berth.metadata.v1.ListUploadKeysRequest
-	(*ListUploadKeysResponse)(nil),   // 34: berth.metadata.v1.ListUploadKeysResponse
-	(*Key)(nil),                      // 35: berth.metadata.v1.Key
-	(*CheckRequest)(nil),             // 36: berth.metadata.v1.CheckRequest
-	(*CheckResponse)(nil),            // 37: berth.metadata.v1.CheckResponse
-	nil,                              // 38: berth.metadata.v1.Actor.ClaimsEntry
-	nil,                              // 39: berth.metadata.v1.Descriptor.AnnotationsEntry
-	nil,                              // 40: berth.metadata.v1.PutManifestResponse.AnnotationsEntry
-	(*v1.Stored)(nil),                // 41: berth.blobstore.v1.Stored
+	(*Scope)(nil),                    // 1: berth.metadata.v1.Scope
+	(*Grant)(nil),                    // 2: berth.metadata.v1.Grant
+	(*ActorRequest)(nil),             // 3: berth.metadata.v1.ActorRequest
+	(*Page)(nil),                     // 4: berth.metadata.v1.Page
+	(*Reference)(nil),                // 5: berth.metadata.v1.Reference
+	(*Condition)(nil),                // 6: berth.metadata.v1.Condition
+	(*Descriptor)(nil),               // 7: berth.metadata.v1.Descriptor
+	(*ListRepositoriesRequest)(nil),  // 8: berth.metadata.v1.ListRepositoriesRequest
+	(*ListRepositoriesResponse)(nil), // 9: berth.metadata.v1.ListRepositoriesResponse
+	(*AdmitUploadRequest)(nil),       // 10: berth.metadata.v1.AdmitUploadRequest
+	(*AdmitUploadResponse)(nil),      // 11: berth.metadata.v1.AdmitUploadResponse
+	(*ListTagsRequest)(nil),          // 12: berth.metadata.v1.ListTagsRequest
+	(*ListTagsResponse)(nil),         // 13: berth.metadata.v1.ListTagsResponse
+	(*ListTagHistoryRequest)(nil),    // 14: berth.metadata.v1.ListTagHistoryRequest
+	(*ListTagHistoryResponse)(nil),   // 15: berth.metadata.v1.ListTagHistoryResponse
+	(*TagChange)(nil),                // 16: berth.metadata.v1.TagChange
+	(*GetManifestRequest)(nil),       // 17: berth.metadata.v1.GetManifestRequest
+	(*GetManifestResponse)(nil),      // 18: berth.metadata.v1.GetManifestResponse
+	(*PutManifestRequest)(nil),       // 19: berth.metadata.v1.PutManifestRequest
+	(*PutManifestResponse)(nil),      // 20: berth.metadata.v1.PutManifestResponse
+	(*ManifestReference)(nil),        // 21: berth.metadata.v1.ManifestReference
+	(*DeleteTagRequest)(nil),         // 22: berth.metadata.v1.DeleteTagRequest
+	(*DeleteTagResponse)(nil),        // 23: berth.metadata.v1.DeleteTagResponse
+	(*DeleteManifestRequest)(nil),    // 24: berth.metadata.v1.DeleteManifestRequest
+	(*DeleteManifestResponse)(nil),   // 25: berth.metadata.v1.DeleteManifestResponse
+	(*ListReferrersRequest)(nil),     // 26: berth.metadata.v1.ListReferrersRequest
+	(*ListReferrersResponse)(nil),    // 27: berth.metadata.v1.ListReferrersResponse
+	(*GetBlobRequest)(nil),           // 28: berth.metadata.v1.GetBlobRequest
+	(*GetBlobResponse)(nil),          // 29: berth.metadata.v1.GetBlobResponse
+	(*LinkBlobRequest)(nil),          // 30: berth.metadata.v1.LinkBlobRequest
+	(*LinkBlobResponse)(nil),         // 31: berth.metadata.v1.LinkBlobResponse
+	(*MountBlobRequest)(nil),         // 32: berth.metadata.v1.MountBlobRequest
+	(*MountBlobResponse)(nil),        // 33: berth.metadata.v1.MountBlobResponse
+	(*UnlinkBlobRequest)(nil),        // 34: berth.metadata.v1.UnlinkBlobRequest
+	(*UnlinkBlobResponse)(nil),       // 35: berth.metadata.v1.UnlinkBlobResponse
+	(*ListUploadKeysRequest)(nil),    // 36: berth.metadata.v1.ListUploadKeysRequest
+	(*ListUploadKeysResponse)(nil),   // 37: berth.metadata.v1.ListUploadKeysResponse
+	(*Key)(nil),                      // 38: berth.metadata.v1.Key
+	(*CheckRequest)(nil),             // 39: berth.metadata.v1.CheckRequest
+	(*CheckResponse)(nil),            // 40: berth.metadata.v1.CheckResponse
+	nil,                              // 41: berth.metadata.v1.Actor.ClaimsEntry
+	nil,                              // 42: berth.metadata.v1.Actor.JsonClaimsEntry
+	nil,                              // 43: berth.metadata.v1.Descriptor.AnnotationsEntry
+	nil,                              // 44: berth.metadata.v1.PutManifestResponse.AnnotationsEntry
+	(*v1.Stored)(nil),                // 45: berth.blobstore.v1.Stored
 }
 var file_berth_metadata_v1_metadata_proto_depIdxs = []int32{
-	38, // 0: berth.metadata.v1.Actor.claims:type_name -> berth.metadata.v1.Actor.ClaimsEntry
-	39, // 1: berth.metadata.v1.Descriptor.annotations:type_name -> berth.metadata.v1.Descriptor.AnnotationsEntry
-	0,  // 2: berth.metadata.v1.ListRepositoriesRequest.actor:type_name -> berth.metadata.v1.Actor
-	1,  // 3: berth.metadata.v1.ListRepositoriesRequest.page:type_name -> berth.metadata.v1.Page
-	0,  // 4: berth.metadata.v1.AdmitUploadRequest.actor:type_name -> berth.metadata.v1.Actor
-	0,  // 5: berth.metadata.v1.ListTagsRequest.actor:type_name -> berth.metadata.v1.Actor
-	1,  // 6: berth.metadata.v1.ListTagsRequest.page:type_name -> berth.metadata.v1.Page
-	0,  // 7: berth.metadata.v1.ListTagHistoryRequest.actor:type_name -> berth.metadata.v1.Actor
-	13, // 8: berth.metadata.v1.ListTagHistoryResponse.changes:type_name -> berth.metadata.v1.TagChange
-	0,  // 9: berth.metadata.v1.GetManifestRequest.actor:type_name -> berth.metadata.v1.Actor
-	2,  // 10: berth.metadata.v1.GetManifestRequest.reference:type_name -> berth.metadata.v1.Reference
-	0,  // 11: berth.metadata.v1.PutManifestRequest.actor:type_name -> berth.metadata.v1.Actor
-	3,  // 12: berth.metadata.v1.PutManifestRequest.condition:type_name -> berth.metadata.v1.Condition
-	40, // 13: berth.metadata.v1.PutManifestResponse.annotations:type_name -> berth.metadata.v1.PutManifestResponse.AnnotationsEntry
-	18, // 14: berth.metadata.v1.PutManifestResponse.references:type_name -> berth.metadata.v1.ManifestReference
-	0,  // 15: berth.metadata.v1.DeleteTagRequest.actor:type_name -> berth.metadata.v1.Actor
-	3,  // 16: berth.metadata.v1.DeleteTagRequest.condition:type_name -> berth.metadata.v1.Condition
-	0,  // 17: berth.metadata.v1.DeleteManifestRequest.actor:type_name -> berth.metadata.v1.Actor
-	0,  // 18: berth.metadata.v1.ListReferrersRequest.actor:type_name -> berth.metadata.v1.Actor
-	1,  // 19: berth.metadata.v1.ListReferrersRequest.page:type_name -> berth.metadata.v1.Page
-	4,  // 20: berth.metadata.v1.ListReferrersResponse.referrers:type_name -> berth.metadata.v1.Descriptor
-	0,  // 21: berth.metadata.v1.GetBlobRequest.actor:type_name -> berth.metadata.v1.Actor
-	41, // 22: berth.metadata.v1.GetBlobResponse.stored:type_name -> berth.blobstore.v1.Stored
-	0,  // 23: berth.metadata.v1.LinkBlobRequest.actor:type_name -> berth.metadata.v1.Actor
-	41, // 24: berth.metadata.v1.LinkBlobRequest.stored:type_name -> berth.blobstore.v1.Stored
-	41, // 25: berth.metadata.v1.LinkBlobResponse.stored:type_name -> berth.blobstore.v1.Stored
-	0,  // 26: berth.metadata.v1.MountBlobRequest.actor:type_name -> berth.metadata.v1.Actor
-	41, // 27: berth.metadata.v1.MountBlobResponse.stored:type_name -> berth.blobstore.v1.Stored
-	0,  // 28: berth.metadata.v1.UnlinkBlobRequest.actor:type_name -> berth.metadata.v1.Actor
-	35, // 29: berth.metadata.v1.ListUploadKeysResponse.keys:type_name -> berth.metadata.v1.Key
-	5,  // 30: berth.metadata.v1.CatalogService.ListRepositories:input_type -> berth.metadata.v1.ListRepositoriesRequest
-	7,  // 31: berth.metadata.v1.CatalogService.AdmitUpload:input_type -> berth.metadata.v1.AdmitUploadRequest
-	9,  // 32: berth.metadata.v1.CatalogService.ListTags:input_type -> berth.metadata.v1.ListTagsRequest
-	11, // 33: berth.metadata.v1.CatalogService.ListTagHistory:input_type -> berth.metadata.v1.ListTagHistoryRequest
-	14, // 34: berth.metadata.v1.CatalogService.GetManifest:input_type -> berth.metadata.v1.GetManifestRequest
-	16, // 35: berth.metadata.v1.CatalogService.PutManifest:input_type -> berth.metadata.v1.PutManifestRequest
-	19, // 36: berth.metadata.v1.CatalogService.DeleteTag:input_type -> berth.metadata.v1.DeleteTagRequest
-	21, // 37: berth.metadata.v1.CatalogService.DeleteManifest:input_type -> berth.metadata.v1.DeleteManifestRequest
-	23, // 38: berth.metadata.v1.CatalogService.ListReferrers:input_type -> berth.metadata.v1.ListReferrersRequest
-	25, // 39: berth.metadata.v1.CatalogService.GetBlob:input_type -> berth.metadata.v1.GetBlobRequest
-	27, // 40: berth.metadata.v1.CatalogService.LinkBlob:input_type -> berth.metadata.v1.LinkBlobRequest
-	29, // 41: berth.metadata.v1.CatalogService.MountBlob:input_type -> berth.metadata.v1.MountBlobRequest
-	31, // 42: berth.metadata.v1.CatalogService.UnlinkBlob:input_type -> berth.metadata.v1.UnlinkBlobRequest
-	33, // 43: berth.metadata.v1.CatalogService.ListUploadKeys:input_type -> berth.metadata.v1.ListUploadKeysRequest
-	36, // 44: berth.metadata.v1.CatalogService.Check:input_type -> berth.metadata.v1.CheckRequest
-	6,  // 45: berth.metadata.v1.CatalogService.ListRepositories:output_type -> berth.metadata.v1.ListRepositoriesResponse
-	8,  // 46: berth.metadata.v1.CatalogService.AdmitUpload:output_type -> berth.metadata.v1.AdmitUploadResponse
-	10, // 47: berth.metadata.v1.CatalogService.ListTags:output_type -> berth.metadata.v1.ListTagsResponse
-	12, // 48: berth.metadata.v1.CatalogService.ListTagHistory:output_type -> berth.metadata.v1.ListTagHistoryResponse
-	15, // 49: berth.metadata.v1.CatalogService.GetManifest:output_type -> berth.metadata.v1.GetManifestResponse
-	17, // 50: berth.metadata.v1.CatalogService.PutManifest:output_type -> berth.metadata.v1.PutManifestResponse
-	20, // 51: berth.metadata.v1.CatalogService.DeleteTag:output_type -> berth.metadata.v1.DeleteTagResponse
-	22, // 52: berth.metadata.v1.CatalogService.DeleteManifest:output_type -> berth.metadata.v1.DeleteManifestResponse
-	24, // 53: berth.metadata.v1.CatalogService.ListReferrers:output_type -> berth.metadata.v1.ListReferrersResponse
-	26, // 54: berth.metadata.v1.CatalogService.GetBlob:output_type -> berth.metadata.v1.GetBlobResponse
-	28, // 55: berth.metadata.v1.CatalogService.LinkBlob:output_type -> berth.metadata.v1.LinkBlobResponse
-	30, // 56: berth.metadata.v1.CatalogService.MountBlob:output_type -> berth.metadata.v1.MountBlobResponse
-	32, // 57: berth.metadata.v1.CatalogService.UnlinkBlob:output_type -> berth.metadata.v1.UnlinkBlobResponse
-	34, // 58: berth.metadata.v1.CatalogService.ListUploadKeys:output_type -> berth.metadata.v1.ListUploadKeysResponse
-	37, // 59: berth.metadata.v1.CatalogService.Check:output_type -> berth.metadata.v1.CheckResponse
-	45, // [45:60] is the sub-list for method output_type
-	30, // [30:45] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	41, // 0: berth.metadata.v1.Actor.claims:type_name -> berth.metadata.v1.Actor.ClaimsEntry
+	42, // 1: berth.metadata.v1.Actor.json_claims:type_name -> berth.metadata.v1.Actor.JsonClaimsEntry
+	1,  // 2: berth.metadata.v1.Actor.scope:type_name -> berth.metadata.v1.Scope
+	3,  // 3: berth.metadata.v1.Actor.request:type_name -> berth.metadata.v1.ActorRequest
+	2,  // 4: berth.metadata.v1.Scope.grants:type_name -> berth.metadata.v1.Grant
+	43, // 5: berth.metadata.v1.Descriptor.annotations:type_name -> berth.metadata.v1.Descriptor.AnnotationsEntry
+	0,  // 6: berth.metadata.v1.ListRepositoriesRequest.actor:type_name -> berth.metadata.v1.Actor
+	4,  // 7: berth.metadata.v1.ListRepositoriesRequest.page:type_name -> berth.metadata.v1.Page
+	0,  // 8: berth.metadata.v1.AdmitUploadRequest.actor:type_name -> berth.metadata.v1.Actor
+	0,  // 9: berth.metadata.v1.ListTagsRequest.actor:type_name -> berth.metadata.v1.Actor
+	4,  // 10: berth.metadata.v1.ListTagsRequest.page:type_name -> berth.metadata.v1.Page
+	0,  // 11: berth.metadata.v1.ListTagHistoryRequest.actor:type_name -> berth.metadata.v1.Actor
+	16, // 12: berth.metadata.v1.ListTagHistoryResponse.changes:type_name -> berth.metadata.v1.TagChange
+	0,  // 13: berth.metadata.v1.GetManifestRequest.actor:type_name -> berth.metadata.v1.Actor
+	5,  // 14: berth.metadata.v1.GetManifestRequest.reference:type_name -> berth.metadata.v1.Reference
+	0,  // 15: berth.metadata.v1.PutManifestRequest.actor:type_name -> berth.metadata.v1.Actor
+	6,  // 16: berth.metadata.v1.PutManifestRequest.condition:type_name -> berth.metadata.v1.Condition
+	44, // 17: berth.metadata.v1.PutManifestResponse.annotations:type_name -> berth.metadata.v1.PutManifestResponse.AnnotationsEntry
+	21, // 18: berth.metadata.v1.PutManifestResponse.references:type_name -> berth.metadata.v1.ManifestReference
+	0,  // 19: berth.metadata.v1.DeleteTagRequest.actor:type_name -> berth.metadata.v1.Actor
+	6,  // 20: berth.metadata.v1.DeleteTagRequest.condition:type_name -> berth.metadata.v1.Condition
+	0,  // 21: berth.metadata.v1.DeleteManifestRequest.actor:type_name -> berth.metadata.v1.Actor
+	0,  // 22: berth.metadata.v1.ListReferrersRequest.actor:type_name -> berth.metadata.v1.Actor
+	4,  // 23: berth.metadata.v1.ListReferrersRequest.page:type_name -> berth.metadata.v1.Page
+	7,  // 24: berth.metadata.v1.ListReferrersResponse.referrers:type_name -> berth.metadata.v1.Descriptor
+	0,  // 25: berth.metadata.v1.GetBlobRequest.actor:type_name -> berth.metadata.v1.Actor
+	45, // 26: berth.metadata.v1.GetBlobResponse.stored:type_name -> berth.blobstore.v1.Stored
+	0,  // 27: berth.metadata.v1.LinkBlobRequest.actor:type_name -> berth.metadata.v1.Actor
+	45, // 28: berth.metadata.v1.LinkBlobRequest.stored:type_name -> berth.blobstore.v1.Stored
+	45, // 29: berth.metadata.v1.LinkBlobResponse.stored:type_name -> berth.blobstore.v1.Stored
+	0,  // 30: berth.metadata.v1.MountBlobRequest.actor:type_name -> berth.metadata.v1.Actor
+	45, // 31: berth.metadata.v1.MountBlobResponse.stored:type_name -> berth.blobstore.v1.Stored
+	0,  // 32: berth.metadata.v1.UnlinkBlobRequest.actor:type_name -> berth.metadata.v1.Actor
+	38, // 33: berth.metadata.v1.ListUploadKeysResponse.keys:type_name -> berth.metadata.v1.Key
+	8,  // 34: berth.metadata.v1.CatalogService.ListRepositories:input_type -> berth.metadata.v1.ListRepositoriesRequest
+	10, // 35: berth.metadata.v1.CatalogService.AdmitUpload:input_type -> berth.metadata.v1.AdmitUploadRequest
+	12, // 36: berth.metadata.v1.CatalogService.ListTags:input_type -> berth.metadata.v1.ListTagsRequest
+	14, // 37: berth.metadata.v1.CatalogService.ListTagHistory:input_type -> berth.metadata.v1.ListTagHistoryRequest
+	17, // 38: berth.metadata.v1.CatalogService.GetManifest:input_type -> berth.metadata.v1.GetManifestRequest
+	19, // 39: berth.metadata.v1.CatalogService.PutManifest:input_type -> berth.metadata.v1.PutManifestRequest
+	22, // 40: berth.metadata.v1.CatalogService.DeleteTag:input_type -> berth.metadata.v1.DeleteTagRequest
+	24, // 41: berth.metadata.v1.CatalogService.DeleteManifest:input_type -> berth.metadata.v1.DeleteManifestRequest
+	26, // 42: berth.metadata.v1.CatalogService.ListReferrers:input_type -> berth.metadata.v1.ListReferrersRequest
+	28, // 43: berth.metadata.v1.CatalogService.GetBlob:input_type -> berth.metadata.v1.GetBlobRequest
+	30, // 44: berth.metadata.v1.CatalogService.LinkBlob:input_type -> berth.metadata.v1.LinkBlobRequest
+	32, // 45: berth.metadata.v1.CatalogService.MountBlob:input_type -> berth.metadata.v1.MountBlobRequest
+	34, // 46: berth.metadata.v1.CatalogService.UnlinkBlob:input_type -> berth.metadata.v1.UnlinkBlobRequest
+	36, // 47: berth.metadata.v1.CatalogService.ListUploadKeys:input_type -> berth.metadata.v1.ListUploadKeysRequest
+	39, // 48: berth.metadata.v1.CatalogService.Check:input_type -> berth.metadata.v1.CheckRequest
+	9,  // 49: berth.metadata.v1.CatalogService.ListRepositories:output_type -> berth.metadata.v1.ListRepositoriesResponse
+	11, // 50: berth.metadata.v1.CatalogService.AdmitUpload:output_type -> berth.metadata.v1.AdmitUploadResponse
+	13, // 51: berth.metadata.v1.CatalogService.ListTags:output_type -> berth.metadata.v1.ListTagsResponse
+	15, // 52: berth.metadata.v1.CatalogService.ListTagHistory:output_type -> berth.metadata.v1.ListTagHistoryResponse
+	18, // 53: berth.metadata.v1.CatalogService.GetManifest:output_type -> berth.metadata.v1.GetManifestResponse
+	20, // 54: berth.metadata.v1.CatalogService.PutManifest:output_type -> berth.metadata.v1.PutManifestResponse
+	23, // 55: berth.metadata.v1.CatalogService.DeleteTag:output_type -> berth.metadata.v1.DeleteTagResponse
+	25, // 56: berth.metadata.v1.CatalogService.DeleteManifest:output_type -> berth.metadata.v1.DeleteManifestResponse
+	27, // 57: berth.metadata.v1.CatalogService.ListReferrers:output_type -> berth.metadata.v1.ListReferrersResponse
+	29, // 58: berth.metadata.v1.CatalogService.GetBlob:output_type -> berth.metadata.v1.GetBlobResponse
+	31, // 59: berth.metadata.v1.CatalogService.LinkBlob:output_type -> berth.metadata.v1.LinkBlobResponse
+	33, // 60: berth.metadata.v1.CatalogService.MountBlob:output_type -> berth.metadata.v1.MountBlobResponse
+	35, // 61: berth.metadata.v1.CatalogService.UnlinkBlob:output_type -> berth.metadata.v1.UnlinkBlobResponse
+	37, // 62: berth.metadata.v1.CatalogService.ListUploadKeys:output_type -> berth.metadata.v1.ListUploadKeysResponse
+	40, // 63: berth.metadata.v1.CatalogService.Check:output_type -> berth.metadata.v1.CheckResponse
+	49, // [49:64] is the sub-list for method output_type
+	34, // [34:49] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_berth_metadata_v1_metadata_proto_init() }
@@ -2656,19 +2904,19 @@ func file_berth_metadata_v1_metadata_proto_init() {
 	if File_berth_metadata_v1_metadata_proto != nil {
 		return
 	}
-	file_berth_metadata_v1_metadata_proto_msgTypes[2].OneofWrappers = []any{
+	file_berth_metadata_v1_metadata_proto_msgTypes[5].OneofWrappers = []any{
 		(*Reference_Tag)(nil),
 		(*Reference_Digest)(nil),
 	}
-	file_berth_metadata_v1_metadata_proto_msgTypes[15].OneofWrappers = []any{}
-	file_berth_metadata_v1_metadata_proto_msgTypes[26].OneofWrappers = []any{}
+	file_berth_metadata_v1_metadata_proto_msgTypes[18].OneofWrappers = []any{}
+	file_berth_metadata_v1_metadata_proto_msgTypes[29].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_metadata_v1_metadata_proto_rawDesc), len(file_berth_metadata_v1_metadata_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   41,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
