@@ -114,7 +114,7 @@ func (c *Catalog) owns(a registry.Actor, owner string) error {
 	if a.ID != "" && a.ID == owner {
 		return nil
 	}
-	return c.access.allow(a, "", actAdmin)
+	return c.access.allow(a, "", registry.ActAdmin)
 }
 
 // AddCredential stores a credential.

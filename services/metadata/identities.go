@@ -126,7 +126,7 @@ func (c *Catalog) RotateTokenKeys(ctx context.Context, a registry.Actor) error {
 
 // changeUsers runs what only an administrator may do.
 func (c *Catalog) changeUsers(ctx context.Context, a registry.Actor, fn func(*sqldb.Tx) error) error {
-	if err := c.access.allow(a, "", actAdmin); err != nil {
+	if err := c.access.allow(a, "", registry.ActAdmin); err != nil {
 		return err
 	}
 	return c.db.Write(ctx, func(tx *sqldb.Tx) error {
@@ -208,7 +208,7 @@ func asJSON(v any) string {
 // Users lists users.
 func (c *Catalog) Users(ctx context.Context, a registry.Actor, p registry.Page[string]) (registry.List[registry.User], error) {
 	none := registry.List[registry.User]{}
-	if err := c.access.allow(a, "", actAdmin); err != nil {
+	if err := c.access.allow(a, "", registry.ActAdmin); err != nil {
 		return none, err
 	}
 	limit, err := pageLimit(p)
