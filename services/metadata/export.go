@@ -23,6 +23,9 @@ type (
 		Schema int      `json:"schema"` // the number of the last migration
 		At     int64    `json:"at"`     // when it was begun, microseconds since 1970
 		Feed   Position `json:"feed"`   // all events up to this one are in it
+		// Swept is when a sweep ended last that has queued what nothing needs: the
+		// export's reviews are all that there should be. 0: none has.
+		Swept int64 `json:"swept,omitempty"`
 	}
 	tableHeader struct {
 		Table   string   `json:"table"`
@@ -101,6 +104,9 @@ func (c *Catalog) export(ctx context.Context, part func([]byte) error) (at Posit
 		}
 		at = h.Feed
 		if err := s.One(sqlSchemaVersion, nil, &h.Schema); err != nil {
+			return err
+		}
+		if err := s.One(sqlSweepEnded, []any{sweepRows}, &h.Swept); err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
 		if err := w.line(h); err != nil {

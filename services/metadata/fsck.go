@@ -26,6 +26,7 @@ type FsckBlobs interface {
 //   - I3: what a manifest requires is known in its repository.
 //   - I4: the last entry of a tag's history is its value.
 //   - I5 (deep): a blob's bytes hash to its digest.
+//   - I7: what nothing needs is queued to be looked at.
 //   - I8: what lists of referrers show is what the manifests say.
 //   - I10: what is counted for quotas is there.
 //   - I12: each blob has its copy, of the right size; each copy is a blob's, or
@@ -38,7 +39,7 @@ func (c *Catalog) Fsck(ctx context.Context, blobs FsckBlobs, deep bool) iter.Seq
 func (c *Catalog) FsckSome(ctx context.Context, blobs FsckBlobs, read func(registry.Digest) bool) iter.Seq2[registry.Finding, error] {
 	return func(yield func(registry.Finding, error) bool) {
 		k := &fsck{c: c, ctx: ctx, blobs: blobs, read: read, yield: yield}
-		for _, step := range []func() error{k.structure, k.manifests, k.tags, k.histories, k.quotas, k.blobRows, k.copies} {
+		for _, step := range []func() error{k.structure, k.manifests, k.tags, k.histories, k.unreachable, k.quotas, k.blobRows, k.copies} {
 			err := step()
 			if errors.Is(err, errEnough) {
 				return

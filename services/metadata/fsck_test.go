@@ -60,6 +60,12 @@ func (p *pushed) upload(t *testing.T, text string) registry.Stored {
 	return s
 }
 
+// swept records that a sweep has queued what nothing needs.
+func (p *pushed) swept(t *testing.T) {
+	t.Helper()
+	p.mustExec(t, "INSERT INTO sweeps (name, ended) VALUES ('rows', 1)")
+}
+
 // fsck returns the findings without the digests.
 func (p *pushed) fsck(t *testing.T, deep bool) []string {
 	t.Helper()
@@ -135,6 +141,46 @@ func testFsckFinds(t *testing.T, at newPlace) {
 		}},
 		{name: "referrer's annotations", want: []string{"I8: "}, spoil: func(t *testing.T, p *pushed) {
 			p.mustExec(t, "UPDATE manifests SET annotations = NULL WHERE subject IS NOT NULL")
+		}},
+		{name: "review of a manifest lost", want: []string{"I7: no tag, index or subject needs the manifest"}, spoil: func(t *testing.T, p *pushed) {
+			p.swept(t)
+			put(t, p, "a/b", image(p.contents[1], nil))
+			p.mustExec(t, "DELETE FROM reviews WHERE kind = 1")
+		}},
+		{name: "review of a link lost", want: []string{"I7: no manifest of the repository needs the blob"}, spoil: func(t *testing.T, p *pushed) {
+			p.swept(t)
+			if _, err := p.Link(t.Context(), alice, "a/b", p.upload(t, "loose")); err != nil {
+				t.Fatal(err)
+			}
+			p.mustExec(t, "DELETE FROM reviews WHERE kind = 2")
+		}},
+		{name: "review of a blob lost", want: []string{"I7: no repository has the blob"}, spoil: func(t *testing.T, p *pushed) {
+			p.swept(t)
+			s, err := p.Link(t.Context(), alice, "a/b", p.upload(t, "loose"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Unlink(t.Context(), alice, "a/b", s.Digest); err != nil {
+				t.Fatal(err)
+			}
+			p.mustExec(t, "DELETE FROM reviews WHERE kind = 3")
+		}},
+		{name: "review of a repository lost", want: []string{"I7: the repository has nothing in it"}, spoil: func(t *testing.T, p *pushed) {
+			p.swept(t)
+			s, err := p.Link(t.Context(), alice, "empty", p.upload(t, "loose"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Unlink(t.Context(), alice, "empty", s.Digest); err != nil {
+				t.Fatal(err)
+			}
+			p.mustExec(t, "DELETE FROM reviews WHERE kind = 4")
+		}},
+		{name: "reviews from before there were any", want: nil, spoil: func(t *testing.T, p *pushed) {
+			if _, err := p.Link(t.Context(), alice, "a/b", p.upload(t, "loose")); err != nil {
+				t.Fatal(err)
+			}
+			p.mustExec(t, "DELETE FROM reviews")
 		}},
 		{name: "copy missing", want: []string{"I12: the blob's copy"}, spoil: func(t *testing.T, p *pushed) {
 			if err := p.blobs.Remove(t.Context(), p.contents[0]); err != nil {

@@ -180,7 +180,13 @@ func (m *importer) end(ctx context.Context) error {
 	if !m.ended {
 		return fmt.Errorf("%w: it has no end", errExport)
 	}
-	return m.db.Migrate(ctx, migrations, "migrations")
+	if err := m.db.Migrate(ctx, migrations, "migrations"); err != nil || m.header.Swept == 0 {
+		return err
+	}
+	return m.db.Write(ctx, func(tx *sqldb.Tx) error {
+		_, err := tx.Exec(sqlEndSweep, sweepRows, m.header.Swept)
+		return err
+	})
 }
 
 // Import fills a database of this process that has nothing in it with the parts of
