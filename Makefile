@@ -189,6 +189,11 @@ FILLS ?= 500
 prove-disk-full: ## A small file system is filled to a random byte FILLS (500) times: 507, reads and deletions go on, nothing is damaged (root)
 	FILLS=$(FILLS) go test -count=1 -timeout 60m ./allinone -v -run '^TestG7DiskFull$$'
 
+GC_OPS ?= 200000
+.PHONY: prove-gc
+prove-gc: ## GC_OPS (200,000) pushes, mounts, deletes, restores and pulls on each kind of store while it is collected and scrubbed; GC_SEED repeats a run
+	GC_OPS=$(GC_OPS) go test -count=1 -timeout 240m -v -run '^TestG17' ./allinone
+
 DAMAGES ?= 2000
 .PHONY: prove-damage
 prove-damage: clients-install ## DAMAGES (2000) stored blobs are damaged, on disk and in S3: all are found, how many are served wrong is told, a push heals; DAMAGE_SEED repeats a run

@@ -17,7 +17,7 @@ const (
 	sqlReviewOver   = `DELETE FROM reviews WHERE repo_id = $1 AND digest = $2 AND kind = $3 AND pool = $4 AND due <= $5`
 	sqlReviewLater  = `UPDATE reviews SET due = $5 WHERE repo_id = $1 AND digest = $2 AND kind = $3 AND pool = $4`
 	sqlIsBeingTaken = `SELECT 1 FROM adoptions WHERE repo = $1 AND state = 0`
-	sqlDeletedUntil = `SELECT name, until FROM deleted_repositories WHERE id = $1`
+	sqlIsDeleted    = `SELECT (SELECT until FROM deleted_repositories WHERE id = $1), EXISTS (SELECT 1 FROM repositories WHERE id = $1)`
 )
 
 // decide decides on reviews: those of content of repositories in one transaction,
@@ -88,14 +88,15 @@ func (c *Catalog) passOver(ctx context.Context, all []due) error {
 			return err
 		}
 		for _, d := range all {
-			var name string
-			var until int64
-			err := tx.QueryRow(sqlDeletedUntil, d.repoID).Scan(&name, &until)
+			var until sql.NullInt64
+			var restored bool // since somebody looked: its reviews are as good as any
+			err := tx.QueryRow(sqlIsDeleted, d.repoID).Scan(&until, &restored)
 			switch {
-			case errors.Is(err, sql.ErrNoRows):
+			case err != nil || restored:
+			case until.Valid:
+				err = tx.Queue(sqlReviewLater, d.repoID, d.packed, d.kind, string(d.pool), max(until.Int64, c.now())+fence.Microseconds())
+			default:
 				err = tx.Queue(sqlReviewOver, d.repoID, d.packed, d.kind, string(d.pool), c.now())
-			case err == nil:
-				err = tx.Queue(sqlReviewLater, d.repoID, d.packed, d.kind, string(d.pool), max(until, c.now())+fence.Microseconds())
 			}
 			if err != nil {
 				return err

@@ -14,15 +14,16 @@ const (
 	sqlIsInhabited = `
 		SELECT EXISTS (SELECT 1 FROM manifests WHERE repo_id = $1) OR EXISTS (SELECT 1 FROM links WHERE repo_id = $1)
 			OR EXISTS (SELECT 1 FROM trash WHERE repo_id = $1)`
-	sqlSomeHistory = `SELECT name, number FROM tag_history WHERE repo_id = $1 ORDER BY name, number LIMIT $2`
-	sqlNoHistory   = `DELETE FROM tag_history WHERE repo_id = $1 AND name = $2 AND number = $3`
-	sqlSomePulls   = `SELECT digest, tag FROM pulls WHERE repo_id = $1 ORDER BY digest, tag LIMIT $2`
-	sqlNoPulls     = `DELETE FROM pulls WHERE repo_id = $1 AND digest = $2 AND tag = $3`
-	sqlForgetRepo  = `DELETE FROM repositories WHERE id = $1`
-	sqlUsedID      = `INSERT INTO repository_ids (one, last) VALUES (1, $1) ON CONFLICT (one) DO UPDATE SET last = excluded.last WHERE repository_ids.last < excluded.last`
-	sqlForgetGone  = `DELETE FROM deleted_repositories WHERE id = $1`
-	sqlEndGone     = `UPDATE deleted_repositories SET until = 0 WHERE id = $1`
-	sqlNoTagsOf    = `DELETE FROM tags WHERE repo_id = $1 AND digest = $2`
+	sqlSomeHistory  = `SELECT name, number FROM tag_history WHERE repo_id = $1 ORDER BY name, number LIMIT $2`
+	sqlNoHistory    = `DELETE FROM tag_history WHERE repo_id = $1 AND name = $2 AND number = $3`
+	sqlSomePulls    = `SELECT digest, tag FROM pulls WHERE repo_id = $1 ORDER BY digest, tag LIMIT $2`
+	sqlNoPulls      = `DELETE FROM pulls WHERE repo_id = $1 AND digest = $2 AND tag = $3`
+	sqlForgetRepo   = `DELETE FROM repositories WHERE id = $1`
+	sqlUsedID       = `INSERT INTO repository_ids (one, last) VALUES (1, $1) ON CONFLICT (one) DO UPDATE SET last = excluded.last WHERE repository_ids.last < excluded.last`
+	sqlForgetGone   = `DELETE FROM deleted_repositories WHERE id = $1`
+	sqlEndGone      = `UPDATE deleted_repositories SET until = 0 WHERE id = $1`
+	sqlDeletedUntil = `SELECT name, until FROM deleted_repositories WHERE id = $1`
+	sqlNoTagsOf     = `DELETE FROM tags WHERE repo_id = $1 AND digest = $2`
 
 	sqlSomeManifests = `SELECT digest FROM manifests WHERE repo_id = $1 ORDER BY digest LIMIT $2`
 	sqlSomeLinks     = `SELECT digest FROM links WHERE repo_id = $1 ORDER BY digest LIMIT $2`
@@ -135,7 +136,10 @@ func (c *Catalog) dismantle(ctx context.Context, d due, sum *Collected) error {
 	var name registry.Name
 	var until int64
 	err := c.db.QueryRow(ctx, sqlDeletedUntil, d.repoID).Scan(&name, &until)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+	if errors.Is(err, sql.ErrNoRows) {
+		return c.passOver(ctx, []due{d})
+	}
+	if err != nil {
 		return fmt.Errorf("reading a deleted repository: %w", err)
 	}
 	var done Collected
@@ -147,8 +151,8 @@ func (c *Catalog) dismantle(ctx context.Context, d due, sum *Collected) error {
 		now := c.now()
 		err := tx.QueryRow(sqlDeletedUntil, d.repoID).Scan(&name, &until)
 		switch {
-		case errors.Is(err, sql.ErrNoRows): // gone, or restored
-			return tx.Queue(sqlReviewOver, d.repoID, noDigest, reviewRepository, string(d.pool), now)
+		case errors.Is(err, sql.ErrNoRows): // restored or gone: somebody looks again
+			return nil
 		case err != nil:
 			return err
 		case until > now:

@@ -488,6 +488,34 @@ func testSweep(t *testing.T, at newPlace) {
 	k.sound(t)
 }
 
+// Reviews of a repository that is restored while a collector believes it to be
+// deleted stay: nobody would queue them again.
+func TestReviewsOfARestoredRepository(t *testing.T) { onEach(t, testReviewsOfARestoredRepository) }
+
+func testReviewsOfARestoredRepository(t *testing.T, at newPlace) {
+	clock := newClock()
+	s := openStore(t, at(t), metadata.Options{Now: clock.now}, nil) // nobody collects
+	pushImage(t, s, "a", "untagged")
+	if _, err := s.Link(t.Context(), alice, "a", blob("loose")); err != nil {
+		t.Fatal(err)
+	}
+	clock.move(100 * 24 * time.Hour)
+	reviews := func() (n int) {
+		t.Helper()
+		if err := s.db.QueryRow(t.Context(), `SELECT COUNT(*) FROM reviews`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := reviews()
+	if err := metadata.PassOver(t.Context(), s.Catalog); err != nil {
+		t.Fatal(err)
+	}
+	if got := reviews(); got != before || before < 2 {
+		t.Errorf("%d reviews are left of %d", got, before)
+	}
+}
+
 // An identity of a repository is never used again: who has read it before the
 // repository went must not see another one by it.
 func TestRepositoryIdentitiesAreNotReused(t *testing.T) {
