@@ -2,7 +2,9 @@ package gateway
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/services/gateway/auth"
@@ -17,10 +19,55 @@ func (g *Gateway) authenticate(x *exchange) (registry.Actor, error) {
 	return g.auth.Load().Authenticate(x.r, g.wants(x))
 }
 
+// narrow returns [registry.ErrUnauthorized] if the token that came with the request
+// is not good for what it wants: the client may get another one. What its owner may
+// do the Catalog decides.
+func (g *Gateway) narrow(x *exchange) error {
+	if x.actor.Scope == nil || !bearerHeader(x.r) || covers(x.actor.Scope, g.wants(x)) {
+		return nil
+	}
+	x.narrow = true
+	return registry.ErrUnauthorized.With("the token is not good for this")
+}
+
+func bearerHeader(r *http.Request) bool {
+	h := r.Header.Get("Authorization")
+	return len(h) > 7 && strings.EqualFold(h[:7], "bearer ")
+}
+
+// covers reports whether a token is good for a request.
+func covers(scope []registry.Grant, w auth.Wants) bool {
+	for _, action := range w.Actions {
+		name, rights := string(w.Repo), registry.ActRead
+		switch action {
+		case "pull":
+			if slices.Contains(w.Actions, "push") {
+				continue // asked for beside it, but not needed
+			}
+		case "*":
+			name, rights = "**", registry.ActList
+		case "push":
+			rights = registry.ActCreate | registry.ActUpdate
+		case "delete":
+			rights = registry.ActDelete
+		}
+		if !slices.ContainsFunc(scope, func(g registry.Grant) bool { return g.Repositories == name && g.Actions&rights != 0 }) {
+			return false
+		}
+	}
+	return true
+}
+
 // challenge returns the WWW-Authenticate of the answer, "" if there is none. If
 // there is no authentication only a catalog of its own mind refuses the anonymous.
 func (g *Gateway) challenge(x *exchange) string {
 	c := g.auth.Load()
+	if x.resource == identityPath {
+		if x.r.URL.Path == "/zot/auth/token" || x.r.URL.Path == "/zot/auth/apikey" && x.header("X-Zot-Api-Client") == "" {
+			return "Basic realm=" + strconv.Quote(g.cfg.Realm)
+		}
+		return ""
+	}
 	if c.Open() {
 		return "Basic realm=" + strconv.Quote(g.cfg.Realm)
 	}
@@ -30,9 +77,10 @@ func (g *Gateway) challenge(x *exchange) string {
 // wants returns what the request needs rights for.
 func (g *Gateway) wants(x *exchange) auth.Wants {
 	w := auth.Wants{
-		Repo: x.repo,
-		Base: x.resource == apiBase,
-		Open: x.resource == mgmt || x.resource == metricsPage && g.cfg.OpenMetrics,
+		Repo:   x.repo,
+		Base:   x.resource == apiBase,
+		Narrow: x.narrow,
+		Open:   x.resource == mgmt || x.resource == metricsPage && g.cfg.OpenMetrics,
 	}
 	switch {
 	case x.resource == catalog:

@@ -16,6 +16,7 @@ import (
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
 	"github.com/berth-registry/berth/services/gateway/auth"
+	"github.com/berth-registry/berth/services/gateway/identity"
 )
 
 // Configured returns a unit of process p that serves d as a config file says. It
@@ -46,6 +47,20 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 		}
 	}
 	cfg.OpenMetrics = auth.OpenMetrics(h)
+	if d.Identity, err = identity.Configured(c, d.Catalog, p); err != nil {
+		return daemon.Unit{}, err
+	}
+	if d.Identity != nil {
+		defer func() {
+			if err != nil {
+				_ = d.Identity.Close() // nothing to lose
+			}
+		}()
+		d.Methods.Identity = &auth.Identity{
+			APIKey: d.Identity.Basic(), Token: d.Identity.Bearer(), Session: d.Identity.Session(), Admit: d.Identity.Admit,
+			Realm: identity.Realm(h), Service: identity.Audience(h),
+		}
+	}
 	chain, err := auth.Configured(ctx, c, d.Methods, p)
 	if err != nil {
 		return daemon.Unit{}, err
@@ -89,7 +104,11 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 	stop := unit.Stop
 	unit.Stop = func(ctx context.Context) error {
 		defer g.Close()
-		return errors.Join(stop(ctx), g.auth.Load().Close())
+		err := errors.Join(stop(ctx), g.auth.Load().Close())
+		if d.Identity != nil {
+			err = errors.Join(err, d.Identity.Close())
+		}
+		return err
 	}
 	return unit, nil
 }

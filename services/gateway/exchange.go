@@ -16,10 +16,11 @@ type exchange struct {
 	w http.ResponseWriter
 	r *http.Request
 	route
-	ctx   tracing.Request // see context
-	span  tracing.Span
-	actor registry.Actor
-	body  body
+	ctx    tracing.Request // see context
+	span   tracing.Span
+	actor  registry.Actor
+	narrow bool // the token that came is not good for this
+	body   body
 
 	status   int   // sent to the client, 0 while nothing is
 	sent     int64 // bytes of the body

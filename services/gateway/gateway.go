@@ -15,6 +15,7 @@ import (
 	"github.com/berth-registry/berth/registry/metrics"
 	"github.com/berth-registry/berth/registry/tracing"
 	"github.com/berth-registry/berth/services/gateway/auth"
+	"github.com/berth-registry/berth/services/gateway/identity"
 )
 
 // Deps are the services a gateway speaks for.
@@ -27,6 +28,9 @@ type Deps struct {
 	// Methods are the ways to authenticate that the program has in it, for
 	// [Configured].
 	Methods auth.Parts
+	// Identity answers the requests below /zot/auth/. nil means that there are no
+	// such paths.
+	Identity *identity.Service
 	// REST answers the requests below /api/v1, and decides who may make them. nil
 	// means that there are no such paths.
 	REST http.Handler
@@ -46,6 +50,7 @@ type Gateway struct {
 	catalog   registry.Catalog
 	auth      atomic.Pointer[auth.Chain]
 	rest      http.Handler
+	identity  *identity.Service
 	wanted    func() bool
 	log       *slog.Logger
 	keys      keyring
@@ -71,17 +76,18 @@ func New(cfg Config, d Deps, log *slog.Logger) (*Gateway, error) {
 		return nil, errors.New("gateway: Deps lacks Blobs or Catalog")
 	}
 	g := &Gateway{
-		cfg:     cfg,
-		blobs:   d.Blobs,
-		catalog: d.Catalog,
-		rest:    d.REST,
-		wanted:  d.Ready,
-		log:     log.With("module", "http", "component", "session"),
-		keys:    keyring{from: d.Catalog},
-		table:   table(),
-		vary:    "Authorization",
-		ids:     tracing.NewIDs(),
-		tracer:  d.Traces,
+		cfg:      cfg,
+		blobs:    d.Blobs,
+		catalog:  d.Catalog,
+		rest:     d.REST,
+		identity: d.Identity,
+		wanted:   d.Ready,
+		log:      log.With("module", "http", "component", "session"),
+		keys:     keyring{from: d.Catalog},
+		table:    table(),
+		vary:     "Authorization",
+		ids:      tracing.NewIDs(),
+		tracer:   d.Traces,
 	}
 	if len(cfg.AllowOrigin) > 0 {
 		g.vary += ", Origin"
@@ -153,6 +159,12 @@ func (g *Gateway) handle(x *exchange) error {
 		}
 		x.resource, pathErr = noResource, registry.ErrEndpointUnknown
 	}
+	if x.resource == identityPath {
+		if g.identity != nil {
+			return g.identify(x)
+		}
+		x.resource, pathErr = noResource, registry.ErrEndpointUnknown
+	}
 	g.common(x)
 	if x.resource == noResource {
 		return pathErr
@@ -187,6 +199,14 @@ func (g *Gateway) handle(x *exchange) error {
 			return err
 		}
 		defer leave()
+	}
+	if err := g.narrow(x); err != nil {
+		return err
+	}
+	if x.resource == apiBase && g.identity != nil && x.header("X-Zot-Api-Client") == "zot-ui" {
+		if err := g.identity.Login(x.w, x.r, x.actor); err != nil {
+			return err
+		}
 	}
 	return h(g, x)
 }

@@ -18,9 +18,10 @@ import (
 // world is a gateway over ports in memory. A test changes the fields it cares
 // about before it calls gateway, serve or do.
 type world struct {
-	cfg  Config
-	deps Deps
-	log  *slog.Logger
+	cfg    Config
+	deps   Deps
+	log    *slog.Logger
+	closed bool // to who does not say who he is; see withIdentity
 }
 
 func newWorld() *world {

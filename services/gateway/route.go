@@ -16,19 +16,20 @@ const (
 	livez
 	readyz
 	startupz
-	metricsPage // where Config.Metrics says
-	restAPI     // /api/v1 and all below it
-	apiBase     // /v2/
-	catalog     // /v2/_catalog
-	discover    // /v2/_oci/ext/discover
-	mgmt        // /v2/_zot/ext/mgmt
-	tagList     // /v2/<name>/tags/list
-	manifest    // /v2/<name>/manifests/<reference>
-	blob        // /v2/<name>/blobs/<digest>
-	uploads     // /v2/<name>/blobs/uploads/
-	upload      // /v2/<name>/blobs/uploads/<id>
-	referrers   // /v2/<name>/referrers/<digest>
-	nResources  = iota
+	metricsPage  // where Config.Metrics says
+	restAPI      // /api/v1 and all below it
+	identityPath // /zot/auth/ and all below it
+	apiBase      // /v2/
+	catalog      // /v2/_catalog
+	discover     // /v2/_oci/ext/discover
+	mgmt         // /v2/_zot/ext/mgmt
+	tagList      // /v2/<name>/tags/list
+	manifest     // /v2/<name>/manifests/<reference>
+	blob         // /v2/<name>/blobs/<digest>
+	uploads      // /v2/<name>/blobs/uploads/
+	upload       // /v2/<name>/blobs/uploads/<id>
+	referrers    // /v2/<name>/referrers/<digest>
+	nResources   = iota
 )
 
 // route is a parsed path. Only the fields that its resource has are set.
@@ -64,6 +65,9 @@ func parsePath(path string) (route, error) {
 	}
 	if strings.HasPrefix(path, "/api/v1/") {
 		return route{resource: restAPI}, nil
+	}
+	if strings.HasPrefix(path, "/zot/auth/") {
+		return route{resource: identityPath}, nil
 	}
 	rest, ok := strings.CutPrefix(path, "/v2/")
 	if !ok {

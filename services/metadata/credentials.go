@@ -111,6 +111,9 @@ func (x *knownCredential) scan(scan func(...any) error) error {
 // owns returns nil if a may handle the credentials of owner: its own, but not with
 // a credential that is limited itself, or anybody's as an administrator.
 func (c *Catalog) owns(a registry.Actor, owner string) error {
+	if a.Scope != nil {
+		return registry.ErrDenied.With("a credential with limits can't handle credentials")
+	}
 	if a.ID != "" && a.ID == owner {
 		return nil
 	}

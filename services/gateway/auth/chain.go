@@ -208,7 +208,7 @@ func (c *Chain) password(ctx context.Context, q *Request) (registry.Actor, error
 // ask lets methods judge a credential that one of them has to accept.
 func (c *Chain) ask(ctx context.Context, q *Request, methods []Method, user string) (registry.Actor, error) {
 	a, method, err := first(ctx, q, methods)
-	if err == nil && a.ID == "" {
+	if err == nil && a.ID == "" && a.Scope == nil {
 		err = refused("no method of authentication knows the credentials")
 	}
 	if a.ID != "" {
@@ -242,7 +242,7 @@ func first(ctx context.Context, q *Request, methods []Method) (a registry.Actor,
 			return registry.Actor{}, m.Name(), failed
 		case failed != nil && err == nil:
 			err, method = failed, m.Name()
-		case failed == nil && verdict == Accepted && got.ID != "":
+		case failed == nil && verdict == Accepted && (got.ID != "" || got.Scope != nil):
 			return got, m.Name(), nil
 		}
 	}
@@ -260,7 +260,10 @@ func (c *Chain) admitAnonymous(q *Request) error {
 		return nil
 	case c.o.Anonymous == nil || !c.o.Anonymous():
 		return registry.ErrUnauthorized
-	case q.Wants.Base && c.o.Mixed != nil && c.o.Mixed() && docker(q.HTTP.UserAgent()):
+	case q.Wants.Base && q.Bearer == "" && c.o.Challenge.TokenRealm != "":
+		// Whoever asks for a token gets one, but has to know where.
+		return registry.ErrUnauthorized
+	case q.Wants.Base && q.Bearer == "" && c.o.Mixed != nil && c.o.Mixed() && docker(q.HTTP.UserAgent()):
 		return registry.ErrUnauthorized
 	}
 	return nil

@@ -30,5 +30,8 @@ func (c Challenge) value(w Wants) string {
 	case len(w.Actions) > 0:
 		text += `,scope="registry:catalog:*"`
 	}
+	if w.Narrow {
+		text += `,error="insufficient_scope"`
+	}
 	return text
 }

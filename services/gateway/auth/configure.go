@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
 )
@@ -21,7 +22,19 @@ type Env struct {
 // of this package, each as the function that opens it. nil: the program has it not,
 // and refuses a config file that needs it.
 type Parts struct {
-	LDAP func(ctx context.Context, c *config.LDAP, e Env) (Method, error)
+	// Identity are the methods that rely on the Catalog. nil: there are none.
+	Identity *Identity
+	LDAP     func(ctx context.Context, c *config.LDAP, e Env) (Method, error)
+}
+
+// Identity are methods of authentication by what the Catalog knows.
+type Identity struct {
+	APIKey, Token, Session Method
+	// Admit keeps users out, see [Options].
+	Admit func(ctx context.Context, a registry.Actor) error
+	// Realm is the URL of the token service that clients are sent to, "" if they are
+	// asked for passwords. Service is what it knows us as.
+	Realm, Service string
 }
 
 // Configured returns the chain that a config file asks for. It holds nothing open
@@ -75,6 +88,13 @@ func Configured(ctx context.Context, c *config.Config, parts Parts, p daemon.Pro
 			}
 			return parts.LDAP(ctx, a.LDAP, e)
 		})
+	}
+	if i := parts.Identity; i != nil {
+		if a.APIKey || a.OpenID != nil {
+			o.Basic = append(o.Basic, i.APIKey)
+		}
+		o.Bearer, o.Session = append(o.Bearer, i.Token), append(o.Session, i.Session)
+		o.Admit, o.Challenge.TokenRealm, o.Challenge.Service = i.Admit, i.Realm, i.Service
 	}
 	if h.TLS != nil && h.TLS.CACert != "" {
 		add(&o.Peer, "http.auth.mtls", func() (Method, error) { return OpenMTLS(a.MTLS) })

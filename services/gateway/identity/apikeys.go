@@ -116,6 +116,9 @@ func (s *Service) apiKeys(w http.ResponseWriter, r *http.Request, a registry.Act
 		if err := s.o.Catalog.RemoveCredential(r.Context(), a, registry.APIKey, a.ID, id); err != nil {
 			return err
 		}
+		if err := s.trust.refresh(r.Context()); err != nil {
+			return err // it is gone, but not here yet
+		}
 		s.event(r, "apikey.remove", a.ID, id, nil)
 		w.WriteHeader(http.StatusOK)
 		return nil

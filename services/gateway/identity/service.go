@@ -80,6 +80,10 @@ func (s *Service) Close() error {
 	return nil
 }
 
+// Refresh asks the Catalog what was taken away, as happens by itself every few
+// seconds.
+func (s *Service) Refresh(ctx context.Context) error { return s.trust.refresh(ctx) }
+
 // Basic, Bearer and Session are the methods of authentication.
 func (s *Service) Basic() auth.Method   { return keys{s} }
 func (s *Service) Bearer() auth.Method  { return bearer{s} }
