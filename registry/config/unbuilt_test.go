@@ -125,8 +125,7 @@ func alsoWarned(p string, want Status) bool {
 func TestNeverOpenByAccident(t *testing.T) {
 	for _, text := range []string{
 		`{"http":{"auth":{"bearer":{"realm":"x"}}}}`,
-		`{"http":{"auth":{"openid":{"providers":{}}}}}`,
-		`{"http":{"auth":{"apikey":"true"}}}`,
+		`{"http":{"auth":{"openid":{"providers":{"x":{"keypath":"/k"}}}}}}`,
 		`{"http":{"accessControl":{}}}`,
 		`{"http":{"accessControl":{"repositories":{"**":{"anonymousPolicy":["read"]}}}}}`,
 		`{"http":{"ratelimit":{"rate":1}}}`,
