@@ -69,6 +69,10 @@ func worthALine(err error) bool {
 // would let a reader of the log do.
 func loggedPath(x *exchange) string {
 	uri := x.r.RequestURI
+	if x.resource == identityPath && x.r.URL.RawQuery != "" && x.r.URL.Path != "/zot/auth/token" {
+		// Codes of logins are good for a moment, and by themselves.
+		return x.r.URL.EscapedPath() + "?******"
+	}
 	i := strings.Index(uri, stateParam+"=")
 	if i < 0 {
 		return uri
