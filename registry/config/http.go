@@ -20,6 +20,7 @@ type HTTP struct {
 	Realm         string         `json:"realm"`
 	TLS           *TLS           `json:"tls"`
 	Ratelimit     *Ratelimit     `json:"ratelimit"`
+	Connections   *Connections   `json:"connections"`
 	Compat        []string       `json:"compat"` // see AcceptsDocker
 	Auth          *Auth          `json:"auth"`
 	AccessControl *AccessControl `json:"accessControl"`
@@ -78,10 +79,17 @@ type TLS struct {
 	CACert string `json:"cacert"` // who may present a certificate to us
 }
 
-// Ratelimit holds requests per second.
+// Ratelimit holds requests per second of one client.
 type Ratelimit struct {
-	Rate    int           `json:"rate"` // over all methods; 0: none
-	Methods []MethodLimit `json:"methods"`
+	Rate       int           `json:"rate"` // over all methods; 0: none
+	Methods    []MethodLimit `json:"methods"`
+	Concurrent int           `json:"concurrent"` // in progress; 0: any number
+}
+
+// Connections bounds connections.
+type Connections struct {
+	Max        int `json:"max"`        // 0: by the file descriptors of the process; negative: none
+	PerAddress int `json:"perAddress"` // 0: none
 }
 
 // MethodLimit is the limit of one HTTP method.

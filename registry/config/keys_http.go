@@ -18,11 +18,16 @@ func httpKeys() []Key {
 		{Path: "http.tls.key", Type: Path, Doc: "Its private key, PEM."},
 		{Path: "http.tls.cacert", Type: Path, Doc: "Authorities of client certificates, PEM; certificates are checked if clients send one, and name the user: see http.auth.mtls. Who shows none needs another method of authentication."},
 
-		{Path: "http.ratelimit", Type: Object, Status: Refused, Doc: "Answer 429 above so many requests per second."},
-		{Path: "http.ratelimit.rate", Type: Int, Doc: "Requests per second in all; 0 is no limit."},
-		{Path: "http.ratelimit.methods", Type: List, when: whenPresent, Doc: "Limits by method."},
+		{Path: "http.ratelimit", Type: Object, Doc: "Answer 429 to a client that asks for more. A client is a user, or without credentials an IPv4 address or an IPv6 network of 64 bits; wrong credentials count for the address. Probes don't count."},
+		{Path: "http.ratelimit.rate", Type: Int, Doc: "Requests per second of one client; 0 is no limit. A second's worth may come at once."},
+		{Path: "http.ratelimit.concurrent", Type: Int, Doc: "Requests of one client in progress at a time; 0 is no limit."},
+		{Path: "http.ratelimit.methods", Type: List, Doc: "Limits by method, which hold besides rate."},
 		{Path: "http.ratelimit.methods[].method", Type: String, Doc: "HTTP method."},
 		{Path: "http.ratelimit.methods[].rate", Type: Int, Doc: "Its requests per second."},
+
+		{Path: "http.connections", Type: Object, Doc: "How many connections there may be."},
+		{Path: "http.connections.max", Type: Int, Doc: "In all. One more takes the place of the one that waits longest for its client to send a request, or waits if there is none. 0 or absent: by the file descriptors of the process; -1: any number."},
+		{Path: "http.connections.perAddress", Type: Int, Doc: "From one IPv4 address or IPv6 network of 64 bits; more are closed. 0 is no limit. Behind a proxy all have its address."},
 	}
 }
 

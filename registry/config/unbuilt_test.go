@@ -128,8 +128,6 @@ func TestNeverOpenByAccident(t *testing.T) {
 		`{"http":{"auth":{"openid":{"providers":{"x":{"keypath":"/k"}}}}}}`,
 		`{"http":{"accessControl":{}}}`,
 		`{"http":{"accessControl":{"repositories":{"**":{"anonymousPolicy":["read"]}}}}}`,
-		`{"http":{"ratelimit":{"rate":1}}}`,
-		`{"http":{"ratelimit":{"methods":[{"method":"GET","rate":1}]}}}`,
 		`{"log":{"audit":"/x"}}`,
 		`{"extensions":{"lint":{"enable":true}}}`,
 		`{"extensions":{"trust":{}}}`,

@@ -24,10 +24,15 @@ func (ch *checker) http(h *HTTP) {
 	if r := h.Ratelimit; r != nil {
 		at := at.with("ratelimit")
 		ch.require(r.Rate >= 0, at.with("rate"), "must not be negative")
+		ch.require(r.Concurrent >= 0, at.with("concurrent"), "must not be negative")
 		for i, m := range r.Methods {
 			ch.require(m.Method != "", at.with("methods", i, "method"), "needed")
 			ch.require(m.Rate >= 0, at.with("methods", i, "rate"), "must not be negative")
 		}
+	}
+	if c := h.Connections; c != nil {
+		ch.require(c.Max >= -1, at.with("connections", "max"), "must not be less than -1")
+		ch.require(c.PerAddress >= 0, at.with("connections", "perAddress"), "must not be negative")
 	}
 	if a := h.Auth; a != nil {
 		ch.auth(a, at.with("auth"))

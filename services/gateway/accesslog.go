@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/berth-registry/berth/registry"
@@ -27,7 +28,7 @@ func (g *Gateway) record(x *exchange, took time.Duration, err error) {
 	case x.resource == livez || x.resource == readyz || x.resource == startupz || x.resource == metricsPage:
 		level = slog.LevelDebug
 	}
-	if !g.log.Enabled(ctx, level) {
+	if !g.log.Enabled(ctx, level) || x.status >= 400 && x.status < 500 && !g.sample.take(time.Now()) {
 		return
 	}
 	attrs := [12]slog.Attr{
@@ -54,6 +55,38 @@ func (g *Gateway) record(x *exchange, took time.Duration, err error) {
 	rec := slog.NewRecord(time.Now(), level, "HTTP API", 0)
 	rec.AddAttrs(attrs[:n]...)
 	_ = g.log.Handler().Handle(context.Background(), rec) // where would it be reported?
+}
+
+// maxFailuresLogged is how many requests that fail by their client's doing are logged
+// in a second. A client that asks for what is not there as fast as it can must not
+// fill the disk; that there were more is said, and metrics count them all.
+const maxFailuresLogged = 1000
+
+// sample bounds the log lines of a second.
+type sample struct {
+	mu     sync.Mutex // guards the rest
+	second int64
+	lines  int
+	left   int64 // out since the last report
+	report func(left int64)
+}
+
+// take reports whether one more line may be written.
+func (s *sample) take(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if second := now.Unix(); second != s.second {
+		if s.left > 0 && s.report != nil {
+			s.report(s.left)
+		}
+		s.second, s.lines, s.left = second, 0, 0
+	}
+	if s.lines >= maxFailuresLogged {
+		s.left++
+		return false
+	}
+	s.lines++
+	return true
 }
 
 // worthALine reports whether an error says more than the status does.

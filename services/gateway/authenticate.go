@@ -16,7 +16,11 @@ func (g *Gateway) SetAuth(c *auth.Chain) (old *auth.Chain) { return g.auth.Swap(
 
 // authenticate returns on whose behalf the request is made.
 func (g *Gateway) authenticate(x *exchange) (registry.Actor, error) {
-	return g.auth.Load().Authenticate(x.r, g.wants(x))
+	a, err := g.auth.Load().Authenticate(x.r, g.wants(x))
+	if limited := g.limited(x, a); limited != nil { // also of those who guess
+		return a, limited
+	}
+	return a, err
 }
 
 // narrow returns [registry.ErrUnauthorized] if the token that came with the request

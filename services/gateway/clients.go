@@ -3,6 +3,7 @@ package gateway
 import (
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"github.com/berth-registry/berth/registry"
 )
@@ -11,21 +12,33 @@ import (
 // byte now and then keeps its place for as long as it likes, because honest ones
 // are slow, too; so it gets only so many places.
 type clients struct {
-	most int // 0: no limit
+	most atomic.Int64 // 0: no limit
+	does string       // for the message: "is sending"
+	key  string       // of the config file, likewise
 
 	mu      sync.Mutex
 	sending map[string]int // by clientOf
 }
 
+func (c *clients) init(most int, does, key string) {
+	c.does, c.key = does, key
+	c.limit(most)
+}
+
+// limit has another limit hold from now on. Who was let in before is not counted
+// if there was none.
+func (c *clients) limit(most int) { c.most.Store(int64(most)) }
+
 // enter notes that a client begins to send. If it may, leave is due.
 func (c *clients) enter(client string) (leave func(), err error) {
-	if c.most <= 0 || client == "" {
+	most := int(c.most.Load())
+	if most <= 0 || client == "" {
 		return func() {}, nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.sending[client] >= c.most {
-		return nil, registry.ErrTooManyRequests.With("this client is sending %d requests already (http.uploadsPerClient)", c.most)
+	if c.sending[client] >= most {
+		return nil, registry.ErrTooManyRequests.With("this client %s %d requests already (%s)", c.does, most, c.key)
 	}
 	if c.sending == nil {
 		c.sending = make(map[string]int)

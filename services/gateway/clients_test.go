@@ -92,7 +92,8 @@ func TestClientOf(t *testing.T) {
 }
 
 func TestClientsForgetWhoHasLeft(t *testing.T) {
-	c := clients{most: 2}
+	var c clients
+	c.init(2, "is sending", "x")
 	for i := range 1000 {
 		leave, err := c.enter(net.IPv4(10, 0, byte(i>>8), byte(i)).String())
 		if err != nil {

@@ -28,6 +28,11 @@ type Config struct {
 	// UploadsPerClient is how many requests with a body one client may be sending
 	// at a time; see clientOf. 0 means any number.
 	UploadsPerClient int
+	// Rates limit the requests of a client.
+	Rates Rates
+	// Connections is how many connections there may be, ConnectionsPerAddress how many
+	// from one IPv4 address or IPv6 network of 64 bits. 0 means any number.
+	Connections, ConnectionsPerAddress int
 	// ManifestCache is how many bytes of manifests are kept in memory.
 	ManifestCache int64
 	// Fresh is for how long an answer of the catalog may be given again. 0: every

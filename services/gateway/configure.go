@@ -30,6 +30,8 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 	cfg.DockerSchema2 = h.AcceptsDocker()
 	cfg.ReadIdle, cfg.WriteIdle = h.ReadTimeout, h.WriteTimeout
 	cfg.UploadsPerClient = h.UploadsPerClient
+	cfg.Rates = ratesOf(h)
+	cfg.Connections, cfg.ConnectionsPerAddress = connectionsOf(h)
 	cfg.Fresh = fresh(c)
 	cfg.Redirect = redirectOf(c.Storage)
 	if h.Realm != "" {
@@ -75,6 +77,7 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 	if err != nil {
 		return daemon.Unit{}, err
 	}
+	g.follow(d, p)
 	srv := g.Server()
 	scheme := "http"
 	if h.Encrypted() {
@@ -93,7 +96,7 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 		scheme = "https"
 	}
 	network, address := h.Endpoint()
-	l, err := listen(ctx, network, address)
+	l, err := g.conns.listen(ctx, network, address)
 	if err != nil {
 		return daemon.Unit{}, err
 	}

@@ -34,7 +34,9 @@ func (g *Gateway) fail(x *exchange, err error) {
 			x.set("Www-Authenticate", challenge)
 		}
 	case e.Code == registry.TooManyRequests, e.Code.Kind() == registry.Passing:
-		x.set("Retry-After", "5")
+		if h.Get("Retry-After") == "" {
+			x.set("Retry-After", "5")
+		}
 	}
 	if x.r.Method == http.MethodHead {
 		x.set("Content-Type", "application/json")

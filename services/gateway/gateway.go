@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -62,6 +63,10 @@ type Gateway struct {
 	meters    *meters
 	pins      pins
 	clients   clients
+	active    clients
+	rates     rates
+	conns     connections
+	sample    sample // of log lines
 	pulls     *pulls
 	ids       *tracing.IDs
 	tracer    *tracing.Tracer
@@ -103,7 +108,15 @@ func New(cfg Config, d Deps, log *slog.Logger) (*Gateway, error) {
 	g.meters = newMeters(d.Metrics, &g.manifests)
 	g.pulls = newPulls(d.Catalog, d.Metrics, log)
 	g.pins.init(daemon.MemoryLimit())
-	g.clients.most = cfg.UploadsPerClient
+	g.clients.init(cfg.UploadsPerClient, "is sending", "http.uploadsPerClient")
+	g.active.init(0, "has", "http.ratelimit.concurrent")
+	g.rates.now = time.Now
+	g.SetRates(cfg.Rates)
+	g.sample.report = func(left int64) {
+		g.log.Warn("more requests failed in a second than are logged", "logged", maxFailuresLogged, "left out", left)
+	}
+	g.conns.init(d.Metrics)
+	g.conns.most, g.conns.perAddress = cfg.Connections, cfg.ConnectionsPerAddress
 	return g, nil
 }
 
@@ -120,6 +133,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	g.meters.inFlight.Add(1)
 	defer g.meters.inFlight.Add(-1)
+	if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+		g.conns.busy(conn)
+	}
 	x := &exchange{w: w, r: r, idle: g.cfg.WriteIdle, pins: &g.pins}
 	g.enter(x)
 	err := g.handle(x)
@@ -192,6 +208,13 @@ func (g *Gateway) handle(x *exchange) error {
 		if x.params(""); x.queryErr != nil {
 			return registry.ErrPageInvalid.With("the query has a malformed escape")
 		}
+	}
+	if g.active.most.Load() > 0 {
+		leave, err := g.active.enter(clientOf(x.actor, x.r.RemoteAddr))
+		if err != nil {
+			return err
+		}
+		defer leave()
 	}
 	if x.r.ContentLength != 0 && !x.reading() {
 		leave, err := g.clients.enter(clientOf(x.actor, x.r.RemoteAddr))

@@ -8,18 +8,18 @@ import (
 	"github.com/berth-registry/berth/registry/daemon"
 )
 
-// listen listens on what [config.HTTP.Endpoint] returns.
-func listen(ctx context.Context, network, address string) (net.Listener, error) {
+// listen listens on what [config.HTTP.Endpoint] returns, within the bounds.
+func (c *connections) listen(ctx context.Context, network, address string) (net.Listener, error) {
 	if network == "unix" {
 		l, err := daemon.ListenUnix(ctx, address)
 		if err != nil {
 			return nil, fmt.Errorf("listening for HTTP: %w", err)
 		}
-		return l, nil
+		return c.limit(l), nil
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, network, address)
 	if err != nil {
 		return nil, fmt.Errorf("listening for HTTP: %w", err)
 	}
-	return Bulk(l), nil
+	return Bulk(c.limit(l)), nil
 }

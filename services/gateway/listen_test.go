@@ -113,7 +113,7 @@ func TestStaleSocket(t *testing.T) {
 func TestSocketReplacesNoFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	certstest.Write(t, path, []byte("precious"))
-	if l, err := listen(t.Context(), "unix", path); err == nil {
+	if l, err := new(connections).listen(t.Context(), "unix", path); err == nil {
 		l.Close()
 		t.Error("listens in place of a file")
 	}

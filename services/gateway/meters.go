@@ -19,6 +19,7 @@ type meters struct {
 	received *metrics.Counter
 	sent     *metrics.Counter
 	aborted  [2]*metrics.Counter // by client, by us
+	limited  *metrics.Counter
 
 	cacheHits, cacheMisses *metrics.Counter // of manifests
 
@@ -91,6 +92,7 @@ func newMeters(set *metrics.Set, cache *manifestCache) *meters {
 		inFlight:    set.Gauge("berth_http_requests_in_flight", "Requests that are being answered."),
 		received:    set.Counter("berth_http_received_bytes_total", "Bytes of request bodies, counted when the request ends."),
 		sent:        set.Counter("berth_http_sent_bytes_total", "Bytes of answers' bodies, counted when the request ends."),
+		limited:     set.Counter("berth_http_rate_limited_total", "Requests refused because their client makes too many (http.ratelimit)."),
 		cacheHits:   set.Counter(lookupsAt, lookups, "result", "hit"),
 		cacheMisses: set.Counter(lookupsAt, lookups, "result", "miss"),
 		repos:       metrics.NewTop[repoMeter](repoRoom, nil),

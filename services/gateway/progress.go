@@ -86,8 +86,12 @@ type queue func() (n int, ok bool)
 // queueKey is the context key of a connection's queue.
 type queueKey struct{}
 
+// connKey is the context key of the connection itself.
+type connKey struct{}
+
 // withConn is an [http.Server.ConnContext] that lets watch find the connection.
 func withConn(ctx context.Context, c net.Conn) context.Context {
+	ctx = context.WithValue(ctx, connKey{}, c)
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()
 	}

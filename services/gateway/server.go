@@ -9,10 +9,12 @@ import (
 // total time limits: those would break honest slow transfers. Serve it on a TCP
 // listener, plain or in [Bulk] (others that wrap connections cost sendfile), and
 // end it with Shutdown, which lets requests in progress finish until its context ends.
+// [Configured] bounds the number of connections besides.
 func (g *Gateway) Server() *http.Server {
 	return &http.Server{
 		Handler:           g,
 		ConnContext:       withConn,
+		ConnState:         g.conns.state,
 		ReadHeaderTimeout: g.cfg.HeaderTimeout,
 		IdleTimeout:       g.cfg.KeepAlive,
 		MaxHeaderBytes:    maxHeader,

@@ -1,0 +1,5 @@
+//go:build !unix
+
+package gateway
+
+func defaultConnections() int { return 0 }

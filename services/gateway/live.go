@@ -1,0 +1,52 @@
+package gateway
+
+import (
+	"context"
+	"time"
+
+	"github.com/berth-registry/berth/registry/config"
+	"github.com/berth-registry/berth/registry/daemon"
+	"github.com/berth-registry/berth/services/gateway/auth"
+)
+
+// follow has the gateway apply what changes in its configuration while it runs. A
+// request is limited, and authenticated, by one configuration.
+func (g *Gateway) follow(d Deps, p daemon.Process) {
+	p.Live.Subscribe(func(_ context.Context, next *config.Config) (func(), error) {
+		return func() { g.SetRates(ratesOf(next.HTTP)) }, nil
+	}, "http.ratelimit")
+	p.Live.Subscribe(func(_ context.Context, next *config.Config) (func(), error) {
+		return func() { g.clients.limit(next.HTTP.UploadsPerClient) }, nil
+	}, "http.uploadsPerClient")
+
+	var ready *auth.Chain // opened and not in use: another part refused the file
+	p.Live.Subscribe(func(ctx context.Context, next *config.Config) (func(), error) {
+		_ = ready.Close() // it has only read
+		ready = nil
+		chain, err := auth.Configured(context.WithoutCancel(ctx), next, d.Methods, p)
+		if err != nil {
+			return nil, err
+		}
+		ready = chain
+		return func() {
+			ready = nil
+			old := g.SetAuth(chain)
+			// Requests that have begun may be asking it still.
+			time.AfterFunc(authDrain, func() { _ = old.Close() })
+		}, nil
+	}, "http.auth", "http.accessControl", "http.realm", "http.externalUrl")
+}
+
+// authDrain is for how long a chain of methods stays open that is not asked any more.
+const authDrain = time.Minute
+
+// connectionsOf returns what a config file says.
+func connectionsOf(h config.HTTP) (all, perAddress int) {
+	if c := h.Connections; c != nil {
+		all, perAddress = c.Max, c.PerAddress
+	}
+	if all == 0 {
+		all = defaultConnections()
+	}
+	return max(all, 0), perAddress
+}
