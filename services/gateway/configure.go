@@ -48,7 +48,7 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 			cfg.AllowOrigin = append(cfg.AllowOrigin, origin)
 		}
 	}
-	cfg.OpenMetrics = auth.OpenMetrics(h)
+	cfg.OpenMetrics, cfg.MgmtAuth = auth.OpenMetrics(h), mgmtAuth(h.Auth)
 	if d.Identity, err = identity.Configured(c, d.Catalog, p); err != nil {
 		return daemon.Unit{}, err
 	}

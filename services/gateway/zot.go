@@ -3,14 +3,22 @@ package gateway
 import (
 	"encoding/json"
 	"net/http"
+
+	"github.com/berth-registry/berth/registry/config"
 )
 
 // specVersion is the distribution-spec release that is implemented in full.
 const specVersion = "1.1.1"
 
 // base answers GET /v2/, by which clients see that this is a registry and
-// whether their credentials are good.
+// whether their credentials are good. As with zot, whoever is let in is told how to
+// authenticate all the same: they may be anonymous.
 func (g *Gateway) base(x *exchange) error {
+	if c := g.auth.Load(); !c.Open() {
+		if challenge := c.Challenge(x.r, g.wants(x)); challenge != "" {
+			x.set("Www-Authenticate", challenge)
+		}
+	}
 	return x.bytes(http.StatusOK, "application/json", []byte(`{"distSpecVersion":"`+specVersion+`"}`))
 }
 
@@ -37,9 +45,8 @@ func (g *Gateway) discover(x *exchange) error {
 // mgmt answers GET /v2/_zot/ext/mgmt, which tells zot's clients what the server
 // is and how to authenticate.
 func (g *Gateway) mgmt(x *exchange) error {
-	type auth struct{}
 	type httpPart struct {
-		Auth *auth `json:"auth,omitempty"`
+		Auth *MgmtAuth `json:"auth,omitempty"`
 	}
 	return x.json(struct {
 		SpecVersion string   `json:"distSpecVersion"`
@@ -47,7 +54,56 @@ func (g *Gateway) mgmt(x *exchange) error {
 		ReleaseTag  string   `json:"releaseTag"`
 		BinaryType  string   `json:"binaryType"`
 		HTTP        httpPart `json:"http"`
-	}{specVersion, g.cfg.Commit, g.cfg.Version, "berth", httpPart{}})
+	}{specVersion, g.cfg.Commit, g.cfg.Version, "berth", httpPart{g.cfg.MgmtAuth}})
+}
+
+// MgmtAuth says how clients can authenticate, in the words of zot's mgmt endpoint.
+type MgmtAuth struct {
+	HTPasswd *struct{}   `json:"htpasswd,omitempty"`
+	Bearer   *MgmtBearer `json:"bearer,omitempty"`
+	LDAP     *struct{}   `json:"ldap,omitempty"`
+	OpenID   *MgmtOpenID `json:"openid,omitempty"`
+	APIKey   bool        `json:"apikey,omitempty"`
+}
+
+// MgmtBearer is the token server of zot's bearer method.
+type MgmtBearer struct {
+	Realm   string `json:"realm,omitempty"`
+	Service string `json:"service,omitempty"`
+}
+
+// MgmtOpenID are the places to log in, by name.
+type MgmtOpenID struct {
+	Providers map[string]MgmtProvider `json:"providers,omitempty"`
+}
+
+// MgmtProvider is a place to log in.
+type MgmtProvider struct {
+	Name string `json:"name,omitempty"` // on the button
+}
+
+// mgmtAuth returns what mgmt says of a config file.
+func mgmtAuth(a *config.Auth) *MgmtAuth {
+	if a == nil {
+		return nil
+	}
+	m := &MgmtAuth{APIKey: a.APIKey || a.OpenID != nil}
+	if a.Bearer != nil {
+		m.Bearer = &MgmtBearer{a.Bearer.Realm, a.Bearer.Service}
+	}
+	if a.HTPasswd != nil {
+		m.HTPasswd = new(struct{})
+	}
+	if a.LDAP != nil {
+		m.LDAP = new(struct{})
+	}
+	if a.OpenID != nil {
+		m.OpenID = &MgmtOpenID{Providers: make(map[string]MgmtProvider)}
+		for name, p := range a.OpenID.Providers {
+			m.OpenID.Providers[name] = MgmtProvider{Name: p.Name}
+		}
+	}
+	return m
 }
 
 // json answers 200 with v.

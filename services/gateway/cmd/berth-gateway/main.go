@@ -14,6 +14,7 @@ import (
 	"github.com/berth-registry/berth/registry/rpc/rest"
 	"github.com/berth-registry/berth/services/gateway"
 	"github.com/berth-registry/berth/services/gateway/auth"
+	"github.com/berth-registry/berth/services/gateway/auth/htpasswd"
 	"github.com/berth-registry/berth/services/gateway/auth/ldap"
 )
 
@@ -25,7 +26,11 @@ func main() {
 		Version: version,
 		Summary: "the HTTP front of an OCI registry; it keeps nothing",
 		Traces:  otlp.Open,
-		Serve:   cli.Server{Program: config.OnlyGateway, NeedsFile: true, HTTP: true, Units: units, Doctor: func(cfg *config.Config) []doctor.Check { return rpc.Examine(cfg.Services) }},
+		Commands: []cli.Command{cli.Group(cli.Command{
+			Name: "user", Args: "COMMAND", Summary: "users of the password file",
+			Example: "berth-gateway user add config.json alice",
+		}, htpasswd.Commands("berth-gateway")...)},
+		Serve: cli.Server{Program: config.OnlyGateway, NeedsFile: true, HTTP: true, Units: units, Doctor: func(cfg *config.Config) []doctor.Check { return rpc.Examine(cfg.Services) }},
 	}.Main()
 }
 
