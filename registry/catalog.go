@@ -33,6 +33,7 @@ type Catalog interface {
 	Limits
 	Identities
 	Access
+	Cache
 }
 
 // Page asks for a part of a list.

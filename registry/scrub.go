@@ -50,7 +50,15 @@ type Damage struct {
 	Size   int64  // bytes
 	Found  int64  // when it was found first, microseconds since 1970
 	Reason string // for people
+	// Repos are repositories that have the blob, at most [MaxDamageRepos] of them,
+	// for whoever can fetch it again: to heal it is to store its bytes again
+	// ([Uploads]) and to link them in one of these ([Links.Link],
+	// [Cache.LinkCached]). nil for a manifest, which heals by being put again.
+	Repos []Name
 }
+
+// MaxDamageRepos is how many repositories a [Damage] names at most.
+const MaxDamageRepos = 100
 
 // ScrubStatus is how far scrubbing has come. Times are microseconds since 1970, 0
 // for never; counts are since the store was made.

@@ -19,6 +19,9 @@ func storageKeys() []Key {
 		{Path: "storage.watermarks", Type: Object, Doc: "Parts of a file system of the store in use, from 0 to 1, between which storage gets scarce: deleted content can be undone for a shorter time then (berth_pool_pressure)."},
 		{Path: "storage.watermarks.low", Type: Float, Default: "0.85", Doc: "From here on it is."},
 		{Path: "storage.watermarks.high", Type: Float, Default: "0.95", Doc: "From here on it is as scarce as it may get; at least low."},
+		{Path: "storage.cache", Type: Object, pool: true, Doc: "How much content of upstreams is kept; see cache.md."},
+		{Path: "storage.cache.bytes", Type: Int, pool: true, Doc: "Bytes of blobs that only cached manifests need. When there are more, what was not pulled for the longest time is evicted. 0 is no limit. Needs gc."},
+		{Path: "storage.cache.pins", Type: Strings, pool: true, Doc: "Patterns of cached content that is not evicted: repositories, REPOSITORIES:TAGS or REPOSITORIES@DIGEST."},
 		{Path: "storage.verifyReads", Type: String, Default: VerifyInterval, Values: []string{VerifyInterval, VerifyAlways}, Doc: "Which reads of blobs are compared with checksums before bytes are sent: those of blobs that were not checked within extensions.scrub.interval (24h without that block), or all."},
 
 		{Path: "storage.maxRepos", Type: Int, Doc: "Maximum number of repositories that have a manifest; 0 is no limit. A push that would make one more is answered with 429."},

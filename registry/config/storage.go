@@ -68,6 +68,13 @@ type Pool struct {
 	Commit          *bool         `json:"commit"`        // see Durable
 	StorageDriver   Driver        `json:"storageDriver"` // empty: the local disk
 	CacheDriver     Driver        `json:"cacheDriver"`   // accepted and not used
+	Cache           Cache         `json:"cache"`
+}
+
+// Cache says how much content of upstreams a pool keeps.
+type Cache struct {
+	Bytes int64    `json:"bytes"` // 0: any number
+	Pins  []string `json:"pins"`  // patterns of what stays
 }
 
 // Durable reports whether content must be on stable storage before a request is

@@ -228,6 +228,8 @@ func (ch *checker) limits(s *Storage) {
 func (ch *checker) pool(p *Pool, at place) {
 	ch.notNegative(p.GCDelay, at.with("gcDelay"))
 	ch.notNegative(p.GCInterval, at.with("gcInterval"))
+	ch.require(p.Cache.Bytes >= 0, at.with("cache", "bytes"), "must not be negative")
+	ch.require(p.Cache.Bytes == 0 || p.GC, at.with("cache", "bytes"), "needs gc: what is evicted is not removed without")
 	if w := p.GCTimeWindow; w != "" {
 		from, to, ok := timeWindow(w)
 		ch.require(ok, at.with("gcTimeWindow"), "must be a daily time window such as 22:00-04:30, in UTC")

@@ -41,6 +41,7 @@ type Catalog struct {
 	damaged map[place]registry.Damage
 	frozen  map[string]readOnly
 	who     identities
+	pins    map[string]pin
 }
 
 var _ registry.Catalog = (*Catalog)(nil)
@@ -57,6 +58,7 @@ type repository struct {
 	links     map[registry.Digest]registry.Blob
 	pulls     map[pullKey]registry.Pull
 	trash     map[registry.Digest]discarded
+	cached    map[registry.Digest]cached // manifests that nobody has pushed
 }
 
 type manifest struct {
@@ -77,6 +79,7 @@ func NewCatalog(o CatalogOptions) *Catalog {
 		damaged: make(map[place]registry.Damage),
 		frozen:  make(map[string]readOnly),
 		who:     newIdentities(),
+		pins:    make(map[string]pin),
 	}
 }
 
@@ -108,6 +111,7 @@ func (c *Catalog) ensure(name registry.Name) *repository {
 			links:     make(map[registry.Digest]registry.Blob),
 			pulls:     make(map[pullKey]registry.Pull),
 			trash:     make(map[registry.Digest]discarded),
+			cached:    make(map[registry.Digest]cached),
 		}
 	}
 	return c.repos[name]

@@ -36,6 +36,11 @@ func (c *Catalog) Manifest(ctx context.Context, _ registry.Actor, repo registry.
 
 // PutManifest implements [registry.Manifests].
 func (c *Catalog) PutManifest(ctx context.Context, a registry.Actor, repo registry.Name, m registry.ManifestPut) (registry.ManifestInfo, error) {
+	return c.put(ctx, a, repo, m, nil)
+}
+
+// put stores a manifest that was pushed, or fetched from an origin.
+func (c *Catalog) put(ctx context.Context, a registry.Actor, repo registry.Name, m registry.ManifestPut, o *registry.Origin) (registry.ManifestInfo, error) {
 	if len(m.Tags) > registry.MaxTagsPerPut {
 		return registry.ManifestInfo{}, registry.ErrTooManyTags
 	}
@@ -56,7 +61,7 @@ func (c *Catalog) PutManifest(ctx context.Context, a registry.Actor, repo regist
 			return registry.ManifestInfo{}, err
 		}
 	}
-	if missing := r.missing(info); len(missing) > 0 && !c.options.AllowSparse {
+	if missing := r.missing(info); len(missing) > 0 && !c.options.AllowSparse && o == nil {
 		return registry.ManifestInfo{}, registry.ErrManifestBlobUnknown.Detailed(missing)
 	}
 	for _, ref := range info.References {
@@ -69,6 +74,7 @@ func (c *Catalog) PutManifest(ctx context.Context, a registry.Actor, repo regist
 
 	// Nothing can fail from here on.
 	r = c.ensure(repo)
+	r.mark(m.Digest, info, o)
 	if _, ok := r.manifests[m.Digest]; !ok {
 		r.manifests[m.Digest] = &manifest{info, bytes.Clone(m.Bytes)}
 	}

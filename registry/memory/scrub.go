@@ -84,5 +84,14 @@ func (c *Catalog) Damages(ctx context.Context, _ registry.Actor, after *registry
 		}
 	}
 	slices.SortFunc(all, order)
-	return all[:min(len(all), max(limit, 1))], ctx.Err()
+	all = all[:min(len(all), max(limit, 1))]
+	for i := range all {
+		for name, r := range c.repos {
+			if _, ok := r.links[all[i].Digest]; ok && registry.PoolOf(name, c.options.Pools) == all[i].Pool && len(all[i].Repos) < registry.MaxDamageRepos {
+				all[i].Repos = append(all[i].Repos, name)
+			}
+		}
+		slices.Sort(all[i].Repos)
+	}
+	return all, ctx.Err()
 }

@@ -32,6 +32,7 @@ type removed struct {
 func (r *repository) discard(a registry.Actor, d registry.Digest, tags []registry.Tag) {
 	r.trash[d] = discarded{r.manifests[d], tags, a.ID, time.Now().UnixMicro()}
 	delete(r.manifests, d)
+	delete(r.cached, d)
 }
 
 // DeleteRepository implements [registry.Trash].

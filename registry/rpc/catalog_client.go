@@ -25,6 +25,7 @@ func newCatalog(conn grpc.ClientConnInterface, l limits) *catalog {
 		bounds:    metadatav1.NewLimitsServiceClient(conn),
 		who:       metadatav1.NewIdentitiesServiceClient(conn),
 		access:    metadatav1.NewAccessServiceClient(conn),
+		cache:     metadatav1.NewCacheServiceClient(conn),
 		limits:    l,
 	}
 }
@@ -39,6 +40,7 @@ type catalog struct {
 	bounds    metadatav1.LimitsServiceClient
 	who       metadatav1.IdentitiesServiceClient
 	access    metadatav1.AccessServiceClient
+	cache     metadatav1.CacheServiceClient
 	limits    limits
 }
 
@@ -127,18 +129,23 @@ func (c *catalog) Manifest(ctx context.Context, a registry.Actor, repo registry.
 }
 
 func (c *catalog) PutManifest(ctx context.Context, a registry.Actor, repo registry.Name, m registry.ManifestPut) (registry.ManifestInfo, error) {
-	actor, err := actorToWire(a)
+	req, err := putToWire(a, repo, m)
 	if err != nil {
 		return registry.ManifestInfo{}, err
 	}
-	resp, err := write(ctx, c, c.client.PutManifest, &metadatav1.PutManifestRequest{
-		Actor: actor, Repository: text(string(repo)), Digest: text(m.Digest.String()),
-		MediaType: text(m.MediaType), Content: m.Bytes, Tags: toStrings(m.Tags), Condition: conditionToWire(m.If),
-	})
+	resp, err := write(ctx, c, c.client.PutManifest, req)
 	if err != nil {
 		return registry.ManifestInfo{}, err
 	}
 	return infoFromWire(resp), nil
+}
+
+func putToWire(a registry.Actor, repo registry.Name, m registry.ManifestPut) (*metadatav1.PutManifestRequest, error) {
+	actor, err := actorToWire(a)
+	return &metadatav1.PutManifestRequest{
+		Actor: actor, Repository: text(string(repo)), Digest: text(m.Digest.String()),
+		MediaType: text(m.MediaType), Content: m.Bytes, Tags: toStrings(m.Tags), Condition: conditionToWire(m.If),
+	}, err
 }
 
 func (c *catalog) DeleteTag(ctx context.Context, a registry.Actor, repo registry.Name, t registry.Tag, cond registry.Condition) error {

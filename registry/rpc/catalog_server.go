@@ -20,6 +20,7 @@ func ServeCatalog(srv grpc.ServiceRegistrar, c registry.Catalog) {
 	metadatav1.RegisterLimitsServiceServer(srv, &limitsServer{catalog: c})
 	metadatav1.RegisterIdentitiesServiceServer(srv, &identitiesServer{catalog: c})
 	metadatav1.RegisterAccessServiceServer(srv, &accessServer{catalog: c})
+	metadatav1.RegisterCacheServiceServer(srv, &cacheServer{catalog: c})
 }
 
 // catalogServer serves registry.Catalog. It checks what clients send, so that

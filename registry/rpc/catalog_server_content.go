@@ -33,30 +33,35 @@ func (s *catalogServer) GetManifest(ctx context.Context, req *metadatav1.GetMani
 }
 
 func (s *catalogServer) PutManifest(ctx context.Context, req *metadatav1.PutManifestRequest) (*metadatav1.PutManifestResponse, error) {
-	repo, digest, err := repoAndDigest(req.GetRepository(), req.GetDigest())
+	repo, m, err := putFromWire(req)
 	if err != nil {
 		return nil, err
+	}
+	info, err := s.catalog.PutManifest(ctx, actorOf(ctx, req.GetActor()), repo, m)
+	if err != nil {
+		return nil, err
+	}
+	return infoToWire(info), nil
+}
+
+func putFromWire(req *metadatav1.PutManifestRequest) (registry.Name, registry.ManifestPut, error) {
+	repo, digest, err := repoAndDigest(req.GetRepository(), req.GetDigest())
+	if err != nil {
+		return "", registry.ManifestPut{}, err
 	}
 	for _, t := range req.GetTags() {
 		if _, err := registry.ParseTag(t); err != nil {
-			return nil, err
+			return "", registry.ManifestPut{}, err
 		}
 	}
 	cond, err := parseCondition(req.GetCondition())
-	if err != nil {
-		return nil, err
-	}
-	info, err := s.catalog.PutManifest(ctx, actorOf(ctx, req.GetActor()), repo, registry.ManifestPut{
+	return repo, registry.ManifestPut{
 		Digest:    digest,
 		MediaType: req.GetMediaType(),
 		Bytes:     req.GetContent(),
 		Tags:      fromStrings[registry.Tag](req.GetTags()),
 		If:        cond,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return infoToWire(info), nil
+	}, err
 }
 
 func (s *catalogServer) DeleteManifest(ctx context.Context, req *metadatav1.DeleteManifestRequest) (*metadatav1.DeleteManifestResponse, error) {

@@ -178,7 +178,7 @@ func (c codec) Unmarshal(in mem.BufferSlice, v any) error {
 // in it.
 func mayBeLarge(v any) bool {
 	switch v.(type) {
-	case *metadatav1.PutManifestRequest, *blobstorev1.AppendJournalRequest:
+	case *metadatav1.PutManifestRequest, *metadatav1.PutCachedRequest, *blobstorev1.AppendJournalRequest:
 		return true
 	}
 	return false

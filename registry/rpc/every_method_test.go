@@ -140,6 +140,24 @@ func everyMethod(b registry.Blobs, c registry.Catalog) []methodCase {
 			_, err := c.Allowed(ctx, a, "r", registry.ActRead)
 			return err
 		}},
+		{metadatav1.CacheService_PutCached_FullMethodName, false, write, func(ctx context.Context) error {
+			_, err := c.PutCached(ctx, a, "r", registry.ManifestPut{}, registry.Origin{})
+			return err
+		}},
+		{metadatav1.CacheService_LinkCached_FullMethodName, false, write, func(ctx context.Context) error { _, err := c.LinkCached(ctx, a, "r", s); return err }},
+		{metadatav1.CacheService_GetCacheUsage_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.CacheUsage(ctx, a); return err }},
+		{metadatav1.CacheService_ListCached_FullMethodName, true, read, func(ctx context.Context) error {
+			_, err := c.CachedManifests(ctx, a, "r", registry.Page[registry.Digest]{})
+			return err
+		}},
+		{metadatav1.CacheService_GetPushedTo_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.PushedTo(ctx, a, "r"); return err }},
+		{metadatav1.CacheService_EvictCached_FullMethodName, false, write, func(ctx context.Context) error {
+			_, err := c.EvictCached(ctx, a, "r", registry.Reference{})
+			return err
+		}},
+		{metadatav1.CacheService_ListPins_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.Pins(ctx, a); return err }},
+		{metadatav1.CacheService_SetPin_FullMethodName, false, write, func(ctx context.Context) error { return c.SetPin(ctx, a, registry.Pin{Pattern: "x"}) }},
+		{metadatav1.CacheService_ClearPin_FullMethodName, false, write, func(ctx context.Context) error { return c.ClearPin(ctx, a, "x") }},
 		{metadatav1.CatalogService_UnlinkBlob_FullMethodName, false, write, func(ctx context.Context) error { return c.Unlink(ctx, a, "r", d) }},
 		{metadatav1.CatalogService_ListUploadKeys_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.UploadKeys(ctx); return err }},
 		{metadatav1.CollectorService_DeleteRepository_FullMethodName, false, write, func(ctx context.Context) error { return c.DeleteRepository(ctx, a, "r") }},

@@ -94,6 +94,16 @@ var methods = map[string]Role{
 	metadatav1.IdentitiesService_RemoveUser_FullMethodName:       Gateway | Automation,
 	metadatav1.IdentitiesService_RotateTokenKeys_FullMethodName:  Gateway | Automation,
 	metadatav1.AccessService_CheckAccess_FullMethodName:          Gateway | Syncer | Scanner | Automation,
+	// What is cached may have holes, and may go: who mirrors says what is.
+	metadatav1.CacheService_PutCached_FullMethodName:     Syncer,
+	metadatav1.CacheService_LinkCached_FullMethodName:    Syncer,
+	metadatav1.CacheService_GetCacheUsage_FullMethodName: Gateway | Syncer | Automation,
+	metadatav1.CacheService_ListCached_FullMethodName:    Gateway | Syncer | Automation,
+	metadatav1.CacheService_GetPushedTo_FullMethodName:   Gateway | Syncer | Automation,
+	metadatav1.CacheService_EvictCached_FullMethodName:   Gateway | Syncer | Automation,
+	metadatav1.CacheService_ListPins_FullMethodName:      Gateway | Syncer | Automation,
+	metadatav1.CacheService_SetPin_FullMethodName:        Gateway | Automation,
+	metadatav1.CacheService_ClearPin_FullMethodName:      Gateway | Automation,
 
 	healthv1.Health_Check_FullMethodName: anybody,
 	healthv1.Health_List_FullMethodName:  anybody,

@@ -69,14 +69,14 @@ func (s *scrubServer) ListDamages(ctx context.Context, req *metadatav1.ListDamag
 func damageToWire(d registry.Damage) *metadatav1.Damage {
 	return &metadatav1.Damage{
 		Repository: text(string(d.Repo)), Digest: text(d.Digest.String()), Pool: text(string(d.Pool)),
-		Size: d.Size, Found: d.Found, Reason: text(d.Reason),
+		Size: d.Size, Found: d.Found, Reason: text(d.Reason), Repositories: toStrings(d.Repos),
 	}
 }
 
 func damageFromWire(d *metadatav1.Damage) registry.Damage {
 	return registry.Damage{
 		Repo: registry.Name(d.GetRepository()), Digest: registry.Digest(d.GetDigest()), Pool: registry.Pool(d.GetPool()),
-		Size: d.GetSize(), Found: d.GetFound(), Reason: d.GetReason(),
+		Size: d.GetSize(), Found: d.GetFound(), Reason: d.GetReason(), Repos: fromStrings[registry.Name](d.GetRepositories()),
 	}
 }
 

@@ -48,6 +48,8 @@ type Options struct {
 	MaxStaleness time.Duration
 	// Access says who may do what. nil: everybody may do everything.
 	Access *rules.Policy
+	// Cache says how much content of upstreams is kept.
+	Cache Cache
 	// Limits are what nobody may do.
 	Limits Limits
 	// Follow is how long it takes at most until a process learns of what another one
@@ -79,6 +81,9 @@ type Catalog struct {
 	maintenance maintenance
 	uses        uses
 	feed        *feed
+
+	pinned  []pin // by the config file
+	evicted map[registry.Pool]*evicted
 
 	journal *journal // nil if there is no place for one
 
@@ -150,6 +155,18 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 	for _, p := range c.pools() {
 		c.clock.lease = max(c.clock.lease, c.policy(p).Lease)
 	}
+	for _, text := range o.Cache.Pins {
+		p, err := parsePin(text)
+		if err != nil {
+			return nil, fmt.Errorf("opening the catalog: pin %q: %w", text, err)
+		}
+		p.Reason = byCacheConfig
+		c.pinned = append(c.pinned, p)
+	}
+	c.evicted = make(map[registry.Pool]*evicted)
+	for _, p := range c.pools() {
+		c.evicted[p] = new(evicted)
+	}
 	if err := errors.Join(c.readMaintenance(ctx), c.forgetQuotas(ctx)); err != nil {
 		return nil, fmt.Errorf("opening the catalog: %w", err)
 	}
@@ -175,6 +192,7 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 	if c.opt.Retention.DeleteTags() {
 		c.work.Go(func() { c.keepRetention(ctx) })
 	}
+	c.work.Go(func() { c.keepCache(ctx) })
 	go c.scrubbing(ctx)
 	if blobs, ok := reaper.(registry.Checker); ok {
 		c.work.Go(func() { c.feelPressure(ctx, blobs) })

@@ -55,6 +55,7 @@ func OpenConfigured(ctx context.Context, file *config.Config, drivers map[string
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	o.Cache = cacheOf(cfg)
 	o.Scrub, o.Reserve = scrubOf(file), int64(cfg.Reserve)/2
 	for name := range cfg.SubPaths {
 		o.Pools = append(o.Pools, registry.Pool(name))
@@ -73,6 +74,16 @@ func OpenConfigured(ctx context.Context, file *config.Config, drivers map[string
 		s.takeover.start()
 	}
 	return s, nil
+}
+
+// cacheOf returns what a config file says of cached content.
+func cacheOf(cfg config.Storage) Cache {
+	o := Cache{Bytes: cfg.Cache.Bytes, Pins: slices.Clone(cfg.Cache.Pins), PoolBytes: make(map[registry.Pool]int64, len(cfg.SubPaths))}
+	for name, sub := range cfg.SubPaths {
+		o.PoolBytes[registry.Pool(name)] = sub.Cache.Bytes
+		o.Pins = append(o.Pins, sub.Cache.Pins...)
+	}
+	return o
 }
 
 // scrubOf returns what a config file says of scrubbing.

@@ -172,7 +172,7 @@ func (c *Catalog) dismantleSome(tx *sqldb.Tx, name registry.Name, d due, now int
 	}
 	if all, err := someDigests(tx, sqlSomeManifests, d.repoID); err != nil || len(all) > 0 {
 		for _, digest := range all {
-			for _, s := range []string{sqlNoTagsOf, sqlDeleteReferences, sqlDeleteManifest} {
+			for _, s := range []string{sqlNoTagsOf, sqlDeleteReferences, sqlDeleteManifest, sqlNotCached} {
 				err = errors.Join(err, tx.Queue(s, d.repoID, digest))
 			}
 			err = errors.Join(err, c.discharge(tx, d.repoID, name, digest))

@@ -69,6 +69,9 @@ var generated = []string{
 		SELECT 'user' || n, '', 0, CASE WHEN n % 100 = 99 THEN 1 ELSE 0 END, '[]', '', 0, 0 FROM SERIES(manifests)`,
 	`INSERT INTO credentials (hash, kind, id, owner, label, scopes, claims, agent, created, expires, used)
 		SELECT DIGEST('c' || n), CASE WHEN n % 2 = 0 THEN 'key' ELSE 'session' END, 'c' || n, 'user' || (n / 4), '', '[]', '{}', '', n, n, 0 FROM SERIES(manifests)`,
+	`INSERT INTO cached_manifests (repo_id, digest, pool, upstream, fetched, used, cost, rank)
+		SELECT n % $repos + 1, DIGEST('m' || n), 'p' || (n % 50), 'x', 0, n, 0, n FROM SERIES(manifests)`,
+	`INSERT INTO cache_pins (pattern, reason, actor, since) SELECT 'none' || n, '', '', 0 FROM SERIES(repos)`,
 	`INSERT INTO pulls (repo_id, digest, tag, actor, at, times)
 		SELECT n % $repos + 1, DIGEST('m' || n), 'v' || (n / $repos), 'x', 0, 1 FROM SERIES(manifests)`,
 	`INSERT INTO moved_blobs (pool, digest, old_locator, locator) SELECT '', DIGEST('b' || n), 'l' || n, 'n' || n FROM SERIES(manifests)`,

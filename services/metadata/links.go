@@ -120,8 +120,8 @@ const (
 // done. A copy that is garbage is not taken: its bytes may be gone any moment.
 const (
 	sqlKeepFirst = `
-		INSERT INTO blobs (pool, digest, size, locator, state, epoch, lease_until, created, verified_at)
-		SELECT $1, $2, $3, $4, 0, CAST($6 AS BIGINT), $5, CAST($6 AS BIGINT), $7
+		INSERT INTO blobs (pool, digest, size, locator, state, epoch, lease_until, created, verified_at, cached)
+		SELECT $1, $2, $3, $4, 0, CAST($6 AS BIGINT), $5, CAST($6 AS BIGINT), $7, CAST($8 AS SMALLINT)
 		WHERE NOT EXISTS (SELECT 1 FROM garbage WHERE pool = $1 AND digest = $2 AND locator = $4)
 		ON CONFLICT (pool, digest) DO NOTHING`
 	// A manifest that was mounted as a blob gets a copy.
@@ -147,7 +147,12 @@ const (
 
 // Link makes s known in repo, or an earlier copy of the same content.
 func (c *Catalog) Link(ctx context.Context, a registry.Actor, repo registry.Name, s registry.Stored) (registry.Stored, error) {
-	if err := c.allowChange(a, repo, registry.ActCreate); err != nil {
+	return c.linkAs(ctx, a, repo, s, blobPushed)
+}
+
+// linkAs links a copy that was pushed, or fetched: see blobs.cached.
+func (c *Catalog) linkAs(ctx context.Context, a registry.Actor, repo registry.Name, s registry.Stored, as int) (registry.Stored, error) {
+	if err := c.allowPut(a, repo, as == blobCached); err != nil {
 		return registry.Stored{}, err
 	}
 	if !c.knowsPool(s.Pool) {
@@ -169,7 +174,7 @@ func (c *Catalog) Link(ctx context.Context, a registry.Actor, repo registry.Name
 			return err
 		}
 		c.changesBlob(tx, repo, s.Digest)
-		steps := c.linkSteps(a, repo, s, digest, &kept, &damaged)
+		steps := c.linkSteps(a, repo, s, digest, as, &kept, &damaged)
 		if len(quotas) > 0 {
 			return c.linkWithin(tx, repo, digest, steps, &kept, false)
 		}
@@ -197,15 +202,19 @@ func (c *Catalog) Link(ctx context.Context, a registry.Actor, repo registry.Name
 // wins, and s becomes garbage if it is another. That one is known in repo from
 // then on, and stored in kept. A copy that is damaged is kept, too, but s is not
 // garbage then.
-func (c *Catalog) linkSteps(a registry.Actor, repo registry.Name, s registry.Stored, digest []byte, kept *registry.Stored, damaged *bool) []sqldb.Statement {
+func (c *Catalog) linkSteps(a registry.Actor, repo registry.Name, s registry.Stored, digest []byte, as int, kept *registry.Stored, damaged *bool) []sqldb.Statement {
 	pool, locator, now, promised := string(s.Pool), string(s.Locator), c.now(), c.promise(s.Pool)
 	verified := now // while it was written
 	if s.Locator.Born().IsZero() {
 		verified = 0 // by somebody else
 	}
+	revive := sqlRevivePushed
+	if as == blobCached {
+		revive = sqlReviveCached
+	}
 	return []sqldb.Statement{
-		{Text: sqlKeepFirst, Args: []any{pool, digest, s.Size, locator, promised, now, verified}},
-		{Text: sqlRevive, Args: []any{pool, digest}},
+		{Text: sqlKeepFirst, Args: []any{pool, digest, s.Size, locator, promised, now, verified, as}},
+		{Text: revive, Args: []any{pool, digest}},
 		{Text: sqlReplaceInline, Args: []any{pool, digest, locator}},
 		{Text: sqlDiscardSecond, Args: []any{pool, digest, locator, s.Size, now}},
 		{Text: sqlMakeRepoFor, Args: []any{string(repo), c.newID(), now, pool, digest}},

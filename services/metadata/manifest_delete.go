@@ -90,7 +90,7 @@ func (c *Catalog) removeManifest(tx *sqldb.Tx, ch *change, id int64, repo regist
 	if err := c.reviewAround(tx, id, digest, p, due); err != nil {
 		return err
 	}
-	for _, s := range []string{sqlDeleteReferences, sqlDeleteManifest} {
+	for _, s := range []string{sqlDeleteReferences, sqlDeleteManifest, sqlNotCached} {
 		if err := tx.Queue(s, id, digest); err != nil {
 			return fmt.Errorf("removing a manifest: %w", err)
 		}

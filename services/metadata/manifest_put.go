@@ -16,13 +16,19 @@ import (
 
 // PutManifest stores m, what it refers to, and its tags, in one transaction.
 func (c *Catalog) PutManifest(ctx context.Context, a registry.Actor, repo registry.Name, m registry.ManifestPut) (registry.ManifestInfo, error) {
-	if err := c.allowChange(a, repo, registry.ActCreate); err != nil {
+	return c.putManifest(ctx, a, repo, m, nil)
+}
+
+// putManifest stores a manifest that was pushed, or fetched from an origin.
+func (c *Catalog) putManifest(ctx context.Context, a registry.Actor, repo registry.Name, m registry.ManifestPut, o *registry.Origin) (registry.ManifestInfo, error) {
+	if err := c.allowPut(a, repo, o != nil); err != nil {
 		return registry.ManifestInfo{}, err
 	}
 	p, err := c.newPut(a, repo, m)
 	if err != nil {
 		return registry.ManifestInfo{}, err
 	}
+	p.origin = o
 	err = c.db.Write(ctx, p.run)
 	if errors.Is(err, errAddsRepo) {
 		p.addsRepo = true
@@ -57,6 +63,7 @@ type put struct {
 	// takenOver is set for a manifest of somebody else's store, which is taken as it
 	// is: when it was pushed there.
 	takenOver int64
+	origin    *registry.Origin // of a manifest that was fetched, nil if it was pushed
 }
 
 // packedReference is a reference with its digest as it is stored.
@@ -129,6 +136,7 @@ type found struct {
 	tags     [][]byte // what each tag points to, nil if there is no such tag
 	manifest bool
 	content  bool             // the repository has a manifest; true if nobody counts
+	cached   bool             // something the manifest refers to is cached content
 	sizes    map[string]int64 // of what the manifest refers to, by stored digest
 }
 
@@ -196,6 +204,9 @@ func (p *put) apply(tx *sqldb.Tx) error {
 		ch.tags = append(ch.tags, rowKey{p.repo, string(t)})
 	}
 	ch.attach(tx)
+	if err := p.markCached(tx, f); err != nil {
+		return fmt.Errorf("recording where a manifest is from: %w", err)
+	}
 	return p.settle(tx, f)
 }
 
@@ -284,10 +295,12 @@ func (p *put) lookFor(table string, f *found) []sqldb.Statement {
 			Row: func(scan func(dest ...any) error) error {
 				var d []byte
 				var size int64
-				if err := scan(&d, &size); err != nil {
+				var cached int
+				if err := scan(&d, &size, &cached); err != nil {
 					return err
 				}
 				f.sizes[string(d)] = size
+				f.cached = f.cached || cached != blobPushed
 				return nil
 			},
 		})
@@ -297,9 +310,9 @@ func (p *put) lookFor(table string, f *found) []sqldb.Statement {
 }
 
 func sqlKnown(table string, n int) string {
-	from := "SELECT digest, size FROM manifests WHERE repo_id = (SELECT id FROM repositories WHERE name = $1) AND digest"
+	from := "SELECT m.digest, m.size, CASE WHEN c.rank IS NULL THEN 0 ELSE 1 END FROM manifests m LEFT JOIN cached_manifests c ON c.repo_id = m.repo_id AND c.digest = m.digest WHERE m.repo_id = (SELECT id FROM repositories WHERE name = $1) AND m.digest"
 	if table == "links" {
-		from = "SELECT l.digest, b.size FROM links l JOIN blobs b ON b.pool = l.pool AND b.digest = l.digest WHERE l.repo_id = (SELECT id FROM repositories WHERE name = $1) AND l.digest"
+		from = "SELECT l.digest, b.size, b.cached FROM links l JOIN blobs b ON b.pool = l.pool AND b.digest = l.digest WHERE l.repo_id = (SELECT id FROM repositories WHERE name = $1) AND l.digest"
 	}
 	return from + " IN (" + sqldb.Placeholders(2, n) + ")"
 }
@@ -316,7 +329,7 @@ func (p *put) admit(tx *sqldb.Tx, f *found) error {
 		size, known := f.sizes[string(p.refs[i].packed)]
 		p.refs[i].size, p.refs[i].missing = size, !known
 	}
-	if missing := p.missing(); len(missing) > 0 && !p.c.opt.AllowSparse && p.takenOver == 0 {
+	if missing := p.missing(); len(missing) > 0 && !p.c.opt.AllowSparse && p.takenOver == 0 && p.origin == nil {
 		return registry.ErrManifestBlobUnknown.Detailed(missing)
 	}
 	for _, r := range p.refs {

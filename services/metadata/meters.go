@@ -8,6 +8,7 @@ type meters struct {
 	removed          *metrics.Counter
 	removedBytes     *metrics.Counter
 	retired          *metrics.Counter // tags
+	evicted          *metrics.Counter // cached manifests
 	retentionRuns    *metrics.Counter
 
 	scrubbed          struct{ good, damaged, failed *metrics.Counter }
@@ -66,6 +67,7 @@ func newMeters(m *metrics.Set) *meters {
 		blobs:        in("blobs"),
 		removed:      m.Counter(deleted, help, "type", "blob"),
 		removedBytes: m.Counter("berth_gc_removed_bytes_total", "Bytes of blobs that were removed because nothing refers to them."),
+		evicted:      m.Counter("berth_cache_evicted_manifests_total", "Cached manifests that were evicted."),
 		retired:      m.Counter("berth_retention_deleted_tags_total", "Tags that retention policies did not keep."),
 
 		retentionRuns: m.Counter("berth_retention_runs_total", "Runs of the retention policies over all repositories that came to their end."),

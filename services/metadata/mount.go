@@ -71,7 +71,7 @@ func (c *Catalog) mount(tx *sqldb.Tx, a registry.Actor, repo registry.Name, d re
 	if err := c.link(tx, id, repo, own, digest, a); err != nil {
 		return registry.Stored{}, err
 	}
-	if err := tx.Queue(sqlRevive, string(own.Pool), digest); err != nil {
+	if err := tx.Queue(sqlRevivePushed, string(own.Pool), digest); err != nil {
 		return registry.Stored{}, fmt.Errorf("mounting a blob: %w", err)
 	}
 	if err := tx.Queue(sqlReviewNewLink, string(repo), digest, string(own.Pool), c.promise(own.Pool)); err != nil {

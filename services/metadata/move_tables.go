@@ -56,7 +56,7 @@ var movedTables = []movedTable{
 	{"blobs", 2, []movedColumn{
 		textColumn("pool"), bytesColumn("digest"), intColumn("size"), textColumn("locator"), intColumn("state"),
 		intColumn("epoch"), intColumn("lease_until"), intColumn("created"), maybeColumn("inline"),
-		intColumn("verified_at"), intColumn("damaged"), textColumn("problem"),
+		intColumn("verified_at"), intColumn("damaged"), textColumn("problem"), intColumn("cached"),
 	}},
 	{"links", 2, []movedColumn{intColumn("repo_id"), bytesColumn("digest"), textColumn("pool")}},
 	{"garbage", 3, []movedColumn{
@@ -98,6 +98,11 @@ var movedTables = []movedTable{
 		textColumn("claims"), textColumn("agent"), intColumn("created"), intColumn("expires"), intColumn("used"),
 	}},
 	{"token_keys", 1, []movedColumn{textColumn("id"), bytesColumn("seed"), intColumn("created"), intColumn("until")}},
+	{"cached_manifests", 2, []movedColumn{
+		intColumn("repo_id"), bytesColumn("digest"), textColumn("pool"), textColumn("upstream"), intColumn("fetched"),
+		intColumn("used"), intColumn("cost"), intColumn("rank"),
+	}},
+	{"cache_pins", 1, []movedColumn{textColumn("pattern"), textColumn("reason"), textColumn("actor"), intColumn("since")}},
 	{"upload_keys", 1, []movedColumn{textColumn("id"), bytesColumn("secret"), intColumn("created")}},
 }
 

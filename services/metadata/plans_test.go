@@ -26,6 +26,11 @@ func statements(t *testing.T) map[string]string {
 		"sqlKnown(links)":     sqlKnown("links", 4),
 		"sqlKnown(manifests)": sqlKnown("manifests", 4),
 		"sqlAddReferences(4)": sqlAddReferences(4),
+		"sqlClaimBlobs":       sqlClaimBlobs(4),
+		"sqlClaimManifests":   sqlClaimManifests(4),
+		"sqlFetchedBlobs":     sqlFetchedBlobs(4),
+		"sqlUnused(sum)":      sqlUnused(sumBlobs, 4),
+		"sqlUnused(set)":      sqlUnused(unusedBlobs, 4),
 	}
 	files, err := fs.Glob(os.DirFS("."), "*.go")
 	if err != nil {
@@ -106,6 +111,7 @@ func TestQueryPlans(t *testing.T) {
 		"sqlTokenKeys":       {"SCAN token_keys", "USE TEMP B-TREE FOR ORDER BY"},
 		"sqlExpireTokenKeys": {"SCAN token_keys"},
 		"sqlDisabledUsers":   {"SCAN users USING INDEX users_disabled", "SCAN users USING COVERING INDEX users_disabled"},
+		"sqlPins":            {"SCAN cache_pins"}, // a thousand rows at most
 		"sqlInUse": { // up to the first row
 			"SCAN repositories USING COVERING INDEX sqlite_autoindex_repositories_2", "SCAN blobs USING COVERING INDEX blobs_by_verified", "SCAN upload_keys",
 		},

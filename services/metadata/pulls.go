@@ -50,6 +50,9 @@ func (c *Catalog) CountPulls(ctx context.Context, pulls []registry.Pull) error {
 				if err := tx.Queue(sqlCountPull, string(p.Repository), digest, string(p.Tag), p.Actor, p.At, p.Count); err != nil {
 					return err
 				}
+				if err := tx.Queue(sqlTouchCached, string(p.Repository), digest, p.At); err != nil {
+					return err
+				}
 			}
 			return nil
 		})

@@ -25,6 +25,14 @@ func (c *Catalog) retained(ctx context.Context, all []due) error {
 		if err != nil {
 			return err
 		}
+		if c.opt.Cache.limit(d.pool) > 0 { // the least recently used go when there are too many
+			if d.retained, err = exists(c.db.QueryRow(ctx, sqlIsCached, d.repoID, d.packed)); err != nil {
+				return err
+			}
+			if d.retained {
+				continue
+			}
+		}
 		decisions, ok := groups[d.repoID]
 		if !ok {
 			policy := c.opt.Retention.For(d.repo)

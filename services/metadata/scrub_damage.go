@@ -29,6 +29,7 @@ const (
 	sqlDamagedBlobs = `
 		SELECT pool, digest, size, damaged, problem FROM blobs
 		WHERE damaged IS NOT NULL AND (pool, digest) > ($1, $2) ORDER BY pool, digest LIMIT $3`
+	sqlDamagedIn        = `SELECT r.name FROM links l JOIN repositories r ON r.id = l.repo_id WHERE l.digest = $1 AND l.pool = $2 LIMIT $3`
 	sqlDamagedManifests = `
 		SELECT r.name, m.digest, m.size, m.damaged FROM manifests m JOIN repositories r ON r.id = m.repo_id
 		WHERE m.damaged IS NOT NULL AND m.repo_id >= 0 ORDER BY m.repo_id, m.digest`
@@ -185,6 +186,11 @@ func (c *Catalog) Damages(ctx context.Context, a registry.Actor, after *registry
 	var all []registry.Damage
 	if after == nil || after.Repo == "" {
 		blobs, err := c.damagedBlobs(ctx, after, limit)
+		for i := range blobs {
+			if err == nil {
+				err = c.damagedIn(ctx, &blobs[i])
+			}
+		}
 		if err != nil || len(blobs) == limit {
 			return blobs, err
 		}
@@ -236,6 +242,24 @@ func (c *Catalog) damagedBlobs(ctx context.Context, after *registry.Damage, limi
 		all = append(all, d)
 	}
 	return all, rows.Err()
+}
+
+// damagedIn reads which repositories have a damaged blob.
+func (c *Catalog) damagedIn(ctx context.Context, d *registry.Damage) error {
+	packed, err := pack(d.Digest)
+	if err != nil {
+		return err
+	}
+	_, err = c.page(ctx, sqlDamagedIn, []any{packed, string(d.Pool), registry.MaxDamageRepos}, func(rows *sqldb.Rows) error {
+		var repo registry.Name
+		err := rows.Scan(&repo)
+		d.Repos = append(d.Repos, repo)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("reading which repositories have a damaged blob: %w", err)
+	}
+	return nil
 }
 
 // damagedManifests returns all damaged manifests, by repository and digest. Where

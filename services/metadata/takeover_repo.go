@@ -331,7 +331,7 @@ func (r *takingRepo) linkPart(part []registry.LayoutCopy) error {
 			var kept registry.Stored
 			var damaged bool
 			r.c.changesBlob(tx, r.repo, s.Digest)
-			steps := r.c.linkSteps(registry.Actor{ID: TakeoverActor}, r.repo, s.Stored, digest, &kept, &damaged)
+			steps := r.c.linkSteps(registry.Actor{ID: TakeoverActor}, r.repo, s.Stored, digest, blobPushed, &kept, &damaged)
 			if err := r.c.linkWithin(tx, r.repo, digest, steps, &kept, true); err != nil {
 				return err
 			}

@@ -535,7 +535,9 @@ type Damage struct {
 	// When it was found first.
 	Found int64 `protobuf:"varint,5,opt,name=found,proto3" json:"found,omitempty"`
 	// What is wrong, for people.
-	Reason        string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Repositories that have the blob, at most 100.
+	Repositories  []string `protobuf:"bytes,7,rep,name=repositories,proto3" json:"repositories,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -612,6 +614,13 @@ func (x *Damage) GetReason() string {
 	return ""
 }
 
+func (x *Damage) GetRepositories() []string {
+	if x != nil {
+		return x.Repositories
+	}
+	return nil
+}
+
 var File_berth_metadata_v1_scrub_proto protoreflect.FileDescriptor
 
 const file_berth_metadata_v1_scrub_proto_rawDesc = "" +
@@ -644,7 +653,7 @@ const file_berth_metadata_v1_scrub_proto_rawDesc = "" +
 	"\x05after\x18\x02 \x01(\v2\x19.berth.metadata.v1.DamageR\x05after\x12\x14\n" +
 	"\x05limit\x18\x03 \x01(\x05R\x05limit\"J\n" +
 	"\x13ListDamagesResponse\x123\n" +
-	"\adamages\x18\x01 \x03(\v2\x19.berth.metadata.v1.DamageR\adamages\"\x96\x01\n" +
+	"\adamages\x18\x01 \x03(\v2\x19.berth.metadata.v1.DamageR\adamages\"\xba\x01\n" +
 	"\x06Damage\x12\x1e\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\tR\n" +
@@ -653,7 +662,8 @@ const file_berth_metadata_v1_scrub_proto_rawDesc = "" +
 	"\x04pool\x18\x03 \x01(\tR\x04pool\x12\x12\n" +
 	"\x04size\x18\x04 \x01(\x03R\x04size\x12\x14\n" +
 	"\x05found\x18\x05 \x01(\x03R\x05found\x12\x16\n" +
-	"\x06reason\x18\x06 \x01(\tR\x06reason2\xfa\x02\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\"\n" +
+	"\frepositories\x18\a \x03(\tR\frepositories2\xfa\x02\n" +
 	"\fScrubService\x12\\\n" +
 	"\vReportReads\x12%.berth.metadata.v1.ReportReadsRequest\x1a&.berth.metadata.v1.ReportReadsResponse\x12S\n" +
 	"\bGetScrub\x12\".berth.metadata.v1.GetScrubRequest\x1a#.berth.metadata.v1.GetScrubResponse\x12Y\n" +

@@ -1,0 +1,257 @@
+package metadata_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/services/metadata"
+)
+
+// cacheStore is a store that keeps content of an upstream.
+type cacheStore struct {
+	*store
+	now  *handClock
+	full map[registry.Pool]int64
+}
+
+// layerSize is how large the layer of each image is; all else is small.
+const layerSize = 1000
+
+func openCache(t *testing.T, at newPlace, o metadata.Options) *cacheStore {
+	t.Helper()
+	now := newClock()
+	o.Now = now.now
+	return &cacheStore{openStore(t, at(t), o, newBin(0)), now, make(map[registry.Pool]int64)}
+}
+
+// fetch stores an image of an upstream with one layer, and lets an hour pass.
+func (s *cacheStore) fetch(t *testing.T, repo registry.Name, name string, cost time.Duration, tags ...registry.Tag) registry.Digest {
+	t.Helper()
+	layer := []byte(strings.Repeat(name, layerSize)[:layerSize])
+	for _, data := range [][]byte{layer, []byte("{}")} {
+		_, err := s.LinkCached(t.Context(), alice, repo, registry.Stored{
+			Digest: registry.SHA256.FromBytes(data), Size: int64(len(data)), Locator: registry.Locator(registry.NewUploadID(s.now.now())),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := manifestOf(layer)
+	m.Tags = tags
+	if _, err := s.PutCached(t.Context(), alice, repo, m, registry.Origin{Upstream: "up", Cost: cost.Microseconds()}); err != nil {
+		t.Fatal(err)
+	}
+	s.now.move(time.Hour)
+	return m.Digest
+}
+
+// manifestOf is an image with an empty config and a layer.
+func manifestOf(layer []byte) registry.ManifestPut {
+	data := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":2},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":%q,"size":%d}]}`,
+		registry.TypeManifest, registry.SHA256.FromString("{}"), registry.SHA256.FromBytes(layer), len(layer))
+	return registry.ManifestPut{Digest: registry.SHA256.FromBytes(data), MediaType: registry.TypeManifest, Bytes: data}
+}
+
+// collect lets time pass, and waits until nothing is left to collect and remove.
+func (s *cacheStore) collect(t *testing.T) {
+	t.Helper()
+	s.now.move(2 * time.Hour)
+	if _, err := metadata.CollectAll(t.Context(), s.Catalog, false); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *cacheStore) trim(t *testing.T) {
+	t.Helper()
+	if err := s.TrimCache(t.Context(), s.full); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// left returns which of the manifests are still there.
+func (s *cacheStore) left(t *testing.T, repo registry.Name, all map[string]registry.Digest) string {
+	t.Helper()
+	var names []string
+	for name, d := range all {
+		_, err := s.Manifest(t.Context(), alice, repo, registry.ManifestQuery{Ref: registry.Reference{Digest: d}, NoBytes: true})
+		if err == nil {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(names, "")
+}
+
+// What was not pulled for the longest time goes first, what costs more later, what
+// is pinned never; and no more goes than has to.
+func TestCacheEvictsLeastRecentlyUsed(t *testing.T) {
+	onEach(t, func(t *testing.T, at newPlace) {
+		s := openCache(t, at, metadata.Options{Cache: metadata.Cache{Bytes: 5 * layerSize, Pins: []string{"hub:p*"}}})
+		all := map[string]registry.Digest{
+			"a": s.fetch(t, "hub", "a", 0, "a"),
+			"b": s.fetch(t, "hub", "b", 0), // by digest only
+			"c": s.fetch(t, "hub", "c", 100*time.Hour, "c"),
+			"d": s.fetch(t, "hub", "d", 0, "pinned"),
+		}
+		s.trim(t)
+		if got := s.left(t, "hub", all); got != "abcd" {
+			t.Fatalf("left within the limit: %q", got)
+		}
+		all["e"], all["f"] = s.fetch(t, "hub", "e", 0, "e"), s.fetch(t, "hub", "f", 0, "f")
+		err := s.CountPulls(t.Context(), []registry.Pull{{Repository: "hub", Digest: all["a"], Tag: "a", At: s.now.now().UnixMicro(), Count: 1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.trim(t) // 6 are too many, 4 are 4,002 bytes and that is below nine tenths
+		if got := s.left(t, "hub", all); got != "acdf" {
+			t.Errorf("left: %q, want acdf: b and e were not used for longest", got)
+		}
+		u, err := s.CacheUsage(t.Context(), alice)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := registry.CacheUsage{Bytes: 4*layerSize + 2, Manifests: 4, Limit: 5 * layerSize, Evicted: 2, EvictedBytes: 2 * layerSize}
+		if len(u) != 1 || u[0] != want {
+			t.Errorf("usage: %+v, want %+v", u, want)
+		}
+		s.now.move(time.Hour)
+		s.trim(t)
+		if got := s.left(t, "hub", all); got != "acdf" {
+			t.Errorf("left later: %q", got)
+		}
+	})
+}
+
+// What was fetched or pulled a moment ago is still in use.
+func TestCacheKeepsWhatIsNew(t *testing.T) {
+	onEach(t, func(t *testing.T, at newPlace) {
+		s := openCache(t, at, metadata.Options{Cache: metadata.Cache{Bytes: 1}})
+		d := s.fetch(t, "hub", "a", 0, "a")
+		s.now.move(-time.Hour)
+		s.trim(t)
+		if got := s.left(t, "hub", map[string]registry.Digest{"a": d}); got != "a" {
+			t.Error("an image that was fetched just now is gone")
+		}
+		s.now.move(2 * time.Minute)
+		s.trim(t)
+		if got := s.left(t, "hub", map[string]registry.Digest{"a": d}); got != "" {
+			t.Error("an image that is too much is not gone")
+		}
+	})
+}
+
+// Content that somebody pushed is neither counted nor evicted, in whichever
+// repository; the bytes of what was evicted go once their time is over.
+func TestCacheKeepsWhatWasPushed(t *testing.T) {
+	onEach(t, func(t *testing.T, at newPlace) {
+		s := openCache(t, at, metadata.Options{Cache: metadata.Cache{Bytes: 1}, GC: metadata.GC{Undo: time.Hour}})
+		all := map[string]registry.Digest{"a": s.fetch(t, "hub", "a", 0, "a"), "b": s.fetch(t, "hub", "b", 0, "b")}
+		// A client mounts the layer of b, and pushes an image of it elsewhere.
+		layer := []byte(strings.Repeat("b", layerSize))
+		for _, data := range [][]byte{layer, []byte("{}")} {
+			if _, err := s.Mount(t.Context(), alice, "mine", registry.SHA256.FromBytes(data), "hub"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m := manifestOf(layer)
+		m.Tags = []registry.Tag{"v1"}
+		if _, err := s.PutManifest(t.Context(), alice, "mine", m); err != nil {
+			t.Fatal(err)
+		}
+		u, err := s.CacheUsage(t.Context(), alice)
+		if err != nil || u[0].Bytes != layerSize {
+			t.Errorf("usage: %+v, %v, want the layer of a", u, err)
+		}
+		s.trim(t)
+		if got := s.left(t, "hub", all); got != "b" {
+			t.Errorf("left: %q, want b: what nobody counts need not go", got)
+		}
+		if _, err := s.EvictCached(t.Context(), alice, "hub", registry.Reference{}); err != nil {
+			t.Fatal(err)
+		}
+		for range 8 { // until the links, the copies and their fences are over
+			s.collect(t)
+		}
+		var blobs int
+		if err := s.db.QueryRow(t.Context(), "SELECT COUNT(*) FROM blobs").Scan(&blobs); err != nil || blobs != 2 {
+			t.Errorf("%d blobs are left (%v), want the layer of b and the config", blobs, err)
+		}
+		for _, data := range [][]byte{layer, []byte("{}")} {
+			if _, err := s.Blob(t.Context(), alice, "mine", registry.SHA256.FromBytes(data)); err != nil {
+				t.Errorf("a blob that was pushed is gone: %v", err)
+			}
+		}
+	})
+}
+
+// What was only pulled by its digest has no tag, and stays until it is too much; if
+// nothing limits the cache the policies for untagged manifests decide.
+func TestCacheOfDigests(t *testing.T) {
+	onEach(t, func(t *testing.T, at newPlace) {
+		for limit, want := range map[int64]string{100 * layerSize: "a", 0: ""} {
+			s := openCache(t, at, metadata.Options{Cache: metadata.Cache{Bytes: limit}, GC: metadata.GC{Undo: time.Hour}})
+			all := map[string]registry.Digest{"a": s.fetch(t, "hub", "a", 0)}
+			for range 8 {
+				s.collect(t)
+			}
+			if got := s.left(t, "hub", all); got != want {
+				t.Errorf("limit %d: %q is left, want %q", limit, got, want)
+			}
+		}
+	})
+}
+
+// Scarce storage evicts cached content, all of it when it is at its scarcest.
+func TestCacheUnderPressure(t *testing.T) {
+	onEach(t, func(t *testing.T, at newPlace) {
+		s := openCache(t, at, metadata.Options{})
+		all := make(map[string]registry.Digest)
+		for _, name := range []string{"a", "b", "c", "d"} {
+			all[name] = s.fetch(t, "hub", name, 0, registry.Tag(name))
+		}
+		for _, c := range []struct {
+			pressure float64
+			want     string
+		}{{0, "abcd"}, {0.5, "cd"}, {0.5, "cd"}, {0.9, ""}} {
+			s.SetPressure(c.pressure)
+			s.trim(t)
+			if got := s.left(t, "hub", all); got != c.want {
+				t.Errorf("pressure %v: %q is left, want %q", c.pressure, got, c.want)
+			}
+		}
+	})
+}
+
+// An index that is pinned keeps what it lists, and who refers to it.
+func TestCachePinsAround(t *testing.T) {
+	onEach(t, func(t *testing.T, at newPlace) {
+		s := openCache(t, at, metadata.Options{Cache: metadata.Cache{Bytes: 1}})
+		child, other := s.fetch(t, "hub", "a", 0), s.fetch(t, "hub", "b", 0)
+		index := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`,
+			registry.TypeIndex, registry.TypeManifest, child, len(manifestOf([]byte(strings.Repeat("a", layerSize))).Bytes))
+		put := registry.ManifestPut{Digest: registry.SHA256.FromBytes(index), MediaType: registry.TypeIndex, Bytes: index, Tags: []registry.Tag{"v1"}}
+		if _, err := s.PutCached(t.Context(), alice, "hub", put, registry.Origin{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.SetPin(t.Context(), alice, registry.Pin{Pattern: "h*:v1"}); err != nil {
+			t.Fatal(err)
+		}
+		s.now.move(time.Hour)
+		s.trim(t)
+		all := map[string]registry.Digest{"a": child, "b": other, "i": put.Digest}
+		if got := s.left(t, "hub", all); got != "ai" {
+			t.Errorf("left: %q, want the pinned index and its child", got)
+		}
+		if err := s.ClearPin(t.Context(), alice, "h*:v1"); err != nil {
+			t.Fatal(err)
+		}
+		s.trim(t)
+		if got := s.left(t, "hub", all); strings.Contains(got, "a") {
+			t.Errorf("left without the pin: %q", got)
+		}
+	})
+}
