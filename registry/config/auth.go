@@ -118,6 +118,8 @@ type OpenIDProvider struct {
 	TokenURL         string        `json:"tokenurl"`
 	Scopes           []string      `json:"scopes"`
 	ClaimMapping     *ClaimMapping `json:"claimMapping"`
+	// AllowUnverifiedEmail is ours: zot never asks whether an address is verified.
+	AllowUnverifiedEmail bool `json:"allowUnverifiedEmail"`
 }
 
 // ClaimMapping names the claims that hold the user's name and groups.

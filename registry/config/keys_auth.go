@@ -74,6 +74,7 @@ func authKeys() []Key {
 		{Path: openid + ".providers.*.claimMapping", Type: Object, Doc: "Which claims are used."},
 		{Path: openid + ".providers.*.claimMapping.username", Type: String, Default: "email", Doc: "Claim that holds the user name."},
 		{Path: openid + ".providers.*.claimMapping.groups", Type: String, Default: "groups", Doc: "Claim that holds the groups."},
+		{Path: openid + ".providers.*.allowUnverifiedEmail", Type: Bool, Default: "false", Doc: "Take the claim email for the user name though the provider does not say email_verified. Only if users can't choose their address there."},
 		{Path: openid + ".callbackAllowOrigins", Type: Strings, Doc: "Origins an absolute callback_ui may lead to."},
 
 		{Path: "http.auth.apikey", Type: Bool, Default: "false", Status: Built, Doc: "API keys; always on with openid."},

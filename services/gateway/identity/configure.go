@@ -93,7 +93,7 @@ func External(h config.HTTP) string {
 func configured(name string, c config.OpenIDProvider, all *config.Config, p daemon.Process) (Provider, error) {
 	o := Provider{
 		Name: strings.ToLower(name), Label: c.Name, GitHub: strings.EqualFold(name, "github"), Issuer: c.Issuer,
-		AuthURL: c.AuthURL, TokenURL: c.TokenURL, ClientID: c.ClientID, Scopes: slices.Clone(c.Scopes),
+		AuthURL: c.AuthURL, TokenURL: c.TokenURL, ClientID: c.ClientID, AnyEmail: c.AllowUnverifiedEmail, Scopes: slices.Clone(c.Scopes),
 	}
 	if c.KeyPath != "" {
 		return o, errors.New("keypath is not supported: give the client a secret")

@@ -29,6 +29,8 @@ type Provider struct {
 	Scopes            []string
 	// UserClaim and GroupsClaim name claims. "" means email and groups.
 	UserClaim, GroupsClaim string
+	// AnyEmail accepts e-mail addresses as names that the provider has not verified.
+	AnyEmail bool
 	// HTTP sends all requests to the provider.
 	HTTP *http.Client
 }
@@ -218,8 +220,9 @@ func (p *provider) oidcUser(ctx context.Context, d *discovered, f flow, token *o
 	switch {
 	case who.name == "":
 		return refused(fmt.Errorf("the provider does not say the claim %q, which names users", user))
-	case user == "email" && claims["email_verified"] != nil && textOf(claims["email_verified"]) != "true":
-		return refused(errors.New("the e-mail address is not verified"))
+	case user == "email" && !p.AnyEmail && textOf(claims["email_verified"]) != "true":
+		// Some providers leave the claim out when it is false.
+		return refused(errors.New("the provider does not say that the e-mail address is verified (email_verified); use another claim, or set allowUnverifiedEmail if users can't choose their address there"))
 	}
 	return who, nil
 }
