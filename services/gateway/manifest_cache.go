@@ -31,8 +31,8 @@ type hint struct {
 }
 
 const (
-	maxHints      = 4096
-	entryOverhead = 256 // what an entry costs beyond its bytes, about
+	maxHints      = 16384 // some 150 bytes each
+	entryOverhead = 256   // what an entry costs beyond its bytes, about
 )
 
 func (c *manifestCache) init(limit int64) {
