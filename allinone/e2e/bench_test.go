@@ -55,6 +55,7 @@ func TestBench(t *testing.T) {
 		{"small requests", smallRequests},
 		{"requests on PostgreSQL", requestsOnPostgres},
 		{"small images", smallImages},
+		{"memory of streams", streamMemory},
 		{"growth", growth},
 		{"idle", idle.figures},
 	}

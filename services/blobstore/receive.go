@@ -41,20 +41,34 @@ func fill(ctx context.Context, r io.Reader, p []byte) (n int, err error) {
 // receive appends the bytes of r to the session. It returns the error of r, nil
 // for io.EOF, or that of the storage; what was written before is hashed.
 func (s *Store) receive(ctx context.Context, p *pool, ses *session, r io.Reader) error {
-	buf := s.buffers.small.get()
-	n, rerr := fill(ctx, r, p.upTo(ses, *buf))
-	n, err := p.write(ctx, ses, (*buf)[:n])
-	ses.hash.write((*buf)[:n])
-	s.buffers.small.put(buf)
-	switch {
-	case err != nil:
+	if ended, err := s.receiveSlowly(ctx, p, ses, r); ended || err != nil {
 		return err
-	case rerr != nil:
-		return notEOF(rerr)
 	}
-	lender, done := s.buffers.forStream()
-	defer done()
-	return stream(ctx, p, ses, r, lender)
+	defer s.buffers.noLongerFast()
+	return stream(ctx, p, ses, r, &s.buffers.large)
+}
+
+// receiveSlowly is receive with one small buffer. It returns before r has ended as
+// soon as the stream may have large ones.
+func (s *Store) receiveSlowly(ctx context.Context, p *pool, ses *session, r io.Reader) (ended bool, err error) {
+	buf := s.buffers.slow.get()
+	defer s.buffers.slow.put(buf)
+	for {
+		n, rerr := fill(ctx, r, p.upTo(ses, *buf))
+		n, err := p.write(ctx, ses, (*buf)[:n])
+		ses.hash.write((*buf)[:n])
+		switch {
+		case err != nil:
+			return false, err
+		case rerr != nil:
+			return true, notEOF(rerr)
+		case s.buffers.mayBeFast():
+			return false, nil
+		}
+		if err := p.syncIfDue(ses); err != nil {
+			return false, err
+		}
+	}
 }
 
 func notEOF(err error) error {
@@ -95,8 +109,8 @@ type filled struct {
 	n   int
 }
 
-// stream is receive for what does not fit into one buffer: one goroutine hashes
-// while this one reads and writes.
+// stream is receive with large buffers: one goroutine hashes while this one reads
+// and writes.
 func stream(ctx context.Context, p *pool, ses *session, r io.Reader, buffers *lender) error {
 	work, free := make(chan filled, streamBuffers), make(chan *[]byte, streamBuffers)
 	go func() {
