@@ -6,7 +6,7 @@ const (
 	// slowBuffer is all that a stream has at first, and for as long as it gets no
 	// large buffers. It holds most of what is pushed: configs, signatures, small
 	// layers.
-	slowBuffer = 32 << 10
+	slowBuffer = 16 << 10
 	// smallBuffer is for reading again what is stored.
 	smallBuffer = 128 << 10
 	// largeBuffer is for what is not small: a system call for each MiB and a
