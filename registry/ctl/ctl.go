@@ -39,6 +39,15 @@ func Command(program string) cli.Command {
 		command("tag", "REPO[:TAG|@DIGEST] NEWTAG", "point another tag to a manifest", name+"tag --config config.json library/alpine:3.20 latest", 2, tag),
 		command("delete", "REPO:TAG|REPO@DIGEST", "delete a tag, or a manifest with all its tags", name+"delete --config config.json library/alpine:old", 1, remove),
 		command("unlink", "REPO@DIGEST", "make a blob that no manifest needs unknown in a repository", name+"unlink --config config.json library/alpine@sha256:…", 1, unlink),
+		command("deleted", "", "list what can be brought back", name+"deleted --config config.json", 0, deleted),
+		command("undelete", "REPO[:TAG|@DIGEST]", "bring back a tag, a manifest with its tags, or a whole repository", name+"undelete --config config.json library/alpine:old", 1, undelete),
+		command("delete-repository", "REPO", "delete a repository with everything in it", name+"delete-repository --config config.json team/old", 1, deleteRepository),
+		command("purge", "REPO", "give up what was deleted in a repository, or with * in all: it can't be brought back any more", name+"purge --config config.json team/old", 1, purge),
+		command("rollback", "REPO:TAG DIGEST", "let a tag point again to a digest of its history", name+"rollback --config config.json library/alpine:latest sha256:…", 2, rollback),
+		command("gc", "", "remove what nothing needs and what may go now", name+"gc --config config.json", 0, collect),
+		command("plan", "", "list what garbage collection will remove, when, and why", name+"plan --config config.json", 0, plan),
+		command("scrub", "", "how far the comparison of stored bytes with their digests has come", name+"scrub --config config.json --start", 0, scrub),
+		command("damages", "", "list what is damaged; exit code 1 if something is", name+"damages --config config.json", 0, damages),
 		command("health", "", "how the services feel; exit code 1 if one can't serve", name+"health --config config.json", 0, health),
 	)
 }
@@ -55,6 +64,7 @@ type call struct {
 type values struct {
 	limit                  int
 	content                bool
+	start                  bool
 	ifDigest, artifactType string
 }
 
@@ -93,10 +103,12 @@ func command(name, args, summary, example string, n int, run func(context.Contex
 
 func (v *values) define(flags *flag.FlagSet, name string) {
 	switch name {
-	case "repos", "tags", "referrers":
+	case "repos", "tags", "referrers", "deleted", "plan":
 		flags.IntVar(&v.limit, "limit", 0, "stop after `N` entries; 0: list all")
 	case "history":
 		flags.IntVar(&v.limit, "limit", 100, "the latest `N` changes, at most 1000")
+	case "scrub":
+		flags.BoolVar(&v.start, "start", false, "ask that everything is looked at again")
 	case "manifest":
 		flags.BoolVar(&v.content, "content", false, "print the manifest's bytes as they were pushed, and nothing else")
 	case "delete":

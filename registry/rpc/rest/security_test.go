@@ -22,6 +22,9 @@ func TestS141Parameters(t *testing.T) {
 			"q=password%3D~a", "sort=secret", "sort=-password", "order=1;DROP", "order_by=1", "filter=secret", "fields=secret", "where=1%3D1",
 			"group_by=x", "columns=*", "select=*", "actor=root", "actor.id=root", "page.after=a", "repository=a", "pool=x", "locator=x", "after[$gt]=", "limit[]=1", "__proto__=x",
 		} {
+			if query == "repository=a" && template == Base+"/deleted" {
+				continue // a list of all repositories, or of one
+			}
 			// A name in the query that the path has as well must not win either.
 			if got := ask(t, http.MethodGet, base+strings.TrimPrefix(path.Replace(template), Base)+"?"+query); got.status != http.StatusBadRequest {
 				t.Errorf("GET %s?%s: got %d %s", template, query, got.status, got.body)

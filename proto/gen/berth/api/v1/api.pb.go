@@ -3194,6 +3194,1695 @@ func (*UnlinkBlobResponse) Descriptor() ([]byte, []int) {
 	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{52}
 }
 
+// CollectGarbageRequest asks for a collection.
+type CollectGarbageRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CollectGarbageRequest) Reset() {
+	*x = CollectGarbageRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CollectGarbageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CollectGarbageRequest) ProtoMessage() {}
+
+func (x *CollectGarbageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CollectGarbageRequest.ProtoReflect.Descriptor instead.
+func (*CollectGarbageRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{53}
+}
+
+// CollectGarbageResponse tells what was done.
+type CollectGarbageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How often something was looked at.
+	Reviews int64 `protobuf:"varint,1,opt,name=reviews,proto3" json:"reviews,omitempty"`
+	// Number of manifests that were removed.
+	Manifests int64 `protobuf:"varint,2,opt,name=manifests,proto3" json:"manifests,omitempty"`
+	// Number of blobs that were removed from a repository; others may have them.
+	Links int64 `protobuf:"varint,3,opt,name=links,proto3" json:"links,omitempty"`
+	// Number of blobs whose bytes are removed.
+	Blobs int64 `protobuf:"varint,4,opt,name=blobs,proto3" json:"blobs,omitempty"`
+	// Number of repositories that were removed.
+	Repositories int64 `protobuf:"varint,5,opt,name=repositories,proto3" json:"repositories,omitempty"`
+	// Bytes of the blobs.
+	Bytes int64 `protobuf:"varint,6,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Something is due still.
+	More bool `protobuf:"varint,7,opt,name=more,proto3" json:"more,omitempty"`
+	// When something is due next, absent if nothing is queued.
+	Next          *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CollectGarbageResponse) Reset() {
+	*x = CollectGarbageResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CollectGarbageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CollectGarbageResponse) ProtoMessage() {}
+
+func (x *CollectGarbageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CollectGarbageResponse.ProtoReflect.Descriptor instead.
+func (*CollectGarbageResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *CollectGarbageResponse) GetReviews() int64 {
+	if x != nil {
+		return x.Reviews
+	}
+	return 0
+}
+
+func (x *CollectGarbageResponse) GetManifests() int64 {
+	if x != nil {
+		return x.Manifests
+	}
+	return 0
+}
+
+func (x *CollectGarbageResponse) GetLinks() int64 {
+	if x != nil {
+		return x.Links
+	}
+	return 0
+}
+
+func (x *CollectGarbageResponse) GetBlobs() int64 {
+	if x != nil {
+		return x.Blobs
+	}
+	return 0
+}
+
+func (x *CollectGarbageResponse) GetRepositories() int64 {
+	if x != nil {
+		return x.Repositories
+	}
+	return 0
+}
+
+func (x *CollectGarbageResponse) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *CollectGarbageResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *CollectGarbageResponse) GetNext() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Next
+	}
+	return nil
+}
+
+// ListDoomedRequest asks what will go.
+type ListDoomedRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many entries the answer may have at most, 1 to 1000; 100 if absent. It
+	// may have fewer.
+	Limit *int32 `protobuf:"varint,1,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	// Only entries behind this one: the "next" of the page before.
+	After         string `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDoomedRequest) Reset() {
+	*x = ListDoomedRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDoomedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDoomedRequest) ProtoMessage() {}
+
+func (x *ListDoomedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDoomedRequest.ProtoReflect.Descriptor instead.
+func (*ListDoomedRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *ListDoomedRequest) GetLimit() int32 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
+}
+
+func (x *ListDoomedRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+// ListDoomedResponse is a page of what will go.
+type ListDoomedResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Entries.
+	Items []*Doomed `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	// Value of "after" for the next page, empty if this is the last one.
+	Next          string `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDoomedResponse) Reset() {
+	*x = ListDoomedResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDoomedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDoomedResponse) ProtoMessage() {}
+
+func (x *ListDoomedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDoomedResponse.ProtoReflect.Descriptor instead.
+func (*ListDoomedResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *ListDoomedResponse) GetItems() []*Doomed {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *ListDoomedResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+// Doomed is something that will go.
+type Doomed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "manifest", "link" (a blob of a repository), "blob" (bytes) or "repository".
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Name of the repository, empty for bytes.
+	Repository string `protobuf:"bytes,2,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Pool of the bytes or the repository, empty for the default pool.
+	Pool string `protobuf:"bytes,3,opt,name=pool,proto3" json:"pool,omitempty"`
+	// Digest, empty for a repository.
+	Digest string `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`
+	// Bytes, 0 if that is not known.
+	Size int64 `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`
+	// When it is looked at.
+	Time *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=time,proto3" json:"time,omitempty"`
+	// Why, for people.
+	Reason        string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Doomed) Reset() {
+	*x = Doomed{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Doomed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Doomed) ProtoMessage() {}
+
+func (x *Doomed) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Doomed.ProtoReflect.Descriptor instead.
+func (*Doomed) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *Doomed) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Doomed) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *Doomed) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *Doomed) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *Doomed) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Doomed) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Doomed) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// ListDeletedRequest asks what can be brought back.
+type ListDeletedRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only of this repository.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// How many entries the answer may have at most, 1 to 1000; 100 if absent. It
+	// may have fewer.
+	Limit *int32 `protobuf:"varint,2,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	// Only entries behind this one: the "next" of the page before.
+	After         string `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDeletedRequest) Reset() {
+	*x = ListDeletedRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDeletedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDeletedRequest) ProtoMessage() {}
+
+func (x *ListDeletedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDeletedRequest.ProtoReflect.Descriptor instead.
+func (*ListDeletedRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *ListDeletedRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *ListDeletedRequest) GetLimit() int32 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
+}
+
+func (x *ListDeletedRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+// ListDeletedResponse is a page of what can be brought back.
+type ListDeletedResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Entries.
+	Items []*Deleted `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	// Value of "after" for the next page, empty if this is the last one.
+	Next          string `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDeletedResponse) Reset() {
+	*x = ListDeletedResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDeletedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDeletedResponse) ProtoMessage() {}
+
+func (x *ListDeletedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDeletedResponse.ProtoReflect.Descriptor instead.
+func (*ListDeletedResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *ListDeletedResponse) GetItems() []*Deleted {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *ListDeletedResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+// Deleted is something that can be brought back.
+type Deleted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the repository.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Digest of the manifest, empty if it is the whole repository.
+	Digest string `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	// Tags that were removed with the manifest.
+	Tags []string `protobuf:"bytes,3,rep,name=tags,proto3" json:"tags,omitempty"`
+	// Size of the manifest in bytes.
+	Size int64 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
+	// Who deleted it, empty if nobody known.
+	Actor string `protobuf:"bytes,5,opt,name=actor,proto3" json:"actor,omitempty"`
+	// When.
+	Time *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=time,proto3" json:"time,omitempty"`
+	// Until when it can be brought back.
+	Until         *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Deleted) Reset() {
+	*x = Deleted{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Deleted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Deleted) ProtoMessage() {}
+
+func (x *Deleted) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Deleted.ProtoReflect.Descriptor instead.
+func (*Deleted) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *Deleted) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *Deleted) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *Deleted) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *Deleted) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Deleted) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *Deleted) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Deleted) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+// PurgeRequest gives up what was deleted.
+type PurgeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In this repository, in all if empty.
+	Repository    string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PurgeRequest) Reset() {
+	*x = PurgeRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PurgeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PurgeRequest) ProtoMessage() {}
+
+func (x *PurgeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PurgeRequest.ProtoReflect.Descriptor instead.
+func (*PurgeRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *PurgeRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+// PurgeResponse says that it is given up.
+type PurgeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PurgeResponse) Reset() {
+	*x = PurgeResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PurgeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PurgeResponse) ProtoMessage() {}
+
+func (x *PurgeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PurgeResponse.ProtoReflect.Descriptor instead.
+func (*PurgeResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{62}
+}
+
+// DeleteRepositoryRequest names a repository.
+type DeleteRepositoryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the repository.
+	Repository    string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteRepositoryRequest) Reset() {
+	*x = DeleteRepositoryRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteRepositoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteRepositoryRequest) ProtoMessage() {}
+
+func (x *DeleteRepositoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteRepositoryRequest.ProtoReflect.Descriptor instead.
+func (*DeleteRepositoryRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *DeleteRepositoryRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+// DeleteRepositoryResponse says that it is gone.
+type DeleteRepositoryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteRepositoryResponse) Reset() {
+	*x = DeleteRepositoryResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteRepositoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteRepositoryResponse) ProtoMessage() {}
+
+func (x *DeleteRepositoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteRepositoryResponse.ProtoReflect.Descriptor instead.
+func (*DeleteRepositoryResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{64}
+}
+
+// UndeleteRequest names what to bring back.
+type UndeleteRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the repository.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// A tag or a digest; the whole repository if empty.
+	Reference     string `protobuf:"bytes,2,opt,name=reference,proto3" json:"reference,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndeleteRequest) Reset() {
+	*x = UndeleteRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndeleteRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndeleteRequest) ProtoMessage() {}
+
+func (x *UndeleteRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndeleteRequest.ProtoReflect.Descriptor instead.
+func (*UndeleteRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *UndeleteRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *UndeleteRequest) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+// UndeleteResponse says that it is back.
+type UndeleteResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndeleteResponse) Reset() {
+	*x = UndeleteResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndeleteResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndeleteResponse) ProtoMessage() {}
+
+func (x *UndeleteResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndeleteResponse.ProtoReflect.Descriptor instead.
+func (*UndeleteResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{66}
+}
+
+// GetCacheRequest asks how much is cached.
+type GetCacheRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCacheRequest) Reset() {
+	*x = GetCacheRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCacheRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCacheRequest) ProtoMessage() {}
+
+func (x *GetCacheRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCacheRequest.ProtoReflect.Descriptor instead.
+func (*GetCacheRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{67}
+}
+
+// GetCacheResponse tells how much is cached.
+type GetCacheResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Each pool, the default pool first.
+	Pools         []*CacheUsage `protobuf:"bytes,1,rep,name=pools,proto3" json:"pools,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCacheResponse) Reset() {
+	*x = GetCacheResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCacheResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCacheResponse) ProtoMessage() {}
+
+func (x *GetCacheResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCacheResponse.ProtoReflect.Descriptor instead.
+func (*GetCacheResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *GetCacheResponse) GetPools() []*CacheUsage {
+	if x != nil {
+		return x.Pools
+	}
+	return nil
+}
+
+// CacheUsage is how much of a pool is cached content.
+type CacheUsage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the pool, empty for the default pool.
+	Pool string `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"`
+	// Bytes of blobs that only cached manifests need.
+	Bytes int64 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Number of cached manifests.
+	Manifests int64 `protobuf:"varint,3,opt,name=manifests,proto3" json:"manifests,omitempty"`
+	// How many bytes there may be, absent if nothing limits them.
+	Limit *int64 `protobuf:"varint,4,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	// Manifests that were evicted since the process started.
+	Evicted int64 `protobuf:"varint,5,opt,name=evicted,proto3" json:"evicted,omitempty"`
+	// Bytes that nothing needed then.
+	EvictedBytes  int64 `protobuf:"varint,6,opt,name=evicted_bytes,json=evictedBytes,proto3" json:"evicted_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CacheUsage) Reset() {
+	*x = CacheUsage{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CacheUsage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CacheUsage) ProtoMessage() {}
+
+func (x *CacheUsage) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CacheUsage.ProtoReflect.Descriptor instead.
+func (*CacheUsage) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *CacheUsage) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *CacheUsage) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *CacheUsage) GetManifests() int64 {
+	if x != nil {
+		return x.Manifests
+	}
+	return 0
+}
+
+func (x *CacheUsage) GetLimit() int64 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
+}
+
+func (x *CacheUsage) GetEvicted() int64 {
+	if x != nil {
+		return x.Evicted
+	}
+	return 0
+}
+
+func (x *CacheUsage) GetEvictedBytes() int64 {
+	if x != nil {
+		return x.EvictedBytes
+	}
+	return 0
+}
+
+// ListCachedRequest asks for cached manifests.
+type ListCachedRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the repository.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// How many entries the answer may have at most, 1 to 1000; 100 if absent. It
+	// may have fewer.
+	Limit *int32 `protobuf:"varint,2,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	// Only entries behind this digest: the "next" of the page before.
+	After         string `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCachedRequest) Reset() {
+	*x = ListCachedRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCachedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCachedRequest) ProtoMessage() {}
+
+func (x *ListCachedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCachedRequest.ProtoReflect.Descriptor instead.
+func (*ListCachedRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *ListCachedRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *ListCachedRequest) GetLimit() int32 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
+}
+
+func (x *ListCachedRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+// ListCachedResponse is a page of cached manifests.
+type ListCachedResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Manifests.
+	Items []*CachedManifest `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	// Value of "after" for the next page, empty if this is the last one.
+	Next          string `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCachedResponse) Reset() {
+	*x = ListCachedResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCachedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCachedResponse) ProtoMessage() {}
+
+func (x *ListCachedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCachedResponse.ProtoReflect.Descriptor instead.
+func (*ListCachedResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *ListCachedResponse) GetItems() []*CachedManifest {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *ListCachedResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+// CachedManifest is a manifest that was fetched from an upstream.
+type CachedManifest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Digest of the manifest.
+	Digest string `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	// Tags that point to it.
+	Tags []string `protobuf:"bytes,2,rep,name=tags,proto3" json:"tags,omitempty"`
+	// Bytes of the manifest and of its blobs that are here.
+	Size int64 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	// Upstream it was fetched from.
+	Upstream string `protobuf:"bytes,4,opt,name=upstream,proto3" json:"upstream,omitempty"`
+	// When it was fetched first.
+	Fetched *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=fetched,proto3" json:"fetched,omitempty"`
+	// When it was last pulled or fetched.
+	Used *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=used,proto3" json:"used,omitempty"`
+	// Pattern that keeps it, empty if none does.
+	Pinned        string `protobuf:"bytes,7,opt,name=pinned,proto3" json:"pinned,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CachedManifest) Reset() {
+	*x = CachedManifest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CachedManifest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CachedManifest) ProtoMessage() {}
+
+func (x *CachedManifest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CachedManifest.ProtoReflect.Descriptor instead.
+func (*CachedManifest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *CachedManifest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *CachedManifest) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *CachedManifest) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *CachedManifest) GetUpstream() string {
+	if x != nil {
+		return x.Upstream
+	}
+	return ""
+}
+
+func (x *CachedManifest) GetFetched() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Fetched
+	}
+	return nil
+}
+
+func (x *CachedManifest) GetUsed() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Used
+	}
+	return nil
+}
+
+func (x *CachedManifest) GetPinned() string {
+	if x != nil {
+		return x.Pinned
+	}
+	return ""
+}
+
+// EvictCachedRequest names what to evict.
+type EvictCachedRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the repository.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// A tag or a digest, of a manifest or a blob; all that is cached if empty.
+	Reference     string `protobuf:"bytes,2,opt,name=reference,proto3" json:"reference,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EvictCachedRequest) Reset() {
+	*x = EvictCachedRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EvictCachedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EvictCachedRequest) ProtoMessage() {}
+
+func (x *EvictCachedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EvictCachedRequest.ProtoReflect.Descriptor instead.
+func (*EvictCachedRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *EvictCachedRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *EvictCachedRequest) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+// EvictCachedResponse tells what was evicted.
+type EvictCachedResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of manifests.
+	Manifests int64 `protobuf:"varint,1,opt,name=manifests,proto3" json:"manifests,omitempty"`
+	// Number of blobs that were evicted by their digest.
+	Blobs int64 `protobuf:"varint,2,opt,name=blobs,proto3" json:"blobs,omitempty"`
+	// Bytes that nothing needs now.
+	Bytes int64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// There is more to evict.
+	More          bool `protobuf:"varint,4,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EvictCachedResponse) Reset() {
+	*x = EvictCachedResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EvictCachedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EvictCachedResponse) ProtoMessage() {}
+
+func (x *EvictCachedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EvictCachedResponse.ProtoReflect.Descriptor instead.
+func (*EvictCachedResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *EvictCachedResponse) GetManifests() int64 {
+	if x != nil {
+		return x.Manifests
+	}
+	return 0
+}
+
+func (x *EvictCachedResponse) GetBlobs() int64 {
+	if x != nil {
+		return x.Blobs
+	}
+	return 0
+}
+
+func (x *EvictCachedResponse) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *EvictCachedResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+// ListPinsRequest asks what is pinned.
+type ListPinsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPinsRequest) Reset() {
+	*x = ListPinsRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPinsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPinsRequest) ProtoMessage() {}
+
+func (x *ListPinsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPinsRequest.ProtoReflect.Descriptor instead.
+func (*ListPinsRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{75}
+}
+
+// ListPinsResponse lists what is pinned.
+type ListPinsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Pins.
+	Pins          []*Pin `protobuf:"bytes,1,rep,name=pins,proto3" json:"pins,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPinsResponse) Reset() {
+	*x = ListPinsResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPinsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPinsResponse) ProtoMessage() {}
+
+func (x *ListPinsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPinsResponse.ProtoReflect.Descriptor instead.
+func (*ListPinsResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *ListPinsResponse) GetPins() []*Pin {
+	if x != nil {
+		return x.Pins
+	}
+	return nil
+}
+
+// Pin keeps cached content.
+type Pin struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Pattern of repositories, alone, with ":" and a pattern of tags behind it, or
+	// with "@" and a digest.
+	Pattern string `protobuf:"bytes,1,opt,name=pattern,proto3" json:"pattern,omitempty"`
+	// Why.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Who said so, empty if nobody known or the config file.
+	Actor string `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
+	// Since when, absent for the config file.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pin) Reset() {
+	*x = Pin{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[77]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pin) ProtoMessage() {}
+
+func (x *Pin) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[77]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pin.ProtoReflect.Descriptor instead.
+func (*Pin) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{77}
+}
+
+func (x *Pin) GetPattern() string {
+	if x != nil {
+		return x.Pattern
+	}
+	return ""
+}
+
+func (x *Pin) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Pin) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *Pin) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+// SetPinRequest adds a pin.
+type SetPinRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Pattern: "hub/library/debian:12*".
+	Pattern string `protobuf:"bytes,1,opt,name=pattern,proto3" json:"pattern,omitempty"`
+	// Why, for people; at most 500 bytes.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPinRequest) Reset() {
+	*x = SetPinRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPinRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPinRequest) ProtoMessage() {}
+
+func (x *SetPinRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPinRequest.ProtoReflect.Descriptor instead.
+func (*SetPinRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *SetPinRequest) GetPattern() string {
+	if x != nil {
+		return x.Pattern
+	}
+	return ""
+}
+
+func (x *SetPinRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// SetPinResponse says that it is done.
+type SetPinResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPinResponse) Reset() {
+	*x = SetPinResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[79]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPinResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPinResponse) ProtoMessage() {}
+
+func (x *SetPinResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[79]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPinResponse.ProtoReflect.Descriptor instead.
+func (*SetPinResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{79}
+}
+
+// ClearPinRequest takes a pin back.
+type ClearPinRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Pattern, as it was set.
+	Pattern       string `protobuf:"bytes,1,opt,name=pattern,proto3" json:"pattern,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClearPinRequest) Reset() {
+	*x = ClearPinRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClearPinRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClearPinRequest) ProtoMessage() {}
+
+func (x *ClearPinRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClearPinRequest.ProtoReflect.Descriptor instead.
+func (*ClearPinRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *ClearPinRequest) GetPattern() string {
+	if x != nil {
+		return x.Pattern
+	}
+	return ""
+}
+
+// ClearPinResponse says that it is done.
+type ClearPinResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClearPinResponse) Reset() {
+	*x = ClearPinResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[81]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClearPinResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClearPinResponse) ProtoMessage() {}
+
+func (x *ClearPinResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[81]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClearPinResponse.ProtoReflect.Descriptor instead.
+func (*ClearPinResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{81}
+}
+
 var File_berth_api_v1_api_proto protoreflect.FileDescriptor
 
 const file_berth_api_v1_api_proto_rawDesc = "" +
@@ -3438,7 +5127,125 @@ const file_berth_api_v1_api_proto_rawDesc = "" +
 	"repository\x18\x01 \x01(\tR\n" +
 	"repository\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\"\x14\n" +
-	"\x12UnlinkBlobResponse2\xc3\x0e\n" +
+	"\x12UnlinkBlobResponse\"\x17\n" +
+	"\x15CollectGarbageRequest\"\xfa\x01\n" +
+	"\x16CollectGarbageResponse\x12\x18\n" +
+	"\areviews\x18\x01 \x01(\x03R\areviews\x12\x1c\n" +
+	"\tmanifests\x18\x02 \x01(\x03R\tmanifests\x12\x14\n" +
+	"\x05links\x18\x03 \x01(\x03R\x05links\x12\x14\n" +
+	"\x05blobs\x18\x04 \x01(\x03R\x05blobs\x12\"\n" +
+	"\frepositories\x18\x05 \x01(\x03R\frepositories\x12\x14\n" +
+	"\x05bytes\x18\x06 \x01(\x03R\x05bytes\x12\x12\n" +
+	"\x04more\x18\a \x01(\bR\x04more\x12.\n" +
+	"\x04next\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x04next\"N\n" +
+	"\x11ListDoomedRequest\x12\x19\n" +
+	"\x05limit\x18\x01 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\tR\x05afterB\b\n" +
+	"\x06_limit\"T\n" +
+	"\x12ListDoomedResponse\x12*\n" +
+	"\x05items\x18\x01 \x03(\v2\x14.berth.api.v1.DoomedR\x05items\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"\xc4\x01\n" +
+	"\x06Doomed\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x02 \x01(\tR\n" +
+	"repository\x12\x12\n" +
+	"\x04pool\x18\x03 \x01(\tR\x04pool\x12\x16\n" +
+	"\x06digest\x18\x04 \x01(\tR\x06digest\x12\x12\n" +
+	"\x04size\x18\x05 \x01(\x03R\x04size\x12.\n" +
+	"\x04time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\"o\n" +
+	"\x12ListDeletedRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x19\n" +
+	"\x05limit\x18\x02 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\tR\x05afterB\b\n" +
+	"\x06_limit\"V\n" +
+	"\x13ListDeletedResponse\x12+\n" +
+	"\x05items\x18\x01 \x03(\v2\x15.berth.api.v1.DeletedR\x05items\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"\xe1\x01\n" +
+	"\aDeleted\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x12\n" +
+	"\x04tags\x18\x03 \x03(\tR\x04tags\x12\x12\n" +
+	"\x04size\x18\x04 \x01(\x03R\x04size\x12\x14\n" +
+	"\x05actor\x18\x05 \x01(\tR\x05actor\x12.\n" +
+	"\x04time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x120\n" +
+	"\x05until\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05until\".\n" +
+	"\fPurgeRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\"\x0f\n" +
+	"\rPurgeResponse\"9\n" +
+	"\x17DeleteRepositoryRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\"\x1a\n" +
+	"\x18DeleteRepositoryResponse\"O\n" +
+	"\x0fUndeleteRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x1c\n" +
+	"\treference\x18\x02 \x01(\tR\treference\"\x12\n" +
+	"\x10UndeleteResponse\"\x11\n" +
+	"\x0fGetCacheRequest\"B\n" +
+	"\x10GetCacheResponse\x12.\n" +
+	"\x05pools\x18\x01 \x03(\v2\x18.berth.api.v1.CacheUsageR\x05pools\"\xb8\x01\n" +
+	"\n" +
+	"CacheUsage\x12\x12\n" +
+	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12\x1c\n" +
+	"\tmanifests\x18\x03 \x01(\x03R\tmanifests\x12\x19\n" +
+	"\x05limit\x18\x04 \x01(\x03H\x00R\x05limit\x88\x01\x01\x12\x18\n" +
+	"\aevicted\x18\x05 \x01(\x03R\aevicted\x12#\n" +
+	"\revicted_bytes\x18\x06 \x01(\x03R\fevictedBytesB\b\n" +
+	"\x06_limit\"n\n" +
+	"\x11ListCachedRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x19\n" +
+	"\x05limit\x18\x02 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\tR\x05afterB\b\n" +
+	"\x06_limit\"\\\n" +
+	"\x12ListCachedResponse\x122\n" +
+	"\x05items\x18\x01 \x03(\v2\x1c.berth.api.v1.CachedManifestR\x05items\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"\xea\x01\n" +
+	"\x0eCachedManifest\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
+	"\x04tags\x18\x02 \x03(\tR\x04tags\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x03R\x04size\x12\x1a\n" +
+	"\bupstream\x18\x04 \x01(\tR\bupstream\x124\n" +
+	"\afetched\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\afetched\x12.\n" +
+	"\x04used\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x04used\x12\x16\n" +
+	"\x06pinned\x18\a \x01(\tR\x06pinned\"R\n" +
+	"\x12EvictCachedRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x1c\n" +
+	"\treference\x18\x02 \x01(\tR\treference\"s\n" +
+	"\x13EvictCachedResponse\x12\x1c\n" +
+	"\tmanifests\x18\x01 \x01(\x03R\tmanifests\x12\x14\n" +
+	"\x05blobs\x18\x02 \x01(\x03R\x05blobs\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x12\n" +
+	"\x04more\x18\x04 \x01(\bR\x04more\"\x11\n" +
+	"\x0fListPinsRequest\"9\n" +
+	"\x10ListPinsResponse\x12%\n" +
+	"\x04pins\x18\x01 \x03(\v2\x11.berth.api.v1.PinR\x04pins\"\x7f\n" +
+	"\x03Pin\x12\x18\n" +
+	"\apattern\x18\x01 \x01(\tR\apattern\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05actor\x18\x03 \x01(\tR\x05actor\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"A\n" +
+	"\rSetPinRequest\x12\x18\n" +
+	"\apattern\x18\x01 \x01(\tR\apattern\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x10\n" +
+	"\x0eSetPinResponse\"+\n" +
+	"\x0fClearPinRequest\x12\x18\n" +
+	"\apattern\x18\x01 \x01(\tR\apattern\"\x12\n" +
+	"\x10ClearPinResponse2\x80\x16\n" +
 	"\x0fRegistryService\x12L\n" +
 	"\tGetHealth\x12\x1e.berth.api.v1.GetHealthRequest\x1a\x1f.berth.api.v1.GetHealthResponse\x12a\n" +
 	"\x10ListRepositories\x12%.berth.api.v1.ListRepositoriesRequest\x1a&.berth.api.v1.ListRepositoriesResponse\x12I\n" +
@@ -3461,7 +5268,21 @@ const file_berth_api_v1_api_proto_rawDesc = "" +
 	"\vGetManifest\x12 .berth.api.v1.GetManifestRequest\x1a!.berth.api.v1.GetManifestResponse\x12[\n" +
 	"\x0eDeleteManifest\x12#.berth.api.v1.DeleteManifestRequest\x1a$.berth.api.v1.DeleteManifestResponse\x12X\n" +
 	"\rListReferrers\x12\".berth.api.v1.ListReferrersRequest\x1a#.berth.api.v1.ListReferrersResponse\x12F\n" +
-	"\aGetBlob\x12\x1c.berth.api.v1.GetBlobRequest\x1a\x1d.berth.api.v1.GetBlobResponse\x12O\n" +
+	"\aGetBlob\x12\x1c.berth.api.v1.GetBlobRequest\x1a\x1d.berth.api.v1.GetBlobResponse\x12[\n" +
+	"\x0eCollectGarbage\x12#.berth.api.v1.CollectGarbageRequest\x1a$.berth.api.v1.CollectGarbageResponse\x12O\n" +
+	"\n" +
+	"ListDoomed\x12\x1f.berth.api.v1.ListDoomedRequest\x1a .berth.api.v1.ListDoomedResponse\x12R\n" +
+	"\vListDeleted\x12 .berth.api.v1.ListDeletedRequest\x1a!.berth.api.v1.ListDeletedResponse\x12@\n" +
+	"\x05Purge\x12\x1a.berth.api.v1.PurgeRequest\x1a\x1b.berth.api.v1.PurgeResponse\x12a\n" +
+	"\x10DeleteRepository\x12%.berth.api.v1.DeleteRepositoryRequest\x1a&.berth.api.v1.DeleteRepositoryResponse\x12I\n" +
+	"\bUndelete\x12\x1d.berth.api.v1.UndeleteRequest\x1a\x1e.berth.api.v1.UndeleteResponse\x12I\n" +
+	"\bGetCache\x12\x1d.berth.api.v1.GetCacheRequest\x1a\x1e.berth.api.v1.GetCacheResponse\x12O\n" +
+	"\n" +
+	"ListCached\x12\x1f.berth.api.v1.ListCachedRequest\x1a .berth.api.v1.ListCachedResponse\x12R\n" +
+	"\vEvictCached\x12 .berth.api.v1.EvictCachedRequest\x1a!.berth.api.v1.EvictCachedResponse\x12I\n" +
+	"\bListPins\x12\x1d.berth.api.v1.ListPinsRequest\x1a\x1e.berth.api.v1.ListPinsResponse\x12C\n" +
+	"\x06SetPin\x12\x1b.berth.api.v1.SetPinRequest\x1a\x1c.berth.api.v1.SetPinResponse\x12I\n" +
+	"\bClearPin\x12\x1d.berth.api.v1.ClearPinRequest\x1a\x1e.berth.api.v1.ClearPinResponse\x12O\n" +
 	"\n" +
 	"UnlinkBlob\x12\x1f.berth.api.v1.UnlinkBlobRequest\x1a .berth.api.v1.UnlinkBlobResponseB\xac\x01\n" +
 	"\x10com.berth.api.v1B\bApiProtoP\x01Z<github.com/berth-registry/berth/proto/gen/berth/api/v1;apiv1\xa2\x02\x03BAX\xaa\x02\fBerth.Api.V1\xca\x02\fBerth\\Api\\V1\xe2\x02\x18Berth\\Api\\V1\\GPBMetadata\xea\x02\x0eBerth::Api::V1b\x06proto3"
@@ -3478,7 +5299,7 @@ func file_berth_api_v1_api_proto_rawDescGZIP() []byte {
 	return file_berth_api_v1_api_proto_rawDescData
 }
 
-var file_berth_api_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
+var file_berth_api_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 84)
 var file_berth_api_v1_api_proto_goTypes = []any{
 	(*Error)(nil),                    // 0: berth.api.v1.Error
 	(*GetHealthRequest)(nil),         // 1: berth.api.v1.GetHealthRequest
@@ -3533,81 +5354,146 @@ var file_berth_api_v1_api_proto_goTypes = []any{
 	(*GetBlobResponse)(nil),          // 50: berth.api.v1.GetBlobResponse
 	(*UnlinkBlobRequest)(nil),        // 51: berth.api.v1.UnlinkBlobRequest
 	(*UnlinkBlobResponse)(nil),       // 52: berth.api.v1.UnlinkBlobResponse
-	nil,                              // 53: berth.api.v1.GetManifestResponse.AnnotationsEntry
-	nil,                              // 54: berth.api.v1.Referrer.AnnotationsEntry
-	(*structpb.Value)(nil),           // 55: google.protobuf.Value
-	(*timestamppb.Timestamp)(nil),    // 56: google.protobuf.Timestamp
+	(*CollectGarbageRequest)(nil),    // 53: berth.api.v1.CollectGarbageRequest
+	(*CollectGarbageResponse)(nil),   // 54: berth.api.v1.CollectGarbageResponse
+	(*ListDoomedRequest)(nil),        // 55: berth.api.v1.ListDoomedRequest
+	(*ListDoomedResponse)(nil),       // 56: berth.api.v1.ListDoomedResponse
+	(*Doomed)(nil),                   // 57: berth.api.v1.Doomed
+	(*ListDeletedRequest)(nil),       // 58: berth.api.v1.ListDeletedRequest
+	(*ListDeletedResponse)(nil),      // 59: berth.api.v1.ListDeletedResponse
+	(*Deleted)(nil),                  // 60: berth.api.v1.Deleted
+	(*PurgeRequest)(nil),             // 61: berth.api.v1.PurgeRequest
+	(*PurgeResponse)(nil),            // 62: berth.api.v1.PurgeResponse
+	(*DeleteRepositoryRequest)(nil),  // 63: berth.api.v1.DeleteRepositoryRequest
+	(*DeleteRepositoryResponse)(nil), // 64: berth.api.v1.DeleteRepositoryResponse
+	(*UndeleteRequest)(nil),          // 65: berth.api.v1.UndeleteRequest
+	(*UndeleteResponse)(nil),         // 66: berth.api.v1.UndeleteResponse
+	(*GetCacheRequest)(nil),          // 67: berth.api.v1.GetCacheRequest
+	(*GetCacheResponse)(nil),         // 68: berth.api.v1.GetCacheResponse
+	(*CacheUsage)(nil),               // 69: berth.api.v1.CacheUsage
+	(*ListCachedRequest)(nil),        // 70: berth.api.v1.ListCachedRequest
+	(*ListCachedResponse)(nil),       // 71: berth.api.v1.ListCachedResponse
+	(*CachedManifest)(nil),           // 72: berth.api.v1.CachedManifest
+	(*EvictCachedRequest)(nil),       // 73: berth.api.v1.EvictCachedRequest
+	(*EvictCachedResponse)(nil),      // 74: berth.api.v1.EvictCachedResponse
+	(*ListPinsRequest)(nil),          // 75: berth.api.v1.ListPinsRequest
+	(*ListPinsResponse)(nil),         // 76: berth.api.v1.ListPinsResponse
+	(*Pin)(nil),                      // 77: berth.api.v1.Pin
+	(*SetPinRequest)(nil),            // 78: berth.api.v1.SetPinRequest
+	(*SetPinResponse)(nil),           // 79: berth.api.v1.SetPinResponse
+	(*ClearPinRequest)(nil),          // 80: berth.api.v1.ClearPinRequest
+	(*ClearPinResponse)(nil),         // 81: berth.api.v1.ClearPinResponse
+	nil,                              // 82: berth.api.v1.GetManifestResponse.AnnotationsEntry
+	nil,                              // 83: berth.api.v1.Referrer.AnnotationsEntry
+	(*structpb.Value)(nil),           // 84: google.protobuf.Value
+	(*timestamppb.Timestamp)(nil),    // 85: google.protobuf.Timestamp
 }
 var file_berth_api_v1_api_proto_depIdxs = []int32{
-	55, // 0: berth.api.v1.Error.detail:type_name -> google.protobuf.Value
+	84, // 0: berth.api.v1.Error.detail:type_name -> google.protobuf.Value
 	3,  // 1: berth.api.v1.GetHealthResponse.services:type_name -> berth.api.v1.ServiceHealth
-	56, // 2: berth.api.v1.GetScrubResponse.requested:type_name -> google.protobuf.Timestamp
-	56, // 3: berth.api.v1.GetScrubResponse.oldest:type_name -> google.protobuf.Timestamp
+	85, // 2: berth.api.v1.GetScrubResponse.requested:type_name -> google.protobuf.Timestamp
+	85, // 3: berth.api.v1.GetScrubResponse.oldest:type_name -> google.protobuf.Timestamp
 	16, // 4: berth.api.v1.ListDamagesResponse.damages:type_name -> berth.api.v1.Damage
-	56, // 5: berth.api.v1.Damage.found:type_name -> google.protobuf.Timestamp
+	85, // 5: berth.api.v1.Damage.found:type_name -> google.protobuf.Timestamp
 	19, // 6: berth.api.v1.ListTagHistoryResponse.changes:type_name -> berth.api.v1.TagChange
-	56, // 7: berth.api.v1.TagChange.time:type_name -> google.protobuf.Timestamp
+	85, // 7: berth.api.v1.TagChange.time:type_name -> google.protobuf.Timestamp
 	19, // 8: berth.api.v1.RollbackTagResponse.change:type_name -> berth.api.v1.TagChange
 	24, // 9: berth.api.v1.ExplainRetentionResponse.decisions:type_name -> berth.api.v1.RetentionDecision
-	56, // 10: berth.api.v1.RetentionDecision.pushed:type_name -> google.protobuf.Timestamp
-	56, // 11: berth.api.v1.RetentionDecision.pulled:type_name -> google.protobuf.Timestamp
+	85, // 10: berth.api.v1.RetentionDecision.pushed:type_name -> google.protobuf.Timestamp
+	85, // 11: berth.api.v1.RetentionDecision.pulled:type_name -> google.protobuf.Timestamp
 	29, // 12: berth.api.v1.ListReadOnlyResponse.read_only:type_name -> berth.api.v1.ReadOnly
-	56, // 13: berth.api.v1.ReadOnly.since:type_name -> google.protobuf.Timestamp
+	85, // 13: berth.api.v1.ReadOnly.since:type_name -> google.protobuf.Timestamp
 	38, // 14: berth.api.v1.ListPullsResponse.pulls:type_name -> berth.api.v1.Pull
-	56, // 15: berth.api.v1.Pull.time:type_name -> google.protobuf.Timestamp
-	53, // 16: berth.api.v1.GetManifestResponse.annotations:type_name -> berth.api.v1.GetManifestResponse.AnnotationsEntry
+	85, // 15: berth.api.v1.Pull.time:type_name -> google.protobuf.Timestamp
+	82, // 16: berth.api.v1.GetManifestResponse.annotations:type_name -> berth.api.v1.GetManifestResponse.AnnotationsEntry
 	43, // 17: berth.api.v1.GetManifestResponse.references:type_name -> berth.api.v1.ManifestReference
 	48, // 18: berth.api.v1.ListReferrersResponse.referrers:type_name -> berth.api.v1.Referrer
-	54, // 19: berth.api.v1.Referrer.annotations:type_name -> berth.api.v1.Referrer.AnnotationsEntry
-	1,  // 20: berth.api.v1.RegistryService.GetHealth:input_type -> berth.api.v1.GetHealthRequest
-	4,  // 21: berth.api.v1.RegistryService.ListRepositories:input_type -> berth.api.v1.ListRepositoriesRequest
-	6,  // 22: berth.api.v1.RegistryService.ListTags:input_type -> berth.api.v1.ListTagsRequest
-	8,  // 23: berth.api.v1.RegistryService.GetTag:input_type -> berth.api.v1.GetTagRequest
-	10, // 24: berth.api.v1.RegistryService.GetScrub:input_type -> berth.api.v1.GetScrubRequest
-	12, // 25: berth.api.v1.RegistryService.StartScrub:input_type -> berth.api.v1.StartScrubRequest
-	14, // 26: berth.api.v1.RegistryService.ListDamages:input_type -> berth.api.v1.ListDamagesRequest
-	17, // 27: berth.api.v1.RegistryService.ListTagHistory:input_type -> berth.api.v1.ListTagHistoryRequest
-	20, // 28: berth.api.v1.RegistryService.RollbackTag:input_type -> berth.api.v1.RollbackTagRequest
-	22, // 29: berth.api.v1.RegistryService.ExplainRetention:input_type -> berth.api.v1.ExplainRetentionRequest
-	25, // 30: berth.api.v1.RegistryService.ApplyRetention:input_type -> berth.api.v1.ApplyRetentionRequest
-	27, // 31: berth.api.v1.RegistryService.ListReadOnly:input_type -> berth.api.v1.ListReadOnlyRequest
-	30, // 32: berth.api.v1.RegistryService.SetReadOnly:input_type -> berth.api.v1.SetReadOnlyRequest
-	32, // 33: berth.api.v1.RegistryService.ClearReadOnly:input_type -> berth.api.v1.ClearReadOnlyRequest
-	34, // 34: berth.api.v1.RegistryService.GetUsage:input_type -> berth.api.v1.GetUsageRequest
-	36, // 35: berth.api.v1.RegistryService.ListPulls:input_type -> berth.api.v1.ListPullsRequest
-	39, // 36: berth.api.v1.RegistryService.DeleteTag:input_type -> berth.api.v1.DeleteTagRequest
-	41, // 37: berth.api.v1.RegistryService.GetManifest:input_type -> berth.api.v1.GetManifestRequest
-	44, // 38: berth.api.v1.RegistryService.DeleteManifest:input_type -> berth.api.v1.DeleteManifestRequest
-	46, // 39: berth.api.v1.RegistryService.ListReferrers:input_type -> berth.api.v1.ListReferrersRequest
-	49, // 40: berth.api.v1.RegistryService.GetBlob:input_type -> berth.api.v1.GetBlobRequest
-	51, // 41: berth.api.v1.RegistryService.UnlinkBlob:input_type -> berth.api.v1.UnlinkBlobRequest
-	2,  // 42: berth.api.v1.RegistryService.GetHealth:output_type -> berth.api.v1.GetHealthResponse
-	5,  // 43: berth.api.v1.RegistryService.ListRepositories:output_type -> berth.api.v1.ListRepositoriesResponse
-	7,  // 44: berth.api.v1.RegistryService.ListTags:output_type -> berth.api.v1.ListTagsResponse
-	9,  // 45: berth.api.v1.RegistryService.GetTag:output_type -> berth.api.v1.GetTagResponse
-	11, // 46: berth.api.v1.RegistryService.GetScrub:output_type -> berth.api.v1.GetScrubResponse
-	13, // 47: berth.api.v1.RegistryService.StartScrub:output_type -> berth.api.v1.StartScrubResponse
-	15, // 48: berth.api.v1.RegistryService.ListDamages:output_type -> berth.api.v1.ListDamagesResponse
-	18, // 49: berth.api.v1.RegistryService.ListTagHistory:output_type -> berth.api.v1.ListTagHistoryResponse
-	21, // 50: berth.api.v1.RegistryService.RollbackTag:output_type -> berth.api.v1.RollbackTagResponse
-	23, // 51: berth.api.v1.RegistryService.ExplainRetention:output_type -> berth.api.v1.ExplainRetentionResponse
-	26, // 52: berth.api.v1.RegistryService.ApplyRetention:output_type -> berth.api.v1.ApplyRetentionResponse
-	28, // 53: berth.api.v1.RegistryService.ListReadOnly:output_type -> berth.api.v1.ListReadOnlyResponse
-	31, // 54: berth.api.v1.RegistryService.SetReadOnly:output_type -> berth.api.v1.SetReadOnlyResponse
-	33, // 55: berth.api.v1.RegistryService.ClearReadOnly:output_type -> berth.api.v1.ClearReadOnlyResponse
-	35, // 56: berth.api.v1.RegistryService.GetUsage:output_type -> berth.api.v1.GetUsageResponse
-	37, // 57: berth.api.v1.RegistryService.ListPulls:output_type -> berth.api.v1.ListPullsResponse
-	40, // 58: berth.api.v1.RegistryService.DeleteTag:output_type -> berth.api.v1.DeleteTagResponse
-	42, // 59: berth.api.v1.RegistryService.GetManifest:output_type -> berth.api.v1.GetManifestResponse
-	45, // 60: berth.api.v1.RegistryService.DeleteManifest:output_type -> berth.api.v1.DeleteManifestResponse
-	47, // 61: berth.api.v1.RegistryService.ListReferrers:output_type -> berth.api.v1.ListReferrersResponse
-	50, // 62: berth.api.v1.RegistryService.GetBlob:output_type -> berth.api.v1.GetBlobResponse
-	52, // 63: berth.api.v1.RegistryService.UnlinkBlob:output_type -> berth.api.v1.UnlinkBlobResponse
-	42, // [42:64] is the sub-list for method output_type
-	20, // [20:42] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	83, // 19: berth.api.v1.Referrer.annotations:type_name -> berth.api.v1.Referrer.AnnotationsEntry
+	85, // 20: berth.api.v1.CollectGarbageResponse.next:type_name -> google.protobuf.Timestamp
+	57, // 21: berth.api.v1.ListDoomedResponse.items:type_name -> berth.api.v1.Doomed
+	85, // 22: berth.api.v1.Doomed.time:type_name -> google.protobuf.Timestamp
+	60, // 23: berth.api.v1.ListDeletedResponse.items:type_name -> berth.api.v1.Deleted
+	85, // 24: berth.api.v1.Deleted.time:type_name -> google.protobuf.Timestamp
+	85, // 25: berth.api.v1.Deleted.until:type_name -> google.protobuf.Timestamp
+	69, // 26: berth.api.v1.GetCacheResponse.pools:type_name -> berth.api.v1.CacheUsage
+	72, // 27: berth.api.v1.ListCachedResponse.items:type_name -> berth.api.v1.CachedManifest
+	85, // 28: berth.api.v1.CachedManifest.fetched:type_name -> google.protobuf.Timestamp
+	85, // 29: berth.api.v1.CachedManifest.used:type_name -> google.protobuf.Timestamp
+	77, // 30: berth.api.v1.ListPinsResponse.pins:type_name -> berth.api.v1.Pin
+	85, // 31: berth.api.v1.Pin.since:type_name -> google.protobuf.Timestamp
+	1,  // 32: berth.api.v1.RegistryService.GetHealth:input_type -> berth.api.v1.GetHealthRequest
+	4,  // 33: berth.api.v1.RegistryService.ListRepositories:input_type -> berth.api.v1.ListRepositoriesRequest
+	6,  // 34: berth.api.v1.RegistryService.ListTags:input_type -> berth.api.v1.ListTagsRequest
+	8,  // 35: berth.api.v1.RegistryService.GetTag:input_type -> berth.api.v1.GetTagRequest
+	10, // 36: berth.api.v1.RegistryService.GetScrub:input_type -> berth.api.v1.GetScrubRequest
+	12, // 37: berth.api.v1.RegistryService.StartScrub:input_type -> berth.api.v1.StartScrubRequest
+	14, // 38: berth.api.v1.RegistryService.ListDamages:input_type -> berth.api.v1.ListDamagesRequest
+	17, // 39: berth.api.v1.RegistryService.ListTagHistory:input_type -> berth.api.v1.ListTagHistoryRequest
+	20, // 40: berth.api.v1.RegistryService.RollbackTag:input_type -> berth.api.v1.RollbackTagRequest
+	22, // 41: berth.api.v1.RegistryService.ExplainRetention:input_type -> berth.api.v1.ExplainRetentionRequest
+	25, // 42: berth.api.v1.RegistryService.ApplyRetention:input_type -> berth.api.v1.ApplyRetentionRequest
+	27, // 43: berth.api.v1.RegistryService.ListReadOnly:input_type -> berth.api.v1.ListReadOnlyRequest
+	30, // 44: berth.api.v1.RegistryService.SetReadOnly:input_type -> berth.api.v1.SetReadOnlyRequest
+	32, // 45: berth.api.v1.RegistryService.ClearReadOnly:input_type -> berth.api.v1.ClearReadOnlyRequest
+	34, // 46: berth.api.v1.RegistryService.GetUsage:input_type -> berth.api.v1.GetUsageRequest
+	36, // 47: berth.api.v1.RegistryService.ListPulls:input_type -> berth.api.v1.ListPullsRequest
+	39, // 48: berth.api.v1.RegistryService.DeleteTag:input_type -> berth.api.v1.DeleteTagRequest
+	41, // 49: berth.api.v1.RegistryService.GetManifest:input_type -> berth.api.v1.GetManifestRequest
+	44, // 50: berth.api.v1.RegistryService.DeleteManifest:input_type -> berth.api.v1.DeleteManifestRequest
+	46, // 51: berth.api.v1.RegistryService.ListReferrers:input_type -> berth.api.v1.ListReferrersRequest
+	49, // 52: berth.api.v1.RegistryService.GetBlob:input_type -> berth.api.v1.GetBlobRequest
+	53, // 53: berth.api.v1.RegistryService.CollectGarbage:input_type -> berth.api.v1.CollectGarbageRequest
+	55, // 54: berth.api.v1.RegistryService.ListDoomed:input_type -> berth.api.v1.ListDoomedRequest
+	58, // 55: berth.api.v1.RegistryService.ListDeleted:input_type -> berth.api.v1.ListDeletedRequest
+	61, // 56: berth.api.v1.RegistryService.Purge:input_type -> berth.api.v1.PurgeRequest
+	63, // 57: berth.api.v1.RegistryService.DeleteRepository:input_type -> berth.api.v1.DeleteRepositoryRequest
+	65, // 58: berth.api.v1.RegistryService.Undelete:input_type -> berth.api.v1.UndeleteRequest
+	67, // 59: berth.api.v1.RegistryService.GetCache:input_type -> berth.api.v1.GetCacheRequest
+	70, // 60: berth.api.v1.RegistryService.ListCached:input_type -> berth.api.v1.ListCachedRequest
+	73, // 61: berth.api.v1.RegistryService.EvictCached:input_type -> berth.api.v1.EvictCachedRequest
+	75, // 62: berth.api.v1.RegistryService.ListPins:input_type -> berth.api.v1.ListPinsRequest
+	78, // 63: berth.api.v1.RegistryService.SetPin:input_type -> berth.api.v1.SetPinRequest
+	80, // 64: berth.api.v1.RegistryService.ClearPin:input_type -> berth.api.v1.ClearPinRequest
+	51, // 65: berth.api.v1.RegistryService.UnlinkBlob:input_type -> berth.api.v1.UnlinkBlobRequest
+	2,  // 66: berth.api.v1.RegistryService.GetHealth:output_type -> berth.api.v1.GetHealthResponse
+	5,  // 67: berth.api.v1.RegistryService.ListRepositories:output_type -> berth.api.v1.ListRepositoriesResponse
+	7,  // 68: berth.api.v1.RegistryService.ListTags:output_type -> berth.api.v1.ListTagsResponse
+	9,  // 69: berth.api.v1.RegistryService.GetTag:output_type -> berth.api.v1.GetTagResponse
+	11, // 70: berth.api.v1.RegistryService.GetScrub:output_type -> berth.api.v1.GetScrubResponse
+	13, // 71: berth.api.v1.RegistryService.StartScrub:output_type -> berth.api.v1.StartScrubResponse
+	15, // 72: berth.api.v1.RegistryService.ListDamages:output_type -> berth.api.v1.ListDamagesResponse
+	18, // 73: berth.api.v1.RegistryService.ListTagHistory:output_type -> berth.api.v1.ListTagHistoryResponse
+	21, // 74: berth.api.v1.RegistryService.RollbackTag:output_type -> berth.api.v1.RollbackTagResponse
+	23, // 75: berth.api.v1.RegistryService.ExplainRetention:output_type -> berth.api.v1.ExplainRetentionResponse
+	26, // 76: berth.api.v1.RegistryService.ApplyRetention:output_type -> berth.api.v1.ApplyRetentionResponse
+	28, // 77: berth.api.v1.RegistryService.ListReadOnly:output_type -> berth.api.v1.ListReadOnlyResponse
+	31, // 78: berth.api.v1.RegistryService.SetReadOnly:output_type -> berth.api.v1.SetReadOnlyResponse
+	33, // 79: berth.api.v1.RegistryService.ClearReadOnly:output_type -> berth.api.v1.ClearReadOnlyResponse
+	35, // 80: berth.api.v1.RegistryService.GetUsage:output_type -> berth.api.v1.GetUsageResponse
+	37, // 81: berth.api.v1.RegistryService.ListPulls:output_type -> berth.api.v1.ListPullsResponse
+	40, // 82: berth.api.v1.RegistryService.DeleteTag:output_type -> berth.api.v1.DeleteTagResponse
+	42, // 83: berth.api.v1.RegistryService.GetManifest:output_type -> berth.api.v1.GetManifestResponse
+	45, // 84: berth.api.v1.RegistryService.DeleteManifest:output_type -> berth.api.v1.DeleteManifestResponse
+	47, // 85: berth.api.v1.RegistryService.ListReferrers:output_type -> berth.api.v1.ListReferrersResponse
+	50, // 86: berth.api.v1.RegistryService.GetBlob:output_type -> berth.api.v1.GetBlobResponse
+	54, // 87: berth.api.v1.RegistryService.CollectGarbage:output_type -> berth.api.v1.CollectGarbageResponse
+	56, // 88: berth.api.v1.RegistryService.ListDoomed:output_type -> berth.api.v1.ListDoomedResponse
+	59, // 89: berth.api.v1.RegistryService.ListDeleted:output_type -> berth.api.v1.ListDeletedResponse
+	62, // 90: berth.api.v1.RegistryService.Purge:output_type -> berth.api.v1.PurgeResponse
+	64, // 91: berth.api.v1.RegistryService.DeleteRepository:output_type -> berth.api.v1.DeleteRepositoryResponse
+	66, // 92: berth.api.v1.RegistryService.Undelete:output_type -> berth.api.v1.UndeleteResponse
+	68, // 93: berth.api.v1.RegistryService.GetCache:output_type -> berth.api.v1.GetCacheResponse
+	71, // 94: berth.api.v1.RegistryService.ListCached:output_type -> berth.api.v1.ListCachedResponse
+	74, // 95: berth.api.v1.RegistryService.EvictCached:output_type -> berth.api.v1.EvictCachedResponse
+	76, // 96: berth.api.v1.RegistryService.ListPins:output_type -> berth.api.v1.ListPinsResponse
+	79, // 97: berth.api.v1.RegistryService.SetPin:output_type -> berth.api.v1.SetPinResponse
+	81, // 98: berth.api.v1.RegistryService.ClearPin:output_type -> berth.api.v1.ClearPinResponse
+	52, // 99: berth.api.v1.RegistryService.UnlinkBlob:output_type -> berth.api.v1.UnlinkBlobResponse
+	66, // [66:100] is the sub-list for method output_type
+	32, // [32:66] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_berth_api_v1_api_proto_init() }
@@ -3625,13 +5511,17 @@ func file_berth_api_v1_api_proto_init() {
 	file_berth_api_v1_api_proto_msgTypes[36].OneofWrappers = []any{}
 	file_berth_api_v1_api_proto_msgTypes[39].OneofWrappers = []any{}
 	file_berth_api_v1_api_proto_msgTypes[46].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[55].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[58].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[69].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[70].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_api_v1_api_proto_rawDesc), len(file_berth_api_v1_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   55,
+			NumMessages:   84,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

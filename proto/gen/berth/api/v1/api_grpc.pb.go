@@ -42,6 +42,18 @@ const (
 	RegistryService_DeleteManifest_FullMethodName   = "/berth.api.v1.RegistryService/DeleteManifest"
 	RegistryService_ListReferrers_FullMethodName    = "/berth.api.v1.RegistryService/ListReferrers"
 	RegistryService_GetBlob_FullMethodName          = "/berth.api.v1.RegistryService/GetBlob"
+	RegistryService_CollectGarbage_FullMethodName   = "/berth.api.v1.RegistryService/CollectGarbage"
+	RegistryService_ListDoomed_FullMethodName       = "/berth.api.v1.RegistryService/ListDoomed"
+	RegistryService_ListDeleted_FullMethodName      = "/berth.api.v1.RegistryService/ListDeleted"
+	RegistryService_Purge_FullMethodName            = "/berth.api.v1.RegistryService/Purge"
+	RegistryService_DeleteRepository_FullMethodName = "/berth.api.v1.RegistryService/DeleteRepository"
+	RegistryService_Undelete_FullMethodName         = "/berth.api.v1.RegistryService/Undelete"
+	RegistryService_GetCache_FullMethodName         = "/berth.api.v1.RegistryService/GetCache"
+	RegistryService_ListCached_FullMethodName       = "/berth.api.v1.RegistryService/ListCached"
+	RegistryService_EvictCached_FullMethodName      = "/berth.api.v1.RegistryService/EvictCached"
+	RegistryService_ListPins_FullMethodName         = "/berth.api.v1.RegistryService/ListPins"
+	RegistryService_SetPin_FullMethodName           = "/berth.api.v1.RegistryService/SetPin"
+	RegistryService_ClearPin_FullMethodName         = "/berth.api.v1.RegistryService/ClearPin"
 	RegistryService_UnlinkBlob_FullMethodName       = "/berth.api.v1.RegistryService/UnlinkBlob"
 )
 
@@ -142,6 +154,42 @@ type RegistryServiceClient interface {
 	//
 	// Its bytes are at /v2/{repository}/blobs/{digest}.
 	GetBlob(ctx context.Context, in *GetBlobRequest, opts ...grpc.CallOption) (*GetBlobResponse, error)
+	// CollectGarbage removes what nothing needs and what may go now.
+	//
+	// It works for some seconds at most: call it again while "more" is set. It goes on
+	// by itself all the time; this is for whoever does not want to wait.
+	CollectGarbage(ctx context.Context, in *CollectGarbageRequest, opts ...grpc.CallOption) (*CollectGarbageResponse, error)
+	// ListDoomed lists what will go if nobody needs it before its time has come, and
+	// why: a dry run of garbage collection.
+	ListDoomed(ctx context.Context, in *ListDoomedRequest, opts ...grpc.CallOption) (*ListDoomedResponse, error)
+	// ListDeleted lists what can be brought back.
+	//
+	// Whole repositories first, then manifests.
+	ListDeleted(ctx context.Context, in *ListDeletedRequest, opts ...grpc.CallOption) (*ListDeletedResponse, error)
+	// Purge gives up what was deleted: it can't be brought back any more.
+	//
+	// The next collection removes it.
+	Purge(ctx context.Context, in *PurgeRequest, opts ...grpc.CallOption) (*PurgeResponse, error)
+	// DeleteRepository removes a repository with everything in it.
+	//
+	// It is gone at once, and can be brought back for some time.
+	DeleteRepository(ctx context.Context, in *DeleteRepositoryRequest, opts ...grpc.CallOption) (*DeleteRepositoryResponse, error)
+	// Undelete brings back a tag, a manifest with its tags, or a whole repository.
+	Undelete(ctx context.Context, in *UndeleteRequest, opts ...grpc.CallOption) (*UndeleteResponse, error)
+	// GetCache tells how much of each pool is cached content of upstreams.
+	GetCache(ctx context.Context, in *GetCacheRequest, opts ...grpc.CallOption) (*GetCacheResponse, error)
+	// ListCached lists the cached manifests of a repository, ordered by digest.
+	ListCached(ctx context.Context, in *ListCachedRequest, opts ...grpc.CallOption) (*ListCachedResponse, error)
+	// EvictCached removes cached content of a repository now, pinned or not.
+	//
+	// It works for some seconds at most: call it again while "more" is set.
+	EvictCached(ctx context.Context, in *EvictCachedRequest, opts ...grpc.CallOption) (*EvictCachedResponse, error)
+	// ListPins lists what of the cached content stays, that of the config file first.
+	ListPins(ctx context.Context, in *ListPinsRequest, opts ...grpc.CallOption) (*ListPinsResponse, error)
+	// SetPin keeps cached content that matches a pattern.
+	SetPin(ctx context.Context, in *SetPinRequest, opts ...grpc.CallOption) (*SetPinResponse, error)
+	// ClearPin takes a pin back.
+	ClearPin(ctx context.Context, in *ClearPinRequest, opts ...grpc.CallOption) (*ClearPinResponse, error)
 	// UnlinkBlob makes a blob unknown in a repository.
 	//
 	// It fails while a manifest of the repository refers to the blob.
@@ -366,6 +414,126 @@ func (c *registryServiceClient) GetBlob(ctx context.Context, in *GetBlobRequest,
 	return out, nil
 }
 
+func (c *registryServiceClient) CollectGarbage(ctx context.Context, in *CollectGarbageRequest, opts ...grpc.CallOption) (*CollectGarbageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CollectGarbageResponse)
+	err := c.cc.Invoke(ctx, RegistryService_CollectGarbage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) ListDoomed(ctx context.Context, in *ListDoomedRequest, opts ...grpc.CallOption) (*ListDoomedResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListDoomedResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ListDoomed_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) ListDeleted(ctx context.Context, in *ListDeletedRequest, opts ...grpc.CallOption) (*ListDeletedResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListDeletedResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ListDeleted_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) Purge(ctx context.Context, in *PurgeRequest, opts ...grpc.CallOption) (*PurgeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PurgeResponse)
+	err := c.cc.Invoke(ctx, RegistryService_Purge_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) DeleteRepository(ctx context.Context, in *DeleteRepositoryRequest, opts ...grpc.CallOption) (*DeleteRepositoryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteRepositoryResponse)
+	err := c.cc.Invoke(ctx, RegistryService_DeleteRepository_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) Undelete(ctx context.Context, in *UndeleteRequest, opts ...grpc.CallOption) (*UndeleteResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UndeleteResponse)
+	err := c.cc.Invoke(ctx, RegistryService_Undelete_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) GetCache(ctx context.Context, in *GetCacheRequest, opts ...grpc.CallOption) (*GetCacheResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetCacheResponse)
+	err := c.cc.Invoke(ctx, RegistryService_GetCache_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) ListCached(ctx context.Context, in *ListCachedRequest, opts ...grpc.CallOption) (*ListCachedResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListCachedResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ListCached_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) EvictCached(ctx context.Context, in *EvictCachedRequest, opts ...grpc.CallOption) (*EvictCachedResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EvictCachedResponse)
+	err := c.cc.Invoke(ctx, RegistryService_EvictCached_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) ListPins(ctx context.Context, in *ListPinsRequest, opts ...grpc.CallOption) (*ListPinsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListPinsResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ListPins_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) SetPin(ctx context.Context, in *SetPinRequest, opts ...grpc.CallOption) (*SetPinResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetPinResponse)
+	err := c.cc.Invoke(ctx, RegistryService_SetPin_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) ClearPin(ctx context.Context, in *ClearPinRequest, opts ...grpc.CallOption) (*ClearPinResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ClearPinResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ClearPin_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *registryServiceClient) UnlinkBlob(ctx context.Context, in *UnlinkBlobRequest, opts ...grpc.CallOption) (*UnlinkBlobResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(UnlinkBlobResponse)
@@ -473,6 +641,42 @@ type RegistryServiceServer interface {
 	//
 	// Its bytes are at /v2/{repository}/blobs/{digest}.
 	GetBlob(context.Context, *GetBlobRequest) (*GetBlobResponse, error)
+	// CollectGarbage removes what nothing needs and what may go now.
+	//
+	// It works for some seconds at most: call it again while "more" is set. It goes on
+	// by itself all the time; this is for whoever does not want to wait.
+	CollectGarbage(context.Context, *CollectGarbageRequest) (*CollectGarbageResponse, error)
+	// ListDoomed lists what will go if nobody needs it before its time has come, and
+	// why: a dry run of garbage collection.
+	ListDoomed(context.Context, *ListDoomedRequest) (*ListDoomedResponse, error)
+	// ListDeleted lists what can be brought back.
+	//
+	// Whole repositories first, then manifests.
+	ListDeleted(context.Context, *ListDeletedRequest) (*ListDeletedResponse, error)
+	// Purge gives up what was deleted: it can't be brought back any more.
+	//
+	// The next collection removes it.
+	Purge(context.Context, *PurgeRequest) (*PurgeResponse, error)
+	// DeleteRepository removes a repository with everything in it.
+	//
+	// It is gone at once, and can be brought back for some time.
+	DeleteRepository(context.Context, *DeleteRepositoryRequest) (*DeleteRepositoryResponse, error)
+	// Undelete brings back a tag, a manifest with its tags, or a whole repository.
+	Undelete(context.Context, *UndeleteRequest) (*UndeleteResponse, error)
+	// GetCache tells how much of each pool is cached content of upstreams.
+	GetCache(context.Context, *GetCacheRequest) (*GetCacheResponse, error)
+	// ListCached lists the cached manifests of a repository, ordered by digest.
+	ListCached(context.Context, *ListCachedRequest) (*ListCachedResponse, error)
+	// EvictCached removes cached content of a repository now, pinned or not.
+	//
+	// It works for some seconds at most: call it again while "more" is set.
+	EvictCached(context.Context, *EvictCachedRequest) (*EvictCachedResponse, error)
+	// ListPins lists what of the cached content stays, that of the config file first.
+	ListPins(context.Context, *ListPinsRequest) (*ListPinsResponse, error)
+	// SetPin keeps cached content that matches a pattern.
+	SetPin(context.Context, *SetPinRequest) (*SetPinResponse, error)
+	// ClearPin takes a pin back.
+	ClearPin(context.Context, *ClearPinRequest) (*ClearPinResponse, error)
 	// UnlinkBlob makes a blob unknown in a repository.
 	//
 	// It fails while a manifest of the repository refers to the blob.
@@ -549,6 +753,42 @@ func (UnimplementedRegistryServiceServer) ListReferrers(context.Context, *ListRe
 }
 func (UnimplementedRegistryServiceServer) GetBlob(context.Context, *GetBlobRequest) (*GetBlobResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetBlob not implemented")
+}
+func (UnimplementedRegistryServiceServer) CollectGarbage(context.Context, *CollectGarbageRequest) (*CollectGarbageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CollectGarbage not implemented")
+}
+func (UnimplementedRegistryServiceServer) ListDoomed(context.Context, *ListDoomedRequest) (*ListDoomedResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListDoomed not implemented")
+}
+func (UnimplementedRegistryServiceServer) ListDeleted(context.Context, *ListDeletedRequest) (*ListDeletedResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListDeleted not implemented")
+}
+func (UnimplementedRegistryServiceServer) Purge(context.Context, *PurgeRequest) (*PurgeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Purge not implemented")
+}
+func (UnimplementedRegistryServiceServer) DeleteRepository(context.Context, *DeleteRepositoryRequest) (*DeleteRepositoryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteRepository not implemented")
+}
+func (UnimplementedRegistryServiceServer) Undelete(context.Context, *UndeleteRequest) (*UndeleteResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Undelete not implemented")
+}
+func (UnimplementedRegistryServiceServer) GetCache(context.Context, *GetCacheRequest) (*GetCacheResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetCache not implemented")
+}
+func (UnimplementedRegistryServiceServer) ListCached(context.Context, *ListCachedRequest) (*ListCachedResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListCached not implemented")
+}
+func (UnimplementedRegistryServiceServer) EvictCached(context.Context, *EvictCachedRequest) (*EvictCachedResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EvictCached not implemented")
+}
+func (UnimplementedRegistryServiceServer) ListPins(context.Context, *ListPinsRequest) (*ListPinsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListPins not implemented")
+}
+func (UnimplementedRegistryServiceServer) SetPin(context.Context, *SetPinRequest) (*SetPinResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetPin not implemented")
+}
+func (UnimplementedRegistryServiceServer) ClearPin(context.Context, *ClearPinRequest) (*ClearPinResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ClearPin not implemented")
 }
 func (UnimplementedRegistryServiceServer) UnlinkBlob(context.Context, *UnlinkBlobRequest) (*UnlinkBlobResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UnlinkBlob not implemented")
@@ -952,6 +1192,222 @@ func _RegistryService_GetBlob_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RegistryService_CollectGarbage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CollectGarbageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).CollectGarbage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_CollectGarbage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).CollectGarbage(ctx, req.(*CollectGarbageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_ListDoomed_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListDoomedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ListDoomed(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ListDoomed_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ListDoomed(ctx, req.(*ListDoomedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_ListDeleted_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListDeletedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ListDeleted(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ListDeleted_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ListDeleted(ctx, req.(*ListDeletedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_Purge_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PurgeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).Purge(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_Purge_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).Purge(ctx, req.(*PurgeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_DeleteRepository_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteRepositoryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).DeleteRepository(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_DeleteRepository_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).DeleteRepository(ctx, req.(*DeleteRepositoryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_Undelete_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UndeleteRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).Undelete(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_Undelete_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).Undelete(ctx, req.(*UndeleteRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_GetCache_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetCacheRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).GetCache(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_GetCache_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).GetCache(ctx, req.(*GetCacheRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_ListCached_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListCachedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ListCached(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ListCached_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ListCached(ctx, req.(*ListCachedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_EvictCached_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EvictCachedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).EvictCached(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_EvictCached_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).EvictCached(ctx, req.(*EvictCachedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_ListPins_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListPinsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ListPins(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ListPins_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ListPins(ctx, req.(*ListPinsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_SetPin_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetPinRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).SetPin(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_SetPin_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).SetPin(ctx, req.(*SetPinRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_ClearPin_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ClearPinRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ClearPin(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ClearPin_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ClearPin(ctx, req.(*ClearPinRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _RegistryService_UnlinkBlob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(UnlinkBlobRequest)
 	if err := dec(in); err != nil {
@@ -1060,6 +1516,54 @@ var RegistryService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetBlob",
 			Handler:    _RegistryService_GetBlob_Handler,
+		},
+		{
+			MethodName: "CollectGarbage",
+			Handler:    _RegistryService_CollectGarbage_Handler,
+		},
+		{
+			MethodName: "ListDoomed",
+			Handler:    _RegistryService_ListDoomed_Handler,
+		},
+		{
+			MethodName: "ListDeleted",
+			Handler:    _RegistryService_ListDeleted_Handler,
+		},
+		{
+			MethodName: "Purge",
+			Handler:    _RegistryService_Purge_Handler,
+		},
+		{
+			MethodName: "DeleteRepository",
+			Handler:    _RegistryService_DeleteRepository_Handler,
+		},
+		{
+			MethodName: "Undelete",
+			Handler:    _RegistryService_Undelete_Handler,
+		},
+		{
+			MethodName: "GetCache",
+			Handler:    _RegistryService_GetCache_Handler,
+		},
+		{
+			MethodName: "ListCached",
+			Handler:    _RegistryService_ListCached_Handler,
+		},
+		{
+			MethodName: "EvictCached",
+			Handler:    _RegistryService_EvictCached_Handler,
+		},
+		{
+			MethodName: "ListPins",
+			Handler:    _RegistryService_ListPins_Handler,
+		},
+		{
+			MethodName: "SetPin",
+			Handler:    _RegistryService_SetPin_Handler,
+		},
+		{
+			MethodName: "ClearPin",
+			Handler:    _RegistryService_ClearPin_Handler,
 		},
 		{
 			MethodName: "UnlinkBlob",
