@@ -124,7 +124,8 @@ func alsoWarned(p string, want Status) bool {
 // status Built; turning one of these to Warned is never right.
 func TestNeverOpenByAccident(t *testing.T) {
 	for _, text := range []string{
-		`{"http":{"auth":{"bearer":{"realm":"x"}}}}`,
+		`{"http":{"auth":{"bearer":{"awsSecretsManager":{"region":"x"}}}}}`,
+		`{"http":{"auth":{"bearer":{"upstreamTokenEndpoint":{"realm":"x"}}}}}`,
 		`{"http":{"auth":{"openid":{"providers":{"x":{"keypath":"/k"}}}}}}`,
 		`{"http":{"accessControl":{}}}`,
 		`{"http":{"accessControl":{"repositories":{"**":{"anonymousPolicy":["read"]}}}}}`,

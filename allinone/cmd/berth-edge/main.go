@@ -6,6 +6,7 @@ import (
 	"github.com/berth-registry/berth/services/blobstore"
 	"github.com/berth-registry/berth/services/blobstore/disk"
 	"github.com/berth-registry/berth/services/gateway/auth"
+	"github.com/berth-registry/berth/services/gateway/auth/jwt"
 	"github.com/berth-registry/berth/services/gateway/auth/ldap"
 	"github.com/berth-registry/berth/services/metadata"
 	"github.com/berth-registry/berth/services/metadata/sqlite"
@@ -18,6 +19,6 @@ func main() {
 		map[string]blobstore.OpenPool{"local": disk.OpenPool},
 		map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured},
 	)
-	parts.Methods = auth.Parts{LDAP: ldap.Open}
+	parts.Methods = auth.Parts{LDAP: ldap.Open, Bearer: jwt.Bearer, OIDC: jwt.OIDC(nil)}
 	allinone.Program("berth-edge", version, "an OCI registry in one process, for small machines: disk and SQLite", parts).Main()
 }

@@ -9,6 +9,8 @@ import (
 	"github.com/berth-registry/berth/services/blobstore/disk"
 	"github.com/berth-registry/berth/services/blobstore/s3"
 	"github.com/berth-registry/berth/services/gateway/auth"
+	"github.com/berth-registry/berth/services/gateway/auth/jwt"
+	"github.com/berth-registry/berth/services/gateway/auth/jwt/claims"
 	"github.com/berth-registry/berth/services/gateway/auth/ldap"
 	"github.com/berth-registry/berth/services/metadata"
 	"github.com/berth-registry/berth/services/metadata/postgres"
@@ -22,7 +24,7 @@ func main() {
 		map[string]blobstore.OpenPool{"local": disk.OpenPool, "s3": s3.OpenPool},
 		map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured, "postgres": postgres.OpenConfigured},
 	)
-	parts.Methods = auth.Parts{LDAP: ldap.Open}
+	parts.Methods = auth.Parts{LDAP: ldap.Open, Bearer: jwt.Bearer, OIDC: jwt.OIDC(claims.Compile)}
 	parts.Reflect = reflect.Register
 	parts.ExaminePool, parts.ExamineDatabase = s3.Examine, postgres.Examine
 	program := allinone.Program("berth", version, "an OCI registry in one process", parts)

@@ -108,9 +108,11 @@ func New(o Options) *Chain {
 func (c *Chain) Open() bool { return c == nil || !c.o.Closed }
 
 // Names returns the names of the methods, in order.
-func (c *Chain) Names() []string {
+func (c *Chain) Names() []string { return names(c.o.all()) }
+
+func names(methods []Method) []string {
 	var names []string
-	for _, m := range c.o.all() {
+	for _, m := range methods {
 		names = append(names, m.Name())
 	}
 	return names

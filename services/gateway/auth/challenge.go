@@ -13,6 +13,9 @@ type Challenge struct {
 	// for Basic. It must come from the configuration, never from a request: who
 	// could choose it would be sent passwords.
 	TokenRealm string
+	// Bearer asks for a token though there is no server to get one from: clients have
+	// theirs from elsewhere.
+	Bearer bool
 	// Service is what that server knows us as.
 	Service string
 }
@@ -20,10 +23,14 @@ type Challenge struct {
 // value returns the header's value (RFC 9110, section 11.6.1, and docker's token
 // specification).
 func (c Challenge) value(w Wants) string {
-	if c.TokenRealm == "" {
+	if c.TokenRealm == "" && !c.Bearer {
 		return "Basic realm=" + strconv.Quote(c.Realm)
 	}
-	text := "Bearer realm=" + strconv.Quote(c.TokenRealm) + ",service=" + strconv.Quote(c.Service)
+	realm := c.TokenRealm
+	if realm == "" {
+		realm = c.Realm
+	}
+	text := "Bearer realm=" + strconv.Quote(realm) + ",service=" + strconv.Quote(c.Service)
 	switch {
 	case w.Repo != "":
 		text += `,scope="repository:` + string(w.Repo) + ":" + strings.Join(w.Actions, ",") + `"`

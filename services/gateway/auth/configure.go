@@ -25,6 +25,10 @@ type Parts struct {
 	// Identity are the methods that rely on the Catalog. nil: there are none.
 	Identity *Identity
 	LDAP     func(ctx context.Context, c *config.LDAP, e Env) (Method, error)
+	// Bearer opens what verifies the tokens of a token server elsewhere, and OIDC what
+	// verifies those of issuers.
+	Bearer func(c *config.Bearer, e Env) (Method, error)
+	OIDC   func(c *config.Config, e Env) (Method, error)
 }
 
 // Identity are methods of authentication by what the Catalog knows.
@@ -96,13 +100,63 @@ func Configured(ctx context.Context, c *config.Config, parts Parts, p daemon.Pro
 		o.Bearer, o.Session = append(o.Bearer, i.Token), append(o.Session, i.Session)
 		o.Admit, o.Challenge.TokenRealm, o.Challenge.Service = i.Admit, i.Realm, i.Service
 	}
-	if h.TLS != nil && h.TLS.CACert != "" {
+	if a.Bearer != nil {
+		if err == nil {
+			err = bearerOnly(&o, c, parts, e)
+		}
+	} else if h.TLS != nil && h.TLS.CACert != "" {
 		add(&o.Peer, "http.auth.mtls", func() (Method, error) { return OpenMTLS(a.MTLS) })
 	}
 	if err != nil {
 		return nil, err
 	}
 	return New(o), nil
+}
+
+// bearerOnly has tokens accepted, and nothing else, as zot has it for http.auth.bearer:
+// those of issuers, and our own token service's, which takes theirs; then those of a
+// token server elsewhere.
+func bearerOnly(o *Options, c *config.Config, parts Parts, e Env) error {
+	b := c.HTTP.Auth.Bearer
+	if ignored := names(o.Basic); len(ignored) > 0 {
+		e.Log.Warn("http.auth.bearer is the only method of authentication; others are ignored", "ignored", strings.Join(ignored, ", "))
+	}
+	err := (&Chain{o: Options{Methods: Methods{Basic: o.Basic}}}).Close()
+	own := o.Bearer
+	o.Methods = Methods{}
+	if err != nil {
+		return err
+	}
+	if len(b.OIDC) > 0 {
+		if parts.OIDC == nil {
+			return fmt.Errorf("http.auth.bearer.oidc: %w", errMissing)
+		}
+		m, err := parts.OIDC(c, e)
+		if err != nil {
+			return fmt.Errorf("http.auth.bearer.oidc: %w", err)
+		}
+		o.Bearer, o.Basic = append(append(o.Bearer, m), own...), append(o.Basic, m)
+	}
+	if b.Cert != "" {
+		if parts.Bearer == nil {
+			return fmt.Errorf("http.auth.bearer: %w", errMissing)
+		}
+		m, err := parts.Bearer(b, e)
+		if err != nil {
+			return fmt.Errorf("http.auth.bearer.%w", err)
+		}
+		o.Bearer = append(o.Bearer, m)
+	}
+	if b.Realm != "" {
+		o.Challenge.TokenRealm = b.Realm
+	}
+	if b.Service != "" {
+		o.Challenge.Service = b.Service
+	}
+	if o.Challenge.TokenRealm == "" {
+		o.Challenge.Bearer = true
+	}
+	return nil
 }
 
 // DefaultRealm is zot's.

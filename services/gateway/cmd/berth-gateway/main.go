@@ -15,6 +15,8 @@ import (
 	"github.com/berth-registry/berth/services/gateway"
 	"github.com/berth-registry/berth/services/gateway/auth"
 	"github.com/berth-registry/berth/services/gateway/auth/htpasswd"
+	"github.com/berth-registry/berth/services/gateway/auth/jwt"
+	"github.com/berth-registry/berth/services/gateway/auth/jwt/claims"
 	"github.com/berth-registry/berth/services/gateway/auth/ldap"
 )
 
@@ -52,7 +54,7 @@ func units(ctx context.Context, cfg *config.Config, p daemon.Process) ([]daemon.
 	if err != nil {
 		return nil, errors.Join(err, catalog.Close(), blobs.Close())
 	}
-	front, err := gateway.Configured(ctx, cfg, gateway.Deps{Methods: auth.Parts{LDAP: ldap.Open}, Blobs: blobs, Catalog: catalog, REST: api}, p)
+	front, err := gateway.Configured(ctx, cfg, gateway.Deps{Methods: auth.Parts{LDAP: ldap.Open, Bearer: jwt.Bearer, OIDC: jwt.OIDC(claims.Compile)}, Blobs: blobs, Catalog: catalog, REST: api}, p)
 	if err != nil {
 		return nil, errors.Join(err, catalog.Close(), blobs.Close())
 	}
