@@ -141,6 +141,11 @@ KILLS ?= 300
 kill: build ## kill -9 under load, linked and split: KILLS (300) times, nothing acknowledged may be lost
 	KILLS=$(KILLS) $(E2E) -v -run '^TestKill$$'
 
+.PHONY: prove-kill-gc
+prove-kill-gc: ## The same with garbage collection and scrub at work all the time, their times shorter than can be configured
+	allinone/e2e/short-times.sh bin/short
+	KILL_SHORT=1 BERTH_BIN=$(CURDIR)/bin/short KILLS=$(KILLS) $(E2E) -v -run '^TestKill$$'
+
 REPLICA_KILLS ?= 500
 replicas-kill: build ## kill -9 of one of two of each service over PostgreSQL and S3: REPLICA_KILLS (500) times
 	REPLICA_KILLS=$(REPLICA_KILLS) $(E2E) -v -run '^TestG14Replicas$$'
@@ -190,9 +195,24 @@ prove-disk-full: ## A small file system is filled to a random byte FILLS (500) t
 	FILLS=$(FILLS) go test -count=1 -timeout 60m ./allinone -v -run '^TestG7DiskFull$$'
 
 GC_OPS ?= 200000
+DELETES ?= 1000
 .PHONY: prove-gc
 prove-gc: ## GC_OPS (200,000) pushes, mounts, deletes, restores and pulls on each kind of store while it is collected and scrubbed; GC_SEED repeats a run
-	GC_OPS=$(GC_OPS) go test -count=1 -timeout 240m -v -run '^TestG17' ./allinone
+	GC_OPS=$(GC_OPS) DELETES=$(DELETES) go test -count=1 -timeout 240m -v -run '^Test(G17|S154)' ./allinone
+
+CLOCK_JUMPS ?= 500
+GC_MANIFESTS ?= 40000
+GC_BLOBS ?= 1000000
+GC_PUSHES ?= 4000
+.PHONY: prove-clock prove-gc-rate prove-gc-load
+prove-clock: ## The clock jumps CLOCK_JUMPS (500) times on each kind of store while it is used and collected; GC_SEED repeats a run
+	CLOCK_JUMPS=$(CLOCK_JUMPS) go test -count=1 -timeout 120m -v -run '^TestG10' ./allinone
+
+prove-gc-rate: ## Garbage collection of GC_MANIFESTS (40,000) images at full speed on both databases: reviews and objects a second, memory
+	GC_MANIFESTS=$(GC_MANIFESTS) go test -count=1 -timeout 60m -v -run '^TestGCRate$$' ./services/metadata
+
+prove-gc-load: ## How long pushes take while GC, scrub and retention work on GC_BLOBS (1 M) rows of blobs, and while nothing does, on both databases
+	GC_BLOBS=$(GC_BLOBS) GC_PUSHES=$(GC_PUSHES) go test -count=1 -timeout 120m -v -run '^TestS120' ./services/metadata
 
 DAMAGES ?= 2000
 .PHONY: prove-damage
@@ -201,9 +221,11 @@ prove-damage: clients-install ## DAMAGES (2000) stored blobs are damaged, on dis
 
 .PHONY: prove-mutants prove-faults
 FAULTS_STRIDE ?= 1
-prove-faults: ## Each call that changes a file fails, in each way, below the blobstore and below SQLite; FAULTS_STRIDE takes fewer
+WHOLE_STRIDE ?= $(FAULTS_STRIDE)
+prove-faults: ## Each call that changes a file fails, in each way, below the blobstore, below SQLite, and below a whole store (FUSE); FAULTS_STRIDE and WHOLE_STRIDE take fewer
 	go test -count=1 -v -run '^TestEveryStepFails$$' ./services/blobstore/disk | grep -vE '^ *(---|===) (PASS|RUN)'
 	FAULTS_STRIDE=$(FAULTS_STRIDE) GOWORK=off go -C services/metadata/faults test -count=1 -timeout 60m -v . | grep -vE '^ *(---|===) +(PASS|RUN)'
+	FAULTS_STRIDE=$(WHOLE_STRIDE) GOWORK=off go -C allinone/faults test -count=1 -timeout 300m -v . | grep -vE '^ *(---|===) +(PASS|RUN)'
 
 prove-mutants: clients-install ## Known mistakes (allinone/e2e/mutants), one after the other: the test of each must find it
 	allinone/e2e/mutants.sh $(MUTANTS)

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -40,12 +41,20 @@ func killLoop(t *testing.T, topology Topology, kills int) {
 	seed := uint64(envInt(t, "KILL_SEED", int(time.Now().UnixNano()>>20)))
 	t.Logf("%s: %d kills, KILL_SEED=%d", topology, kills, seed)
 	rnd := mrand.New(mrand.NewPCG(seed, 0))
+	short := os.Getenv("KILL_SHORT") != ""
 	s := Start(t, Options{Topology: topology, Edit: func(c map[string]any) {
 		c["log"] = map[string]any{"level": "warn"}
+		if short {
+			shortest(c)
+		}
 	}})
 	model := newKillModel()
 	clients := killClients(s, model, seed)
+	collected := 0
 	for n := range kills {
+		if short && topology == Linked {
+			collected += collectedUntilNow(t, s)
+		}
 		killOnce(t, s, rnd, model, clients)
 		checkStore(t, s, n)
 		for _, p := range s.Processes {
@@ -69,6 +78,42 @@ func killLoop(t *testing.T, topology Topology, kills int) {
 		}
 	}
 	report(t, model, kills)
+	if short && topology == Linked {
+		t.Logf("garbage collection had removed %d things when its process was killed", collected)
+		if collected < kills {
+			t.Error("void: garbage collection had little to do")
+		}
+	}
+}
+
+// shortest lets everything be collected and scrubbed as soon as the program allows:
+// KILL_SHORT says that its times are those of short-times.patch.
+func shortest(c map[string]any) {
+	storage := c["storage"].(map[string]any)
+	storage["gcDelay"], storage["gcInterval"], storage["undoWindow"] = "1s", "1s", "1s"
+	c["extensions"] = map[string]any{"scrub": map[string]any{"enable": true, "interval": "1s", "rate": 1000}}
+}
+
+// collectedUntilNow lets time pass after a start, in which garbage collection goes
+// on from where the kill left it, and returns how many things it removed.
+func collectedUntilNow(t *testing.T, s *System) (sum int) {
+	t.Helper()
+	<-time.After(500 * time.Millisecond)
+	body, status, err := fetch(http.DefaultClient, s.URL()+"/metrics")
+	if err != nil || status != http.StatusOK {
+		t.Fatalf("metrics: %d, %v", status, err)
+	}
+	for line := range strings.Lines(string(body)) {
+		if rest, ok := strings.CutPrefix(line, "zot_gc_deleted_total{"); ok {
+			_, value, _ := strings.Cut(strings.TrimSpace(rest), "} ")
+			n, err := strconv.ParseFloat(value, 64)
+			if err != nil {
+				t.Fatalf("metrics: %q: %v", line, err)
+			}
+			sum += int(n)
+		}
+	}
+	return sum
 }
 
 // killClients returns three clients of each kind.

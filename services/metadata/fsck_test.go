@@ -176,6 +176,15 @@ func testFsckFinds(t *testing.T, at newPlace) {
 			}
 			p.mustExec(t, "DELETE FROM reviews WHERE kind = 4")
 		}},
+		{name: "a repository that only a deleted manifest is in", want: nil, spoil: func(t *testing.T, p *pushed) {
+			p.swept(t)
+			empty := index([]registry.ManifestPut{}, "x")
+			put(t, p, "trash", empty)
+			if err := p.DeleteManifest(t.Context(), alice, "trash", empty.Digest); err != nil {
+				t.Fatal(err)
+			}
+			p.mustExec(t, "DELETE FROM reviews WHERE kind = 4")
+		}},
 		{name: "reviews from before there were any", want: nil, spoil: func(t *testing.T, p *pushed) {
 			if _, err := p.Link(t.Context(), alice, "a/b", p.upload(t, "loose")); err != nil {
 				t.Fatal(err)

@@ -36,6 +36,7 @@ const (
 	sqlSweepRepos = `
 		SELECT r.name, r.id,
 			(SELECT 1 FROM manifests m WHERE m.repo_id = r.id LIMIT 1) IS NULL AND (SELECT 1 FROM links l WHERE l.repo_id = r.id LIMIT 1) IS NULL
+			AND (SELECT 1 FROM trash g WHERE g.repo_id = r.id LIMIT 1) IS NULL
 			AND (SELECT 1 FROM reviews v WHERE v.repo_id = r.id AND v.digest = $3 AND v.kind = 4 LIMIT 1) IS NULL
 		FROM repositories r WHERE r.name > $1 ORDER BY r.name LIMIT $2`
 

@@ -537,3 +537,31 @@ func TestRepositoryIdentitiesAreNotReused(t *testing.T) {
 		}
 	})
 }
+
+// TestS153DeleteOfWhatIsNeeded: a blob that a manifest needs can't be deleted, in any
+// repository that needs it, nor a manifest that an index lists; both stay whole.
+func TestS153DeleteOfWhatIsNeeded(t *testing.T) { onEach(t, testS153DeleteOfWhatIsNeeded) }
+
+func testS153DeleteOfWhatIsNeeded(t *testing.T, at newPlace) {
+	k := newKeeper(t, at(t), metadata.Options{})
+	one, two := k.push(t, "a", "one", "one"), k.push(t, "b", "one", "one")
+	put(t, k, "a", index([]registry.ManifestPut{one}, "all"))
+	needed := []registry.Digest{registry.SHA256.FromString("config of one"), registry.SHA256.FromString("layer of one")}
+	for _, repo := range []registry.Name{"a", "b"} {
+		for _, d := range needed {
+			wantErr(t, "Unlink", k.Unlink(t.Context(), alice, repo, d), registry.ErrInUse)
+		}
+	}
+	wantErr(t, "DeleteManifest of a child", k.DeleteManifest(t.Context(), alice, "a", one.Digest), registry.ErrInUse)
+	if err := k.DeleteManifest(t.Context(), alice, "b", two.Digest); err != nil {
+		t.Fatal(err)
+	}
+	k.settle(t)
+	if !k.has(t, "a", one.Digest) {
+		t.Error("the manifest has gone")
+	}
+	if diff := cmp.Diff([]string{"config of one", "layer of one"}, k.copies(t)); diff != "" {
+		t.Errorf("stored bytes: -want +got\n%s", diff)
+	}
+	k.sound(t)
+}

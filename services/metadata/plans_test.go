@@ -99,6 +99,7 @@ func TestQueryPlans(t *testing.T) {
 		"sqlQueued":         {"SCAN queued"},
 		"sqlIsInhabited":    {"SCAN CONSTANT ROW"},
 		"sqlIsKnown":        {"SCAN CONSTANT ROW"},
+		"sqlIsDeleted":      {"SCAN CONSTANT ROW"},
 		"sqlFsckHistory":    {"SCAN n"},                                                                      // one row
 		"sqlCountRepos":     {"SCAN r USING COVERING INDEX sqlite_autoindex_repositories_2", "SCAN counted"}, // when a repository is made, up to the limit
 		"sqlMoving":         {"SCAN moves"},                                                                  // one row at most

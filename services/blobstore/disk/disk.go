@@ -38,7 +38,8 @@ type Driver struct {
 
 	home, blobs, uploads string // directories
 
-	adding sync.Mutex // held while an object of the journal is added
+	adding     sync.Mutex // held while an object of the journal is added
+	hasJournal bool       // there is a directory for them, durably; guarded by adding
 
 	mu     sync.Mutex      // guards shards
 	shards map[string]bool // directories below blobs that are there for good

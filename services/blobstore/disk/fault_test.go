@@ -23,6 +23,8 @@ type run struct {
 	stored  map[registry.Stored][]byte // acknowledged
 	commits map[registry.Stored]registry.Upload
 	open    map[registry.Upload][]byte // sessions, with all they were sent
+	removed []registry.Stored          // or asked to be
+	journal map[string][]byte          // acknowledged
 	errs    []error
 }
 
@@ -58,6 +60,7 @@ func work(t *testing.T, fs *faultFS) *run {
 		stored:  make(map[registry.Stored][]byte),
 		commits: make(map[registry.Stored]registry.Upload),
 		open:    make(map[registry.Upload][]byte),
+		journal: make(map[string][]byte),
 	}
 	var err error
 	r.driver, r.store, err = openOn(t, r.root, boot1, fs)
@@ -70,7 +73,40 @@ func work(t *testing.T, fs *faultFS) *run {
 	r.push(t, noise(2000, 2))
 	r.push(t, noise(400_000, 3), 300_000)
 	r.leave(t, noise(1500, 4), 500, 1000)
+	r.remove(t, noise(2500, 5))
+	r.journalize(t, "segment.1", noise(700, 6))
+	r.journalize(t, "segment.2", noise(800, 7))
+	r.forget(t, "segment.1")
 	return r
+}
+
+// remove stores data, and removes it as garbage collection does. A removal that
+// failed may have taken place.
+func (r *run) remove(t *testing.T, data []byte) {
+	t.Helper()
+	before := len(r.stored)
+	r.push(t, data)
+	for s, stored := range r.stored {
+		if len(r.stored) > before && bytes.Equal(stored, data) {
+			r.fail(r.store.Remove(t.Context(), s))
+			delete(r.stored, s)
+			r.removed = append(r.removed, s)
+		}
+	}
+}
+
+// journalize adds an object to the journal of the catalog, as backups do, too.
+func (r *run) journalize(t *testing.T, name string, content []byte) {
+	t.Helper()
+	if !r.fail(r.store.AppendJournal(t.Context(), name, content)) {
+		r.journal[name] = content
+	}
+}
+
+func (r *run) forget(t *testing.T, name string) {
+	t.Helper()
+	r.fail(r.store.RemoveJournal(t.Context(), name))
+	delete(r.journal, name)
 }
 
 func (r *run) fail(err error) bool {
@@ -165,6 +201,20 @@ func (r *run) check(t *testing.T, root string, boot bootID) {
 			t.Errorf("copy %v: %v", c, err)
 		}
 	}
+	for name, want := range r.journal {
+		if got, err := s.ReadJournal(t.Context(), name); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("acknowledged object %s of the journal: %d bytes of %d, %v", name, len(got), len(want), err)
+		}
+	}
+	names, err := s.ListJournal(t.Context(), "", 1000)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, name := range names { // none passes for whole that is not
+		if _, err := s.ReadJournal(t.Context(), name); err != nil {
+			t.Errorf("object %s of the journal: %v", name, err)
+		}
+	}
 	for u, data := range r.open {
 		u, err := s.Status(t.Context(), u)
 		if errors.Is(err, registry.ErrUploadUnknown) {
@@ -190,7 +240,7 @@ func (r *run) check(t *testing.T, root string, boot bootID) {
 func TestEveryStepFails(t *testing.T) {
 	whole := newFaultFS()
 	r := work(t, whole)
-	if len(r.errs) > 0 || len(r.stored) != 3 || len(r.open) != 1 {
+	if len(r.errs) > 0 || len(r.stored) != 3 || len(r.open) != 1 || len(r.removed) != 1 || len(r.journal) != 1 {
 		t.Fatalf("without a fault: %v", r.errs)
 	}
 	t.Logf("%d steps: %s", whole.steps, strings.Join(whole.log, " "))

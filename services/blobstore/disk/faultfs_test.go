@@ -109,12 +109,29 @@ func (f *faultFS) rename(from, to string) error {
 }
 
 func (f *faultFS) remove(name string) error {
-	if _, err := os.Lstat(name); err == nil {
+	info, err := os.Lstat(name)
+	if err == nil {
 		if o := f.step("remove"); o.err != nil {
 			return o.err
 		}
+		f.keep(info.Sys().(*syscall.Stat_t).Ino)
 	}
 	return f.system.remove(name)
+}
+
+// keep remembers what a name is for that comes back if the removal is not synced: the
+// number of its file may be used again.
+func (f *faultFS) keep(ino uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, list := range f.names {
+		for i, e := range list {
+			if e := e.(entry); e.ino == ino && e.kept == nil {
+				e.kept = append([]byte{}, f.data[ino]...)
+				list[i] = e
+			}
+		}
+	}
 }
 
 func (f *faultFS) syncData(x file) error { return x.(*faultFile).sync("syncData") }
@@ -155,7 +172,11 @@ func (f *faultFS) restore(t *testing.T, from, to string) {
 				f.restore(t, filepath.Join(from, e.Name()), name)
 			}
 		} else {
-			err = os.WriteFile(name, f.data[e.(entry).ino], fileMode)
+			b := e.(entry).kept
+			if b == nil {
+				b = f.data[e.(entry).ino]
+			}
+			err = os.WriteFile(name, b, fileMode)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -166,7 +187,8 @@ func (f *faultFS) restore(t *testing.T, from, to string) {
 // entry is a name and the number of the file it stands for.
 type entry struct {
 	fs.DirEntry
-	ino uint64
+	ino  uint64
+	kept []byte // what it was when it was removed, nil before
 }
 
 func inodes(dir string, entries []fs.DirEntry) []fs.DirEntry {
@@ -176,7 +198,7 @@ func inodes(dir string, entries []fs.DirEntry) []fs.DirEntry {
 		if err != nil {
 			continue
 		}
-		all = append(all, entry{e, info.Sys().(*syscall.Stat_t).Ino})
+		all = append(all, entry{DirEntry: e, ino: info.Sys().(*syscall.Stat_t).Ino})
 	}
 	return all
 }
@@ -226,7 +248,9 @@ func (f *faultFile) sync(op string) error {
 	}
 	b := make([]byte, info.Size())
 	if _, err := f.ReadAt(b, 0); err != nil {
-		return err
+		if b, err = os.ReadFile(f.name); err != nil { // open for writing only
+			return err
+		}
 	}
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()

@@ -30,12 +30,15 @@ func (d *Driver) AddObject(_ context.Context, name string, content []byte) error
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	f, err := d.fs.open(path+unfinished, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, fileMode)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = errors.Join(d.makeDir(d.journal()), d.syncDirs(d.home)); err == nil {
-			f, err = d.fs.open(path+unfinished, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, fileMode)
+	if !d.hasJournal {
+		// That there is such a directory says nothing: one may have been made whose name
+		// was not synced, for lack of space.
+		if err := errors.Join(d.makeDir(d.journal()), d.syncDirs(d.home)); err != nil {
+			return err
 		}
+		d.hasJournal = true
 	}
+	f, err := d.fs.open(path+unfinished, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, fileMode)
 	if err != nil {
 		return err
 	}

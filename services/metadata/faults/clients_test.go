@@ -159,7 +159,51 @@ func (c *clients) work(t *testing.T) {
 		return c.catalog.Unlink(ctx, alice, "b/c", one.Digest)
 	})
 	c.undo(t)
+	c.retain(t)
+	c.scrub(t)
+	c.copyOut(t)
 	c.collect()
+}
+
+// retain applies the retention policies to a repository with two tags, of which one
+// stays. The catalog may have done so by itself before.
+func (c *clients) retain(t *testing.T) {
+	t.Helper()
+	m := manifest(c.link(t, "ret", "four"), nil, nil, "keep", "old")
+	c.put("ret", m)
+	old := tagName("ret", "old")
+	c.may[old] = append(slices.Clone(c.may[old]), gone)
+	c.do(effects{old: gone}, func(ctx context.Context) error {
+		_, err := c.catalog.ApplyRetention(ctx, alice, "ret")
+		return err
+	})
+}
+
+// scrub asks for everything to be looked at, and waits until that has begun to be
+// recorded, unless it can't be.
+func (c *clients) scrub(t *testing.T) {
+	t.Helper()
+	asked := false
+	c.do(nil, func(ctx context.Context) error {
+		err := c.catalog.StartScrub(ctx, alice)
+		asked = err == nil
+		return err
+	})
+	for range 20 {
+		s, err := c.catalog.ScrubStatus(t.Context(), alice)
+		if !asked || err != nil || s.Blobs > 0 && s.Manifests > 0 {
+			return
+		}
+		time.Sleep(time.Millisecond) // another goroutine does it
+	}
+}
+
+// copyOut makes a copy of the catalog, as a backup does.
+func (c *clients) copyOut(t *testing.T) {
+	t.Helper()
+	c.do(nil, func(ctx context.Context) error {
+		return c.catalog.Export(ctx, func([]byte) error { return nil })
+	})
 }
 
 // undo deletes and restores.

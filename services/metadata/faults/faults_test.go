@@ -65,13 +65,17 @@ func run(t *testing.T, base string, fault func(int, string) outcome) (*machine, 
 	m := newMachine(t, dir)
 	m.fault = fault
 	c := &clients{blobs: memory.NewBlobs(), may: make(map[string][]string)}
+	if tag, m := oldImage(); fileExists(t, filepath.Join(base, "old")) {
+		c.may[tagName("old", tag)] = []string{string(m.Digest)}
+		c.may[manifestName("old", m.Digest)] = []string{"stored"}
+	}
 	db, err := open(t, m, dir)
 	if err != nil {
 		c.errs = append(c.errs, err)
 		return m, c, root
 	}
 	defer db.Close() // which may fail, as all else
-	catalog, err := metadata.Open(t.Context(), db, c.blobs, metadata.Options{Now: c.now}, quiet)
+	catalog, err := metadata.Open(t.Context(), db, c.blobs, metadata.Options{Now: c.now, Retention: policies(t)}, quiet)
 	if err != nil {
 		c.errs = append(c.errs, err)
 		return m, c, root
@@ -129,12 +133,18 @@ func usedStore(t *testing.T) string {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(root, ".berth")
+	removeTraces(t, dir)
+	return dir
+}
+
+// removeTraces removes what a process leaves behind that has ended.
+func removeTraces(t *testing.T, dir string) {
+	t.Helper()
 	for _, name := range []string{"metadata.lock", "metadata.db-shm"} {
 		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Fatal(err)
 		}
 	}
-	return dir
 }
 
 // faults are the ways in which a step fails.
@@ -182,7 +192,7 @@ func TestG3EveryStepOfTheDatabaseFails(t *testing.T) {
 			t.Fatalf("FAULTS_STRIDE=%s", text)
 		}
 	}
-	for store, base := range map[string]string{"used": usedStore(t), "empty": emptyStore(t)} {
+	for store, base := range map[string]string{"used": usedStore(t), "empty": emptyStore(t), "old": oldStore(t)} {
 		whole, c, root := run(t, base, nil)
 		if len(c.errs) > 0 {
 			t.Fatalf("%s: without a fault: %v", store, c)
