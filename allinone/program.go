@@ -30,7 +30,7 @@ func Program(name, version, summary string, parts Parts) cli.Program {
 			scrub(name, parts),
 			adopt(name, parts), status(name, parts), importer(name, parts), exporter(name, parts),
 			retentionCommand(name, parts), tagCommand(name, parts), du(name, parts), cacheCommand(name, parts), userCommand(name),
-		}, gcCommands(name, parts)...),
+		}, append(gcCommands(name, parts), ctl.IdentityCommands(name)...)...),
 	}
 }
 

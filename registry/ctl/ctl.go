@@ -74,12 +74,18 @@ var anonymous registry.Actor
 
 // command returns a command that takes n arguments.
 func command(name, args, summary, example string, n int, run func(context.Context, *call) error) cli.Command {
+	return commandWith(name, args, summary, example, n, func(*flag.FlagSet) {}, run)
+}
+
+// commandWith is command with flags of its own.
+func commandWith(name, args, summary, example string, n int, define func(*flag.FlagSet), run func(context.Context, *call) error) cli.Command {
 	return cli.Command{Name: name, Args: args, Summary: summary, Example: example,
 		Run: func(ctx context.Context, flags *flag.FlagSet, given []string, out io.Writer) error {
 			c := new(call)
 			t := targetFlags(flags)
 			asJSON := flags.Bool("json", false, "print JSON, one object a line")
 			c.flags.define(flags, name)
+			define(flags)
 			given, err := cli.ParseArgs(flags, given, n)
 			if err != nil {
 				return err

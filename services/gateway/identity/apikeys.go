@@ -9,11 +9,11 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/scope"
 	"github.com/berth-registry/berth/services/gateway/auth"
 )
 
-// keyPrefix begins API keys, as zot's.
-const keyPrefix = "zak_"
+const keyPrefix = registry.APIKeyPrefix
 
 // keys is the method of authentication by an API key in place of a password, with
 // its owner's name.
@@ -44,7 +44,7 @@ func (k keys) Known(q *auth.Request) bool {
 
 // keyActor is who shows a key: its owner, within what the key is good for.
 func keyActor(c registry.Credential, u registry.User) registry.Actor {
-	return registry.Actor{ID: c.Owner, Groups: u.Groups, Claims: c.Claims, Scope: limitOf(c.Scopes)}
+	return registry.Actor{ID: c.Owner, Groups: u.Groups, Claims: c.Claims, Scope: scope.Limit(c.Scopes)}
 }
 
 // keyJSON is an API key as zot shows it.
@@ -163,7 +163,7 @@ func (s *Service) makeKey(w http.ResponseWriter, r *http.Request, a registry.Act
 // newKey makes an API key of a.
 func (s *Service) newKey(ctx context.Context, a registry.Actor, c registry.Credential, agent string) (registry.Credential, string, error) {
 	for _, text := range c.Scopes {
-		if _, err := ParseKeyScope(text); err != nil {
+		if _, err := scope.Parse(text); err != nil {
 			return c, "", err
 		}
 	}
@@ -171,17 +171,11 @@ func (s *Service) newKey(ctx context.Context, a registry.Actor, c registry.Crede
 	if _, err := s.o.Catalog.Login(ctx, registry.Login{ID: a.ID, Groups: a.Groups}); err != nil {
 		return c, "", err
 	}
-	secret, hash := NewAPIKey()
+	secret := registry.NewSecret(keyPrefix)
+	hash := registry.SecretHash(registry.APIKey, secret)
 	c.Kind, c.ID, c.Owner, c.Claims, c.Agent = registry.APIKey, newID(), a.ID, a.Claims, cut(agent, registry.MaxLabel)
 	c.Created = s.trust.now().UnixMicro()
-	return c, secret, s.o.Catalog.AddCredential(ctx, a, c, hash)
-}
-
-// NewAPIKey returns a new key, and the hash by which the Catalog knows it.
-func NewAPIKey() (secret string, hash []byte) {
-	secret = newSecret(keyPrefix)
-	h := secretHash(registry.APIKey, secret)
-	return secret, h[:]
+	return c, secret, s.o.Catalog.AddCredential(ctx, a, c, hash[:])
 }
 
 // cut shortens text to n bytes of whole characters.

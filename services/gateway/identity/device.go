@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/scope"
 )
 
 // Logins of programs by device code (RFC 8628): the program shows a code, its user
@@ -106,12 +107,12 @@ func (s *Service) beginDevice(w http.ResponseWriter, r *http.Request) error {
 	}
 	scopes := r.PostForm["scope"]
 	for _, text := range scopes {
-		if _, err := ParseKeyScope(text); err != nil {
+		if _, err := scope.Parse(text); err != nil {
 			return err
 		}
 	}
-	secret, code := newSecret(devicePrefix), userCode()
-	hash := secretHash(registry.DeviceCode, secret)
+	secret, code := registry.NewSecret(devicePrefix), userCode()
+	hash := registry.SecretHash(registry.DeviceCode, secret)
 	err := s.o.Catalog.AddCredential(r.Context(), registry.Actor{}, registry.Credential{
 		Kind: registry.DeviceCode, ID: code, Label: cut(r.PostForm.Get("client_id"), 100), Agent: cut(r.UserAgent(), registry.MaxLabel), Scopes: scopes,
 		Claims: map[string]string{claimLife: strconv.Itoa(int(life / time.Second))}, Expires: s.trust.now().Add(deviceLife).UnixMicro(),
@@ -144,7 +145,7 @@ func (s *Service) deviceToken(w http.ResponseWriter, r *http.Request) error {
 	if !strings.HasPrefix(secret, devicePrefix) || len(secret) > 100 {
 		return failed("expired_token")
 	}
-	hash := secretHash(registry.DeviceCode, secret)
+	hash := registry.SecretHash(registry.DeviceCode, secret)
 	c, _, err := s.o.Catalog.UseCredential(r.Context(), registry.DeviceCode, hash[:])
 	switch {
 	case errors.Is(err, registry.ErrUnauthorized):

@@ -3,7 +3,6 @@ package identity
 import (
 	"bytes"
 	"crypto/ed25519"
-	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -160,9 +159,4 @@ func (c *tokenClaims) actor() registry.Actor {
 		}
 	}
 	return a
-}
-
-// newSecret returns a secret of 160 random bits with a prefix that says what it is.
-func newSecret(prefix string) string {
-	return prefix + strings.ToLower(rand.Text()) + strings.ToLower(rand.Text()[:6])
 }

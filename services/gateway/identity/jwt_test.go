@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/scope"
 )
 
 func testKey(id string) registry.SigningKey {
@@ -31,7 +32,7 @@ var testNow = time.Unix(1_800_000_000, 0)
 func goodClaims() tokenClaims {
 	return tokenClaims{
 		Issuer: tokenIssuer, Audience: "aud", Subject: "alice", IssuedAt: testNow.Unix(), NotBefore: testNow.Unix(), Expires: testNow.Add(tokenLife).Unix(), ID: "x",
-		Access: []tokenAccess{{Type: "repository", Name: "a", Actions: []string{"pull"}, Rights: pullRights}},
+		Access: []tokenAccess{{Type: "repository", Name: "a", Actions: []string{"pull"}, Rights: scope.Pull}},
 	}
 }
 
@@ -60,7 +61,7 @@ func TestTokenIsReadAgain(t *testing.T) {
 	if diff := cmp.Diff(goodClaims(), got); diff != "" {
 		t.Errorf("claims: -want +got\n%s", diff)
 	}
-	want := registry.Actor{ID: "alice", Scope: []registry.Grant{{Repositories: "a", Actions: pullRights}}}
+	want := registry.Actor{ID: "alice", Scope: []registry.Grant{{Repositories: "a", Actions: scope.Pull}}}
 	if diff := cmp.Diff(want, got.actor()); diff != "" {
 		t.Errorf("actor: -want +got\n%s", diff)
 	}

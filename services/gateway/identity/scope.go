@@ -5,45 +5,18 @@ import (
 	"strings"
 
 	"github.com/berth-registry/berth/registry"
-	"github.com/berth-registry/berth/registry/glob"
+	"github.com/berth-registry/berth/registry/scope"
 )
 
-// Rights by the words of docker's scopes (distribution, "Token Scope
-// Documentation"). Whoever may read a repository may see its name.
-const (
-	pullRights   = registry.ActRead | registry.ActList
-	pushRights   = registry.ActCreate | registry.ActUpdate
-	deleteRights = registry.ActDelete
-	allRights    = pullRights | pushRights | deleteRights
-)
-
+// scopeWords are the actions of docker's scopes, in the order in which tokens have
+// them.
 var scopeWords = []struct {
 	word   string
 	rights registry.Actions
 }{
-	{"delete", deleteRights},
-	{"pull", pullRights},
-	{"push", pushRights},
-}
-
-// rightsOf returns what a word allows, nothing if it is unknown. zot's words are
-// understood, too.
-func rightsOf(word string) registry.Actions {
-	switch word {
-	case "*":
-		return allRights
-	case "pull", "read":
-		return pullRights
-	case "push":
-		return pushRights
-	case "create":
-		return registry.ActCreate
-	case "update":
-		return registry.ActUpdate
-	case "delete":
-		return deleteRights
-	}
-	return registry.NoActions
+	{"delete", scope.Delete},
+	{"pull", scope.Pull},
+	{"push", scope.Push},
 }
 
 // Bounds of what a client may ask for at once.
@@ -124,52 +97,4 @@ func merge(a, b []string) []string {
 	a = append(slices.Clone(a), b...)
 	slices.Sort(a)
 	return slices.Compact(a)
-}
-
-// ParseKeyScope reads a scope of an API key: "[repository:]PATTERN[:action,...]",
-// where PATTERN is one of access control and the actions are pull, push and delete,
-// zot's read, create, update and delete, or "*", which is what a scope without
-// actions means; or "registry:catalog:*", which lets all names be listed.
-func ParseKeyScope(text string) (registry.Grant, error) {
-	bad := func(why string) (registry.Grant, error) {
-		return registry.Grant{}, registry.ErrParameterInvalid.With("scope %.60q: %s", text, why)
-	}
-	if text == "registry:catalog:*" {
-		return registry.Grant{Repositories: "**", Actions: registry.ActList}, nil
-	}
-	pattern := strings.TrimPrefix(text, "repository:")
-	rights := allRights
-	if colon := strings.LastIndexByte(pattern, ':'); colon >= 0 {
-		rights = registry.NoActions
-		for w := range strings.SplitSeq(pattern[colon+1:], ",") {
-			r := rightsOf(strings.TrimSpace(w))
-			if r == registry.NoActions {
-				return bad("the actions are pull, push, delete and *")
-			}
-			rights |= r
-		}
-		pattern = pattern[:colon]
-	}
-	if pattern == "" || strings.ContainsAny(pattern, ": ") {
-		return bad("it must be PATTERN or PATTERN:ACTION,...")
-	}
-	if _, err := glob.Compile(pattern); err != nil {
-		return bad(err.Error())
-	}
-	return registry.Grant{Repositories: pattern, Actions: rights}, nil
-}
-
-// limitOf returns what a credential with these scopes is good for: nil for one
-// without any. A scope that can't be read allows nothing.
-func limitOf(scopes []string) []registry.Grant {
-	if len(scopes) == 0 {
-		return nil
-	}
-	limit := make([]registry.Grant, 0, len(scopes))
-	for _, s := range scopes {
-		if g, err := ParseKeyScope(s); err == nil {
-			limit = append(limit, g)
-		}
-	}
-	return limit
 }

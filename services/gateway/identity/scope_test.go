@@ -8,7 +8,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/berth-registry/berth/registry"
-	"github.com/berth-registry/berth/registry/glob"
 )
 
 func TestParseScopes(t *testing.T) {
@@ -55,38 +54,9 @@ func TestParseScopes(t *testing.T) {
 	}
 }
 
-func TestParseKeyScope(t *testing.T) {
-	for text, want := range map[string]registry.Grant{
-		"repo1":                     {Repositories: "repo1", Actions: allRights},
-		"a/**:pull":                 {Repositories: "a/**", Actions: pullRights},
-		"repository:a/**:pull,push": {Repositories: "a/**", Actions: pullRights | pushRights},
-		"a:read,create":             {Repositories: "a", Actions: pullRights | registry.ActCreate},
-		"**:*":                      {Repositories: "**", Actions: allRights},
-		"registry:catalog:*":        {Repositories: "**", Actions: registry.ActList},
-		"{a,b}/*:delete":            {Repositories: "{a,b}/*", Actions: deleteRights},
-	} {
-		got, err := ParseKeyScope(text)
-		if err != nil || got != want {
-			t.Errorf("%q: %+v, %v; want %+v", text, got, err, want)
-		}
-	}
-	for _, text := range []string{"", ":pull", "a:", "a:dance", "a:pull,", "[:pull", "a b:pull", "repository:", "a:b:pull"} {
-		if g, err := ParseKeyScope(text); !errors.Is(err, registry.ErrParameterInvalid) {
-			t.Errorf("%q: %+v, %v", text, g, err)
-		}
-	}
-	if limitOf(nil) != nil {
-		t.Error("no scopes must be no limit")
-	}
-	if l := limitOf([]string{"["}); l == nil || len(l) != 0 {
-		t.Errorf("a scope that can't be read is good for %+v", l)
-	}
-}
-
 func FuzzScopes(f *testing.F) {
 	f.Add("repository:a/b:pull,push registry:catalog:*")
 	f.Add("repository(x):a:*")
-	f.Add("a/**:pull")
 	f.Fuzz(func(t *testing.T, text string) {
 		all, err := parseScopes([]string{text})
 		for _, a := range all {
@@ -95,11 +65,6 @@ func FuzzScopes(f *testing.F) {
 			}
 			if _, bad := registry.ParseName(string(a.name)); bad != nil && !a.catalog {
 				t.Errorf("%q: name %q", text, a.name)
-			}
-		}
-		if g, err := ParseKeyScope(text); err == nil {
-			if _, bad := glob.Compile(g.Repositories); bad != nil || g.Actions == registry.NoActions || g.Actions&registry.ActAdmin != 0 {
-				t.Errorf("%q: %+v, %v", text, g, bad)
 			}
 		}
 	})

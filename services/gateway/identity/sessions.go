@@ -89,8 +89,8 @@ func sameSite(r *http.Request) error {
 // StartSession gives a user who has logged in a session. provider is where, "" for
 // a password.
 func (s *Service) StartSession(w http.ResponseWriter, r *http.Request, a registry.Actor, provider string) error {
-	secret := newSecret(sessionPrefix)
-	hash := secretHash(registry.Session, secret)
+	secret := registry.NewSecret(sessionPrefix)
+	hash := registry.SecretHash(registry.Session, secret)
 	claims := map[string]string{}
 	for k, v := range a.Claims {
 		claims[k] = v
@@ -146,7 +146,7 @@ func (s *Service) logout(w http.ResponseWriter, r *http.Request) error {
 		EndSessionURL string `json:"endSessionUrl,omitempty"`
 	}{}
 	if secret := sessionSecret(r); secret != "" {
-		hash := secretHash(registry.Session, secret)
+		hash := registry.SecretHash(registry.Session, secret)
 		c, _, err := s.o.Catalog.TakeCredential(r.Context(), registry.Session, hash[:])
 		if err != nil && !errors.Is(err, registry.ErrUnauthorized) {
 			return err

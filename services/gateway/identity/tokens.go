@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/scope"
 	"github.com/berth-registry/berth/services/gateway/auth"
 )
 
@@ -155,7 +156,7 @@ func (s *Service) grant(ctx context.Context, a registry.Actor, scopes []asked) (
 		}
 		var want registry.Actions
 		for _, w := range x.words {
-			want |= rightsOf(w)
+			want |= scope.Rights(w)
 		}
 		may, err := s.o.Catalog.Allowed(ctx, a, x.name, want)
 		if err != nil {
@@ -189,8 +190,8 @@ func (s *Service) newRefresh(r *http.Request, a registry.Actor, client string) (
 	if err != nil {
 		return "", nil //nolint:nilerr // the password only looks like a key
 	}
-	secret := newSecret(refreshPrefix)
-	hash := secretHash(registry.RefreshToken, secret)
+	secret := registry.NewSecret(refreshPrefix)
+	hash := registry.SecretHash(registry.RefreshToken, secret)
 	expires := s.trust.now().Add(refreshLife).UnixMicro()
 	if key.Expires != 0 {
 		expires = min(expires, key.Expires)

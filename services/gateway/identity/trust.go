@@ -233,7 +233,7 @@ func (t *trust) owner(ctx context.Context, kind registry.CredentialKind, secret 
 	if err := t.fresh(ctx); err != nil {
 		return registry.Credential{}, registry.User{}, err
 	}
-	hash := secretHash(kind, secret)
+	hash := registry.SecretHash(kind, secret)
 	now := t.now()
 	t.mu.Lock()
 	k, ok := t.owners[hash]
@@ -261,7 +261,7 @@ func (t *trust) owner(ctx context.Context, kind registry.CredentialKind, secret 
 func (t *trust) has(kind registry.CredentialKind, secret string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	k, ok := t.owners[secretHash(kind, secret)]
+	k, ok := t.owners[registry.SecretHash(kind, secret)]
 	return ok && t.now().Before(k.until)
 }
 
@@ -279,11 +279,5 @@ func (t *trust) isDisabled(ctx context.Context, id string) (bool, error) {
 func (t *trust) forget(kind registry.CredentialKind, secret string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.owners, secretHash(kind, secret))
-}
-
-// secretHash is what the Catalog knows a secret by. The kind is part of it: the
-// same text is nothing as another kind. Secrets are random, so a fast hash does.
-func secretHash(kind registry.CredentialKind, secret string) [sha256.Size]byte {
-	return sha256.Sum256([]byte("berth " + string(kind) + "\x00" + secret))
+	delete(t.owners, registry.SecretHash(kind, secret))
 }
