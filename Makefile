@@ -19,7 +19,8 @@ berth-edge      := ./allinone/cmd/berth-edge
 berth-gateway   := ./services/gateway/cmd/berth-gateway
 berth-blobstore := ./services/blobstore/cmd/berth-blobstore
 berth-metadata  := ./services/metadata/cmd/berth-metadata
-PROGRAMS        := berth berth-edge berth-gateway berth-blobstore berth-metadata
+berth-syncer    := ./services/syncer/cmd/berth-syncer
+PROGRAMS        := berth berth-edge berth-gateway berth-blobstore berth-metadata berth-syncer
 
 # Every module of the workspace, as a directory relative to the root.
 MODULES = $(shell awk '$$1 ~ /^\.\// {print $$1}' go.work)

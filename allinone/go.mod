@@ -17,6 +17,7 @@ require (
 	github.com/aws/aws-sdk-go-v2/service/s3 v1.114.9
 	github.com/aws/smithy-go v1.28.8
 	github.com/berth-registry/berth/services/metadata v0.0.0
+	github.com/berth-registry/berth/services/syncer v0.0.0
 	github.com/google/go-cmp v0.7.0
 	github.com/opencontainers/go-digest v1.0.0
 	github.com/opencontainers/image-spec v1.1.1
@@ -96,3 +97,5 @@ replace github.com/berth-registry/berth/services/gateway => ../services/gateway
 replace github.com/berth-registry/berth/services/blobstore => ../services/blobstore
 
 replace github.com/berth-registry/berth/services/metadata => ../services/metadata
+
+replace github.com/berth-registry/berth/services/syncer => ../services/syncer

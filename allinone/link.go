@@ -25,6 +25,8 @@ import (
 type Parts struct {
 	Blobs   func(ctx context.Context, cfg *config.Config, p daemon.Process) (Blobs, error)
 	Catalog func(ctx context.Context, cfg *config.Config, blobs registry.Reaper, fatal func(error), p daemon.Process) (Catalog, error)
+	// Mirror opens what fetches from other registries. nil if the program has none.
+	Mirror func(ctx context.Context, cfg *config.Config, blobs registry.Blobs, catalog registry.Catalog, fatal func(error), p daemon.Process) (Mirror, error)
 	// Database and Pool open what is below a catalog and a blobstore, for commands.
 	Database func(ctx context.Context, cfg config.Storage, fatal func(error), log *slog.Logger) (*sqldb.DB, error)
 	Pool     func(ctx context.Context, p config.Pool, log *slog.Logger) (Blobs, error)
@@ -47,6 +49,12 @@ type Blobs interface {
 // Catalog is a catalog in this process, or a connection to one.
 type Catalog interface {
 	registry.Catalog
+	io.Closer
+}
+
+// Mirror is a syncer in this process, or a connection to one.
+type Mirror interface {
+	registry.Mirror
 	io.Closer
 }
 
@@ -89,6 +97,12 @@ func Link(ctx context.Context, cfg *config.Config, parts Parts, p daemon.Process
 	}
 	units = append(units, daemon.Closer("metadata", catalog.Close), fatal)
 
+	mirror, more, err := linkMirror(ctx, cfg, parts, blobs, catalog, dial, p)
+	if err != nil {
+		return nil, err
+	}
+	units = append(units, more...)
+
 	// Clients inside the installation may use the services of this process, too.
 	if s := cfg.Services.Blobstore; s.Listen != "" && len(s.Address) == 0 {
 		unit, err := rpc.BlobsUnit(ctx, s.Listen, blobs, serve)
@@ -105,8 +119,16 @@ func Link(ctx context.Context, cfg *config.Config, parts Parts, p daemon.Process
 		units = append(units, unit)
 	}
 
+	if s := cfg.Services.Syncer; mirror != nil && s.Listen != "" && len(s.Address) == 0 {
+		unit, err := rpc.MirrorUnit(ctx, s.Listen, mirror, serve)
+		if err != nil {
+			return nil, err
+		}
+		units = append(units, unit)
+	}
+
 	if len(cfg.Services.Metadata.Address) == 0 && onDisk(cfg) {
-		unit, err := rpc.ControlUnit(ctx, cfg.Storage.RootDirectory, blobs, catalog, rpc.ServerOptions{Log: p.Log})
+		unit, err := rpc.ControlUnit(ctx, cfg.Storage.RootDirectory, blobs, catalog, mirror, rpc.ServerOptions{Log: p.Log})
 		if err != nil {
 			return nil, err
 		}
@@ -117,7 +139,7 @@ func Link(ctx context.Context, cfg *config.Config, parts Parts, p daemon.Process
 	if err != nil {
 		return nil, err
 	}
-	front, err := gateway.Configured(ctx, cfg, gateway.Deps{Methods: parts.Methods, Blobs: blobs, Catalog: catalog, REST: api}, p)
+	front, err := gateway.Configured(ctx, cfg, gateway.Deps{Methods: parts.Methods, Blobs: blobs, Catalog: catalog, Mirror: mirror, REST: api}, p)
 	if err != nil {
 		return nil, err
 	}

@@ -27,6 +27,9 @@ func (c *Config) ValidateFor(program Program) error {
 	s := &c.Services
 	ch.addresses(&s.Blobstore, "blobstore")
 	ch.addresses(&s.Metadata, "metadata")
+	ch.addresses(&s.Syncer, "syncer")
+	ch.require(len(s.Syncer.Address) < 2, place{"services", "syncer", "address"}, "there can be one syncer: it alone knows what is being fetched")
+	ch.private(s, &s.Syncer, "syncer")
 	ch.single(c)
 	switch program {
 	case AllInOne:
@@ -36,6 +39,7 @@ func (c *Config) ValidateFor(program Program) error {
 		ch.remoteBytes(c, len(s.Blobstore.Address) == 0, len(s.Metadata.Address) == 0)
 		ch.mayListen(s, &s.Blobstore, "blobstore")
 		ch.mayListen(s, &s.Metadata, "metadata")
+		ch.mayListen(s, &s.Syncer, "syncer")
 	case OnlyGateway:
 		ch.dials(s)
 	case OnlyBlobstore:

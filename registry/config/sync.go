@@ -1,6 +1,11 @@
 package config
 
-import "time"
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+)
 
 // Sync mirrors other registries.
 type Sync struct {
@@ -37,6 +42,24 @@ type SyncRegistry struct {
 	Stream                 bool                    `json:"stream"`
 	Platforms              []string                `json:"platforms"`
 	DownloadRate           string                  `json:"downloadRate"`
+	LocalPushes            string                  `json:"localPushes"` // allow or deny
+}
+
+// Rate returns DownloadRate in bytes per second, 0 if there is no limit. A suffix of
+// K, M or G, with or without a B, stands for powers of 1,000; Ki, Mi and Gi for those
+// of 1,024.
+func (r *SyncRegistry) Rate() (int64, error) {
+	text := strings.TrimSuffix(strings.TrimSpace(r.DownloadRate), "/s")
+	if text == "" {
+		return 0, nil
+	}
+	i := strings.LastIndexAny(text, "0123456789.") + 1
+	n, err := strconv.ParseFloat(text[:i], 64)
+	unit := map[string]float64{"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}[strings.TrimSuffix(strings.ToLower(strings.TrimSpace(text[i:])), "b")]
+	if err != nil || unit == 0 || n*unit < 1 || n*unit > 1e15 {
+		return 0, errors.New("downloadRate: must be bytes per second, such as 2MB")
+	}
+	return int64(n * unit), nil
 }
 
 func (r *SyncRegistry) setDefaults() {
@@ -46,6 +69,7 @@ func (r *SyncRegistry) setDefaults() {
 	r.ResponseHeaderTimeout = 30 * time.Second
 	r.ReqConcurrent = 3
 	r.Stream = true
+	r.LocalPushes = "allow"
 }
 
 // SyncContent selects upstream repositories and says what they are called here.

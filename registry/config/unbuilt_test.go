@@ -132,8 +132,8 @@ func TestNeverOpenByAccident(t *testing.T) {
 		`{"log":{"audit":"/x"}}`,
 		`{"extensions":{"lint":{"enable":true}}}`,
 		`{"extensions":{"trust":{}}}`,
-		`{"extensions":{"sync":{"registries":[{"onlySigned":true}]}}}`,
-		`{"extensions":{"sync":{"registries":{"onlySigned":true}}}}`,
+		`{"extensions":{"sync":{"registries":[{"credentialHelper":"ecr"}]}}}`,
+		`{"extensions":{"sync":{"registries":{"credentialHelper":"gcp"}}}}`,
 	} {
 		if err := unbuilt(t, text); err == nil {
 			t.Errorf("%s is not refused", text)
@@ -162,8 +162,8 @@ func TestAsksForNothing(t *testing.T) {
 		`{"extensions":{"lint":{"mandatoryAnnotations":["x"]}}}`,
 		`{"extensions":{"lint":{"enable":false}}}`,
 		`{"extensions":{"trust":{"enable":"false","cosign":true}}}`,
-		`{"extensions":{"sync":{"enable":false,"registries":[{"onlySigned":true}]}}}`,
-		`{"extensions":{"sync":{"registries":[{"onlySigned":false}]}}}`,
+		`{"extensions":{"sync":{"enable":false,"registries":[{"credentialHelper":"ecr"}]}}}`,
+		`{"extensions":{"sync":{"registries":[{"credentialHelper":""}]}}}`,
 	} {
 		if err := unbuilt(t, text); err != nil {
 			t.Errorf("%s: %v", text, err)
@@ -215,7 +215,7 @@ func TestGuideUnbuilt(t *testing.T) {
 	if strings.Join(got, " ") != want {
 		t.Errorf("refused:\n got %s\nwant %s", strings.Join(got, " "), want)
 	}
-	if len(warnings) != 1 || !strings.Contains(warnings[0].Text, "extensions.sync (line") {
+	if len(warnings) != 1 || strings.Contains(warnings[0].Text, "extensions.sync") {
 		t.Errorf("warnings: %v", warnings)
 	}
 	for _, name := range []string{"minimal.json", "kubernetes.json", "cache.json", "edge.json", "lab.json", "cve.json", "prefetch.json"} {

@@ -74,6 +74,9 @@ func (ch *checker) registry(r *SyncRegistry, at place) {
 	ch.require(r.ReqConcurrent > 0, at.with("reqConcurrent"), "must be more than 0")
 	ch.require(r.ReqPerSec >= 0, at.with("reqPerSec"), "must be more than 0")
 	ch.require(r.MaxIdleConnsPerHost >= 0, at.with("maxIdleConnsPerHost"), "must not be negative")
+	ch.require(!r.OnlySigned || !r.OnDemand, at.with("onlySigned"), "is for polling: what clients ask for is fetched whether it is signed or not; remove onDemand, or make it a rule of its own")
+	_, err := r.Rate()
+	ch.require(err == nil, at.with("downloadRate"), "must be bytes per second, such as 2MB")
 	for i, c := range r.Content {
 		ch.content(&c, at.with("content", i))
 	}

@@ -30,9 +30,10 @@ const maxUnixPath = 107
 // ErrNoControl is the error of [DialControl] if no process serves the store.
 var ErrNoControl = errors.New("no process serves this store")
 
-// ControlUnit returns a unit that serves the ports of the store at root. The
+// ControlUnit returns a unit that serves the ports of the store at root, and m
+// unless it is nil. The
 // process owns the store: a socket that is there already is of one that died.
-func ControlUnit(ctx context.Context, root string, b registry.Blobs, c registry.Catalog, o ServerOptions) (daemon.Unit, error) {
+func ControlUnit(ctx context.Context, root string, b registry.Blobs, c registry.Catalog, m registry.Mirror, o ServerOptions) (daemon.Unit, error) {
 	o.Security = nil
 	var l net.Listener
 	err := atSocket(root, func(path string) (err error) {
@@ -45,6 +46,9 @@ func ControlUnit(ctx context.Context, root string, b registry.Blobs, c registry.
 	srv := NewServer(o)
 	ServeBlobs(srv, b)
 	ServeCatalog(srv, c)
+	if m != nil {
+		ServeMirror(srv, m)
+	}
 	l = newRemoving(l, filepath.Join(root, controlSocket))
 	u := Unit("control socket", l, srv, c)
 	u.Abandon = l.Close
@@ -78,7 +82,9 @@ func (r removing) Close() error {
 type Control struct {
 	Blobs   registry.Blobs
 	Catalog registry.Catalog
-	conn    *grpc.ClientConn
+	// Mirror's calls are [registry.ErrUnsupported] if the process has none.
+	Mirror registry.Mirror
+	conn   *grpc.ClientConn
 }
 
 // Close ends the connection.
@@ -103,7 +109,7 @@ func DialControl(ctx context.Context, root string) (*Control, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Control{Blobs: NewBlobs(conn), Catalog: NewCatalog(conn), conn: conn}, nil
+	return &Control{Blobs: NewBlobs(conn), Catalog: NewCatalog(conn), Mirror: NewMirror(conn), conn: conn}, nil
 }
 
 func dialSocket(ctx context.Context, root string) (conn net.Conn, err error) {

@@ -11,7 +11,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -253,7 +252,7 @@ func (f *farm) count(name string) int {
 // TestEveryMethodHasACase keeps the list above complete.
 func TestEveryMethodHasACase(t *testing.T) {
 	have := map[string]bool{}
-	for _, m := range everyMethod(nil, nil) {
+	for _, m := range allMethods(nil) {
 		have[m.name] = true
 	}
 	for name := range methods {
@@ -266,7 +265,7 @@ func TestEveryMethodHasACase(t *testing.T) {
 // TestNeverTwice breaks the connection when a server has a request: what may not
 // happen twice must not reach another server.
 func TestNeverTwice(t *testing.T) {
-	for i := range everyMethod(nil, nil) {
+	for i := range allMethods(nil) {
 		synctest.Test(t, func(t *testing.T) {
 			f := &farm{calls: map[string]int{}}
 			f.answer = func(stream grpc.ServerStream) error {
@@ -283,7 +282,7 @@ func TestNeverTwice(t *testing.T) {
 			}
 			conn, stop := f.connect(t, "a:1", "b:1")
 			defer stop()
-			m := everyMethod(newBlobs(conn, clientLimits(), mem.DefaultBufferPool()), NewCatalog(conn))[i]
+			m := allMethods(conn)[i]
 			conn.Connect()
 			synctest.Wait()
 			wantErr(t, m.name, m.call(t.Context()), registry.ErrUnavailable)
@@ -300,7 +299,7 @@ func TestNeverTwice(t *testing.T) {
 // TestEveryMethodEnds calls servers that hang: after the request has arrived, and
 // before there is a connection.
 func TestEveryMethodEnds(t *testing.T) {
-	for i := range everyMethod(nil, nil) {
+	for i := range allMethods(nil) {
 		for _, hang := range []string{"in a handler", "in the handshake"} {
 			synctest.Test(t, func(t *testing.T) {
 				f := &farm{calls: map[string]int{}, answer: func(stream grpc.ServerStream) error {
@@ -315,7 +314,7 @@ func TestEveryMethodEnds(t *testing.T) {
 				}
 				conn, stop := f.connect(t, "passthrough:///a:1")
 				defer stop()
-				m := everyMethod(newBlobs(conn, clientLimits(), mem.DefaultBufferPool()), NewCatalog(conn))[i]
+				m := allMethods(conn)[i]
 				limit := m.limit
 				if hang == "in the handshake" {
 					limit = reconnect.MinConnectTimeout

@@ -10,6 +10,7 @@ import (
 
 	blobstorev1 "github.com/berth-registry/berth/proto/gen/berth/blobstore/v1"
 	metadatav1 "github.com/berth-registry/berth/proto/gen/berth/metadata/v1"
+	syncerv1 "github.com/berth-registry/berth/proto/gen/berth/syncer/v1"
 	"github.com/berth-registry/berth/registry"
 )
 
@@ -104,6 +105,22 @@ var methods = map[string]Role{
 	metadatav1.CacheService_ListPins_FullMethodName:      Gateway | Syncer | Automation,
 	metadatav1.CacheService_SetPin_FullMethodName:        Gateway | Automation,
 	metadatav1.CacheService_ClearPin_FullMethodName:      Gateway | Automation,
+	// Content that is being fetched is for those who asked the Catalog first.
+	syncerv1.SyncService_Route_FullMethodName:          Gateway,
+	syncerv1.SyncService_Resolve_FullMethodName:        Gateway,
+	syncerv1.SyncService_StatBlob_FullMethodName:       Gateway,
+	syncerv1.SyncService_OpenBlob_FullMethodName:       Gateway | Syncer,
+	syncerv1.SyncService_FetchReferrers_FullMethodName: Gateway,
+	syncerv1.SyncService_Covers_FullMethodName:         Gateway,
+	syncerv1.SyncService_Claim_FullMethodName:          Gateway,
+	syncerv1.SyncService_ListRules_FullMethodName:      Gateway | Automation,
+	syncerv1.SyncService_ListFills_FullMethodName:      Gateway | Automation,
+	syncerv1.SyncService_Explain_FullMethodName:        Gateway | Automation,
+	syncerv1.SyncService_Examine_FullMethodName:        Gateway | Automation,
+	syncerv1.SyncService_Trigger_FullMethodName:        Gateway | Automation,
+	syncerv1.SyncService_Pause_FullMethodName:          Gateway | Automation,
+	syncerv1.SyncService_Forget_FullMethodName:         Gateway | Automation,
+	syncerv1.SyncService_Check_FullMethodName:          services | Automation,
 
 	healthv1.Health_Check_FullMethodName: anybody,
 	healthv1.Health_List_FullMethodName:  anybody,

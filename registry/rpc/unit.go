@@ -45,6 +45,11 @@ func CatalogUnit(ctx context.Context, address string, c registry.Catalog, o Serv
 	return unit(ctx, Metadata, address, c, o, func(srv *grpc.Server) { ServeCatalog(srv, c) })
 }
 
+// MirrorUnit returns a unit that serves m on address.
+func MirrorUnit(ctx context.Context, address string, m registry.Mirror, o ServerOptions) (daemon.Unit, error) {
+	return unit(ctx, Syncer, address, m, o, func(srv *grpc.Server) { ServeMirror(srv, m) })
+}
+
 func unit(ctx context.Context, role Role, address string, check registry.Checker, o ServerOptions, register func(*grpc.Server)) (daemon.Unit, error) {
 	name := role.String() + " gRPC"
 	if err := o.Security.mayServe(role); err != nil {
@@ -109,3 +114,22 @@ func DialCatalog(addresses []string, o DialOptions) (*RemoteCatalog, error) {
 
 // Close closes the connection.
 func (r *RemoteCatalog) Close() error { return r.conn.Close() }
+
+// RemoteMirror is [registry.Mirror] behind a connection of its own.
+type RemoteMirror struct {
+	registry.Mirror
+	conn *grpc.ClientConn
+}
+
+// DialMirror returns the syncer at addresses, see [Dial].
+func DialMirror(addresses []string, o DialOptions) (*RemoteMirror, error) {
+	o.Server = Syncer
+	conn, err := Dial(addresses, o)
+	if err != nil {
+		return nil, err
+	}
+	return &RemoteMirror{NewMirror(conn), conn}, nil
+}
+
+// Close closes the connection.
+func (r *RemoteMirror) Close() error { return r.conn.Close() }

@@ -24,7 +24,7 @@ func (g *Gateway) blobGet(x *exchange) error {
 	ctx := x.context()
 	b, err := g.findBlob(x)
 	if err != nil {
-		return doing("resolving a blob", err)
+		return doing("resolving a blob", g.mirroredBlob(x, err))
 	}
 	tag := etag(x.ref.Digest)
 	x.set("Docker-Content-Digest", string(x.ref.Digest))

@@ -32,6 +32,8 @@ type Deps struct {
 	// Identity answers the requests below /zot/auth/. nil means that there are no
 	// such paths.
 	Identity *identity.Service
+	// Mirror fetches what is not here. nil: nobody does.
+	Mirror registry.Mirror
 	// REST answers the requests below /api/v1, and decides who may make them. nil
 	// means that there are no such paths.
 	REST http.Handler
@@ -50,6 +52,7 @@ type Gateway struct {
 	blobs     registry.Blobs
 	catalog   registry.Catalog
 	auth      atomic.Pointer[auth.Chain]
+	mirror    registry.Mirror // nil if there is none
 	rest      http.Handler
 	identity  *identity.Service
 	wanted    func() bool
@@ -93,6 +96,7 @@ func New(cfg Config, d Deps, log *slog.Logger) (*Gateway, error) {
 		vary:     "Authorization",
 		ids:      tracing.NewIDs(),
 		tracer:   d.Traces,
+		mirror:   d.Mirror,
 	}
 	if len(cfg.AllowOrigin) > 0 {
 		g.vary += ", Origin"
@@ -207,6 +211,9 @@ func (g *Gateway) handle(x *exchange) error {
 	if x.r.URL.RawQuery != "" {
 		if x.params(""); x.queryErr != nil {
 			return registry.ErrPageInvalid.With("the query has a malformed escape")
+		}
+		if err := g.proxied(x); err != nil {
+			return err
 		}
 	}
 	if g.active.most.Load() > 0 {

@@ -21,7 +21,8 @@ func (g *Gateway) manifestGet(x *exchange) error {
 	if !known {
 		var err error
 		when := g.recent.askNow()
-		if m, err = g.catalog.Manifest(x.context(), x.actor, x.repo, q); err != nil {
+		m, err = g.catalog.Manifest(x.context(), x.actor, x.repo, q)
+		if m, err = g.mirroredManifest(x, q, m, err); err != nil {
 			return doing("resolving a manifest", err)
 		}
 		g.recent.keepManifest(x.actor, x.repo, x.ref, m, when)

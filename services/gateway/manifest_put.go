@@ -28,6 +28,9 @@ func (g *Gateway) manifestPut(x *exchange) error {
 	if err != nil {
 		return err
 	}
+	if err := g.mayPush(x); err != nil {
+		return err
+	}
 	cond, err := g.condition(x, len(tags))
 	if err != nil {
 		return err
@@ -42,6 +45,9 @@ func (g *Gateway) manifestPut(x *exchange) error {
 	g.recent.changed(x.repo)
 	if err != nil {
 		return doing("storing a manifest", err)
+	}
+	if err := g.pushed(ctx, x); err != nil {
+		return err
 	}
 	if info.Subject != "" {
 		x.set("Oci-Subject", string(info.Subject))

@@ -27,6 +27,9 @@ func (g *Gateway) referrers(x *exchange) error {
 	if len(types) > 0 {
 		x.set("Oci-Filters-Applied", "artifactType")
 	}
+	if err := g.fetchReferrers(x); err != nil {
+		return doing("listing referrers", err)
+	}
 	page := registry.Page[registry.Digest]{After: registry.Digest(p.last), Limit: referrersPage}
 	body := []byte(referrersHead)
 	count, cut := 0, false

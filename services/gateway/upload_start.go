@@ -17,6 +17,9 @@ func (g *Gateway) uploadStart(x *exchange) error {
 	if err != nil {
 		return doing("admitting an upload", err)
 	}
+	if err := g.mayPush(x); err != nil {
+		return err
+	}
 	var want registry.Digest
 	var alg registry.Algorithm
 	if a := x.param("digest-algorithm"); a != "" {

@@ -10,6 +10,7 @@ import (
 	"github.com/berth-registry/berth/services/gateway/auth/ldap"
 	"github.com/berth-registry/berth/services/metadata"
 	"github.com/berth-registry/berth/services/metadata/sqlite"
+	"github.com/berth-registry/berth/services/syncer"
 )
 
 var version = "unknown" // set by the linker
@@ -20,5 +21,6 @@ func main() {
 		map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured},
 	)
 	parts.Methods = auth.Parts{LDAP: ldap.Open, Bearer: jwt.Bearer, OIDC: jwt.OIDC(nil)}
+	parts.Mirror = allinone.Mirrors(map[string]syncer.OpenDB{"sqlite": sqlite.OpenSyncer})
 	allinone.Program("berth-edge", version, "an OCI registry in one process, for small machines: disk and SQLite", parts).Main()
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/berth-registry/berth/services/metadata"
 	"github.com/berth-registry/berth/services/metadata/postgres"
 	"github.com/berth-registry/berth/services/metadata/sqlite"
+	"github.com/berth-registry/berth/services/syncer"
 )
 
 var version = "unknown" // set by the linker
@@ -25,6 +26,7 @@ func main() {
 		map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured, "postgres": postgres.OpenConfigured},
 	)
 	parts.Methods = auth.Parts{LDAP: ldap.Open, Bearer: jwt.Bearer, OIDC: jwt.OIDC(claims.Compile)}
+	parts.Mirror = allinone.Mirrors(map[string]syncer.OpenDB{"sqlite": sqlite.OpenSyncer, "postgres": postgres.OpenSyncer})
 	parts.Reflect = reflect.Register
 	parts.ExaminePool, parts.ExamineDatabase = s3.Examine, postgres.Examine
 	program := allinone.Program("berth", version, "an OCI registry in one process", parts)

@@ -1,0 +1,174 @@
+package registry
+
+import (
+	"context"
+	"time"
+)
+
+// Mirror fetches from upstream registries what the local store lacks. What it
+// fetched it stores like any client, so that everything it has brought is read
+// from [Catalog] and [Blobs].
+//
+// It decides nothing about rights: who asks for a manifest or a blob has been
+// allowed by the [Catalog] to read the repository before. The methods of
+// [MirrorControl] are for administrators, and whoever passes them on decides who
+// that is.
+//
+// An upstream that fails is [ErrUnavailable], one that wants less is
+// [ErrTooManyRequests], one that refuses our credentials is [ErrDenied]: never
+// "unknown", which only an upstream's 404 is.
+type Mirror interface {
+	Puller
+	PushRules
+	MirrorControl
+	Checker
+}
+
+// Puller is the part of [Mirror] that requests to read need.
+type Puller interface {
+	// Route returns the local name of repository repo of the upstream registry
+	// that clients call upstream: host or host:port, docker.io for Docker Hub by
+	// any of its names (the ns parameter, distribution-spec "Registry Proxying").
+	// [ErrNameUnknown] if no rule covers it; nothing is asked then.
+	Route(ctx context.Context, upstream string, repo Name) (Name, error)
+
+	// Resolve brings the manifest that ref names upstream into the catalog, or
+	// confirms local, the digest that the catalog has for it ("" if none). When it
+	// returns no error the catalog has the manifest, and if ref is a tag, the tag
+	// points to it. [ErrNameUnknown] if no rule covers repo: there is only what is
+	// local.
+	//
+	// What is local is never withheld: if the upstream can't be asked, or does not
+	// answer within a second, local is confirmed with a warning, and an upstream
+	// that is known to be down is not asked at all.
+	Resolve(ctx context.Context, a Actor, repo Name, ref Reference, local Digest) (Resolution, error)
+
+	// Stat returns the size of a blob of repo that the catalog does not know.
+	// [ErrBlobUnknown] if the upstream has none, [ErrNameUnknown] if no rule covers
+	// repo.
+	Stat(ctx context.Context, a Actor, repo Name, d Digest) (size int64, err error)
+
+	// Open reads a blob that is being fetched, or starts to fetch it, with the
+	// errors of Stat. Bytes come as they arrive; the last ones of the blob come
+	// when all have been compared with the digest, and content that turns out
+	// wrong ends with [ErrUnavailable] instead. The fetch goes on when the reader
+	// leaves. The caller closes the content.
+	Open(ctx context.Context, a Actor, repo Name, d Digest, r Range) (Content, error)
+
+	// FetchReferrers brings the manifests whose subject is d into the catalog, as
+	// far as the upstream can be asked now; what is local stays listed whatever it
+	// says. [ErrNameUnknown] if no rule covers repo.
+	FetchReferrers(ctx context.Context, a Actor, repo Name, d Digest) error
+}
+
+// Resolution is what [Puller.Resolve] found.
+type Resolution struct {
+	// Digest of the manifest, which the catalog has.
+	Digest Digest
+	// Warning tells the client that this may be out of date, and why. "" if not.
+	Warning string
+}
+
+// PushRules is the part of [Mirror] that requests to push need.
+type PushRules interface {
+	// Covers says whether a rule covers repo, and what a push there means. It asks
+	// nobody.
+	Covers(ctx context.Context, repo Name) (Coverage, error)
+
+	// Claim notes that repo is pushed to here: from then on nothing is fetched into
+	// it. No error if that was so before.
+	Claim(ctx context.Context, a Actor, repo Name) error
+}
+
+// Coverage is what the rules say of a repository.
+type Coverage struct {
+	Rule string // its name, "" if none covers the repository
+	// Push says what a push into a covered repository means.
+	Push PushRule
+	// Claimed says that the repository was pushed to: nothing is fetched into it.
+	Claimed bool
+}
+
+// PushRule says what a push into a mirrored repository means.
+type PushRule string
+
+// The rules for pushes.
+const (
+	// PushAllow takes the push and stops fetching into the repository.
+	PushAllow PushRule = "allow"
+	// PushDeny refuses the push.
+	PushDeny PushRule = "deny"
+)
+
+// MirrorControl is the part of [Mirror] for people.
+type MirrorControl interface {
+	// MirrorRules lists the rules in the order they are looked at, with what became
+	// of them.
+	MirrorRules(ctx context.Context) ([]MirrorRule, error)
+
+	// Fills lists the blobs that are being fetched, ordered by digest.
+	Fills(ctx context.Context) ([]Fill, error)
+
+	// Explain tells in sentences what the rules say of repo: what a pull would ask
+	// whom for, and what a push means.
+	Explain(ctx context.Context, repo Name) ([]string, error)
+
+	// Examine asks the upstream of a rule a question that changes nothing, and
+	// tells how each step went: the name, the connection, the credentials, the
+	// budget. [ErrNameUnknown] if there is no such rule.
+	Examine(ctx context.Context, rule string) ([]MirrorCheck, error)
+
+	// Trigger starts what the schedule of a rule does, now. [ErrNameUnknown] if
+	// there is no such rule, [ErrUnsupported] if it has no schedule.
+	Trigger(ctx context.Context, rule string) error
+
+	// Pause stops a rule from asking its upstream, or lets it again: what is local
+	// is served meanwhile. It holds over restarts. [ErrNameUnknown] if there is no
+	// such rule.
+	Pause(ctx context.Context, rule string, paused bool) error
+
+	// Forget drops what is remembered of repo: when its tags were compared, what is
+	// missing upstream, and that it was pushed to. What is stored stays.
+	Forget(ctx context.Context, repo Name) error
+}
+
+// MirrorRule is a rule and what became of it.
+type MirrorRule struct {
+	Name      string        `json:"name"`
+	URLs      []string      `json:"urls"`
+	OnDemand  bool          `json:"onDemand"`
+	Interval  time.Duration `json:"interval,omitempty"` // 0: no schedule
+	Push      PushRule      `json:"push"`
+	Paused    bool          `json:"paused,omitempty"`
+	Running   bool          `json:"running,omitempty"`
+	Down      bool          `json:"down,omitempty"`      // no request is made now: too many have failed
+	LastRun   int64         `json:"lastRun,omitempty"`   // end of the last scheduled copy, microseconds since 1970
+	LastError string        `json:"lastError,omitempty"` // of the last scheduled copy, or else the last request
+	// Done and Total are tags of the copy that runs, or of the last one.
+	Done  int64 `json:"done"`
+	Total int64 `json:"total"`
+	// Requests to the upstream, and bytes of content it sent, since the start.
+	Requests int64 `json:"requests"`
+	Bytes    int64 `json:"bytes"`
+	// Budget is how many pulls the upstream says are left, -1 if it does not say.
+	Budget int64 `json:"budget"`
+}
+
+// Fill is a blob that is being fetched.
+type Fill struct {
+	Digest     Digest `json:"digest"`
+	Repository Name   `json:"repository"` // that asked first
+	Rule       string `json:"rule"`
+	Have       int64  `json:"have"`
+	Size       int64  `json:"size"` // -1: not known yet
+	Readers    int64  `json:"readers"`
+	Since      int64  `json:"since"` // microseconds since 1970
+	Error      string `json:"error,omitempty"`
+}
+
+// MirrorCheck is a step of [MirrorControl.Examine].
+type MirrorCheck struct {
+	Step string `json:"step"`
+	OK   bool   `json:"ok"`
+	Text string `json:"text"`
+}

@@ -1,0 +1,48 @@
+package rpc
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/mem"
+
+	syncerv1 "github.com/berth-registry/berth/proto/gen/berth/syncer/v1"
+	"github.com/berth-registry/berth/registry"
+)
+
+// allMethods is everyMethod with those of the mirror. conn is nil for their names only.
+func allMethods(conn grpc.ClientConnInterface) []methodCase {
+	if conn == nil {
+		return append(everyMethod(nil, nil), everyMirrorMethod(nil)...)
+	}
+	return append(everyMethod(newBlobs(conn, clientLimits(), mem.DefaultBufferPool()), NewCatalog(conn)), everyMirrorMethod(NewMirror(conn))...)
+}
+
+// everyMirrorMethod is each method of [registry.Mirror] as a client calls it.
+func everyMirrorMethod(m registry.Mirror) []methodCase {
+	a, d := registry.Actor{ID: "a"}, registry.SHA256.FromString("")
+	read, write := clientLimits().read, clientLimits().write
+	return []methodCase{
+		{syncerv1.SyncService_Route_FullMethodName, true, read, func(ctx context.Context) error { _, err := m.Route(ctx, "docker.io", "r"); return err }},
+		{syncerv1.SyncService_Resolve_FullMethodName, true, resolveTime, func(ctx context.Context) error {
+			_, err := m.Resolve(ctx, a, "r", registry.Reference{Tag: "t"}, "")
+			return err
+		}},
+		{syncerv1.SyncService_StatBlob_FullMethodName, true, resolveTime, func(ctx context.Context) error { _, err := m.Stat(ctx, a, "r", d); return err }},
+		{syncerv1.SyncService_OpenBlob_FullMethodName, false, resolveTime, func(ctx context.Context) error {
+			_, err := m.Open(ctx, a, "r", d, registry.Whole)
+			return err
+		}},
+		{syncerv1.SyncService_FetchReferrers_FullMethodName, true, read, func(ctx context.Context) error { return m.FetchReferrers(ctx, a, "r", d) }},
+		{syncerv1.SyncService_Covers_FullMethodName, true, read, func(ctx context.Context) error { _, err := m.Covers(ctx, "r"); return err }},
+		{syncerv1.SyncService_Claim_FullMethodName, true, write, func(ctx context.Context) error { return m.Claim(ctx, a, "r") }},
+		{syncerv1.SyncService_ListRules_FullMethodName, true, read, func(ctx context.Context) error { _, err := m.MirrorRules(ctx); return err }},
+		{syncerv1.SyncService_ListFills_FullMethodName, true, read, func(ctx context.Context) error { _, err := m.Fills(ctx); return err }},
+		{syncerv1.SyncService_Explain_FullMethodName, true, read, func(ctx context.Context) error { _, err := m.Explain(ctx, "r"); return err }},
+		{syncerv1.SyncService_Examine_FullMethodName, true, resolveTime, func(ctx context.Context) error { _, err := m.Examine(ctx, "r"); return err }},
+		{syncerv1.SyncService_Trigger_FullMethodName, true, write, func(ctx context.Context) error { return m.Trigger(ctx, "r") }},
+		{syncerv1.SyncService_Pause_FullMethodName, true, write, func(ctx context.Context) error { return m.Pause(ctx, "r", true) }},
+		{syncerv1.SyncService_Forget_FullMethodName, true, write, func(ctx context.Context) error { return m.Forget(ctx, "r") }},
+		{syncerv1.SyncService_Check_FullMethodName, true, read, func(ctx context.Context) error { _, err := m.Check(ctx); return err }},
+	}
+}

@@ -1,0 +1,63 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+
+	"github.com/berth-registry/berth/registry/config"
+	"github.com/berth-registry/berth/registry/sqldb"
+)
+
+// SyncerSchema is the schema that the syncer's tables are in.
+const SyncerSchema = "berth_syncer"
+
+// OpenSyncer opens the syncer's own schema in the database that the catalog is in,
+// and makes it where it is missing.
+func OpenSyncer(ctx context.Context, cfg config.Storage, _ func(error), log *slog.Logger) (*sqldb.DB, error) {
+	o := Options{DSN: cfg.Metadata.ReadDSN, Durable: cfg.Durable()}
+	first, err := openPatiently(ctx, o, patience, log)
+	if err != nil {
+		return nil, err
+	}
+	err = first.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := tx.LockAll(); err != nil {
+			return err
+		}
+		_, err := tx.Exec("CREATE SCHEMA IF NOT EXISTS " + SyncerSchema)
+		return err
+	})
+	if cerr := first.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return nil, fmt.Errorf("making the syncer's schema: %w", err)
+	}
+	o.DSN = func() (config.Secret, error) {
+		dsn, err := cfg.Metadata.ReadDSN()
+		if err != nil {
+			return "", err
+		}
+		return inSchema(dsn, SyncerSchema), nil
+	}
+	return openPatiently(ctx, o, patience, log)
+}
+
+// inSchema returns a data source name whose sessions look for tables in one schema.
+func inSchema(dsn config.Secret, schema string) config.Secret {
+	text := string(dsn)
+	if !strings.HasPrefix(text, "postgres://") && !strings.HasPrefix(text, "postgresql://") {
+		return config.Secret(text + " search_path=" + schema)
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return dsn // what is wrong with it is told elsewhere
+	}
+	q := u.Query()
+	q.Set("search_path", schema)
+	u.RawQuery = q.Encode()
+	return config.Secret(u.String())
+}
+

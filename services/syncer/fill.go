@@ -1,0 +1,410 @@
+package syncer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/services/syncer/upstream"
+)
+
+const (
+	// leaseTime is how long the right to fetch a blob holds without being renewed.
+	leaseTime = time.Minute
+	// stallTime is how long an upstream may send no byte before it is asked again.
+	stallTime = 60 * time.Second
+	// giveUpTime is how long a fetch that has begun goes on without a byte.
+	giveUpTime = 2 * time.Minute
+	// firstPause and maxPause lie between two attempts without a byte.
+	firstPause = 100 * time.Millisecond
+	maxPause   = 5 * time.Second
+	// chunk is how many bytes are read from an upstream at once.
+	chunk = 256 << 10
+
+	stagedExt = ".part"
+)
+
+// fill is the one fetch of a blob. Its bytes go to a staged file, from which any
+// number of readers follow. When all have come they are compared with the digest,
+// handed to the blobstore and linked; only then is the blob local.
+type fill struct {
+	s       *Service
+	digest  registry.Digest
+	targets []target
+	file    *os.File
+	since   time.Time
+	hash    hash.Hash // of the first have bytes
+
+	mu       sync.Mutex // guards all below
+	repos    map[registry.Name]bool
+	have     int64
+	size     int64 // -1: not known
+	verified bool
+	stored   registry.Stored // once it is in the blobstore
+	ended    bool            // nothing more comes
+	err      error           // why it failed
+	trouble  string          // the last error, for people
+	changed  chan struct{}   // closed when any of these changes
+	refs     int             // readers, and the fill itself
+}
+
+func stagedName(d registry.Digest) string {
+	return strings.ReplaceAll(string(d), ":", "-") + stagedExt
+}
+
+// startFill returns the fill of a blob, which it starts if there is none. The caller
+// has a reference of its own.
+func (s *Service) startFill(d registry.Digest, repo registry.Name, targets []target, size int64, since time.Time) (*fill, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, errClosing
+	}
+	if f, ok := s.fills[d]; ok {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.repos[repo] = true
+		f.refs++
+		return f, nil
+	}
+	file, err := os.OpenFile(filepath.Join(s.staging, stagedName(d)), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening a staged file: %w", err)
+	}
+	f := &fill{
+		s: s, digest: d, targets: targets, file: file, since: since, hash: d.Algorithm().Hash(),
+		repos: map[registry.Name]bool{repo: true}, size: size, changed: make(chan struct{}), refs: 2,
+	}
+	s.fills[d] = f
+	s.work.Go(func() { f.run(s.ctx) })
+	return f, nil
+}
+
+// update changes what readers see.
+func (f *fill) update(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// release gives a reference back.
+func (f *fill) release() {
+	f.mu.Lock()
+	f.refs--
+	last := f.refs == 0
+	f.mu.Unlock()
+	if last {
+		f.file.Close()
+	}
+}
+
+// repo returns the repository that the fill began for.
+func (f *fill) repo() registry.Name { return f.targets[0].repo }
+
+// run is the life of a fill.
+func (f *fill) run(ctx context.Context) {
+	s := f.s
+	defer f.release()
+	ctx, cancel := context.WithTimeout(ctx, f.targets[0].rule.Timeout)
+	defer cancel()
+	s.meters.filling.Add(1)
+	defer s.meters.filling.Add(-1)
+	err := f.fetch(ctx)
+	if err == nil {
+		f.update(func() { f.verified = true })
+		err = f.keep(ctx)
+	}
+	stopping := s.ctx.Err() != nil
+	// What has come stays for the next attempt, unless it is of no use.
+	if err == nil || !stopping && (errors.Is(err, errWrong) || f.have == 0) {
+		clean, done := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		if err := errors.Join(os.Remove(f.file.Name()), s.store.endFill(clean, f.digest, s.holder)); err != nil {
+			s.log.Warn("the end of a fetch could not be noted", "digest", f.digest, "error", err)
+		}
+		done()
+	}
+	s.mu.Lock()
+	delete(s.fills, f.digest)
+	s.mu.Unlock()
+	if err != nil {
+		f.targets[0].rule.note(err)
+		s.meters.failedFills.Inc()
+		s.log.Warn("a blob could not be fetched", "digest", f.digest, "repository", f.repo(), "bytes", f.have, "size", f.size, "error", err)
+	}
+	f.update(func() {
+		f.ended = true
+		switch {
+		case err == nil:
+		case f.verified: // all of it can be read, it is only not kept
+		case stopping:
+			f.err = errClosing
+		default:
+			f.err = err
+		}
+	})
+}
+
+// errWrong says that what came is not the blob.
+var errWrong = upstream.ErrWrong
+
+// fetch brings the bytes into the staged file and compares them with the digest.
+func (f *fill) fetch(ctx context.Context) error {
+	if err := f.lease(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := make(chan struct{})
+	var renewing sync.WaitGroup
+	defer renewing.Wait()
+	defer close(stop)
+	renewing.Go(func() {
+		tick := time.NewTicker(leaseTime / 3)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+			}
+			if err := f.lease(ctx); err != nil && ctx.Err() == nil {
+				f.s.log.Warn("the right to fetch a blob could not be renewed", "digest", f.digest, "error", err)
+			}
+		}
+	})
+	if err := f.recover(); err != nil {
+		return err
+	}
+	last, pause := f.s.now(), time.Duration(0)
+	for !f.complete() {
+		before := f.have
+		err := f.s.each(f.targets, func(t target, h *upstream.Host) error { return f.receive(ctx, t, h) })
+		switch {
+		case errors.Is(err, errMounted):
+			return nil
+		case ctx.Err() != nil:
+			return registry.ErrUnavailable.With("the blob did not come in time").Because(context.Cause(ctx))
+		case errors.Is(err, errWrong):
+			return err
+		case err == nil:
+			continue
+		case f.have > before:
+			last, pause = f.s.now(), 0
+		}
+		if f.have == 0 || errors.Is(err, os.ErrInvalid) || f.s.now().Sub(last) > giveUpTime {
+			return err
+		}
+		f.update(func() { f.trouble = err.Error() })
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+		}
+		pause = min(max(2*pause, firstPause), maxPause)
+	}
+	if got := registry.Digest(string(f.digest.Algorithm()) + ":" + fmt.Sprintf("%x", f.hash.Sum(nil))); got != f.digest {
+		f.s.meters.wrong.Inc()
+		return registry.ErrUnavailable.With("the upstream registry %s sends other content than %s", f.targets[0].rule.Host, f.digest).Because(errWrong)
+	}
+	return nil
+}
+
+func (f *fill) lease(ctx context.Context) error {
+	now := f.s.now()
+	other, err := f.s.store.lease(ctx, fillRow{f.digest, f.repo(), f.targets[0].rule.Name, f.size, f.since}, f.s.holder, now, now.Add(leaseTime))
+	if err != nil {
+		return fmt.Errorf("taking the right to fetch a blob: %w", err)
+	}
+	if other != "" {
+		return registry.ErrUnavailable.With("another syncer is fetching this blob")
+	}
+	return nil
+}
+
+// recover reads what an earlier attempt has brought.
+func (f *fill) recover() error {
+	n, err := io.Copy(f.hash, f.file)
+	if err != nil {
+		return fmt.Errorf("reading a staged file: %w", err)
+	}
+	if f.size >= 0 && n > f.size {
+		n = 0
+		f.hash.Reset()
+		if err := f.file.Truncate(0); err != nil {
+			return fmt.Errorf("emptying a staged file: %w", err)
+		}
+	}
+	f.s.meters.resumed.Add(n)
+	f.update(func() { f.have = n })
+	return nil
+}
+
+func (f *fill) complete() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.size >= 0 && f.have >= f.size
+}
+
+// errMounted says that the blob was in the store already.
+var errMounted = errors.New("the blob is in the store")
+
+// receive takes bytes from one host, from where the staged file ends, until the end
+// or an error.
+func (f *fill) receive(ctx context.Context, t target, h *upstream.Host) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stall := time.AfterFunc(stallTime, cancel)
+	defer stall.Stop()
+	body, size, err := h.Blob(ctx, t.remote, f.digest, f.have)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if f.size >= 0 && size >= 0 && size != f.size {
+		return registry.ErrUnavailable.With("the upstream registry %s says that %s has %d bytes, not %d", h.Name(), f.digest, size, f.size).Because(errWrong)
+	}
+	// The upstream has it for us, so a copy that is here may serve.
+	if f.have == 0 && f.mount(ctx) {
+		return errMounted
+	}
+	if size >= 0 {
+		f.update(func() { f.size = size })
+	}
+	buf := make([]byte, chunk)
+	for !f.complete() {
+		stall.Reset(stallTime)
+		part := buf
+		if f.size >= 0 {
+			part = buf[:min(int64(len(buf)), f.size-f.have)]
+		}
+		n, err := body.Read(part)
+		if n > 0 {
+			if _, werr := f.file.WriteAt(part[:n], f.have); werr != nil {
+				return errors.Join(os.ErrInvalid, registry.ErrStorageFull.With("the staging directory takes no more").Because(werr))
+			}
+			f.hash.Write(part[:n])
+			f.update(func() { f.have += int64(n) })
+			t.rule.state.bytes.Add(int64(n))
+			f.s.meters.upstreamBytes.Add(int64(n))
+			if perr := t.rule.pace(ctx, n); perr != nil {
+				return perr
+			}
+		}
+		if err == io.EOF {
+			if f.size < 0 {
+				f.update(func() { f.size = f.have })
+			}
+			if f.complete() {
+				return nil
+			}
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return registry.ErrUnavailable.With("the upstream registry %s broke off", h.Name()).Because(err)
+		}
+	}
+	return nil
+}
+
+// mount makes a copy that another repository has known here.
+func (f *fill) mount(ctx context.Context) bool {
+	var stored registry.Stored
+	for repo := range f.wanted() {
+		var err error
+		if stored, err = f.s.catalog.Mount(ctx, installation, repo, f.digest, ""); err != nil {
+			return false
+		}
+	}
+	f.update(func() { f.stored = stored })
+	f.s.meters.mounted.Inc()
+	return true
+}
+
+func (f *fill) wanted() map[registry.Name]bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := make(map[registry.Name]bool, len(f.repos))
+	for r := range f.repos {
+		all[r] = true
+	}
+	return all
+}
+
+// keep hands the staged bytes to the blobstore and links them.
+func (f *fill) keep(ctx context.Context) error {
+	if f.stored.Digest != "" { // it was here
+		return nil
+	}
+	s := f.s
+	pool, err := s.catalog.Admit(ctx, installation, f.repo())
+	if err != nil {
+		return fmt.Errorf("asking where a blob belongs: %w", err)
+	}
+	u, err := s.blobs.Start(ctx, pool, f.digest.Algorithm())
+	if err != nil {
+		return fmt.Errorf("starting to store a blob: %w", err)
+	}
+	stored, err := s.blobs.Commit(ctx, u, io.NewSectionReader(f.file, 0, f.size), f.digest)
+	if err != nil {
+		abort, done := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer done()
+		return fmt.Errorf("storing a blob: %w", errors.Join(err, s.blobs.Abort(abort, u)))
+	}
+	linked := make(map[registry.Name]bool)
+	for {
+		// Others may want it meanwhile; who comes after this finds it in the catalog.
+		var next registry.Name
+		f.mu.Lock()
+		for r := range f.repos {
+			if !linked[r] {
+				next = r
+			}
+		}
+		if next == "" {
+			f.stored = stored
+			s.meters.blobs.Inc()
+			f.mu.Unlock()
+			return nil
+		}
+		f.mu.Unlock()
+		if stored, err = s.catalog.LinkCached(ctx, installation, next, stored); err != nil {
+			return fmt.Errorf("linking a blob: %w", err)
+		}
+		linked[next] = true
+	}
+}
+
+// pace waits so that a rule takes no more bytes than it may.
+func (r *Rule) pace(ctx context.Context, n int) error {
+	if r.Rate <= 0 {
+		return nil
+	}
+	cost := time.Duration(float64(n) / float64(r.Rate) * float64(time.Second))
+	r.state.mu.Lock()
+	now := time.Now()
+	if r.state.next.Before(now) {
+		r.state.next = now
+	}
+	r.state.next = r.state.next.Add(cost)
+	wait := r.state.next.Sub(now)
+	r.state.mu.Unlock()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,94 @@
+package syncer_test
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/config"
+	"github.com/berth-registry/berth/registry/memory"
+	"github.com/berth-registry/berth/services/metadata/sqlite"
+	"github.com/berth-registry/berth/services/syncer"
+	"github.com/berth-registry/berth/services/syncer/upstream"
+)
+
+// world is a syncer over stores in memory.
+type world struct {
+	*syncer.Service
+	blobs   *memory.Blobs
+	catalog *memory.Catalog
+	root    string
+	later   *atomic.Int64 // how far the clock of syncer and upstreams is ahead
+	close   func()
+}
+
+var nobody registry.Actor
+
+// skew is how far the clock is ahead. Tests run one after the other.
+var skew atomic.Int64
+
+func clock() time.Time { return time.Now().Add(time.Duration(skew.Load())) }
+
+// at returns a rule for an upstream, which mirrors all of it unless content says else.
+func at(t *testing.T, url string, content ...syncer.Content) *syncer.Rule {
+	t.Helper()
+	r := &syncer.Rule{Host: upstream.HostOf(url), OnDemand: true, Fresh: time.Minute, Timeout: time.Hour, Content: content, CosignTags: true}
+	h, err := upstream.New(upstream.Options{URL: url, Transport: http.DefaultTransport, UserAgent: "berth/test", Now: clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Hosts = []*upstream.Host{h}
+	return r
+}
+
+func open(t *testing.T, rules ...*syncer.Rule) *world {
+	t.Helper()
+	w := &world{blobs: memory.NewBlobs(), catalog: memory.NewCatalog(memory.CatalogOptions{}), root: t.TempDir(), later: &skew}
+	skew.Store(0)
+	w.start(t, rules...)
+	return w
+}
+
+// start opens the syncer over what is there.
+func (w *world) start(t *testing.T, rules ...*syncer.Rule) {
+	t.Helper()
+	db, err := sqlite.OpenSyncer(t.Context(), config.Storage{Pool: config.Pool{RootDirectory: w.root}}, func(err error) { t.Error(err) }, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Service, err = syncer.New(t.Context(), db, w.blobs, w.catalog, syncer.Options{
+		Rules: rules, Staging: filepath.Join(w.root, "staging"), Holder: "test", Log: slog.New(slog.DiscardHandler),
+		Now: clock,
+	})
+	if err != nil {
+		t.Fatal(errors.Join(err, db.Close()))
+	}
+	closed := false
+	w.close = func() {
+		if !closed {
+			closed = true
+			if err := errors.Join(w.Service.Close(), db.Close()); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	t.Cleanup(w.close)
+}
+
+// linked waits until the catalog knows a blob.
+func (w *world) linked(t *testing.T, repo registry.Name, d registry.Digest) registry.Blob {
+	t.Helper()
+	for range 3000 {
+		if b, err := w.catalog.Blob(t.Context(), nobody, repo, d); err == nil {
+			return b
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Fatalf("%s did not come into %s", d, repo)
+	return registry.Blob{}
+}

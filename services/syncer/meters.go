@@ -1,0 +1,52 @@
+package syncer
+
+import "github.com/berth-registry/berth/registry/metrics"
+
+// meters count what a syncer does.
+type meters struct {
+	fresh, confirmed, stale, negative     *metrics.Counter
+	manifests, blobs, mounted             *metrics.Counter
+	upstreamBytes, resumed                *metrics.Counter
+	failedFills, wrong, joined            *metrics.Counter
+	filling, readers                      *metrics.Gauge
+	copied, copyFailed, copyRuns, skipped *metrics.Counter
+}
+
+func newMeters(m *metrics.Set, s *Service) *meters {
+	tag := func(result string) *metrics.Counter {
+		return m.Counter("berth_sync_tag_requests_total", "Requests for mirrored tags, by what was answered: fresh without asking, confirmed by the upstream, stale because it can't be asked, negative if it was known to have none.", "result", result)
+	}
+	const content, contentHelp = "berth_sync_fetched_total", "Content that came from upstreams, by kind; mounted is what they have and was here already."
+	x := &meters{
+		fresh: tag("fresh"), confirmed: tag("confirmed"), stale: tag("stale"), negative: tag("negative"),
+		manifests:     m.Counter(content, contentHelp, "kind", "manifest"),
+		blobs:         m.Counter(content, contentHelp, "kind", "blob"),
+		mounted:       m.Counter(content, contentHelp, "kind", "mounted"),
+		upstreamBytes: m.Counter("berth_sync_upstream_bytes_total", "Bytes of blobs that upstreams sent."),
+		resumed:       m.Counter("berth_sync_resumed_bytes_total", "Bytes of blobs that did not have to be sent again after a restart."),
+		failedFills:   m.Counter("berth_sync_failed_fills_total", "Fetches of blobs that failed."),
+		wrong:         m.Counter("berth_sync_wrong_content_total", "Blobs whose bytes were other than their digest says. None was stored."),
+		joined:        m.Counter("berth_sync_joined_total", "Requests for a blob that was being fetched already."),
+		filling:       m.Gauge("berth_sync_fills", "Blobs that are being fetched."),
+		readers:       m.Gauge("berth_sync_readers", "Requests that follow a blob which is being fetched."),
+		copied:        m.Counter("berth_sync_copied_tags_total", "Tags that scheduled copies have looked at, by result.", "result", "ok"),
+		copyFailed:    m.Counter("berth_sync_copied_tags_total", "Tags that scheduled copies have looked at, by result.", "result", "error"),
+		skipped:       m.Counter("berth_sync_copied_tags_total", "Tags that scheduled copies have looked at, by result.", "result", "skipped"),
+		copyRuns:      m.Counter("berth_sync_runs_total", "Scheduled copies that came to their end."),
+	}
+	m.Collect(metrics.GaugeKind, "berth_sync_upstream_up", "Whether an upstream is asked: 0 while too many requests have failed, or it asked for a pause.", func(e *metrics.Emitter) {
+		for _, r := range s.rules {
+			v := 1.0
+			if down, _ := r.health(); down {
+				v = 0
+			}
+			e.Emit(v, "rule", r.Name)
+		}
+	})
+	m.Collect(metrics.CounterKind, "berth_sync_upstream_requests_total", "Requests to an upstream.", func(e *metrics.Emitter) {
+		for _, r := range s.rules {
+			e.Emit(float64(r.requests()), "rule", r.Name)
+		}
+	})
+	return x
+}

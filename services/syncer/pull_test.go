@@ -1,0 +1,382 @@
+package syncer_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/services/syncer"
+)
+
+func random(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b)
+	return b
+}
+
+func tag(t registry.Tag) registry.Reference { return registry.Reference{Tag: t} }
+
+// TestPull: a manifest comes byte for byte without its blobs, and a blob while it is
+// being fetched: to who reads from its start, to a Range ahead, and to all others
+// with one request upstream.
+func TestPull(t *testing.T) {
+	up := newHostile(t)
+	layer := random(1 << 20)
+	d, content := up.image(t, "team/app", "v1", layer)
+	w := open(t, at(t, up.URL))
+	ctx := t.Context()
+
+	res, err := w.Resolve(ctx, nobody, "team/app", tag("v1"), "")
+	if err != nil || res.Digest != d {
+		t.Fatalf("Resolve: %v, %v", res, err)
+	}
+	m, err := w.catalog.Manifest(ctx, nobody, "team/app", registry.ManifestQuery{Ref: tag("v1")})
+	if err != nil || !bytes.Equal(m.Bytes, content) {
+		t.Fatalf("the catalog has %q, %v", m.Bytes, err)
+	}
+	if n := up.asked("GET /v2/team/app/blobs/"); n != 0 {
+		t.Errorf("%d blobs were fetched that nobody asked for", n)
+	}
+
+	up.set(func() { up.hold = make(chan struct{}) })
+	blob := registry.SHA256.FromBytes(layer)
+	whole, err := w.Open(ctx, nobody, "team/app", blob, registry.Whole)
+	if err != nil || whole.Size() != int64(len(layer)) {
+		t.Fatal(whole, err)
+	}
+	first := make([]byte, len(layer)/2)
+	if _, err := io.ReadFull(whole, first); err != nil || !bytes.Equal(first, layer[:len(first)]) {
+		t.Fatalf("the first half did not come while the second was held back: %v", err)
+	}
+	if _, err := w.catalog.Blob(ctx, nobody, "team/app", blob); err == nil {
+		t.Error("a blob is known before all of it is here")
+	}
+	tail, err := w.Open(ctx, nobody, "team/app", blob, registry.Range{Offset: int64(len(layer)) - 100, Length: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, cancel := context.WithCancel(ctx)
+	leaver, err := w.Open(gone, nobody, "team/app", blob, registry.Whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel() // who leaves stops nothing
+	if _, err := drainBody(t, leaver); !errors.Is(err, context.Canceled) {
+		t.Errorf("reading with a context that has ended: %v", err)
+	}
+	up.set(func() { close(up.hold) })
+	rest, err := drainBody(t, whole)
+	if err != nil || !bytes.Equal(append(first, rest...), layer) {
+		t.Errorf("%d bytes after the first %d: %v", len(rest), len(first), err)
+	}
+	if got, err := drainBody(t, tail); err != nil || !bytes.Equal(got, layer[len(layer)-100:]) {
+		t.Errorf("the Range: %d bytes, %v", len(got), err)
+	}
+	b := w.linked(t, "team/app", blob)
+	c, err := w.blobs.Open(ctx, b.Stored, registry.Whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := drainBody(t, c); err != nil || !bytes.Equal(got, layer) {
+		t.Errorf("the store has %d bytes, %v", len(got), err)
+	}
+	if n := up.asked("GET /v2/team/app/blobs/"); n != 1 {
+		t.Errorf("%d requests upstream for one blob", n)
+	}
+}
+
+// TestP93OneFetch: 100 clients ask for a cold blob, and the upstream is asked once.
+func TestP93OneFetch(t *testing.T) {
+	up := newHostile(t)
+	layer := random(3 << 20)
+	up.image(t, "a", "v1", layer)
+	w := open(t, at(t, up.URL))
+	blob := registry.SHA256.FromBytes(layer)
+	var all sync.WaitGroup
+	for i := range 100 {
+		all.Go(func() {
+			r := registry.Whole
+			if i%3 == 1 {
+				r = registry.Range{Offset: int64(i) * 1000, Length: 50_000}
+			}
+			c, err := w.Open(t.Context(), nobody, "a", blob, r)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			offset, length, _ := r.Resolve(int64(len(layer)))
+			if got, err := drainBody(t, c); err != nil || !bytes.Equal(got, layer[offset:offset+length]) {
+				t.Errorf("client %d: %d bytes, %v", i, len(got), err)
+			}
+		})
+	}
+	all.Wait()
+	w.linked(t, "a", blob)
+	if n := up.asked("GET /v2/a/blobs/"); n != 1 {
+		t.Errorf("%d requests upstream", n)
+	}
+}
+
+// TestResume: connections that break are resumed at the byte, by this process and by
+// the next one.
+func TestResume(t *testing.T) {
+	up := newHostile(t)
+	layer := random(11 << 20)
+	up.image(t, "a", "v1", layer)
+	blob := registry.SHA256.FromBytes(layer)
+	var sent, cuts atomic.Int64
+	stop := make(chan struct{})
+	up.set(func() {
+		up.cut = func(_ registry.Digest, left int) int {
+			n := min(left, 200_000)
+			sent.Add(int64(n))
+			if cuts.Add(1) == 8 {
+				close(stop)
+			}
+			return n
+		}
+	})
+	w := open(t, at(t, up.URL))
+	c, err := w.Open(t.Context(), nobody, "a", blob, registry.Whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-stop
+	w.close()
+	if _, err := drainBody(t, c); !errors.Is(err, registry.ErrUnavailable) {
+		t.Errorf("a reader when the process stops: %v", err)
+	}
+	w.start(t, at(t, up.URL))
+	w.linked(t, "a", blob)
+	if n := sent.Load(); n > int64(len(layer))*102/100 {
+		t.Errorf("%d bytes were sent for %d", n, len(layer))
+	}
+	if n := cuts.Load(); n < 20 {
+		t.Errorf("void: %d connections only", n)
+	}
+}
+
+// TestS078WrongContent: what is not what its digest says is stored nowhere, and ends
+// with an error for who reads it.
+func TestS078WrongContent(t *testing.T) {
+	up := newHostile(t)
+	layer := random(1 << 20)
+	d, _ := up.image(t, "a", "v1", layer)
+	blob := registry.SHA256.FromBytes(layer)
+	up.set(func() {
+		up.blobs[blob] = append(layer[:len(layer)-1:len(layer)-1], layer[len(layer)-1]^1)
+		up.manifests["a/"+string(d)] = stored{registry.TypeManifest, []byte(`{"schemaVersion":2}`)}
+	})
+	w := open(t, at(t, up.URL))
+	ctx := t.Context()
+	if _, err := w.Resolve(ctx, nobody, "a", registry.Reference{Digest: d}, ""); !errors.Is(err, registry.ErrUnavailable) {
+		t.Errorf("a manifest with other content: %v", err)
+	}
+	c, err := w.Open(ctx, nobody, "a", blob, registry.Whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := drainBody(t, c)
+	if !errors.Is(err, registry.ErrUnavailable) || len(got) >= len(layer) {
+		t.Errorf("a blob with other content: %d of %d bytes, %v", len(got), len(layer), err)
+	}
+	if list, err := w.catalog.Repositories(ctx, nobody, registry.Page[registry.Name]{Limit: 1}); err != nil || len(list.Items) > 0 {
+		t.Errorf("something was stored: %v, %v", list, err)
+	}
+	if list, err := w.blobs.Copies(ctx, "", nil, 1); err != nil || len(list) > 0 {
+		t.Errorf("bytes were stored: %v, %v", list, err)
+	}
+	// When the upstream has mended itself, so has the mirror.
+	up.set(func() { up.blobs[blob] = layer })
+	c, err = w.Open(ctx, nobody, "a", blob, registry.Whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := drainBody(t, c); err != nil || !bytes.Equal(got, layer) {
+		t.Errorf("after that: %d bytes, %v", len(got), err)
+	}
+}
+
+// TestP97FailuresAreNotMissing: only a 404 of the upstream is one here.
+func TestP97FailuresAreNotMissing(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer func(w http.ResponseWriter)
+		want   error
+	}{
+		"401": {func(w http.ResponseWriter) { w.WriteHeader(401) }, registry.ErrDenied},
+		"403": {func(w http.ResponseWriter) { w.WriteHeader(403) }, registry.ErrDenied},
+		"404": {func(w http.ResponseWriter) { w.WriteHeader(404) }, registry.ErrManifestUnknown},
+		"429": {func(w http.ResponseWriter) { w.Header().Set("Retry-After", "7"); w.WriteHeader(429) }, registry.ErrTooManyRequests},
+		"500": {func(w http.ResponseWriter) { w.WriteHeader(500) }, registry.ErrUnavailable},
+		"503": {func(w http.ResponseWriter) { w.WriteHeader(503) }, registry.ErrUnavailable},
+		"a login page": {func(w http.ResponseWriter) {
+			w.Header().Set("Content-Type", "text/html")
+			io.WriteString(w, "<html>please log in</html>")
+		}, registry.ErrUnavailable},
+		"broken": {func(w http.ResponseWriter) { panic(http.ErrAbortHandler) }, registry.ErrUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			up := newHostile(t)
+			up.set(func() {
+				up.answer = func(w http.ResponseWriter, _ *http.Request) bool { c.answer(w); return true }
+			})
+			w := open(t, at(t, up.URL))
+			if _, err := w.Resolve(t.Context(), nobody, "a", tag("v1"), ""); !errors.Is(err, c.want) {
+				t.Errorf("manifest: %v, want %v", err, c.want)
+			}
+		})
+	}
+}
+
+// TestP96UpstreamDown: what is here is served with the upstream down, with a warning
+// and, once that is known, without asking it.
+func TestP96UpstreamDown(t *testing.T) {
+	up := newHostile(t)
+	d, _ := up.image(t, "a", "v1", random(100))
+	w := open(t, at(t, up.URL))
+	ctx := t.Context()
+	if _, err := w.Resolve(ctx, nobody, "a", tag("v1"), ""); err != nil {
+		t.Fatal(err)
+	}
+	before := up.asked("")
+	for range 10 {
+		if res, err := w.Resolve(ctx, nobody, "a", tag("v1"), d); err != nil || res != (registry.Resolution{Digest: d}) {
+			t.Fatal(res, err)
+		}
+	}
+	if n := up.asked("") - before; n != 0 {
+		t.Errorf("%d requests for a tag that is fresh", n)
+	}
+	up.set(func() {
+		up.answer = func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(500); return true }
+	})
+	w.later.Store(int64(2 * time.Minute))
+	for range 20 {
+		res, err := w.Resolve(ctx, nobody, "a", tag("v1"), d)
+		if err != nil || res.Digest != d || res.Warning == "" {
+			t.Fatalf("the upstream is down: %+v, %v", res, err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	before = up.asked("")
+	for range 100 {
+		if res, err := w.Resolve(ctx, nobody, "a", tag("v1"), d); err != nil || res.Digest != d {
+			t.Fatal(res, err)
+		}
+	}
+	if n := up.asked("") - before; n != 0 {
+		t.Errorf("%d requests to an upstream that is known to be down", n)
+	}
+	// 72 hours later it is back.
+	up.set(func() { up.answer = nil })
+	w.later.Store(int64(72 * time.Hour))
+	d2, _ := up.image(t, "a", "v1", random(100))
+	var got registry.Digest
+	for range 1000 {
+		if _, err := w.Resolve(ctx, nobody, "a", tag("v1"), d); err != nil {
+			t.Fatal(err)
+		}
+		m, err := w.catalog.Manifest(ctx, nobody, "a", registry.ManifestQuery{Ref: tag("v1")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got = m.Digest; got == d2 {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Errorf("the tag stayed at %s", got)
+}
+
+// TestNegative: what the upstream does not have is not asked for again at once.
+func TestNegative(t *testing.T) {
+	up := newHostile(t)
+	w := open(t, at(t, up.URL))
+	for range 20 {
+		if _, err := w.Resolve(t.Context(), nobody, "a", tag("v1"), ""); !errors.Is(err, registry.ErrManifestUnknown) {
+			t.Fatal(err)
+		}
+	}
+	if n := up.asked(""); n != 1 {
+		t.Errorf("%d requests", n)
+	}
+	up.image(t, "a", "v1")
+	w.later.Store(int64(time.Minute))
+	if _, err := w.Resolve(t.Context(), nobody, "a", tag("v1"), ""); err != nil {
+		t.Errorf("a minute later: %v", err)
+	}
+}
+
+// TestS096Claimed: nothing is fetched into a repository that was pushed to, over
+// restarts, until somebody says otherwise.
+func TestS096Claimed(t *testing.T) {
+	up := newHostile(t)
+	up.image(t, "a", "v1")
+	w := open(t, at(t, up.URL))
+	ctx := t.Context()
+	if err := w.Claim(ctx, registry.Actor{ID: "eve"}, "a"); err != nil {
+		t.Fatal(err)
+	}
+	w.close()
+	w.start(t, at(t, up.URL))
+	if _, err := w.Resolve(ctx, nobody, "a", tag("v1"), ""); !errors.Is(err, registry.ErrNameUnknown) {
+		t.Errorf("Resolve: %v", err)
+	}
+	if c, err := w.Covers(ctx, "a"); err != nil || !c.Claimed || c.Push != registry.PushAllow {
+		t.Errorf("Covers: %+v, %v", c, err)
+	}
+	if n := up.asked(""); n != 0 {
+		t.Errorf("%d requests", n)
+	}
+	if err := w.Forget(ctx, "a"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Resolve(ctx, nobody, "a", tag("v1"), ""); err != nil {
+		t.Errorf("after Forget: %v", err)
+	}
+}
+
+// TestS069Route: the look-up of other registries is closed.
+func TestS069Route(t *testing.T) {
+	up := newHostile(t)
+	hub := at(t, up.URL, syncer.Content{Prefix: "library/**"})
+	hub.Host = "docker.io"
+	other := at(t, up.URL, syncer.Content{Prefix: "**"})
+	other.Host = "ghcr.io"
+	w := open(t, hub, other)
+	for _, c := range []struct {
+		ns   string
+		repo registry.Name
+		want registry.Name
+	}{
+		{"docker.io", "library/nginx", "library/nginx"},
+		{"docker.io", "nginx", "library/nginx"},
+		{"registry-1.docker.io", "library/nginx", "library/nginx"},
+		{"index.docker.io:443", "library/nginx", "library/nginx"},
+		{"DOCKER.IO", "library/nginx", "library/nginx"},
+		{"docker.io", "other/x", ""},
+		{"ghcr.io", "a/b", "a/b"},
+		{"ghcr.io", "library/nginx", "ghcr.io/library/nginx"}, // the plain name is Docker Hub's
+		{"quay.io", "a/b", ""},
+		{"169.254.169.254", "a/b", ""},
+		{"user@evil", "a/b", ""},
+		{"../..", "a/b", ""},
+		{string(bytes.Repeat([]byte("a"), 300)), "a/b", ""},
+	} {
+		got, err := w.Route(t.Context(), c.ns, c.repo)
+		if got != c.want || (err == nil) != (c.want != "") || err != nil && !errors.Is(err, registry.ErrNameUnknown) {
+			t.Errorf("Route(%.40q, %q) = %q, %v; want %q", c.ns, c.repo, got, err, c.want)
+		}
+	}
+	if n := up.asked(""); n != 0 {
+		t.Errorf("%d requests", n)
+	}
+}

@@ -1,0 +1,403 @@
+package syncer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/services/syncer/upstream"
+)
+
+const (
+	// defaultFresh is how long a tag is trusted if the rule does not say.
+	defaultFresh = time.Minute
+	// confirmTime is how long a request for a tag that is here waits to hear whether
+	// it has moved.
+	confirmTime = time.Second
+	// missingTime is how long an upstream's "no such thing" is believed, and
+	// maxMissing how much of that is remembered.
+	missingTime = 30 * time.Second
+	maxMissing  = 10_000
+	// manifestTime bounds the fetch of one manifest.
+	manifestTime = 90 * time.Second
+)
+
+type tagKey struct {
+	repo registry.Name
+	ref  registry.Reference
+}
+
+// missing remembers what upstreams do not have.
+type missing struct{ until map[tagKey]time.Time }
+
+func (m *missing) has(k tagKey, now time.Time) bool { return now.Before(m.until[k]) }
+
+func (m *missing) add(k tagKey, now time.Time) {
+	if m.until == nil || len(m.until) >= maxMissing {
+		m.until = make(map[tagKey]time.Time)
+	}
+	m.until[k] = now.Add(missingTime)
+}
+
+func (m *missing) drop(now time.Time) {
+	for k, t := range m.until {
+		if !now.Before(t) {
+			delete(m.until, k)
+		}
+	}
+}
+
+// Route implements [registry.Puller].
+func (s *Service) Route(_ context.Context, host string, repo registry.Name) (registry.Name, error) {
+	return s.route(host, repo)
+}
+
+// sources returns what repo may be fetched from now. [registry.ErrNameUnknown] if
+// nothing covers it.
+func (s *Service) sources(repo registry.Name) ([]target, error) {
+	targets := s.onDemand(repo)
+	s.mu.Lock()
+	claimed := s.claimed[repo]
+	s.mu.Unlock()
+	if len(targets) == 0 || claimed {
+		return nil, registry.ErrNameUnknown
+	}
+	return targets, nil
+}
+
+// Resolve implements [registry.Puller].
+func (s *Service) Resolve(ctx context.Context, _ registry.Actor, repo registry.Name, ref registry.Reference, local registry.Digest) (registry.Resolution, error) {
+	targets, err := s.sources(repo)
+	if err != nil {
+		return registry.Resolution{}, err
+	}
+	key := tagKey{repo, ref}
+	if local != "" {
+		return s.confirm(ctx, key, targets, local)
+	}
+	s.mu.Lock()
+	gone := s.missing.has(key, s.now())
+	s.mu.Unlock()
+	if gone {
+		s.meters.negative.Inc()
+		return registry.Resolution{}, registry.ErrManifestUnknown
+	}
+	fl := fly(s, &s.tags, key, func(ctx context.Context) (registry.Digest, error) { return s.fetch(ctx, key, targets, "") })
+	if fl == nil {
+		return registry.Resolution{}, errClosing
+	}
+	select {
+	case <-fl.done:
+		return registry.Resolution{Digest: fl.v}, fl.err
+	case <-ctx.Done():
+		return registry.Resolution{}, ctx.Err()
+	}
+}
+
+// confirm answers for a manifest that is here.
+func (s *Service) confirm(ctx context.Context, key tagKey, targets []target, local registry.Digest) (registry.Resolution, error) {
+	res := registry.Resolution{Digest: local}
+	if key.ref.Digest != "" {
+		return res, nil
+	}
+	was, err := s.store.tag(ctx, key.repo, key.ref.Tag)
+	if err != nil {
+		s.log.Warn("the syncer's database can't be read", "error", err)
+		return res, nil // what is here is served
+	}
+	age := s.now().Sub(was.at)
+	if age >= 0 && age < targets[0].rule.Fresh {
+		s.meters.fresh.Inc()
+		return res, nil
+	}
+	down, shaky := true, false
+	for _, t := range targets {
+		d, sh := t.rule.health()
+		down, shaky = down && d, shaky || sh
+	}
+	if down {
+		s.meters.stale.Inc()
+		res.Warning = staleText(targets[0].rule, was)
+		return res, nil
+	}
+	fl := fly(s, &s.tags, key, func(ctx context.Context) (registry.Digest, error) { return s.fetch(ctx, key, targets, local) })
+	if fl == nil {
+		return res, nil
+	}
+	// Whoever failed last is not waited for.
+	wait := time.NewTimer(confirmTime)
+	defer wait.Stop()
+	if shaky {
+		wait.Reset(0)
+	}
+	select {
+	case <-fl.done:
+	case <-wait.C:
+		s.meters.stale.Inc()
+		res.Warning = staleText(targets[0].rule, was)
+		return res, nil
+	case <-ctx.Done():
+		return res, ctx.Err()
+	}
+	switch {
+	case fl.err == nil:
+		s.meters.confirmed.Inc()
+		res.Digest = fl.v
+	case errors.Is(fl.err, registry.ErrManifestUnknown):
+		// Gone upstream: nothing is ever removed here for that.
+		res.Warning = "the tag is gone from the upstream registry " + targets[0].rule.Host + "; this is what it was"
+	default:
+		s.meters.stale.Inc()
+		res.Warning = staleText(targets[0].rule, was)
+	}
+	return res, nil
+}
+
+func staleText(r *Rule, was seen) string {
+	if was.at.IsZero() {
+		return "the upstream registry " + r.Host + " can't be asked whether this is up to date"
+	}
+	return "the upstream registry " + r.Host + " can't be asked; this was up to date at " + was.at.UTC().Format(time.RFC3339)
+}
+
+// health says whether nothing may be asked of a rule's hosts now, and whether one of
+// them failed last.
+func (r *Rule) health() (down, shaky bool) {
+	if r.state.paused.Load() {
+		return true, false
+	}
+	down = true
+	for _, h := range r.Hosts {
+		down = down && h.Down()
+	}
+	return down, r.Hosts[0].Shaky()
+}
+
+// each calls f for the hosts of the targets, in order, until one has an answer. What
+// the others said counts only if it is not "unknown".
+func (s *Service) each(targets []target, f func(t target, h *upstream.Host) error) error {
+	var worst error
+	unknown := error(registry.ErrManifestUnknown)
+	for _, t := range targets {
+		if t.rule.state.paused.Load() {
+			if worst == nil {
+				worst = registry.ErrUnavailable.With("the upstream registry %s is not asked: its rule is paused", t.rule.Host)
+			}
+			continue
+		}
+		for _, h := range t.rule.Hosts {
+			err := f(t, h)
+			if err == nil {
+				return nil
+			}
+			if errors.Is(err, registry.ErrManifestUnknown) || errors.Is(err, registry.ErrBlobUnknown) {
+				unknown = err
+				break // a mirror has no more than its original
+			}
+			if errors.Is(err, context.Canceled) || errors.Is(err, errUnsigned) {
+				return err
+			}
+			t.rule.note(err)
+			if worst == nil || errors.Is(worst, registry.ErrDenied) {
+				worst = err
+			}
+		}
+	}
+	if worst != nil {
+		return worst
+	}
+	return unknown
+}
+
+// note keeps the last error of a rule for people.
+func (r *Rule) note(err error) {
+	text := err.Error()
+	r.state.lastErr.Store(&text)
+}
+
+// fetch brings what key names upstream into the catalog. local is what the catalog
+// has, "" if nothing.
+func (s *Service) fetch(ctx context.Context, key tagKey, targets []target, local registry.Digest) (registry.Digest, error) {
+	ctx, cancel := context.WithTimeout(ctx, manifestTime)
+	defer cancel()
+	var d registry.Digest
+	err := s.each(targets, func(t target, h *upstream.Host) (err error) {
+		d, err = s.fetchFrom(ctx, t, h, key, local)
+		return err
+	})
+	if errors.Is(err, registry.ErrManifestUnknown) {
+		s.mu.Lock()
+		s.missing.add(key, s.now())
+		s.mu.Unlock()
+		if key.ref.Tag != "" && local != "" { // do not ask again at once
+			err = errors.Join(err, s.store.setTag(ctx, key.repo, key.ref.Tag, seen{"", s.now()}))
+		}
+	}
+	if err == nil && key.ref.Tag != "" {
+		if err := s.store.setTag(ctx, key.repo, key.ref.Tag, seen{d, s.now()}); err != nil {
+			s.log.Warn("the syncer's database can't be written", "error", err)
+		}
+	}
+	return d, err
+}
+
+// fetchFrom asks one host. A tag that is here is compared first, which registries
+// count as no pull.
+func (s *Service) fetchFrom(ctx context.Context, t target, h *upstream.Host, key tagKey, local registry.Digest) (registry.Digest, error) {
+	ref := key.ref
+	if ref.Tag != "" && local != "" {
+		d, err := h.HeadManifest(ctx, t.remote, ref)
+		if err != nil {
+			return "", err
+		}
+		if d == local {
+			return d, nil
+		}
+		if d != "" {
+			// The tag may have moved to what is here already.
+			m, err := s.catalog.Manifest(ctx, installation, key.repo, registry.ManifestQuery{Ref: registry.Reference{Digest: d}})
+			if err == nil {
+				return d, s.put(ctx, t, m, ref.Tag)
+			}
+			ref = registry.Reference{Digest: d}
+		}
+	}
+	m, err := h.Manifest(ctx, t.remote, ref)
+	if err != nil {
+		return "", err
+	}
+	t.rule.state.bytes.Add(m.Size)
+	s.meters.manifests.Inc()
+	return m.Digest, s.put(ctx, t, m, key.ref.Tag)
+}
+
+// put stores a manifest as it came. What it refers to may be missing.
+func (s *Service) put(ctx context.Context, t target, m registry.Manifest, tags ...registry.Tag) error {
+	p := registry.ManifestPut{Digest: m.Digest, MediaType: m.MediaType, Bytes: m.Bytes}
+	for _, tag := range tags {
+		if tag != "" {
+			p.Tags = append(p.Tags, tag)
+		}
+	}
+	if _, err := s.catalog.PutCached(ctx, installation, t.repo, p, t.origin()); err != nil {
+		return fmt.Errorf("storing a manifest of %s: %w", t.repo, err)
+	}
+	return nil
+}
+
+// costly is how much longer than other content that of an upstream stays in a cache
+// which counts pulls, or takes long because of a limit.
+const costly = 24 * time.Hour
+
+// origin says where content is from, for the cache's sake.
+func (t target) origin() registry.Origin {
+	o := registry.Origin{Upstream: t.rule.Hosts[0].Name() + "/" + t.remote}
+	if len(o.Upstream) > registry.MaxUpstream {
+		o.Upstream = o.Upstream[:registry.MaxUpstream]
+	}
+	if t.rule.Rate > 0 || t.rule.Hosts[0].Budget() >= 0 {
+		o.Cost = costly.Microseconds()
+	}
+	return o
+}
+
+type refKey struct {
+	repo   registry.Name
+	digest registry.Digest
+}
+
+// refsFresh is how long a list of referrers is trusted.
+const refsFresh = time.Minute
+
+// FetchReferrers implements [registry.Puller].
+func (s *Service) FetchReferrers(ctx context.Context, _ registry.Actor, repo registry.Name, d registry.Digest) error {
+	targets, err := s.sources(repo)
+	if err != nil {
+		return err
+	}
+	k := refKey{repo, d}
+	s.mu.Lock()
+	fresh := s.now().Sub(s.refs[k]) < refsFresh
+	s.mu.Unlock()
+	if fresh {
+		return nil
+	}
+	if down, _ := targets[0].rule.health(); down {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	err = s.each(targets, func(t target, h *upstream.Host) error { return s.referrers(ctx, t, h, d) })
+	if err != nil && !errors.Is(err, registry.ErrManifestUnknown) {
+		s.log.Info("referrers could not be fetched", "repository", repo, "digest", d, "error", err)
+		return nil // what is here is listed
+	}
+	s.mu.Lock()
+	s.refs[k] = s.now()
+	s.mu.Unlock()
+	return nil
+}
+
+// maxReferrers is how many referrers of one manifest are fetched.
+const maxReferrers = 1000
+
+// referrers fetches the manifests whose subject is d from one host.
+func (s *Service) referrers(ctx context.Context, t target, h *upstream.Host, d registry.Digest) error {
+	list, err := h.Referrers(ctx, t.remote, d)
+	if err != nil {
+		return err
+	}
+	for i, desc := range list {
+		if i == maxReferrers {
+			return registry.ErrUnavailable.With("the upstream registry %s has more than %d referrers of one manifest", h.Name(), maxReferrers)
+		}
+		ref := registry.Reference{Digest: desc.Digest}
+		_, err := s.catalog.Manifest(ctx, installation, t.repo, registry.ManifestQuery{Ref: ref, NoBytes: true})
+		if err == nil {
+			continue
+		}
+		m, err := h.Manifest(ctx, t.remote, ref)
+		if err != nil {
+			return err
+		}
+		info, err := registry.ParseManifest(m.MediaType, m.Bytes)
+		if err != nil || info.Subject != d {
+			continue // a list may say anything
+		}
+		if err := s.put(ctx, t, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Covers implements [registry.PushRules].
+func (s *Service) Covers(_ context.Context, repo registry.Name) (registry.Coverage, error) {
+	all := s.targets(repo)
+	if len(all) == 0 {
+		return registry.Coverage{}, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return registry.Coverage{Rule: all[0].rule.Name, Push: all[0].rule.Push, Claimed: s.claimed[repo]}, nil
+}
+
+// Claim implements [registry.PushRules].
+func (s *Service) Claim(ctx context.Context, a registry.Actor, repo registry.Name) error {
+	s.mu.Lock()
+	known := s.claimed[repo]
+	s.mu.Unlock()
+	if known {
+		return nil
+	}
+	if err := s.store.claim(ctx, repo, a.ID, s.now()); err != nil {
+		return fmt.Errorf("noting that a repository is pushed to: %w", err)
+	}
+	s.mu.Lock()
+	s.claimed[repo] = true
+	s.mu.Unlock()
+	s.log.Info("a mirrored repository is pushed to: nothing is fetched into it from now on", "repository", repo, "actor", a.ID)
+	return nil
+}

@@ -1,0 +1,62 @@
+package syncer_test
+
+import (
+	"testing"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/services/syncer"
+)
+
+// TestNames: which upstream repository a local name stands for, as zot maps them.
+func TestNames(t *testing.T) {
+	for _, c := range []struct {
+		content syncer.Content
+		local   registry.Name
+		remote  string // "" if the rule does not cover it
+	}{
+		{syncer.Content{Prefix: "**"}, "a/b", "a/b"},
+		{syncer.Content{Prefix: "library/**"}, "library/nginx", "library/nginx"},
+		{syncer.Content{Prefix: "/library/**"}, "library/nginx", "library/nginx"},
+		{syncer.Content{Prefix: "library/**"}, "other/nginx", ""},
+		{syncer.Content{Prefix: "library/*"}, "library/a/b", ""},
+		{syncer.Content{Prefix: "library/nginx"}, "library/nginx", "library/nginx"},
+		{syncer.Content{Prefix: "library/nginx"}, "library/nginx2", ""},
+		{syncer.Content{Prefix: "**", Destination: "/hub"}, "hub/a/b", "a/b"},
+		{syncer.Content{Prefix: "**", Destination: "/hub"}, "a/b", ""},
+		{syncer.Content{Prefix: "**", Destination: "/hub"}, "hubs/a", ""},
+		{syncer.Content{Prefix: "team/**", Destination: "/hq", StripPrefix: true}, "hq/app", "team/app"},
+		{syncer.Content{Prefix: "team/**", Destination: "/", StripPrefix: true}, "app/x", "team/app/x"},
+		{syncer.Content{Prefix: "team/app", Destination: "/hq", StripPrefix: true}, "hq", "team/app"},
+		{syncer.Content{Prefix: "team/app", Destination: "/hq", StripPrefix: true}, "hq/x", ""},
+	} {
+		up := newHostile(t)
+		r := at(t, up.URL, c.content)
+		r.Host = "registry.example.com"
+		w := open(t, r)
+		d, _ := up.image(t, c.remote, "v1")
+		res, err := w.Resolve(t.Context(), nobody, c.local, tag("v1"), "")
+		if (err == nil) != (c.remote != "") || err == nil && res.Digest != d {
+			t.Errorf("%+v: %s: %v, %v; want %q", c.content, c.local, res, err, c.remote)
+		}
+	}
+}
+
+// TestHostInPath: names that begin with the name of an upstream are that one's alone.
+func TestHostInPath(t *testing.T) {
+	hub, other := newHostile(t), newHostile(t)
+	a := at(t, hub.URL)
+	a.Host = "docker.io"
+	b := at(t, other.URL)
+	b.Host = "ghcr.io"
+	hub.image(t, "library/nginx", "v1")
+	other.image(t, "kubernetes/kubectl", "v1")
+	w := open(t, a, b)
+	for _, name := range []registry.Name{"docker.io/library/nginx", "docker.io/nginx", "registry-1.docker.io/nginx", "nginx", "ghcr.io/kubernetes/kubectl", "kubernetes/kubectl"} {
+		if _, err := w.Resolve(t.Context(), nobody, name, tag("v1"), ""); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if n := hub.asked("GET /v2/ghcr.io/"); n != 0 {
+		t.Errorf("%d requests to Docker Hub for what is said to be elsewhere", n)
+	}
+}

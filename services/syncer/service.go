@@ -1,0 +1,256 @@
+package syncer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/metrics"
+	"github.com/berth-registry/berth/registry/sqldb"
+)
+
+// Blobs is what the syncer needs of a blobstore.
+type Blobs interface {
+	registry.BlobReader
+	registry.Uploads
+}
+
+// Catalog is what the syncer needs of a catalog.
+type Catalog interface {
+	registry.Repositories
+	registry.Tags
+	registry.Manifests
+	registry.Links
+	PutCached(ctx context.Context, a registry.Actor, repo registry.Name, m registry.ManifestPut, o registry.Origin) (registry.ManifestInfo, error)
+	LinkCached(ctx context.Context, a registry.Actor, repo registry.Name, s registry.Stored) (registry.Stored, error)
+}
+
+// Options configure a [Service].
+type Options struct {
+	Rules []*Rule
+	// Staging is the directory for what is being fetched. It is made if need be.
+	Staging string
+	// Holder names this process among those that share the database.
+	Holder string
+	// Now is the clock of freshness; nil is time.Now.
+	Now     func() time.Time
+	Metrics *metrics.Set // nil: nobody wants to know
+	Log     *slog.Logger
+}
+
+// Service implements [registry.Mirror].
+type Service struct {
+	rules   []*Rule
+	byHost  map[string]bool
+	inPath  map[string]bool
+	blobs   Blobs
+	catalog Catalog
+	store   store
+	staging string
+	holder  string
+	now     func() time.Time
+	log     *slog.Logger
+	meters  *meters
+
+	ctx  context.Context // ends when the service closes
+	stop context.CancelFunc
+	work sync.WaitGroup
+
+	mu      sync.Mutex // guards all below
+	closed  bool
+	fills   map[registry.Digest]*fill
+	claimed map[registry.Name]bool
+	tags    flights[tagKey, registry.Digest]
+	missing missing
+	refs    map[refKey]time.Time // when referrers were last asked for
+}
+
+// ruleState is what changes of a rule.
+type ruleState struct {
+	mu      sync.Mutex
+	row     ruleRow
+	running bool
+	kick    chan struct{}
+	next    time.Time // when the next byte may come
+	bytes   atomic.Int64
+	paused  atomic.Bool
+	lastErr atomic.Pointer[string]
+}
+
+// installation is who the syncer acts for when it stores what it fetched.
+var installation = registry.Actor{ID: "berth-sync", System: true}
+
+// New opens a syncer over a database of its own, and goes on with what was being
+// fetched. Close ends it.
+func New(ctx context.Context, db *sqldb.DB, blobs Blobs, catalog Catalog, o Options) (*Service, error) {
+	st, err := openStore(ctx, db)
+	if err != nil {
+		return nil, fmt.Errorf("opening the syncer's database: %w", err)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	s := &Service{
+		rules: o.Rules, byHost: make(map[string]bool), inPath: make(map[string]bool), blobs: blobs, catalog: catalog, store: st,
+		staging: o.Staging, holder: o.Holder, now: o.Now, log: o.Log,
+		fills: make(map[registry.Digest]*fill), refs: make(map[refKey]time.Time),
+	}
+	if err := os.MkdirAll(o.Staging, 0o700); err != nil {
+		return nil, fmt.Errorf("making the staging directory: %w", err)
+	}
+	nameRules(s.rules)
+	for _, r := range s.rules {
+		if err := r.check(); err != nil {
+			return nil, err
+		}
+		s.byHost[r.Host], s.inPath[hostInPath(r.Host)] = true, true
+		r.state.kick = make(chan struct{}, 1)
+	}
+	if s.claimed, err = st.claims(ctx); err != nil {
+		return nil, fmt.Errorf("reading the syncer's database: %w", err)
+	}
+	rows, err := st.rules(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reading the syncer's database: %w", err)
+	}
+	for _, r := range s.rules {
+		r.state.row = rows[r.Name]
+		r.state.paused.Store(r.state.row.paused)
+	}
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	s.meters = newMeters(o.Metrics, s)
+	if err := s.resume(ctx); err != nil {
+		s.stop()
+		return nil, err
+	}
+	for _, r := range s.rules {
+		if r.Interval > 0 {
+			s.work.Go(func() { s.schedule(r) })
+		}
+	}
+	s.work.Go(s.janitor)
+	return s, nil
+}
+
+// Close gives up what is being fetched, which the next start goes on with, and waits
+// for it.
+func (s *Service) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.stop()
+	s.work.Wait()
+	return nil
+}
+
+// Check implements [registry.Checker].
+func (s *Service) Check(ctx context.Context) (registry.Health, error) {
+	if err := s.store.db.Ping(ctx); err != nil {
+		return registry.Health{}, err
+	}
+	return registry.Health{}, nil
+}
+
+// resume goes on with the blobs that this process was fetching when it ended, and
+// removes staged bytes that belong to none.
+func (s *Service) resume(ctx context.Context) error {
+	rows, err := s.store.fills(ctx, s.holder)
+	if err != nil {
+		return fmt.Errorf("reading what was being fetched: %w", err)
+	}
+	wanted := make(map[string]bool)
+	for _, row := range rows {
+		targets := s.onDemand(row.repo)
+		if len(targets) == 0 || s.now().Sub(row.since) > abandoned {
+			if err := s.store.endFill(ctx, row.digest, s.holder); err != nil {
+				return fmt.Errorf("giving up a fetch: %w", err)
+			}
+			continue
+		}
+		wanted[stagedName(row.digest)] = true
+		if _, err := s.startFill(row.digest, row.repo, targets, row.size, row.since); err != nil {
+			return err
+		}
+	}
+	entries, err := os.ReadDir(s.staging)
+	if err != nil {
+		return fmt.Errorf("reading the staging directory: %w", err)
+	}
+	for _, e := range entries {
+		if filepath.Ext(e.Name()) == stagedExt && !wanted[e.Name()] {
+			if err := os.Remove(filepath.Join(s.staging, e.Name())); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return fmt.Errorf("removing staged bytes: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// abandoned is how old a fetch may be to be gone on with after a restart.
+const abandoned = 7 * 24 * time.Hour
+
+// janitor forgets what has no meaning any more.
+func (s *Service) janitor() {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := s.now()
+		s.mu.Lock()
+		for k, at := range s.refs {
+			if now.Sub(at) > refsFresh {
+				delete(s.refs, k)
+			}
+		}
+		s.missing.drop(now)
+		s.mu.Unlock()
+	}
+}
+
+// flights are calls that several may wait for.
+type flights[K comparable, V any] struct{ all map[K]*flight[V] }
+
+type flight[V any] struct {
+	done chan struct{}
+	v    V
+	err  error
+}
+
+// fly returns the call for k, which it starts in the background if there is none. It
+// is nil if the service is closing.
+func fly[K comparable, V any](s *Service, f *flights[K, V], k K, call func(context.Context) (V, error)) *flight[V] {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	if fl, ok := f.all[k]; ok {
+		return fl
+	}
+	if f.all == nil {
+		f.all = make(map[K]*flight[V])
+	}
+	fl := &flight[V]{done: make(chan struct{})}
+	f.all[k] = fl
+	s.work.Go(func() {
+		fl.v, fl.err = call(s.ctx)
+		s.mu.Lock()
+		delete(f.all, k)
+		s.mu.Unlock()
+		close(fl.done)
+	})
+	return fl
+}
+
+var errClosing = registry.ErrUnavailable.With("the syncer is stopping")

@@ -1,0 +1,189 @@
+package syncer
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"time"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/sqldb"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// store is the syncer's database.
+type store struct{ db *sqldb.DB }
+
+func openStore(ctx context.Context, db *sqldb.DB) (store, error) {
+	return store{db}, db.Migrate(ctx, migrations, "migrations")
+}
+
+// exec runs one statement that changes what lock names.
+func (s store) exec(ctx context.Context, lock, query string, args ...any) error {
+	return s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := tx.Lock(sqldb.Lock{Name: lock}); err != nil {
+			return err
+		}
+		_, err := tx.Exec(query, args...)
+		return err
+	})
+}
+
+// seen is what a tag was found to be upstream.
+type seen struct {
+	digest registry.Digest // "" if it was missing
+	at     time.Time       // zero: never looked at
+}
+
+func (s store) tag(ctx context.Context, repo registry.Name, t registry.Tag) (seen, error) {
+	var digest string
+	var micros int64
+	err := s.db.QueryRow(ctx, `SELECT digest, checked FROM tags WHERE repo = $1 AND tag = $2`, string(repo), string(t)).Scan(&digest, &micros)
+	if errors.Is(err, sql.ErrNoRows) {
+		return seen{}, nil
+	}
+	return seen{registry.Digest(digest), time.UnixMicro(micros)}, err
+}
+
+func (s store) setTag(ctx context.Context, repo registry.Name, t registry.Tag, v seen) error {
+	return s.exec(ctx, "tag "+string(repo)+":"+string(t), `INSERT INTO tags (repo, tag, digest, checked) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (repo, tag) DO UPDATE SET digest = excluded.digest, checked = excluded.checked`,
+		string(repo), string(t), string(v.digest), v.at.UnixMicro())
+}
+
+// claims returns the repositories that were pushed to.
+func (s store) claims(ctx context.Context) (map[registry.Name]bool, error) {
+	rows, err := s.db.Query(ctx, `SELECT repo FROM claims`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	all := make(map[registry.Name]bool)
+	for rows.Next() {
+		var repo string
+		if err := rows.Scan(&repo); err != nil {
+			return nil, err
+		}
+		all[registry.Name(repo)] = true
+	}
+	return all, rows.Err()
+}
+
+func (s store) claim(ctx context.Context, repo registry.Name, actor string, at time.Time) error {
+	return s.exec(ctx, "claim "+string(repo), `INSERT INTO claims (repo, actor, since) VALUES ($1, $2, $3) ON CONFLICT (repo) DO NOTHING`,
+		string(repo), actor, at.UnixMicro())
+}
+
+func (s store) forget(ctx context.Context, repo registry.Name) error {
+	return s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := tx.Lock(sqldb.Lock{Name: "claim " + string(repo)}); err != nil {
+			return err
+		}
+		for _, q := range []string{`DELETE FROM claims WHERE repo = $1`, `DELETE FROM tags WHERE repo = $1`} {
+			if _, err := tx.Exec(q, string(repo)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// fillRow is a blob that somebody is fetching.
+type fillRow struct {
+	digest registry.Digest
+	repo   registry.Name
+	rule   string
+	size   int64 // -1: not known
+	since  time.Time
+}
+
+// lease takes or renews the right to fetch a blob. It returns who has it otherwise.
+func (s store) lease(ctx context.Context, f fillRow, holder string, now, until time.Time) (other string, err error) {
+	err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		other = ""
+		if err := tx.Lock(sqldb.Lock{Name: "fill " + string(f.digest)}); err != nil {
+			return err
+		}
+		var has string
+		var ends int64
+		err := tx.QueryRow(`SELECT holder, until FROM fills WHERE digest = $1`, string(f.digest)).Scan(&has, &ends)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		if err == nil && has != holder && ends > now.UnixMicro() {
+			other = has
+			return nil
+		}
+		_, err = tx.Exec(`INSERT INTO fills (digest, repo, rule, size, holder, until, since) VALUES ($1, $2, $3, $4, $5, $6, $7)
+			ON CONFLICT (digest) DO UPDATE SET repo = excluded.repo, rule = excluded.rule, size = excluded.size, holder = excluded.holder, until = excluded.until`,
+			string(f.digest), string(f.repo), f.rule, f.size, holder, until.UnixMicro(), f.since.UnixMicro())
+		return err
+	})
+	return other, err
+}
+
+// endFill gives up the right to fetch a blob.
+func (s store) endFill(ctx context.Context, d registry.Digest, holder string) error {
+	return s.exec(ctx, "fill "+string(d), `DELETE FROM fills WHERE digest = $1 AND holder = $2`, string(d), holder)
+}
+
+// fills returns the blobs that holder was fetching.
+func (s store) fills(ctx context.Context, holder string) ([]fillRow, error) {
+	rows, err := s.db.Query(ctx, `SELECT digest, repo, rule, size, since FROM fills WHERE holder = $1 ORDER BY since`, holder)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []fillRow
+	for rows.Next() {
+		var digest, repo, rule string
+		var size, since int64
+		if err := rows.Scan(&digest, &repo, &rule, &size, &since); err != nil {
+			return nil, err
+		}
+		all = append(all, fillRow{registry.Digest(digest), registry.Name(repo), rule, size, time.UnixMicro(since)})
+	}
+	return all, rows.Err()
+}
+
+// ruleRow is what became of a rule.
+type ruleRow struct {
+	paused      bool
+	lastRun     int64
+	lastError   string
+	done, total int64
+}
+
+func (s store) rules(ctx context.Context) (map[string]ruleRow, error) {
+	rows, err := s.db.Query(ctx, `SELECT name, paused, last_run, last_error, done, total FROM rules`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	all := make(map[string]ruleRow)
+	for rows.Next() {
+		var name string
+		var r ruleRow
+		var paused int64
+		if err := rows.Scan(&name, &paused, &r.lastRun, &r.lastError, &r.done, &r.total); err != nil {
+			return nil, err
+		}
+		r.paused = paused != 0
+		all[name] = r
+	}
+	return all, rows.Err()
+}
+
+func (s store) setRule(ctx context.Context, name string, r ruleRow) error {
+	paused := 0
+	if r.paused {
+		paused = 1
+	}
+	return s.exec(ctx, "rule "+name, `INSERT INTO rules (name, paused, last_run, last_error, done, total) VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (name) DO UPDATE SET paused = excluded.paused, last_run = excluded.last_run, last_error = excluded.last_error,
+			done = excluded.done, total = excluded.total`,
+		name, paused, r.lastRun, r.lastError, r.done, r.total)
+}

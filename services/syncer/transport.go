@@ -1,0 +1,36 @@
+package syncer
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/berth-registry/berth/registry/config"
+	"github.com/berth-registry/berth/registry/daemon"
+	"github.com/berth-registry/berth/registry/outbound"
+)
+
+// defaultTimeout is the limit of one image.
+const defaultTimeout = 3 * time.Hour
+
+// transport returns what makes the requests of a rule. The hosts of its own URLs are
+// the only ones that may have private addresses; redirects lead to none.
+func transport(c *config.SyncRegistry, rules outbound.Rules, p daemon.Process) (http.RoundTripper, error) {
+	plain := false
+	for _, u := range c.URLs {
+		plain = plain || strings.HasPrefix(u, "http:")
+	}
+	client, err := outbound.New(outbound.Options{
+		Purpose: "sync", Rules: rules, Named: c.URLs, PlainHTTP: plain,
+		TLS:    outbound.TLS{CertDir: c.CertDir, SkipVerify: !c.TLSVerify},
+		Agent:  "berth/" + p.Version,
+		Header: c.ResponseHeaderTimeout,
+		HTTP2:  !c.DisableHTTP2,
+		Log:    p.Log, Metrics: p.Metrics,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("the client for upstreams: %w", err)
+	}
+	return client.HTTP().Transport, nil
+}

@@ -1,0 +1,149 @@
+package upstream
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/berth-registry/berth/registry"
+)
+
+const (
+	// failures in a row make a host count as down.
+	failures = 5
+	// probeEvery is how often a host that is down is tried.
+	probeEvery = 30 * time.Second
+	// maxHold bounds what a Retry-After may ask for.
+	maxHold = time.Hour
+)
+
+// Breaker keeps requests from a host that does not answer, or asked for a pause.
+// After [failures] failures in a row nothing is asked, but for one request each
+// [probeEvery], until one succeeds.
+type Breaker struct {
+	now func() time.Time
+
+	mu      sync.Mutex // guards all below
+	failed  int
+	until   time.Time // no request before
+	held    bool      // until comes from the host's own word
+	probing bool
+	last    error
+}
+
+// Allow returns an error if no request should be made now. Each nil is followed by
+// one of Succeeded, Failed, Hold and Ignore.
+func (b *Breaker) Allow() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.now()
+	if b.held && now.Before(b.until) {
+		return registry.ErrTooManyRequests.With("the upstream registry allows no more requests for %v", b.until.Sub(now).Round(time.Second))
+	}
+	if b.failed < failures {
+		return nil
+	}
+	if b.probing || now.Before(b.until) {
+		return registry.ErrUnavailable.With("the upstream registry does not answer; it is tried again within %v", probeEvery)
+	}
+	b.probing = true
+	return nil
+}
+
+// Down reports whether no request would be made now.
+func (b *Breaker) Down() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.now().Before(b.until) && (b.held || b.failed >= failures) || b.probing
+}
+
+// Shaky reports whether the last request failed.
+func (b *Breaker) Shaky() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.failed > 0 || b.held && b.now().Before(b.until)
+}
+
+// Succeeded notes an answer.
+func (b *Breaker) Succeeded() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failed, b.probing, b.held = 0, false, false
+}
+
+// Failed notes that there was none, or one that tells of a failure.
+func (b *Breaker) Failed() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failed++
+	b.probing = false
+	if b.failed >= failures {
+		b.until, b.held = b.now().Add(probeEvery), false
+	}
+}
+
+// Ignore notes that the request tells nothing of the host.
+func (b *Breaker) Ignore() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.probing = false
+}
+
+// Hold makes no request for a time that the host asked for.
+func (b *Breaker) Hold(d time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.probing, b.held, b.until = false, true, b.now().Add(d)
+}
+
+// retryAfter returns how long an answer asks to wait (RFC 9110 §10.2.3); a minute
+// if it does not say.
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	text := h.Get("Retry-After")
+	wait := time.Minute
+	if n, err := strconv.ParseInt(text, 10, 32); err == nil {
+		wait = time.Duration(n) * time.Second
+	} else if at, err := http.ParseTime(text); err == nil {
+		wait = at.Sub(now)
+	}
+	return max(time.Second, min(wait, maxHold))
+}
+
+// pace spaces requests evenly.
+type pace struct {
+	every time.Duration // 0: no limit
+	now   func() time.Time
+	mu    sync.Mutex
+	next  time.Time
+}
+
+func interval(perSecond float64) time.Duration {
+	if perSecond <= 0 {
+		return 0
+	}
+	return time.Duration(float64(time.Second) / perSecond)
+}
+
+func (p *pace) wait(ctx context.Context) error {
+	if p.every == 0 {
+		return nil
+	}
+	p.mu.Lock()
+	now := p.now()
+	at := p.next
+	if at.Before(now) {
+		at = now
+	}
+	p.next = at.Add(p.every)
+	p.mu.Unlock()
+	t := time.NewTimer(at.Sub(now))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
