@@ -106,8 +106,9 @@ func testContentOfIndex(t *testing.T, b CatalogBackend) {
 	c.put(t, "a", registry.TypeIndex, mixed, "mixed")
 	wantErr(t, "Unlink of a blob an index lists", c.Unlink(t.Context(), alice, "a", sha256of(cache)), registry.ErrInUse)
 
+	// P-39: 16 deep, and 65,536 ways from top to bottom.
 	nested := mixed
-	for range 5 {
+	for range 16 {
 		nested = indexOf(descriptor(registry.TypeIndex, nested), descriptor(registry.TypeIndex, nested))
 		c.put(t, "a", registry.TypeIndex, nested)
 	}
