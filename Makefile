@@ -201,6 +201,11 @@ DELETES ?= 1000
 prove-gc: ## GC_OPS (200,000) pushes, mounts, deletes, restores and pulls on each kind of store while it is collected and scrubbed; GC_SEED repeats a run
 	GC_OPS=$(GC_OPS) DELETES=$(DELETES) go test -count=1 -timeout 240m -v -run '^Test(G17|S154)' ./allinone
 
+SMALL_SECONDS ?= 60
+.PHONY: prove-small
+prove-small: build ## 64 clients for SMALL_SECONDS (60) where the program may open 100 files and has no directory for temporary ones
+	SMALL_SECONDS=$(SMALL_SECONDS) $(E2E) -v -run '^TestG23'
+
 CLOCK_JUMPS ?= 500
 GC_MANIFESTS ?= 40000
 GC_BLOBS ?= 1000000

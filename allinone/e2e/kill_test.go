@@ -49,6 +49,7 @@ func killLoop(t *testing.T, topology Topology, kills int) {
 		}
 	}})
 	model := newKillModel()
+	model.collects = short
 	clients := killClients(s, model, seed)
 	collected := 0
 	for n := range kills {
@@ -91,7 +92,10 @@ func killLoop(t *testing.T, topology Topology, kills int) {
 func shortest(c map[string]any) {
 	storage := c["storage"].(map[string]any)
 	storage["gcDelay"], storage["gcInterval"], storage["undoWindow"] = "1s", "1s", "1s"
-	c["extensions"] = map[string]any{"scrub": map[string]any{"enable": true, "interval": "1s", "rate": 1000}}
+	c["extensions"] = map[string]any{
+		"scrub":   map[string]any{"enable": true, "interval": "1s", "rate": 1000},
+		"metrics": map[string]any{"enable": true, "prometheus": map[string]any{"path": "/metrics"}},
+	}
 }
 
 // collectedUntilNow lets time pass after a start, in which garbage collection goes

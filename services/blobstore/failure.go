@@ -23,15 +23,20 @@ func (p *pool) failed(err error) error {
 	if isFull(err) {
 		return registry.ErrStorageFull.Because(err)
 	}
+	// A sync that lacks a descriptor has not begun: nothing is lost but what was to be
+	// made durable, and that is not acknowledged. fsync(2) itself never says so.
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE} {
+		if errors.Is(err, e) {
+			return registry.ErrUnavailable.Because(err)
+		}
+	}
 	if lost, ok := errors.AsType[*SyncError](err); ok {
 		p.meters.lost.Inc()
 		p.latch(lost)
 		return errReadOnly.Because(err)
 	}
-	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.EROFS} {
-		if errors.Is(err, e) {
-			return registry.ErrUnavailable.Because(err)
-		}
+	if errors.Is(err, syscall.EROFS) {
+		return registry.ErrUnavailable.Because(err)
 	}
 	return err
 }
