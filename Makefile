@@ -114,7 +114,7 @@ FUZZTIME ?= 10s
 fuzz: ## Every fuzz target for FUZZTIME (10s) each; FUZZ chooses by name
 	@allinone/e2e/fuzz.sh $(FUZZTIME) $(MODULES)
 
-.PHONY: previous replicas-kill netcuts linear e2e conformance conformance-arm64 clients api guide kill pg-restarts generated-rows migrate-kill slow memory bench fsck
+.PHONY: previous replicas-kill netcuts linear e2e conformance conformance-arm64 clients api auth guide kill pg-restarts generated-rows migrate-kill slow memory bench fsck
 e2e: build clients-install ## All end-to-end tests: conformance, client matrix, guide, kill loop; every topology
 	$(E2E) -v
 
@@ -131,6 +131,9 @@ clients: build clients-install ## Client matrix against both topologies (UPDATE=
 
 api: build clients-install ## The APIs for automation: curl, grpcurl and berth ctl in every topology
 	$(E2E) -v -run '^TestAPI'
+
+auth: build clients-install ## Login, push, pull and logout with every client, by password file and by directory; what goes wrong with directories
+	$(E2E) -v -run '^TestAuth'
 
 guide: build clients-install ## The zot guide's commands and config blocks, run against berth
 	$(E2E) -v -run '^TestGuide$$'

@@ -34,6 +34,8 @@ debian=(
 	systemd:/usr/bin/systemd-analyze
 	postgresql:/usr/bin/pg_ctlcluster
 	pgbouncer:/usr/sbin/pgbouncer
+	slapd:/usr/sbin/slapd
+	ldap-utils:/usr/bin/ldapadd
 )
 missing=()
 for p in "${debian[@]}"; do
