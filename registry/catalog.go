@@ -34,6 +34,7 @@ type Catalog interface {
 	Identities
 	Access
 	Cache
+	Audit
 }
 
 // Page asks for a part of a list.

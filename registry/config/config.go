@@ -33,7 +33,9 @@ type file struct {
 type Log struct {
 	Level  string `json:"level"`  // debug, info, warn, error, fatal or panic
 	Output string `json:"output"` // a file; empty is standard output
-	Audit  string `json:"audit"`  // a file; empty is none
+	Audit  string `json:"audit"`  // a file, "stdout" or "stderr"; empty is none
+
+	AuditRetention time.Duration `json:"auditRetention"` // of events in the catalog; 0: for ever
 }
 
 // Scheduler is accepted for zot's sake and not used.
@@ -74,7 +76,7 @@ func Defaults() *Config {
 
 			UploadsPerClient: 1000,
 		},
-		Log: Log{Level: "debug"},
+		Log: Log{Level: "debug", AuditRetention: 90 * 24 * time.Hour},
 	}
 }
 

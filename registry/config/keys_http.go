@@ -71,7 +71,8 @@ func logKeys() []Key {
 		{Path: "log", Type: Object, Status: Built, Doc: "The program's own log, in JSON lines."},
 		{Path: "log.level", Type: String, Default: "debug", Values: []string{"debug", "info", "warn", "error", "fatal", "panic"}, Doc: "Least important record to write."},
 		{Path: "log.output", Type: Path, Doc: "File to write to; standard output when absent."},
-		{Path: "log.audit", Type: Path, Status: Refused, Doc: "File for the audit log: who changed what."},
+		{Path: "log.audit", Type: Path, Doc: "File for audit events, one JSON line each (who changed what, logins); \"stdout\" and \"stderr\" are streams. It may be rotated. The catalog keeps events in any case, see docs/audit.md."},
+		{Path: "log.auditRetention", Type: Duration, Default: "2160h", Doc: "How long the catalog keeps audit events, for berth audit and /api/v1/audit; 0 is for ever."},
 	}
 }
 

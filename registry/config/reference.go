@@ -65,6 +65,12 @@ of our own: a zot configuration works as it is.
   at its end that names a file with the secret in it (a line end at its end does not count).
   Secrets are never printed or logged.
 
+## Changes while a program runs
+
+The file is followed, also behind a symlink that is swapped: a second after it was written last it is read again, and at once on SIGHUP. What is wrong
+with it is logged, and the old configuration goes on (` + "`berth_config_reload_success`" + ` is 0). These keys take effect then: ` + "`log.level`, `log.auditRetention`,\n`http.auth`, `http.accessControl`, `http.realm`, `http.ratelimit`, `http.uploadsPerClient`" + `, and what stands below them. Others that changed are named in the log: they need a restart.
+Files that the configuration names (certificates, htpasswd) are followed by themselves.
+
 ## States
 
 | State | What happens when the file uses the key |

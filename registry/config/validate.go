@@ -29,6 +29,7 @@ func (c *Config) check() *checker {
 	ch.http(&c.HTTP)
 	ch.services(&c.Services)
 	ch.outbound(&c.Outbound)
+	ch.notNegative(c.Log.AuditRetention, place{"log", "auditRetention"})
 	if c.Extensions != nil {
 		ch.extensions(c.Extensions)
 		ch.sync(c.Extensions.Sync)

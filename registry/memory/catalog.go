@@ -42,6 +42,7 @@ type Catalog struct {
 	frozen  map[string]readOnly
 	who     identities
 	pins    map[string]pin
+	audit   []registry.AuditEvent // ordered by id
 }
 
 var _ registry.Catalog = (*Catalog)(nil)

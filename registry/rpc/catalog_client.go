@@ -26,6 +26,7 @@ func newCatalog(conn grpc.ClientConnInterface, l limits) *catalog {
 		who:       metadatav1.NewIdentitiesServiceClient(conn),
 		access:    metadatav1.NewAccessServiceClient(conn),
 		cache:     metadatav1.NewCacheServiceClient(conn),
+		audit:     metadatav1.NewAuditServiceClient(conn),
 		limits:    l,
 	}
 }
@@ -41,6 +42,7 @@ type catalog struct {
 	who       metadatav1.IdentitiesServiceClient
 	access    metadatav1.AccessServiceClient
 	cache     metadatav1.CacheServiceClient
+	audit     metadatav1.AuditServiceClient
 	limits    limits
 }
 

@@ -21,6 +21,7 @@ func ServeCatalog(srv grpc.ServiceRegistrar, c registry.Catalog) {
 	metadatav1.RegisterIdentitiesServiceServer(srv, &identitiesServer{catalog: c})
 	metadatav1.RegisterAccessServiceServer(srv, &accessServer{catalog: c})
 	metadatav1.RegisterCacheServiceServer(srv, &cacheServer{catalog: c})
+	metadatav1.RegisterAuditServiceServer(srv, &auditServer{catalog: c})
 }
 
 // catalogServer serves registry.Catalog. It checks what clients send, so that

@@ -157,6 +157,13 @@ func everyMethod(b registry.Blobs, c registry.Catalog) []methodCase {
 		{metadatav1.CacheService_ListPins_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.Pins(ctx, a); return err }},
 		{metadatav1.CacheService_SetPin_FullMethodName, false, write, func(ctx context.Context) error { return c.SetPin(ctx, a, registry.Pin{Pattern: "x"}) }},
 		{metadatav1.CacheService_ClearPin_FullMethodName, false, write, func(ctx context.Context) error { return c.ClearPin(ctx, a, "x") }},
+		{metadatav1.AuditService_RecordAudit_FullMethodName, true, write, func(ctx context.Context) error {
+			return c.RecordAudit(ctx, []registry.AuditEvent{{ID: registry.NewAuditID(1)}})
+		}},
+		{metadatav1.AuditService_ListAudit_FullMethodName, true, read, func(ctx context.Context) error {
+			_, err := c.AuditLog(ctx, a, registry.AuditQuery{Limit: 1})
+			return err
+		}},
 		{metadatav1.CatalogService_UnlinkBlob_FullMethodName, false, write, func(ctx context.Context) error { return c.Unlink(ctx, a, "r", d) }},
 		{metadatav1.CatalogService_ListUploadKeys_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.UploadKeys(ctx); return err }},
 		{metadatav1.CollectorService_DeleteRepository_FullMethodName, false, write, func(ctx context.Context) error { return c.DeleteRepository(ctx, a, "r") }},

@@ -122,6 +122,10 @@ var methods = map[string]Role{
 	syncerv1.SyncService_Forget_FullMethodName:         Gateway | Automation,
 	syncerv1.SyncService_Check_FullMethodName:          services | Automation,
 
+	// Who sees requests tells what they were.
+	metadatav1.AuditService_RecordAudit_FullMethodName: Gateway,
+	metadatav1.AuditService_ListAudit_FullMethodName:   Gateway | Automation,
+
 	healthv1.Health_Check_FullMethodName: anybody,
 	healthv1.Health_List_FullMethodName:  anybody,
 	healthv1.Health_Watch_FullMethodName: anybody,

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"net/url"
@@ -73,6 +74,15 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 		}
 	}()
 	d.Auth = chain
+	var audit io.Closer
+	if d.Audit, audit, err = openAudit(c.Log.Audit, p); err != nil {
+		return daemon.Unit{}, fmt.Errorf("log.audit: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			_ = audit.Close() // nothing was written
+		}
+	}()
 	g, err := New(cfg, d, log)
 	if err != nil {
 		return daemon.Unit{}, err
@@ -106,12 +116,12 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 	unit.Abandon = l.Close
 	stop := unit.Stop
 	unit.Stop = func(ctx context.Context) error {
-		defer g.Close()
 		err := errors.Join(stop(ctx), g.auth.Load().Close())
 		if d.Identity != nil {
 			err = errors.Join(err, d.Identity.Close())
 		}
-		return err
+		g.Close()
+		return errors.Join(err, audit.Close())
 	}
 	return unit, nil
 }

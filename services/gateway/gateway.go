@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -37,6 +38,9 @@ type Deps struct {
 	// REST answers the requests below /api/v1, and decides who may make them. nil
 	// means that there are no such paths.
 	REST http.Handler
+	// Audit is where audit events are written, one line of JSON each, before the
+	// answers they are about are sent. nil: only the catalog gets them.
+	Audit io.Writer
 	// Ready reports whether the process wants new requests; /readyz says so. nil
 	// means that it always does.
 	Ready func() bool
@@ -70,6 +74,7 @@ type Gateway struct {
 	rates     rates
 	conns     connections
 	sample    sample // of log lines
+	auditor   auditor
 	pulls     *pulls
 	ids       *tracing.IDs
 	tracer    *tracing.Tracer
@@ -116,6 +121,7 @@ func New(cfg Config, d Deps, log *slog.Logger) (*Gateway, error) {
 	g.active.init(0, "has", "http.ratelimit.concurrent")
 	g.rates.now = time.Now
 	g.SetRates(cfg.Rates)
+	g.auditor.init(d.Catalog, d.Audit, d.Metrics, log)
 	g.sample.report = func(left int64) {
 		g.log.Warn("more requests failed in a second than are logged", "logged", maxFailuresLogged, "left out", left)
 	}
@@ -130,6 +136,7 @@ func (g *Gateway) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), pullsEvery)
 	defer cancel()
 	g.pulls.close(ctx)
+	g.auditor.close(ctx)
 }
 
 // ServeHTTP answers one request.
@@ -150,6 +157,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	took := time.Since(began)
 	g.meters.done(x, took, err)
 	g.record(x, took, err)
+	g.audit(x, err)
 	x.leave(err)
 	if err != nil && x.status < 400 {
 		// The header promised what did not come. Only a broken connection tells

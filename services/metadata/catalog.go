@@ -61,6 +61,8 @@ type Options struct {
 	// RetentionEvery is the time between two runs over all repositories. 0 means
 	// one run, when the catalog is opened.
 	RetentionEvery time.Duration
+	// AuditKeep is for how long audit events are kept. 0 or less: for ever.
+	AuditKeep time.Duration
 	// Now returns the time. nil means time.Now.
 	Now func() time.Time
 	// Metrics is where the catalog counts. nil: nobody wants to know.
@@ -80,6 +82,7 @@ type Catalog struct {
 
 	maintenance maintenance
 	uses        uses
+	auditKeep   atomic.Int64 // a duration
 	feed        *feed
 
 	pinned  []pin // by the config file
@@ -179,6 +182,8 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 	go c.collectReviews(ctx)
 	c.work.Go(func() { c.keepFeed(ctx) })
 	c.work.Go(func() { c.keepUses(ctx) })
+	c.auditKeep.Store(int64(o.AuditKeep))
+	c.work.Go(func() { c.expireAudit(ctx) })
 	if db.Dialect().Shared != nil {
 		c.work.Go(func() { c.followMaintenance(ctx) })
 	}

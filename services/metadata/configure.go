@@ -48,7 +48,7 @@ func OpenConfigured(ctx context.Context, file *config.Config, drivers map[string
 		return nil, err
 	}
 	o := Options{AllowSparse: cfg.AllowSparse, AllowWrongSizes: cfg.AllowWrongSizes, MaxStaleness: cfg.Metadata.MaxStaleness, Metrics: p.Metrics}
-	o.RetentionEvery = cfg.GCInterval
+	o.RetentionEvery, o.AuditKeep = cfg.GCInterval, file.Log.AuditRetention
 	if o.Limits, err = limitsOf(cfg); err == nil {
 		o.Retention, err = retention.Compile(cfg.Retention, cfg.GCDelay)
 	}
@@ -67,6 +67,9 @@ func OpenConfigured(ctx context.Context, file *config.Config, drivers map[string
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	p.Live.Subscribe(func(_ context.Context, next *config.Config) (func(), error) {
+		return func() { c.auditKeep.Store(int64(next.Log.AuditRetention)) }, nil
+	}, "log.auditRetention")
 	s := &Service{Catalog: c, DB: db}
 	if blobs, ok := reaper.(LayoutBlobs); ok {
 		s.takeover = newTakeover(ctx, c, blobs)

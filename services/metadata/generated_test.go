@@ -65,6 +65,8 @@ var generated = []string{
 	`INSERT INTO quota_repositories (quota, repo_id) SELECT 'q' || (n % 10), n + 1 FROM SERIES(repos)`,
 	`INSERT INTO quota_content (quota, digest, refs, size) SELECT 'q' || (n % 10), DIGEST('b' || n), 1, 1000 FROM SERIES(blobs)`,
 	`INSERT INTO maintenance (repositories, reason, actor, since) SELECT 'none' || n, '', '', 0 FROM SERIES(repos)`,
+	`INSERT INTO audit (id, at, actor, source, action, object, status, result, request)
+		SELECT '000' || (1000000000000 + n) || '0000000000000000', n, 'user' || (n % 100), '', 'manifest.put', 'r' || n, 201, 'ok', '' FROM SERIES(manifests)`,
 	`INSERT INTO users (id, origin, service, disabled, member_of, note, created, seen)
 		SELECT 'user' || n, '', 0, CASE WHEN n % 100 = 99 THEN 1 ELSE 0 END, '[]', '', 0, 0 FROM SERIES(manifests)`,
 	`INSERT INTO credentials (hash, kind, id, owner, label, scopes, claims, agent, created, expires, used)

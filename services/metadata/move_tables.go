@@ -103,6 +103,10 @@ var movedTables = []movedTable{
 		intColumn("used"), intColumn("cost"), intColumn("rank"),
 	}},
 	{"cache_pins", 1, []movedColumn{textColumn("pattern"), textColumn("reason"), textColumn("actor"), intColumn("since")}},
+	{"audit", 1, []movedColumn{
+		textColumn("id"), intColumn("at"), textColumn("actor"), textColumn("source"), textColumn("action"), textColumn("object"),
+		intColumn("status"), textColumn("result"), textColumn("request"),
+	}},
 	{"upload_keys", 1, []movedColumn{textColumn("id"), bytesColumn("secret"), intColumn("created")}},
 }
 

@@ -4883,6 +4883,279 @@ func (*ClearPinResponse) Descriptor() ([]byte, []int) {
 	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{81}
 }
 
+// ListAuditRequest asks for audit events.
+type ListAuditRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only of this user.
+	User string `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// Only of this action, or of those with it before the dot: manifest.
+	Action string `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
+	// Only of this object, or what is in it: a repository.
+	Object string `protobuf:"bytes,3,opt,name=object,proto3" json:"object,omitempty"`
+	// From this time on (RFC 3339).
+	Since *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	// Before this time.
+	Until *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=until,proto3" json:"until,omitempty"`
+	// The "next" of the page before.
+	After string `protobuf:"bytes,6,opt,name=after,proto3" json:"after,omitempty"`
+	// How many at most, 1 to 1,000; absent is 100.
+	Limit         *int32 `protobuf:"varint,7,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAuditRequest) Reset() {
+	*x = ListAuditRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAuditRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAuditRequest) ProtoMessage() {}
+
+func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAuditRequest.ProtoReflect.Descriptor instead.
+func (*ListAuditRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{82}
+}
+
+func (x *ListAuditRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *ListAuditRequest) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *ListAuditRequest) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+func (x *ListAuditRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *ListAuditRequest) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *ListAuditRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *ListAuditRequest) GetLimit() int32 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
+}
+
+// ListAuditResponse lists audit events.
+type ListAuditResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The latest first.
+	Events []*AuditEvent `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	// Id of the last event if there are more.
+	Next          string `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAuditResponse) Reset() {
+	*x = ListAuditResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[83]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAuditResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAuditResponse) ProtoMessage() {}
+
+func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[83]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAuditResponse.ProtoReflect.Descriptor instead.
+func (*ListAuditResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{83}
+}
+
+func (x *ListAuditResponse) GetEvents() []*AuditEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *ListAuditResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+// AuditEvent says who did what, or tried to.
+type AuditEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id; ids of later events are greater.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// When it ended.
+	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	// The user; absent if anonymous. Of a login that failed, who it claimed to be.
+	Actor string `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
+	// Address that the request came from.
+	Source string `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`
+	// What was asked for, such as manifest.put.
+	Action string `protobuf:"bytes,5,opt,name=action,proto3" json:"action,omitempty"`
+	// What it was asked of.
+	Object string `protobuf:"bytes,6,opt,name=object,proto3" json:"object,omitempty"`
+	// HTTP status of the answer.
+	Status int32 `protobuf:"varint,7,opt,name=status,proto3" json:"status,omitempty"`
+	// ok, or the code of an error.
+	Result string `protobuf:"bytes,8,opt,name=result,proto3" json:"result,omitempty"`
+	// Id of the request, as in the answer and in the log.
+	RequestId     string `protobuf:"bytes,9,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditEvent) Reset() {
+	*x = AuditEvent{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[84]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditEvent) ProtoMessage() {}
+
+func (x *AuditEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[84]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditEvent.ProtoReflect.Descriptor instead.
+func (*AuditEvent) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{84}
+}
+
+func (x *AuditEvent) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *AuditEvent) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *AuditEvent) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *AuditEvent) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *AuditEvent) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *AuditEvent) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+func (x *AuditEvent) GetStatus() int32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *AuditEvent) GetResult() string {
+	if x != nil {
+		return x.Result
+	}
+	return ""
+}
+
+func (x *AuditEvent) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
 var File_berth_api_v1_api_proto protoreflect.FileDescriptor
 
 const file_berth_api_v1_api_proto_rawDesc = "" +
@@ -5245,7 +5518,31 @@ const file_berth_api_v1_api_proto_rawDesc = "" +
 	"\x0eSetPinResponse\"+\n" +
 	"\x0fClearPinRequest\x12\x18\n" +
 	"\apattern\x18\x01 \x01(\tR\apattern\"\x12\n" +
-	"\x10ClearPinResponse2\x80\x16\n" +
+	"\x10ClearPinResponse\"\xf5\x01\n" +
+	"\x10ListAuditRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x16\n" +
+	"\x06action\x18\x02 \x01(\tR\x06action\x12\x16\n" +
+	"\x06object\x18\x03 \x01(\tR\x06object\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x14\n" +
+	"\x05after\x18\x06 \x01(\tR\x05after\x12\x19\n" +
+	"\x05limit\x18\a \x01(\x05H\x00R\x05limit\x88\x01\x01B\b\n" +
+	"\x06_limit\"Y\n" +
+	"\x11ListAuditResponse\x120\n" +
+	"\x06events\x18\x01 \x03(\v2\x18.berth.api.v1.AuditEventR\x06events\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"\xf9\x01\n" +
+	"\n" +
+	"AuditEvent\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12.\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
+	"\x05actor\x18\x03 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06source\x18\x04 \x01(\tR\x06source\x12\x16\n" +
+	"\x06action\x18\x05 \x01(\tR\x06action\x12\x16\n" +
+	"\x06object\x18\x06 \x01(\tR\x06object\x12\x16\n" +
+	"\x06status\x18\a \x01(\x05R\x06status\x12\x16\n" +
+	"\x06result\x18\b \x01(\tR\x06result\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\t \x01(\tR\trequestId2\xce\x16\n" +
 	"\x0fRegistryService\x12L\n" +
 	"\tGetHealth\x12\x1e.berth.api.v1.GetHealthRequest\x1a\x1f.berth.api.v1.GetHealthResponse\x12a\n" +
 	"\x10ListRepositories\x12%.berth.api.v1.ListRepositoriesRequest\x1a&.berth.api.v1.ListRepositoriesResponse\x12I\n" +
@@ -5261,7 +5558,8 @@ const file_berth_api_v1_api_proto_rawDesc = "" +
 	"\x0eApplyRetention\x12#.berth.api.v1.ApplyRetentionRequest\x1a$.berth.api.v1.ApplyRetentionResponse\x12U\n" +
 	"\fListReadOnly\x12!.berth.api.v1.ListReadOnlyRequest\x1a\".berth.api.v1.ListReadOnlyResponse\x12R\n" +
 	"\vSetReadOnly\x12 .berth.api.v1.SetReadOnlyRequest\x1a!.berth.api.v1.SetReadOnlyResponse\x12X\n" +
-	"\rClearReadOnly\x12\".berth.api.v1.ClearReadOnlyRequest\x1a#.berth.api.v1.ClearReadOnlyResponse\x12I\n" +
+	"\rClearReadOnly\x12\".berth.api.v1.ClearReadOnlyRequest\x1a#.berth.api.v1.ClearReadOnlyResponse\x12L\n" +
+	"\tListAudit\x12\x1e.berth.api.v1.ListAuditRequest\x1a\x1f.berth.api.v1.ListAuditResponse\x12I\n" +
 	"\bGetUsage\x12\x1d.berth.api.v1.GetUsageRequest\x1a\x1e.berth.api.v1.GetUsageResponse\x12L\n" +
 	"\tListPulls\x12\x1e.berth.api.v1.ListPullsRequest\x1a\x1f.berth.api.v1.ListPullsResponse\x12L\n" +
 	"\tDeleteTag\x12\x1e.berth.api.v1.DeleteTagRequest\x1a\x1f.berth.api.v1.DeleteTagResponse\x12R\n" +
@@ -5299,7 +5597,7 @@ func file_berth_api_v1_api_proto_rawDescGZIP() []byte {
 	return file_berth_api_v1_api_proto_rawDescData
 }
 
-var file_berth_api_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 84)
+var file_berth_api_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 87)
 var file_berth_api_v1_api_proto_goTypes = []any{
 	(*Error)(nil),                    // 0: berth.api.v1.Error
 	(*GetHealthRequest)(nil),         // 1: berth.api.v1.GetHealthRequest
@@ -5383,117 +5681,126 @@ var file_berth_api_v1_api_proto_goTypes = []any{
 	(*SetPinResponse)(nil),           // 79: berth.api.v1.SetPinResponse
 	(*ClearPinRequest)(nil),          // 80: berth.api.v1.ClearPinRequest
 	(*ClearPinResponse)(nil),         // 81: berth.api.v1.ClearPinResponse
-	nil,                              // 82: berth.api.v1.GetManifestResponse.AnnotationsEntry
-	nil,                              // 83: berth.api.v1.Referrer.AnnotationsEntry
-	(*structpb.Value)(nil),           // 84: google.protobuf.Value
-	(*timestamppb.Timestamp)(nil),    // 85: google.protobuf.Timestamp
+	(*ListAuditRequest)(nil),         // 82: berth.api.v1.ListAuditRequest
+	(*ListAuditResponse)(nil),        // 83: berth.api.v1.ListAuditResponse
+	(*AuditEvent)(nil),               // 84: berth.api.v1.AuditEvent
+	nil,                              // 85: berth.api.v1.GetManifestResponse.AnnotationsEntry
+	nil,                              // 86: berth.api.v1.Referrer.AnnotationsEntry
+	(*structpb.Value)(nil),           // 87: google.protobuf.Value
+	(*timestamppb.Timestamp)(nil),    // 88: google.protobuf.Timestamp
 }
 var file_berth_api_v1_api_proto_depIdxs = []int32{
-	84, // 0: berth.api.v1.Error.detail:type_name -> google.protobuf.Value
+	87, // 0: berth.api.v1.Error.detail:type_name -> google.protobuf.Value
 	3,  // 1: berth.api.v1.GetHealthResponse.services:type_name -> berth.api.v1.ServiceHealth
-	85, // 2: berth.api.v1.GetScrubResponse.requested:type_name -> google.protobuf.Timestamp
-	85, // 3: berth.api.v1.GetScrubResponse.oldest:type_name -> google.protobuf.Timestamp
+	88, // 2: berth.api.v1.GetScrubResponse.requested:type_name -> google.protobuf.Timestamp
+	88, // 3: berth.api.v1.GetScrubResponse.oldest:type_name -> google.protobuf.Timestamp
 	16, // 4: berth.api.v1.ListDamagesResponse.damages:type_name -> berth.api.v1.Damage
-	85, // 5: berth.api.v1.Damage.found:type_name -> google.protobuf.Timestamp
+	88, // 5: berth.api.v1.Damage.found:type_name -> google.protobuf.Timestamp
 	19, // 6: berth.api.v1.ListTagHistoryResponse.changes:type_name -> berth.api.v1.TagChange
-	85, // 7: berth.api.v1.TagChange.time:type_name -> google.protobuf.Timestamp
+	88, // 7: berth.api.v1.TagChange.time:type_name -> google.protobuf.Timestamp
 	19, // 8: berth.api.v1.RollbackTagResponse.change:type_name -> berth.api.v1.TagChange
 	24, // 9: berth.api.v1.ExplainRetentionResponse.decisions:type_name -> berth.api.v1.RetentionDecision
-	85, // 10: berth.api.v1.RetentionDecision.pushed:type_name -> google.protobuf.Timestamp
-	85, // 11: berth.api.v1.RetentionDecision.pulled:type_name -> google.protobuf.Timestamp
+	88, // 10: berth.api.v1.RetentionDecision.pushed:type_name -> google.protobuf.Timestamp
+	88, // 11: berth.api.v1.RetentionDecision.pulled:type_name -> google.protobuf.Timestamp
 	29, // 12: berth.api.v1.ListReadOnlyResponse.read_only:type_name -> berth.api.v1.ReadOnly
-	85, // 13: berth.api.v1.ReadOnly.since:type_name -> google.protobuf.Timestamp
+	88, // 13: berth.api.v1.ReadOnly.since:type_name -> google.protobuf.Timestamp
 	38, // 14: berth.api.v1.ListPullsResponse.pulls:type_name -> berth.api.v1.Pull
-	85, // 15: berth.api.v1.Pull.time:type_name -> google.protobuf.Timestamp
-	82, // 16: berth.api.v1.GetManifestResponse.annotations:type_name -> berth.api.v1.GetManifestResponse.AnnotationsEntry
+	88, // 15: berth.api.v1.Pull.time:type_name -> google.protobuf.Timestamp
+	85, // 16: berth.api.v1.GetManifestResponse.annotations:type_name -> berth.api.v1.GetManifestResponse.AnnotationsEntry
 	43, // 17: berth.api.v1.GetManifestResponse.references:type_name -> berth.api.v1.ManifestReference
 	48, // 18: berth.api.v1.ListReferrersResponse.referrers:type_name -> berth.api.v1.Referrer
-	83, // 19: berth.api.v1.Referrer.annotations:type_name -> berth.api.v1.Referrer.AnnotationsEntry
-	85, // 20: berth.api.v1.CollectGarbageResponse.next:type_name -> google.protobuf.Timestamp
+	86, // 19: berth.api.v1.Referrer.annotations:type_name -> berth.api.v1.Referrer.AnnotationsEntry
+	88, // 20: berth.api.v1.CollectGarbageResponse.next:type_name -> google.protobuf.Timestamp
 	57, // 21: berth.api.v1.ListDoomedResponse.items:type_name -> berth.api.v1.Doomed
-	85, // 22: berth.api.v1.Doomed.time:type_name -> google.protobuf.Timestamp
+	88, // 22: berth.api.v1.Doomed.time:type_name -> google.protobuf.Timestamp
 	60, // 23: berth.api.v1.ListDeletedResponse.items:type_name -> berth.api.v1.Deleted
-	85, // 24: berth.api.v1.Deleted.time:type_name -> google.protobuf.Timestamp
-	85, // 25: berth.api.v1.Deleted.until:type_name -> google.protobuf.Timestamp
+	88, // 24: berth.api.v1.Deleted.time:type_name -> google.protobuf.Timestamp
+	88, // 25: berth.api.v1.Deleted.until:type_name -> google.protobuf.Timestamp
 	69, // 26: berth.api.v1.GetCacheResponse.pools:type_name -> berth.api.v1.CacheUsage
 	72, // 27: berth.api.v1.ListCachedResponse.items:type_name -> berth.api.v1.CachedManifest
-	85, // 28: berth.api.v1.CachedManifest.fetched:type_name -> google.protobuf.Timestamp
-	85, // 29: berth.api.v1.CachedManifest.used:type_name -> google.protobuf.Timestamp
+	88, // 28: berth.api.v1.CachedManifest.fetched:type_name -> google.protobuf.Timestamp
+	88, // 29: berth.api.v1.CachedManifest.used:type_name -> google.protobuf.Timestamp
 	77, // 30: berth.api.v1.ListPinsResponse.pins:type_name -> berth.api.v1.Pin
-	85, // 31: berth.api.v1.Pin.since:type_name -> google.protobuf.Timestamp
-	1,  // 32: berth.api.v1.RegistryService.GetHealth:input_type -> berth.api.v1.GetHealthRequest
-	4,  // 33: berth.api.v1.RegistryService.ListRepositories:input_type -> berth.api.v1.ListRepositoriesRequest
-	6,  // 34: berth.api.v1.RegistryService.ListTags:input_type -> berth.api.v1.ListTagsRequest
-	8,  // 35: berth.api.v1.RegistryService.GetTag:input_type -> berth.api.v1.GetTagRequest
-	10, // 36: berth.api.v1.RegistryService.GetScrub:input_type -> berth.api.v1.GetScrubRequest
-	12, // 37: berth.api.v1.RegistryService.StartScrub:input_type -> berth.api.v1.StartScrubRequest
-	14, // 38: berth.api.v1.RegistryService.ListDamages:input_type -> berth.api.v1.ListDamagesRequest
-	17, // 39: berth.api.v1.RegistryService.ListTagHistory:input_type -> berth.api.v1.ListTagHistoryRequest
-	20, // 40: berth.api.v1.RegistryService.RollbackTag:input_type -> berth.api.v1.RollbackTagRequest
-	22, // 41: berth.api.v1.RegistryService.ExplainRetention:input_type -> berth.api.v1.ExplainRetentionRequest
-	25, // 42: berth.api.v1.RegistryService.ApplyRetention:input_type -> berth.api.v1.ApplyRetentionRequest
-	27, // 43: berth.api.v1.RegistryService.ListReadOnly:input_type -> berth.api.v1.ListReadOnlyRequest
-	30, // 44: berth.api.v1.RegistryService.SetReadOnly:input_type -> berth.api.v1.SetReadOnlyRequest
-	32, // 45: berth.api.v1.RegistryService.ClearReadOnly:input_type -> berth.api.v1.ClearReadOnlyRequest
-	34, // 46: berth.api.v1.RegistryService.GetUsage:input_type -> berth.api.v1.GetUsageRequest
-	36, // 47: berth.api.v1.RegistryService.ListPulls:input_type -> berth.api.v1.ListPullsRequest
-	39, // 48: berth.api.v1.RegistryService.DeleteTag:input_type -> berth.api.v1.DeleteTagRequest
-	41, // 49: berth.api.v1.RegistryService.GetManifest:input_type -> berth.api.v1.GetManifestRequest
-	44, // 50: berth.api.v1.RegistryService.DeleteManifest:input_type -> berth.api.v1.DeleteManifestRequest
-	46, // 51: berth.api.v1.RegistryService.ListReferrers:input_type -> berth.api.v1.ListReferrersRequest
-	49, // 52: berth.api.v1.RegistryService.GetBlob:input_type -> berth.api.v1.GetBlobRequest
-	53, // 53: berth.api.v1.RegistryService.CollectGarbage:input_type -> berth.api.v1.CollectGarbageRequest
-	55, // 54: berth.api.v1.RegistryService.ListDoomed:input_type -> berth.api.v1.ListDoomedRequest
-	58, // 55: berth.api.v1.RegistryService.ListDeleted:input_type -> berth.api.v1.ListDeletedRequest
-	61, // 56: berth.api.v1.RegistryService.Purge:input_type -> berth.api.v1.PurgeRequest
-	63, // 57: berth.api.v1.RegistryService.DeleteRepository:input_type -> berth.api.v1.DeleteRepositoryRequest
-	65, // 58: berth.api.v1.RegistryService.Undelete:input_type -> berth.api.v1.UndeleteRequest
-	67, // 59: berth.api.v1.RegistryService.GetCache:input_type -> berth.api.v1.GetCacheRequest
-	70, // 60: berth.api.v1.RegistryService.ListCached:input_type -> berth.api.v1.ListCachedRequest
-	73, // 61: berth.api.v1.RegistryService.EvictCached:input_type -> berth.api.v1.EvictCachedRequest
-	75, // 62: berth.api.v1.RegistryService.ListPins:input_type -> berth.api.v1.ListPinsRequest
-	78, // 63: berth.api.v1.RegistryService.SetPin:input_type -> berth.api.v1.SetPinRequest
-	80, // 64: berth.api.v1.RegistryService.ClearPin:input_type -> berth.api.v1.ClearPinRequest
-	51, // 65: berth.api.v1.RegistryService.UnlinkBlob:input_type -> berth.api.v1.UnlinkBlobRequest
-	2,  // 66: berth.api.v1.RegistryService.GetHealth:output_type -> berth.api.v1.GetHealthResponse
-	5,  // 67: berth.api.v1.RegistryService.ListRepositories:output_type -> berth.api.v1.ListRepositoriesResponse
-	7,  // 68: berth.api.v1.RegistryService.ListTags:output_type -> berth.api.v1.ListTagsResponse
-	9,  // 69: berth.api.v1.RegistryService.GetTag:output_type -> berth.api.v1.GetTagResponse
-	11, // 70: berth.api.v1.RegistryService.GetScrub:output_type -> berth.api.v1.GetScrubResponse
-	13, // 71: berth.api.v1.RegistryService.StartScrub:output_type -> berth.api.v1.StartScrubResponse
-	15, // 72: berth.api.v1.RegistryService.ListDamages:output_type -> berth.api.v1.ListDamagesResponse
-	18, // 73: berth.api.v1.RegistryService.ListTagHistory:output_type -> berth.api.v1.ListTagHistoryResponse
-	21, // 74: berth.api.v1.RegistryService.RollbackTag:output_type -> berth.api.v1.RollbackTagResponse
-	23, // 75: berth.api.v1.RegistryService.ExplainRetention:output_type -> berth.api.v1.ExplainRetentionResponse
-	26, // 76: berth.api.v1.RegistryService.ApplyRetention:output_type -> berth.api.v1.ApplyRetentionResponse
-	28, // 77: berth.api.v1.RegistryService.ListReadOnly:output_type -> berth.api.v1.ListReadOnlyResponse
-	31, // 78: berth.api.v1.RegistryService.SetReadOnly:output_type -> berth.api.v1.SetReadOnlyResponse
-	33, // 79: berth.api.v1.RegistryService.ClearReadOnly:output_type -> berth.api.v1.ClearReadOnlyResponse
-	35, // 80: berth.api.v1.RegistryService.GetUsage:output_type -> berth.api.v1.GetUsageResponse
-	37, // 81: berth.api.v1.RegistryService.ListPulls:output_type -> berth.api.v1.ListPullsResponse
-	40, // 82: berth.api.v1.RegistryService.DeleteTag:output_type -> berth.api.v1.DeleteTagResponse
-	42, // 83: berth.api.v1.RegistryService.GetManifest:output_type -> berth.api.v1.GetManifestResponse
-	45, // 84: berth.api.v1.RegistryService.DeleteManifest:output_type -> berth.api.v1.DeleteManifestResponse
-	47, // 85: berth.api.v1.RegistryService.ListReferrers:output_type -> berth.api.v1.ListReferrersResponse
-	50, // 86: berth.api.v1.RegistryService.GetBlob:output_type -> berth.api.v1.GetBlobResponse
-	54, // 87: berth.api.v1.RegistryService.CollectGarbage:output_type -> berth.api.v1.CollectGarbageResponse
-	56, // 88: berth.api.v1.RegistryService.ListDoomed:output_type -> berth.api.v1.ListDoomedResponse
-	59, // 89: berth.api.v1.RegistryService.ListDeleted:output_type -> berth.api.v1.ListDeletedResponse
-	62, // 90: berth.api.v1.RegistryService.Purge:output_type -> berth.api.v1.PurgeResponse
-	64, // 91: berth.api.v1.RegistryService.DeleteRepository:output_type -> berth.api.v1.DeleteRepositoryResponse
-	66, // 92: berth.api.v1.RegistryService.Undelete:output_type -> berth.api.v1.UndeleteResponse
-	68, // 93: berth.api.v1.RegistryService.GetCache:output_type -> berth.api.v1.GetCacheResponse
-	71, // 94: berth.api.v1.RegistryService.ListCached:output_type -> berth.api.v1.ListCachedResponse
-	74, // 95: berth.api.v1.RegistryService.EvictCached:output_type -> berth.api.v1.EvictCachedResponse
-	76, // 96: berth.api.v1.RegistryService.ListPins:output_type -> berth.api.v1.ListPinsResponse
-	79, // 97: berth.api.v1.RegistryService.SetPin:output_type -> berth.api.v1.SetPinResponse
-	81, // 98: berth.api.v1.RegistryService.ClearPin:output_type -> berth.api.v1.ClearPinResponse
-	52, // 99: berth.api.v1.RegistryService.UnlinkBlob:output_type -> berth.api.v1.UnlinkBlobResponse
-	66, // [66:100] is the sub-list for method output_type
-	32, // [32:66] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	88, // 31: berth.api.v1.Pin.since:type_name -> google.protobuf.Timestamp
+	88, // 32: berth.api.v1.ListAuditRequest.since:type_name -> google.protobuf.Timestamp
+	88, // 33: berth.api.v1.ListAuditRequest.until:type_name -> google.protobuf.Timestamp
+	84, // 34: berth.api.v1.ListAuditResponse.events:type_name -> berth.api.v1.AuditEvent
+	88, // 35: berth.api.v1.AuditEvent.time:type_name -> google.protobuf.Timestamp
+	1,  // 36: berth.api.v1.RegistryService.GetHealth:input_type -> berth.api.v1.GetHealthRequest
+	4,  // 37: berth.api.v1.RegistryService.ListRepositories:input_type -> berth.api.v1.ListRepositoriesRequest
+	6,  // 38: berth.api.v1.RegistryService.ListTags:input_type -> berth.api.v1.ListTagsRequest
+	8,  // 39: berth.api.v1.RegistryService.GetTag:input_type -> berth.api.v1.GetTagRequest
+	10, // 40: berth.api.v1.RegistryService.GetScrub:input_type -> berth.api.v1.GetScrubRequest
+	12, // 41: berth.api.v1.RegistryService.StartScrub:input_type -> berth.api.v1.StartScrubRequest
+	14, // 42: berth.api.v1.RegistryService.ListDamages:input_type -> berth.api.v1.ListDamagesRequest
+	17, // 43: berth.api.v1.RegistryService.ListTagHistory:input_type -> berth.api.v1.ListTagHistoryRequest
+	20, // 44: berth.api.v1.RegistryService.RollbackTag:input_type -> berth.api.v1.RollbackTagRequest
+	22, // 45: berth.api.v1.RegistryService.ExplainRetention:input_type -> berth.api.v1.ExplainRetentionRequest
+	25, // 46: berth.api.v1.RegistryService.ApplyRetention:input_type -> berth.api.v1.ApplyRetentionRequest
+	27, // 47: berth.api.v1.RegistryService.ListReadOnly:input_type -> berth.api.v1.ListReadOnlyRequest
+	30, // 48: berth.api.v1.RegistryService.SetReadOnly:input_type -> berth.api.v1.SetReadOnlyRequest
+	32, // 49: berth.api.v1.RegistryService.ClearReadOnly:input_type -> berth.api.v1.ClearReadOnlyRequest
+	82, // 50: berth.api.v1.RegistryService.ListAudit:input_type -> berth.api.v1.ListAuditRequest
+	34, // 51: berth.api.v1.RegistryService.GetUsage:input_type -> berth.api.v1.GetUsageRequest
+	36, // 52: berth.api.v1.RegistryService.ListPulls:input_type -> berth.api.v1.ListPullsRequest
+	39, // 53: berth.api.v1.RegistryService.DeleteTag:input_type -> berth.api.v1.DeleteTagRequest
+	41, // 54: berth.api.v1.RegistryService.GetManifest:input_type -> berth.api.v1.GetManifestRequest
+	44, // 55: berth.api.v1.RegistryService.DeleteManifest:input_type -> berth.api.v1.DeleteManifestRequest
+	46, // 56: berth.api.v1.RegistryService.ListReferrers:input_type -> berth.api.v1.ListReferrersRequest
+	49, // 57: berth.api.v1.RegistryService.GetBlob:input_type -> berth.api.v1.GetBlobRequest
+	53, // 58: berth.api.v1.RegistryService.CollectGarbage:input_type -> berth.api.v1.CollectGarbageRequest
+	55, // 59: berth.api.v1.RegistryService.ListDoomed:input_type -> berth.api.v1.ListDoomedRequest
+	58, // 60: berth.api.v1.RegistryService.ListDeleted:input_type -> berth.api.v1.ListDeletedRequest
+	61, // 61: berth.api.v1.RegistryService.Purge:input_type -> berth.api.v1.PurgeRequest
+	63, // 62: berth.api.v1.RegistryService.DeleteRepository:input_type -> berth.api.v1.DeleteRepositoryRequest
+	65, // 63: berth.api.v1.RegistryService.Undelete:input_type -> berth.api.v1.UndeleteRequest
+	67, // 64: berth.api.v1.RegistryService.GetCache:input_type -> berth.api.v1.GetCacheRequest
+	70, // 65: berth.api.v1.RegistryService.ListCached:input_type -> berth.api.v1.ListCachedRequest
+	73, // 66: berth.api.v1.RegistryService.EvictCached:input_type -> berth.api.v1.EvictCachedRequest
+	75, // 67: berth.api.v1.RegistryService.ListPins:input_type -> berth.api.v1.ListPinsRequest
+	78, // 68: berth.api.v1.RegistryService.SetPin:input_type -> berth.api.v1.SetPinRequest
+	80, // 69: berth.api.v1.RegistryService.ClearPin:input_type -> berth.api.v1.ClearPinRequest
+	51, // 70: berth.api.v1.RegistryService.UnlinkBlob:input_type -> berth.api.v1.UnlinkBlobRequest
+	2,  // 71: berth.api.v1.RegistryService.GetHealth:output_type -> berth.api.v1.GetHealthResponse
+	5,  // 72: berth.api.v1.RegistryService.ListRepositories:output_type -> berth.api.v1.ListRepositoriesResponse
+	7,  // 73: berth.api.v1.RegistryService.ListTags:output_type -> berth.api.v1.ListTagsResponse
+	9,  // 74: berth.api.v1.RegistryService.GetTag:output_type -> berth.api.v1.GetTagResponse
+	11, // 75: berth.api.v1.RegistryService.GetScrub:output_type -> berth.api.v1.GetScrubResponse
+	13, // 76: berth.api.v1.RegistryService.StartScrub:output_type -> berth.api.v1.StartScrubResponse
+	15, // 77: berth.api.v1.RegistryService.ListDamages:output_type -> berth.api.v1.ListDamagesResponse
+	18, // 78: berth.api.v1.RegistryService.ListTagHistory:output_type -> berth.api.v1.ListTagHistoryResponse
+	21, // 79: berth.api.v1.RegistryService.RollbackTag:output_type -> berth.api.v1.RollbackTagResponse
+	23, // 80: berth.api.v1.RegistryService.ExplainRetention:output_type -> berth.api.v1.ExplainRetentionResponse
+	26, // 81: berth.api.v1.RegistryService.ApplyRetention:output_type -> berth.api.v1.ApplyRetentionResponse
+	28, // 82: berth.api.v1.RegistryService.ListReadOnly:output_type -> berth.api.v1.ListReadOnlyResponse
+	31, // 83: berth.api.v1.RegistryService.SetReadOnly:output_type -> berth.api.v1.SetReadOnlyResponse
+	33, // 84: berth.api.v1.RegistryService.ClearReadOnly:output_type -> berth.api.v1.ClearReadOnlyResponse
+	83, // 85: berth.api.v1.RegistryService.ListAudit:output_type -> berth.api.v1.ListAuditResponse
+	35, // 86: berth.api.v1.RegistryService.GetUsage:output_type -> berth.api.v1.GetUsageResponse
+	37, // 87: berth.api.v1.RegistryService.ListPulls:output_type -> berth.api.v1.ListPullsResponse
+	40, // 88: berth.api.v1.RegistryService.DeleteTag:output_type -> berth.api.v1.DeleteTagResponse
+	42, // 89: berth.api.v1.RegistryService.GetManifest:output_type -> berth.api.v1.GetManifestResponse
+	45, // 90: berth.api.v1.RegistryService.DeleteManifest:output_type -> berth.api.v1.DeleteManifestResponse
+	47, // 91: berth.api.v1.RegistryService.ListReferrers:output_type -> berth.api.v1.ListReferrersResponse
+	50, // 92: berth.api.v1.RegistryService.GetBlob:output_type -> berth.api.v1.GetBlobResponse
+	54, // 93: berth.api.v1.RegistryService.CollectGarbage:output_type -> berth.api.v1.CollectGarbageResponse
+	56, // 94: berth.api.v1.RegistryService.ListDoomed:output_type -> berth.api.v1.ListDoomedResponse
+	59, // 95: berth.api.v1.RegistryService.ListDeleted:output_type -> berth.api.v1.ListDeletedResponse
+	62, // 96: berth.api.v1.RegistryService.Purge:output_type -> berth.api.v1.PurgeResponse
+	64, // 97: berth.api.v1.RegistryService.DeleteRepository:output_type -> berth.api.v1.DeleteRepositoryResponse
+	66, // 98: berth.api.v1.RegistryService.Undelete:output_type -> berth.api.v1.UndeleteResponse
+	68, // 99: berth.api.v1.RegistryService.GetCache:output_type -> berth.api.v1.GetCacheResponse
+	71, // 100: berth.api.v1.RegistryService.ListCached:output_type -> berth.api.v1.ListCachedResponse
+	74, // 101: berth.api.v1.RegistryService.EvictCached:output_type -> berth.api.v1.EvictCachedResponse
+	76, // 102: berth.api.v1.RegistryService.ListPins:output_type -> berth.api.v1.ListPinsResponse
+	79, // 103: berth.api.v1.RegistryService.SetPin:output_type -> berth.api.v1.SetPinResponse
+	81, // 104: berth.api.v1.RegistryService.ClearPin:output_type -> berth.api.v1.ClearPinResponse
+	52, // 105: berth.api.v1.RegistryService.UnlinkBlob:output_type -> berth.api.v1.UnlinkBlobResponse
+	71, // [71:106] is the sub-list for method output_type
+	36, // [36:71] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_berth_api_v1_api_proto_init() }
@@ -5515,13 +5822,14 @@ func file_berth_api_v1_api_proto_init() {
 	file_berth_api_v1_api_proto_msgTypes[58].OneofWrappers = []any{}
 	file_berth_api_v1_api_proto_msgTypes[69].OneofWrappers = []any{}
 	file_berth_api_v1_api_proto_msgTypes[70].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[82].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_api_v1_api_proto_rawDesc), len(file_berth_api_v1_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   84,
+			NumMessages:   87,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -35,6 +35,7 @@ const (
 	RegistryService_ListReadOnly_FullMethodName     = "/berth.api.v1.RegistryService/ListReadOnly"
 	RegistryService_SetReadOnly_FullMethodName      = "/berth.api.v1.RegistryService/SetReadOnly"
 	RegistryService_ClearReadOnly_FullMethodName    = "/berth.api.v1.RegistryService/ClearReadOnly"
+	RegistryService_ListAudit_FullMethodName        = "/berth.api.v1.RegistryService/ListAudit"
 	RegistryService_GetUsage_FullMethodName         = "/berth.api.v1.RegistryService/GetUsage"
 	RegistryService_ListPulls_FullMethodName        = "/berth.api.v1.RegistryService/ListPulls"
 	RegistryService_DeleteTag_FullMethodName        = "/berth.api.v1.RegistryService/DeleteTag"
@@ -129,6 +130,10 @@ type RegistryServiceClient interface {
 	SetReadOnly(ctx context.Context, in *SetReadOnlyRequest, opts ...grpc.CallOption) (*SetReadOnlyResponse, error)
 	// ClearReadOnly takes that back for a pattern.
 	ClearReadOnly(ctx context.Context, in *ClearReadOnlyRequest, opts ...grpc.CallOption) (*ClearReadOnlyResponse, error)
+	// ListAudit lists who did what, the latest first.
+	//
+	// For administrators.
+	ListAudit(ctx context.Context, in *ListAuditRequest, opts ...grpc.CallOption) (*ListAuditResponse, error)
 	// GetUsage counts what a repository has.
 	GetUsage(ctx context.Context, in *GetUsageRequest, opts ...grpc.CallOption) (*GetUsageResponse, error)
 	// ListPulls lists how often a manifest was pulled, by the name it was asked for.
@@ -338,6 +343,16 @@ func (c *registryServiceClient) ClearReadOnly(ctx context.Context, in *ClearRead
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ClearReadOnlyResponse)
 	err := c.cc.Invoke(ctx, RegistryService_ClearReadOnly_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) ListAudit(ctx context.Context, in *ListAuditRequest, opts ...grpc.CallOption) (*ListAuditResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListAuditResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ListAudit_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -616,6 +631,10 @@ type RegistryServiceServer interface {
 	SetReadOnly(context.Context, *SetReadOnlyRequest) (*SetReadOnlyResponse, error)
 	// ClearReadOnly takes that back for a pattern.
 	ClearReadOnly(context.Context, *ClearReadOnlyRequest) (*ClearReadOnlyResponse, error)
+	// ListAudit lists who did what, the latest first.
+	//
+	// For administrators.
+	ListAudit(context.Context, *ListAuditRequest) (*ListAuditResponse, error)
 	// GetUsage counts what a repository has.
 	GetUsage(context.Context, *GetUsageRequest) (*GetUsageResponse, error)
 	// ListPulls lists how often a manifest was pulled, by the name it was asked for.
@@ -732,6 +751,9 @@ func (UnimplementedRegistryServiceServer) SetReadOnly(context.Context, *SetReadO
 }
 func (UnimplementedRegistryServiceServer) ClearReadOnly(context.Context, *ClearReadOnlyRequest) (*ClearReadOnlyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ClearReadOnly not implemented")
+}
+func (UnimplementedRegistryServiceServer) ListAudit(context.Context, *ListAuditRequest) (*ListAuditResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListAudit not implemented")
 }
 func (UnimplementedRegistryServiceServer) GetUsage(context.Context, *GetUsageRequest) (*GetUsageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetUsage not implemented")
@@ -1062,6 +1084,24 @@ func _RegistryService_ClearReadOnly_Handler(srv interface{}, ctx context.Context
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(RegistryServiceServer).ClearReadOnly(ctx, req.(*ClearReadOnlyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_ListAudit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAuditRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ListAudit(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ListAudit_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ListAudit(ctx, req.(*ListAuditRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1488,6 +1528,10 @@ var RegistryService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ClearReadOnly",
 			Handler:    _RegistryService_ClearReadOnly_Handler,
+		},
+		{
+			MethodName: "ListAudit",
+			Handler:    _RegistryService_ListAudit_Handler,
 		},
 		{
 			MethodName: "GetUsage",
