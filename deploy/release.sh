@@ -14,8 +14,9 @@ declare -A package=(
 	[berth-gateway]=./services/gateway/cmd/berth-gateway
 	[berth-blobstore]=./services/blobstore/cmd/berth-blobstore
 	[berth-metadata]=./services/metadata/cmd/berth-metadata
+	[berth-syncer]=./services/syncer/cmd/berth-syncer
 )
-programs=${RELEASE_PROGRAMS:-berth berth-edge berth-gateway berth-blobstore berth-metadata}
+programs=${RELEASE_PROGRAMS:-berth berth-edge berth-gateway berth-blobstore berth-metadata berth-syncer}
 
 # build DIR: the release into DIR. What a machine has in its environment must not
 # show in the bytes.
