@@ -14,8 +14,9 @@ import (
 	"time"
 )
 
-// TestAuth logs in, pushes, pulls and logs out with every client that people use, by
-// each method that takes a password, in both topologies.
+// TestAuth logs in, pushes, pulls and logs out, by each method that takes a password,
+// in both topologies: with every client that people use in one of each, and with
+// docker in all.
 func TestAuth(t *testing.T) {
 	engine := startDockerd(t)
 	directory := StartDirectory(t)
@@ -37,7 +38,7 @@ func TestAuth(t *testing.T) {
 				s := Start(t, Options{Topology: topology, Edit: func(c map[string]any) {
 					c["http"].(map[string]any)["auth"] = block
 				}})
-				testLogins(t, s, engine, user, password)
+				testLogins(t, s, engine, user, password, (topology == Linked) == (method == "htpasswd"))
 				s.checkMgmt(t, method)
 				for _, p := range s.Processes {
 					if strings.Contains(p.Log(), password) || strings.Contains(p.Log(), "ldap-password") {
@@ -51,7 +52,7 @@ func TestAuth(t *testing.T) {
 
 // testLogins drives each client: refused before the login, and with a wrong
 // password; then login, push, pull, logout, and refused again.
-func testLogins(t *testing.T, s *System, engine, user, password string) {
+func testLogins(t *testing.T, s *System, engine, user, password string, all bool) {
 	build := buildContext(t)
 	type client struct {
 		name, env     string
@@ -77,7 +78,7 @@ func testLogins(t *testing.T, s *System, engine, user, password string) {
 	}, {
 		name:  "podman",
 		login: podmanDo("login", "--tls-verify=false", "-u", user, "--password-stdin", s.Addr), logout: podmanDo("logout", s.Addr),
-		push: [][]string{podmanDo("pull", "-q", "oci:"+layout+":1"), podmanDo("push", "--tls-verify=false", "oci:"+layout+":1", "docker://"+ref("podman"))},
+		push: [][]string{podmanDo("load", "-i", filepath.Join(files, "image.tar")), podmanDo("push", "--tls-verify=false", ref("docker"), "docker://"+ref("podman"))},
 		pull: [][]string{podmanDo("pull", "--tls-verify=false", ref("podman"))},
 	}, {
 		name:  "skopeo",
@@ -99,9 +100,15 @@ func testLogins(t *testing.T, s *System, engine, user, password string) {
 		push: [][]string{{helm, "push", "--plain-http", filepath.Join(files, "chart-0.1.0.tgz"), "oci://" + s.Addr + "/helm"}},
 		pull: [][]string{{helm, "pull", "--plain-http", "--version", "0.1.0", "-d", t.TempDir(), "oci://" + s.Addr + "/helm/chart"}},
 	}} {
+		if c.name != "docker" && !all {
+			continue
+		}
 		t.Run(c.name, func(t *testing.T) {
 			home := t.TempDir()
 			run := NewCommands(t, c.env, "REGISTRY_AUTH_FILE="+filepath.Join(home, "auth.json"))
+			if err := os.WriteFile(filepath.Join(home, "auth.json"), []byte("{}"), 0o600); err != nil { // podman wants one
+				t.Fatal(err)
+			}
 			last := c.push[len(c.push)-1]
 			refused := func(when string) {
 				t.Helper()
@@ -115,7 +122,7 @@ func testLogins(t *testing.T, s *System, engine, user, password string) {
 				run.Run(t, step[0], step[1:]...)
 			}
 			refused("before the login")
-			if out, diag, err := run.tryInput("wrong", c.login[0], c.login[1:]...); err == nil {
+			if out, diag, err := run.tryInput("wrong", c.login[0], c.login[1:]...); err == nil && c.name != "crane" { // which asks nobody
 				t.Fatalf("a login with a wrong password works:\n%s%s", out, diag)
 			}
 			if out, diag, err := run.tryInput(password, c.login[0], c.login[1:]...); err != nil {

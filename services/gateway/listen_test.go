@@ -34,8 +34,13 @@ func run(t *testing.T, h config.HTTP) string {
 		}
 	})
 	var record struct{ Address string }
-	if err := json.Unmarshal([]byte(out.take()), &record); err != nil || record.Address == "" {
-		t.Fatalf("no address in the log: %v", err)
+	for line := range strings.Lines(out.take()) {
+		if err := json.Unmarshal([]byte(line), &record); err != nil {
+			t.Fatalf("in the log: %v", err)
+		}
+	}
+	if record.Address == "" {
+		t.Fatal("no address in the log")
 	}
 	return record.Address
 }

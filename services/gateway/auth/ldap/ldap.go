@@ -54,8 +54,11 @@ func open(c *config.LDAP, e auth.Env) (*Directory, error) {
 	if d.filter != "" && !strings.HasPrefix(d.filter, "(") {
 		d.filter = "(" + d.filter + ")"
 	}
-	if _, err := ldap.CompileFilter(d.query("user")); err != nil {
-		return nil, fmt.Errorf("userFilter, or userAttribute: %w", err)
+	if strings.Trim(c.UserAttribute, attributeCharacters) != "" {
+		return nil, fmt.Errorf("userAttribute: %q is not the name of an attribute", c.UserAttribute)
+	}
+	if err := d.checkFilter(); err != nil {
+		return nil, fmt.Errorf("userFilter: %w", err)
 	}
 	if _, err := ldap.ParseDN(c.BaseDN); err != nil {
 		return nil, fmt.Errorf("baseDN: %w", err)
@@ -158,6 +161,29 @@ func (d *Directory) query(user string) string {
 		return is
 	}
 	return "(&" + d.filter + is + ")"
+}
+
+// attributeCharacters are those that names and numbers of attributes are made of
+// (RFC 4512, section 2.5).
+const attributeCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.;"
+
+// checkFilter makes sure that the filter asks for the user: the library takes one
+// whose parentheses do not match for another one.
+func (d *Directory) checkFilter() error {
+	p, err := ldap.CompileFilter(d.query("user"))
+	if err != nil {
+		return err
+	}
+	if d.filter != "" {
+		if p.Tag != ldap.FilterAnd || len(p.Children) < 2 {
+			return errors.New("it is not a filter")
+		}
+		p = p.Children[len(p.Children)-1]
+	}
+	if p.Tag != ldap.FilterEqualityMatch || len(p.Children) != 2 || p.Children[1].Data.String() != "user" {
+		return errors.New("it is not a filter")
+	}
+	return nil
 }
 
 // find returns the user's entry, nil if there is not exactly one.
