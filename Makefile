@@ -129,6 +129,9 @@ conformance-arm64: clients-install ## The arm64 programs of `make release` under
 clients: build clients-install ## Client matrix against both topologies (UPDATE=1 rewrites docs/clients.md)
 	$(E2E) -v -run '^TestClients'
 
+tokens: build clients-install ## Login, push, pull, logout by tokens: docker, podman, skopeo, crane, oras, helm; also through two gateways
+	$(E2E) -v -run '^TestTokens$$'
+
 api: build clients-install ## The APIs for automation: curl, grpcurl and berth ctl in every topology
 	$(E2E) -v -run '^TestAPI'
 

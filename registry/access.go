@@ -76,7 +76,8 @@ next:
 type Access interface {
 	// Allowed returns those of want that a may do in repo, which need not exist, or
 	// with the store as a whole if repo is "". It is no error that a may do nothing.
-	// What depends on conditions is decided for this request, by what a.Request says.
+	// What depends on conditions is decided for this request, by what a.Request says;
+	// if it is nil, conditions on what may be done in repo count as true: for tokens.
 	Allowed(ctx context.Context, a Actor, repo Name, want Actions) (Actions, error)
 }
 

@@ -83,6 +83,9 @@ func TestTokens(t *testing.T) {
 			_, key := apiKey(t, s, `{"label":"e2e"}`)
 			for kind, password := range map[string]string{"password": "pw of alice", "key": key} {
 				for _, client := range tokenClients(t, engine, c, chart) {
+					if topology == TwoGateways && client.name == "crane" {
+						continue // it takes no realm at a private address but that of the registry
+					}
 					t.Run(client.name+"/"+kind, func(t *testing.T) {
 						run := client.commands(t)
 						repo := "tokens/" + client.name + "/" + kind
@@ -110,7 +113,9 @@ func TestTokens(t *testing.T) {
 					})
 				}
 			}
-			testKeyWithLimits(t, s, c)
+			if topology == Linked {
+				testKeyWithLimits(t, s, c)
+			}
 		})
 	}
 }
@@ -155,11 +160,11 @@ func testKeyWithLimits(t *testing.T, s *System, c contents) {
 
 // tokenClient is a client that logs in.
 type tokenClient struct {
-	name                 string
-	commands             func(t *testing.T) *Commands
-	login                func(run *Commands, addr, user, password string) (string, string, error)
-	push, pull           func(run *Commands, addr, repo string) (string, string, error)
-	logout               func(run *Commands, addr string) (string, string, error)
+	name       string
+	commands   func(t *testing.T) *Commands
+	login      func(run *Commands, addr, user, password string) (string, string, error)
+	push, pull func(run *Commands, addr, repo string) (string, string, error)
+	logout     func(run *Commands, addr string) (string, string, error)
 }
 
 func tokenClients(t *testing.T, engine string, c contents, chart string) []tokenClient {
@@ -191,19 +196,14 @@ func tokenClients(t *testing.T, engine string, c contents, chart string) []token
 		name: "podman",
 		commands: func(t *testing.T) *Commands {
 			run := containersCommands(t)
-			run.Run(t, "podman", "pull", "-q", "oci:"+c.image.dir+":1")
+			run.Run(t, "skopeo", "copy", "-q", "oci:"+c.image.dir+":1", "containers-storage:localhost/tokens:1")
 			return run
 		},
 		login: func(run *Commands, addr, user, password string) (string, string, error) {
 			return run.Try("podman", "login", "--tls-verify=false", "--authfile", run.dir+"/auth.json", "-u", user, "-p", password, addr)
 		},
 		push: func(run *Commands, addr, repo string) (string, string, error) {
-			ids, stderr, err := run.Try("podman", "images", "-q")
-			if err != nil {
-				return ids, stderr, err
-			}
-			first, _, _ := strings.Cut(strings.TrimSpace(ids), "\n")
-			return run.Try("podman", "push", "-q", "--tls-verify=false", "--authfile", run.dir+"/auth.json", first, addr+"/"+repo+":1")
+			return run.Try("podman", "push", "-q", "--tls-verify=false", "--authfile", run.dir+"/auth.json", "localhost/tokens:1", addr+"/"+repo+":1")
 		},
 		pull: func(run *Commands, addr, repo string) (string, string, error) {
 			return run.Try("podman", "pull", "-q", "--tls-verify=false", "--authfile", run.dir+"/auth.json", addr+"/"+repo+":1")
@@ -240,7 +240,9 @@ func tokenClients(t *testing.T, engine string, c contents, chart string) []token
 		pull: func(run *Commands, addr, repo string) (string, string, error) {
 			return run.Try(crane, "pull", "--insecure", "--format", "oci", addr+"/"+repo+":1", fresh())
 		},
-		logout: func(run *Commands, addr string) (string, string, error) { return run.Try(crane, "auth", "logout", addr) },
+		logout: func(run *Commands, addr string) (string, string, error) {
+			return run.Try(crane, "auth", "logout", addr)
+		},
 	}, {
 		name: "oras", commands: plain,
 		login: func(run *Commands, addr, user, password string) (string, string, error) {
@@ -264,6 +266,8 @@ func tokenClients(t *testing.T, engine string, c contents, chart string) []token
 		pull: func(run *Commands, addr, repo string) (string, string, error) {
 			return run.Try(helm, "pull", "--plain-http", "oci://"+addr+"/"+repo+"/chart", "--version", "0.1.0", "-d", run.dir)
 		},
-		logout: func(run *Commands, addr string) (string, string, error) { return run.Try(helm, "registry", "logout", addr) },
+		logout: func(run *Commands, addr string) (string, string, error) {
+			return run.Try(helm, "registry", "logout", addr)
+		},
 	}}
 }

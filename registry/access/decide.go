@@ -9,7 +9,8 @@ import (
 )
 
 // Allowed returns those of want that a may do in repo, or with the store as a whole
-// if repo is "".
+// if repo is "". In a repository, conditions count as true for an actor whose
+// Request is nil: whoever asks for a token does not know yet what he will do with it.
 func (p *Policy) Allowed(a registry.Actor, repo registry.Name, want registry.Actions) registry.Actions {
 	got := want & InScope(a, repo)
 	if p == nil || a.System || got == 0 {
@@ -17,6 +18,7 @@ func (p *Policy) Allowed(a registry.Actor, repo registry.Name, want registry.Act
 	}
 	var may registry.Actions
 	d := p.decision(a, repo, registry.Reference{})
+	d.early = a.Request == nil && repo != ""
 	for bit := registry.Actions(1); bit <= got; bit <<= 1 {
 		if got&bit != 0 && d.grants(bit) {
 			may |= bit
@@ -73,6 +75,8 @@ type decision struct {
 	entry  *entry
 	// message is that of the first condition that did not hold, if nothing was granted.
 	message string
+	// early reports that conditions can't be known yet, and count as true.
+	early bool
 }
 
 func (p *Policy) decision(a registry.Actor, repo registry.Name, ref registry.Reference) *decision {
@@ -156,6 +160,9 @@ func (p *policy) namesGroup(d *decision) bool {
 
 // holds reports whether all conditions of a policy are true.
 func (d *decision) holds(p *policy) bool {
+	if d.early {
+		return true
+	}
 	for _, c := range p.conditions {
 		ok, err := c.Holds(d.q)
 		if err == nil && ok {

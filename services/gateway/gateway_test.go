@@ -96,10 +96,10 @@ func (a answer) want(t testing.TB, status int) answer {
 }
 
 // pushBlob stores content and returns its digest.
-func pushBlob(t testing.TB, url, repo, content string) registry.Digest {
+func pushBlob(t testing.TB, url, repo, content string, headers ...string) registry.Digest {
 	t.Helper()
 	d := registry.SHA256.FromString(content)
-	do(t, "POST", url+"/v2/"+repo+"/blobs/uploads/?digest="+d.String(), strings.NewReader(content)).want(t, 201)
+	do(t, "POST", url+"/v2/"+repo+"/blobs/uploads/?digest="+d.String(), strings.NewReader(content), headers...).want(t, 201)
 	return d
 }
 
@@ -107,10 +107,10 @@ func pushBlob(t testing.TB, url, repo, content string) registry.Digest {
 const emptyImage = `{"schemaVersion":2,"mediaType":"` + registry.TypeManifest + `","config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[]}`
 
 // pushImage stores emptyImage under a tag and returns its digest.
-func pushImage(t testing.TB, url, repo, tag string) registry.Digest {
+func pushImage(t testing.TB, url, repo, tag string, headers ...string) registry.Digest {
 	t.Helper()
-	pushBlob(t, url, repo, "{}")
-	do(t, "PUT", url+"/v2/"+repo+"/manifests/"+tag, strings.NewReader(emptyImage), "Content-Type: "+registry.TypeManifest).want(t, 201)
+	pushBlob(t, url, repo, "{}", headers...)
+	do(t, "PUT", url+"/v2/"+repo+"/manifests/"+tag, strings.NewReader(emptyImage), append(headers, "Content-Type: "+registry.TypeManifest)...).want(t, 201)
 	return registry.SHA256.FromString(emptyImage)
 }
 

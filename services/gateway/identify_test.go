@@ -29,7 +29,7 @@ func (p passwords) Authenticate(_ context.Context, q *auth.Request) (registry.Ac
 }
 
 // withIdentity gives the world users, a token service and API keys.
-func (w *world) withIdentity(t *testing.T, o identity.Options, users ...string) {
+func (w *world) withIdentity(t testing.TB, o identity.Options, users ...string) {
 	t.Helper()
 	o.Catalog, o.Audience, o.APIKeys = w.deps.Catalog, "berth.test", true
 	s := identity.New(o)
@@ -54,7 +54,7 @@ type tokenAnswer struct {
 }
 
 // askToken asks for a token with scopes.
-func askToken(t *testing.T, at string, headers []string, scopes ...string) tokenAnswer {
+func askToken(t testing.TB, at string, headers []string, scopes ...string) tokenAnswer {
 	t.Helper()
 	q := url.Values{"service": {"berth.test"}, "scope": scopes}
 	a := do(t, "GET", at+"/zot/auth/token?"+q.Encode(), nil, headers...).want(t, 200)

@@ -306,7 +306,9 @@ func TestS052FalseIssuers(t *testing.T) {
 	}))
 	defer evil.Close()
 	for name, answer := range map[string]func(w http.ResponseWriter, r *http.Request){
-		"a redirect":       func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, evil.URL+r.URL.Path, http.StatusFound) },
+		"a redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, evil.URL+r.URL.Path, http.StatusFound)
+		},
 		"another's issuer": func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `{"issuer":"https://other"}`) },
 		"no JSON":          func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `<html>`) },
 		"no answer":        func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },

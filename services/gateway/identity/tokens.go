@@ -147,6 +147,7 @@ func (s *Service) requester(r *http.Request, grantType string, authenticate func
 // actor's rights and by what its credential is good for.
 func (s *Service) grant(ctx context.Context, a registry.Actor, scopes []asked) ([]tokenAccess, error) {
 	granted := []tokenAccess{}
+	a.Request = nil // conditions are for the requests that the token comes with
 	for _, x := range scopes {
 		if x.catalog {
 			// What is listed depends on what may be read; a limited credential needs
