@@ -114,7 +114,7 @@ FUZZTIME ?= 10s
 fuzz: ## Every fuzz target for FUZZTIME (10s) each; FUZZ chooses by name
 	@allinone/e2e/fuzz.sh $(FUZZTIME) $(MODULES)
 
-.PHONY: previous replicas-kill netcuts linear e2e conformance conformance-arm64 clients api auth guide kill pg-restarts generated-rows migrate-kill slow memory bench fsck
+.PHONY: previous replicas-kill netcuts linear e2e conformance conformance-arm64 clients api tokens auth guide kill pg-restarts generated-rows migrate-kill slow memory bench fsck
 e2e: build clients-install ## All end-to-end tests: conformance, client matrix, guide, kill loop; every topology
 	$(E2E) -v
 
