@@ -275,6 +275,37 @@ func TestTokensOfAnotherGateway(t *testing.T) {
 	do(t, "GET", at[0]+"/v2/a/tags/list", nil, bearer(got)...).want(t, 404)
 }
 
+// issued is a method that knows one token of an issuer.
+type issued string
+
+func (issued) Name() string { return "issuer" }
+
+func (i issued) Authenticate(_ context.Context, q *auth.Request) (registry.Actor, auth.Verdict, error) {
+	if q.Bearer == string(i) || q.Basic != nil && q.Basic.Password == string(i) {
+		return registry.Actor{ID: "robot", Groups: []string{"ci"}}, auth.Accepted, nil
+	}
+	return registry.Actor{}, auth.Unknown, nil
+}
+
+// A token of an issuer is exchanged for one of ours, however it is shown; S-026:
+// another's is not.
+func TestS026TokensOfIssuersAreExchanged(t *testing.T) {
+	w := newWorld()
+	w.withIdentity(t, identity.Options{})
+	s := w.deps.Identity
+	w.deps.Auth = auth.New(auth.Options{Closed: true, Admit: s.Admit, Methods: auth.Methods{Basic: []auth.Method{issued("idtoken")}, Bearer: []auth.Method{issued("idtoken"), s.Bearer()}}})
+	at := w.serve(t)
+	for _, headers := range [][]string{bearer("idtoken"), basic("anything", "idtoken")} {
+		got := askToken(t, at, headers, "repository:a:pull").Token
+		do(t, "GET", at+"/v2/a/tags/list", nil, bearer(got)...).want(t, 404)
+		do(t, "GET", at+"/v2/b/tags/list", nil, bearer(got)...).want(t, 401)
+		do(t, "GET", at+"/zot/auth/token", nil, bearer(got)...).want(t, 401)
+	}
+	for _, headers := range [][]string{bearer("another"), basic("anything", "another")} {
+		do(t, "GET", at+"/zot/auth/token", nil, headers...).want(t, 401)
+	}
+}
+
 // S-048: cookies are nothing to the registry itself, and to the rest only from the
 // web UI of the same site.
 func TestS048CookiesOfAnotherSite(t *testing.T) {

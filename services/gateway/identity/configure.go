@@ -23,7 +23,7 @@ const tokenPath = "/zot/auth/token"
 // config file says none: it is never taken from a request.
 func Realm(h config.HTTP) string {
 	switch {
-	case h.Auth.Open() || h.Auth.Bearer != nil:
+	case idle(h):
 		return ""
 	case h.Auth.Token != nil && h.Auth.Token.Realm != "":
 		return h.Auth.Token.Realm
@@ -33,8 +33,17 @@ func Realm(h config.HTTP) string {
 	return ""
 }
 
+// idle reports whether there is nothing to do here: no authentication, or tokens of a
+// token server elsewhere. Tokens of OpenID Connect issuers are exchanged for ours.
+func idle(h config.HTTP) bool {
+	return h.Auth.Open() || h.Auth.Bearer != nil && len(h.Auth.Bearer.OIDC) == 0
+}
+
 // Audience is what the registry is called in tokens and challenges.
 func Audience(h config.HTTP) string {
+	if h.Auth != nil && h.Auth.Bearer != nil && h.Auth.Bearer.Service != "" {
+		return h.Auth.Bearer.Service
+	}
 	for _, text := range []string{h.ExternalURL, Realm(h)} {
 		if u, err := url.Parse(text); err == nil && u.Host != "" {
 			return u.Host
@@ -47,12 +56,12 @@ func Audience(h config.HTTP) string {
 // nothing to do. event may be nil.
 func Configured(c *config.Config, catalog registry.Catalog, p daemon.Process) (*Service, error) {
 	h := c.HTTP
-	if h.Auth.Open() || h.Auth.Bearer != nil {
+	if idle(h) {
 		return nil, nil
 	}
 	o := Options{
 		Catalog: catalog, Audience: Audience(h), External: External(h),
-		APIKeys: h.Auth.APIKey || h.Auth.OpenID != nil,
+		APIKeys: h.Auth.Bearer == nil && (h.Auth.APIKey || h.Auth.OpenID != nil),
 		Secure:  h.Auth.SecureSession || strings.HasPrefix(h.ExternalURL, "https://"),
 		Log:     p.Log.With("module", "identity"),
 	}
@@ -63,7 +72,7 @@ func Configured(c *config.Config, catalog registry.Catalog, p daemon.Process) (*
 		}
 		o.CookieKey = key
 	}
-	if oid := h.Auth.OpenID; oid != nil {
+	if oid := h.Auth.OpenID; oid != nil && h.Auth.Bearer == nil {
 		o.CallbackOrigins = oid.CallbackAllowOrigins
 		for name, p2 := range oid.Providers {
 			prov, err := configured(name, p2, c, p)

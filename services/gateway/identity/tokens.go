@@ -135,11 +135,12 @@ func (s *Service) requester(r *http.Request, grantType string, authenticate func
 			return a, "", registry.ErrParameterInvalid.With("grant_type is password or refresh_token")
 		}
 	}
-	if strings.HasPrefix(strings.ToLower(r.Header.Get("Authorization")), "bearer") {
-		// A token must not make another that lives longer.
-		return a, "", registry.ErrUnauthorized.With("a token is not exchanged for another one")
-	}
 	a, err = authenticate(r)
+	if err == nil && a.Scope != nil && strings.HasPrefix(strings.ToLower(r.Header.Get("Authorization")), "bearer") {
+		// One of our own must not make another that lives longer. That of an issuer
+		// is what this is for.
+		err = registry.ErrUnauthorized.With("a token is not exchanged for another one")
+	}
 	return a, "", err
 }
 
