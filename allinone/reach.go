@@ -18,6 +18,8 @@ import (
 type Store struct {
 	Blobs   registry.Blobs // nil if only a metadata service could be reached
 	Catalog registry.Catalog
+	// Mirror is nil unless a process or a service could be reached that may have one.
+	Mirror registry.Mirror
 	// Running says that another process serves the store.
 	Running bool
 	close   []func() error
@@ -50,7 +52,7 @@ func Reach(ctx context.Context, cfg *config.Config, parts Parts, log *slog.Logge
 	if onDisk(cfg) {
 		switch c, err := rpc.DialControl(ctx, cfg.Storage.RootDirectory); {
 		case err == nil:
-			s.Blobs, s.Catalog, s.Running, s.close = c.Blobs, c.Catalog, true, append(s.close, c.Close)
+			s.Blobs, s.Catalog, s.Mirror, s.Running, s.close = c.Blobs, c.Catalog, c.Mirror, true, append(s.close, c.Close)
 			return s, nil
 		case !errors.Is(err, rpc.ErrNoControl):
 			return nil, err
@@ -76,6 +78,13 @@ func (s *Store) dial(cfg *config.Config, log *slog.Logger) error {
 		return err
 	}
 	s.Catalog, s.Running, s.close = catalog, true, append(s.close, catalog.Close)
+	if len(cfg.Services.Syncer.Address) > 0 {
+		mirror, err := rpc.DialMirror(cfg.Services.Syncer.Address, o)
+		if err != nil {
+			return err
+		}
+		s.Mirror, s.close = mirror, append(s.close, mirror.Close)
+	}
 	if len(cfg.Services.Blobstore.Address) > 0 {
 		blobs, err := rpc.DialBlobs(cfg.Services.Blobstore.Address, o)
 		if err != nil {

@@ -1,0 +1,158 @@
+package allinone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/cli"
+)
+
+// syncCommand are the commands about mirrored registries. They need the process that
+// mirrors.
+func syncCommand(program string, parts Parts) cli.Command {
+	name := program + " sync "
+	onMirror := func(run func(context.Context, *storeCall, registry.Mirror) error) func(context.Context, *storeCall) error {
+		return func(ctx context.Context, c *storeCall) error {
+			if c.Mirror == nil {
+				return errors.New("no process that mirrors could be reached: is the registry running?")
+			}
+			return run(ctx, c, c.Mirror)
+		}
+	}
+	ruled := func(what string, do func(context.Context, registry.Mirror, string) error) func(context.Context, *storeCall) error {
+		return onMirror(func(ctx context.Context, c *storeCall, m registry.Mirror) error {
+			if err := do(ctx, m, c.args[0]); err != nil {
+				return err
+			}
+			c.out.say("%s: %s", c.args[0], what)
+			return nil
+		})
+	}
+	return cli.Group(cli.Command{
+		Name: "sync", Args: "COMMAND", Summary: "other registries that are mirrored: rules, progress, why",
+		Example: name + "rules config.json",
+	}, cli.Command{
+		Name: "rules", Args: "FILE", Summary: "the rules, in the order they are looked at, and what became of them",
+		Example: name + "rules config.json", Run: onStore(parts, 0, 0, nil, onMirror(listRules)),
+	}, cli.Command{
+		Name: "status", Args: "FILE", Summary: "the blobs that are being fetched, in bytes",
+		Example: name + "status config.json", Run: onStore(parts, 0, 0, nil, onMirror(listFills)),
+	}, cli.Command{
+		Name: "explain", Args: "FILE REPO", Summary: "what the rules say of a repository: whom a pull asks for what, and what a push means",
+		Example: name + "explain config.json library/nginx", Run: onStore(parts, 1, 1, nil, onMirror(explainMirror)),
+	}, cli.Command{
+		Name: "test", Args: "FILE RULE", Summary: "ask the upstream of a rule: its name, the connection, credentials, budget",
+		Example: name + "test config.json docker.io", Run: onStore(parts, 1, 1, nil, onMirror(examineRule)),
+	}, cli.Command{
+		Name: "trigger", Args: "FILE RULE", Summary: "start the scheduled copy of a rule now",
+		Example: name + "trigger config.json docker.io",
+		Run:     onStore(parts, 1, 1, nil, ruled("started", func(ctx context.Context, m registry.Mirror, rule string) error { return m.Trigger(ctx, rule) })),
+	}, cli.Command{
+		Name: "pause", Args: "FILE RULE", Summary: "ask the upstream of a rule for nothing; what is here is served",
+		Example: name + "pause config.json docker.io",
+		Run:     onStore(parts, 1, 1, nil, ruled("paused", func(ctx context.Context, m registry.Mirror, rule string) error { return m.Pause(ctx, rule, true) })),
+	}, cli.Command{
+		Name: "resume", Args: "FILE RULE", Summary: "let a paused rule ask its upstream again",
+		Example: name + "resume config.json docker.io",
+		Run:     onStore(parts, 1, 1, nil, ruled("resumed", func(ctx context.Context, m registry.Mirror, rule string) error { return m.Pause(ctx, rule, false) })),
+	}, cli.Command{
+		Name: "forget", Args: "FILE REPO", Summary: "forget when tags of a repository were compared, and that it was pushed to; what is stored stays",
+		Example: name + "forget config.json library/nginx", Run: onStore(parts, 1, 1, nil, onMirror(forgetMirror)),
+	})
+}
+
+func listRules(ctx context.Context, c *storeCall, m registry.Mirror) error {
+	rules, err := m.MirrorRules(ctx)
+	if err != nil {
+		return err
+	}
+	c.out.header("RULE", "UPSTREAM", "ON DEMAND", "EVERY", "PUSH", "STATE", "LAST RUN", "TAGS", "REQUESTS", "BYTES", "LEFT", "LAST ERROR")
+	for _, r := range rules {
+		every, left, state, url := "-", "-", "idle", ""
+		if r.Interval > 0 {
+			every = r.Interval.String()
+		}
+		if r.Budget >= 0 {
+			left = strconv.FormatInt(r.Budget, 10)
+		}
+		switch {
+		case r.Paused:
+			state = "paused"
+		case r.Down:
+			state = "down"
+		case r.Running:
+			state = "copying"
+		}
+		if len(r.URLs) > 0 {
+			url = r.URLs[0]
+		}
+		c.out.row(r, r.Name, url, strconv.FormatBool(r.OnDemand), every, string(r.Push), state, moment(r.LastRun),
+			fmt.Sprintf("%d/%d", r.Done, r.Total), strconv.FormatInt(r.Requests, 10), strconv.FormatInt(r.Bytes, 10), left, orDash(r.LastError))
+	}
+	return nil
+}
+
+func listFills(ctx context.Context, c *storeCall, m registry.Mirror) error {
+	fills, err := m.Fills(ctx)
+	if err != nil {
+		return err
+	}
+	c.out.header("DIGEST", "REPOSITORY", "RULE", "BYTES", "OF", "DONE", "READERS", "SINCE", "TROUBLE")
+	for _, f := range fills {
+		size, done := "-", "-"
+		if f.Size >= 0 {
+			size = strconv.FormatInt(f.Size, 10)
+		}
+		if f.Size > 0 {
+			done = strconv.FormatInt(f.Have*100/f.Size, 10) + "%"
+		}
+		c.out.row(f, string(f.Digest), string(f.Repository), f.Rule, strconv.FormatInt(f.Have, 10), size, done,
+			strconv.FormatInt(f.Readers, 10), moment(f.Since), orDash(f.Error))
+	}
+	return nil
+}
+
+func explainMirror(ctx context.Context, c *storeCall, m registry.Mirror) error {
+	repo, err := registry.ParseName(c.args[0])
+	if err != nil {
+		return wrongUsage("%q: %w", c.args[0], err)
+	}
+	lines, err := m.Explain(ctx, repo)
+	if err != nil {
+		return err
+	}
+	for _, line := range lines {
+		c.out.row(map[string]any{"repository": repo, "text": line}, line)
+	}
+	return nil
+}
+
+func examineRule(ctx context.Context, c *storeCall, m registry.Mirror) error {
+	steps, err := m.Examine(ctx, c.args[0])
+	if err != nil {
+		return err
+	}
+	c.out.header("STEP", "OK", "WHAT CAME OF IT")
+	for _, s := range steps {
+		c.out.row(s, s.Step, strconv.FormatBool(s.OK), s.Text)
+		if !s.OK {
+			err = registry.ErrNameUnknown.With("%s failed", s.Step)
+		}
+	}
+	return err
+}
+
+func forgetMirror(ctx context.Context, c *storeCall, m registry.Mirror) error {
+	repo, err := registry.ParseName(c.args[0])
+	if err != nil {
+		return wrongUsage("%q: %w", c.args[0], err)
+	}
+	if err := m.Forget(ctx, repo); err != nil {
+		return err
+	}
+	c.out.say("%s: forgotten", repo)
+	return nil
+}
