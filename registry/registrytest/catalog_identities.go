@@ -16,13 +16,13 @@ import (
 func identityTests() []test[CatalogBackend] {
 	return []test[CatalogBackend]{
 		{"TokenKeys", testTokenKeys},
-		{"Logins", testLogins},
+		{"S007S051Logins", testLogins},
 		{"Credentials", testCredentials},
-		{"CredentialsOfOneKind", testCredentialsOfOneKind},
+		{"S058CredentialsOfOneKind", testCredentialsOfOneKind},
 		{"CredentialsAreBounded", testCredentialsAreBounded},
 		{"CredentialTakenOnce", testCredentialTakenOnce},
 		{"CredentialClaimedOnce", testCredentialClaimedOnce},
-		{"DisabledUser", testDisabledUser},
+		{"S022DisabledUser", testDisabledUser},
 		{"ServiceAccount", testServiceAccount},
 		{"RemovedUser", testRemovedUser},
 		{"UsersArePaged", testUsersArePaged},

@@ -21,6 +21,10 @@ func (g *Gateway) audit(x *exchange, err error) {
 	if action := loginOf(x); action != "" {
 		g.login(x, action, now)
 	}
+	if x.resource == identityPath {
+		g.auditIdentity(x, now)
+		return
+	}
 	action, object := auditOf(x)
 	if action == "" || failedLogin(x) {
 		return // a login that failed has an event already

@@ -8,6 +8,7 @@ import (
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/tracing"
+	"github.com/berth-registry/berth/services/gateway/identity"
 )
 
 // exchange is one request and what is known of its answer. It lives on one
@@ -19,7 +20,8 @@ type exchange struct {
 	ctx    tracing.Request // see context
 	span   tracing.Span
 	actor  registry.Actor
-	narrow bool // the token that came is not good for this
+	narrow bool             // the token that came is not good for this
+	events []identity.Event // that the identity service told of
 	body   body
 
 	status   int   // sent to the client, 0 while nothing is

@@ -2,11 +2,23 @@ package gateway
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/services/gateway/auth"
 	"github.com/berth-registry/berth/services/gateway/identity"
 )
+
+// auditIdentity records what was done with credentials.
+func (g *Gateway) auditIdentity(x *exchange, now time.Time) {
+	for _, e := range x.events {
+		result := "ok"
+		if e.Err != nil {
+			result = registry.AsError(e.Err).Code.OCI()
+		}
+		g.auditor.record(x.event(now, e.User, e.Kind, e.Object, result), x)
+	}
+}
 
 // identify lets the identity service answer. Scripts of other sites can't read it.
 func (g *Gateway) identify(x *exchange) error {
@@ -20,7 +32,8 @@ func (g *Gateway) identify(x *exchange) error {
 		}
 	}
 	w := &restWriter{x: x}
-	err = g.identity.Serve(w, x.r.WithContext(x.context()), x.actor, func(r *http.Request) (registry.Actor, error) {
+	ctx := identity.WithEvents(x.context(), func(e identity.Event) { x.events = append(x.events, e) })
+	err = g.identity.Serve(w, x.r.WithContext(ctx), x.actor, func(r *http.Request) (registry.Actor, error) {
 		return chain.Authenticate(r, auth.Wants{Open: true})
 	})
 	if err == nil {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -306,9 +307,42 @@ func TestS026TokensOfIssuersAreExchanged(t *testing.T) {
 	}
 }
 
+// S-147: what is done with credentials leaves events, without the secrets.
+func TestS147AuditOfCredentials(t *testing.T) {
+	w := newWorld()
+	out := new(bytes.Buffer)
+	w.deps.Audit = out
+	w.withIdentity(t, identity.Options{}, "alice")
+	at := w.serve(t)
+	one := func(event, subject, result string, secrets ...string) {
+		t.Helper()
+		text := out.String()
+		var found bool
+		for _, e := range events(t, out) {
+			found = found || e["event"] == event && e["subject"] == subject && e["result"] == result && e["requestId"] != ""
+		}
+		if !found {
+			t.Errorf("no event %s of %s, %s in\n%s", event, subject, result, text)
+		}
+		for _, secret := range secrets {
+			if strings.Contains(text, secret) {
+				t.Errorf("the event %s has a secret in it", event)
+			}
+		}
+	}
+	key := makeKey(t, at, basic("alice", "alice"), `{"label":"x"}`)
+	one("apikey.create", "alice", "ok", key.APIKey)
+	got := askToken(t, at, basic("alice", key.APIKey), "repository:a:pull")
+	one("token.issue", "alice", "ok", key.APIKey, got.Token)
+	do(t, "GET", at+"/zot/auth/token", nil, basic("alice", "wrong")...).want(t, 401)
+	one("login.failed", "alice", "UNAUTHORIZED")
+	do(t, "DELETE", at+"/zot/auth/apikey?id="+key.UUID, nil, basic("alice", "alice")...).want(t, 200)
+	one("apikey.remove", "alice", "ok")
+}
+
 // S-048: cookies are nothing to the registry itself, and to the rest only from the
 // web UI of the same site.
-func TestS048CookiesOfAnotherSite(t *testing.T) {
+func TestS048S054CookiesOfAnotherSite(t *testing.T) {
 	w := newWorld()
 	w.closed = true
 	w.withIdentity(t, identity.Options{}, "alice")
@@ -341,6 +375,10 @@ func TestS048CookiesOfAnotherSite(t *testing.T) {
 		{isJSON, "Origin: https://evil"}, {isJSON, "Origin: null"}, {isJSON, "Sec-Fetch-Site: cross-site"}, {isJSON, "Sec-Fetch-Site: same-site"}, {"Content-Type: text/plain"},
 	} {
 		post(h...).want(t, 403)
+	}
+	// S-054: no script of another site reads an answer.
+	if a := do(t, "GET", at+"/zot/auth/apikey", nil, cookie, ui, "Origin: https://evil"); a.header.Get("Access-Control-Allow-Origin") != "" {
+		t.Errorf("answer to another origin: %v", a.header)
 	}
 	do(t, "POST", at+"/zot/auth/logout", nil, cookie, "Sec-Fetch-Site: cross-site").want(t, 403)
 	do(t, "POST", at+"/zot/auth/logout", nil, cookie).want(t, 200)

@@ -147,7 +147,7 @@ func (r *recent) clear() { r.answers, r.n = map[registry.Name]map[question]heard
 // actorKey returns a string that two actors share only if they are the same, with
 // the same groups and claims.
 func actorKey(a registry.Actor) string {
-	if a.Anonymous() && len(a.Groups)+len(a.Claims) == 0 && a.Scope == nil {
+	if a.Anonymous() && len(a.Groups)+len(a.Claims)+len(a.JSONClaims) == 0 && a.Scope == nil {
 		return ""
 	}
 	b := strconv.AppendQuote(nil, a.ID)
@@ -157,6 +157,10 @@ func actorKey(a registry.Actor) string {
 	for _, k := range slices.Sorted(maps.Keys(a.Claims)) {
 		b = strconv.AppendQuote(append(b, " c"...), k)
 		b = strconv.AppendQuote(append(b, '='), a.Claims[k])
+	}
+	for _, k := range slices.Sorted(maps.Keys(a.JSONClaims)) {
+		b = strconv.AppendQuote(append(b, " j"...), k)
+		b = strconv.AppendQuote(append(b, '='), a.JSONClaims[k])
 	}
 	if a.Scope != nil {
 		b = append(b, " s"...)

@@ -34,9 +34,7 @@ type Options struct {
 	// CookieKey encrypts the cookie of a login that has begun. Empty: a key that the
 	// Catalog has.
 	CookieKey []byte
-	// Event is told what was done with credentials. nil: nobody wants to know.
-	Event func(r *http.Request, e Event)
-	Log   *slog.Logger
+	Log       *slog.Logger
 }
 
 // Event is something that was done with credentials.
@@ -45,6 +43,14 @@ type Event struct {
 	User   string // "" if nobody is known
 	Object string // what it was done with: a provider, scopes, the identity of a key
 	Err    error  // nil: it was done
+}
+
+type eventsKey struct{}
+
+// WithEvents has tell called with what is done for requests of this context, before
+// they are answered to the end.
+func WithEvents(ctx context.Context, tell func(Event)) context.Context {
+	return context.WithValue(ctx, eventsKey{}, tell)
 }
 
 // Service answers the requests below /zot/auth/, and knows credentials that are not
@@ -140,8 +146,8 @@ func (s *Service) event(r *http.Request, kind, user, object string, err error) {
 	} else {
 		s.log.DebugContext(r.Context(), "done", "event", kind, "user", user, "object", object, "source", r.RemoteAddr)
 	}
-	if s.o.Event != nil {
-		s.o.Event(r, Event{kind, user, object, err})
+	if tell, ok := r.Context().Value(eventsKey{}).(func(Event)); ok {
+		tell(Event{kind, user, object, err})
 	}
 }
 
