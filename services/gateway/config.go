@@ -45,8 +45,6 @@ type Config struct {
 	OpenMetrics bool
 	// Redirect says which blobs clients are sent to the object store for.
 	Redirect Redirect
-	// MgmtAuth is what mgmt says of authentication; nil: there is none.
-	MgmtAuth *MgmtAuth
 	// Version and Commit of the program, for the page at "/" and for mgmt.
 	Version, Commit string
 }

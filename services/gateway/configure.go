@@ -49,7 +49,7 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 			cfg.AllowOrigin = append(cfg.AllowOrigin, origin)
 		}
 	}
-	cfg.OpenMetrics, cfg.MgmtAuth = auth.OpenMetrics(h), mgmtAuth(h.Auth)
+	cfg.OpenMetrics = auth.OpenMetrics(h)
 	if d.Identity, err = identity.Configured(c, d.Catalog, p); err != nil {
 		return daemon.Unit{}, err
 	}
@@ -87,6 +87,7 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 	if err != nil {
 		return daemon.Unit{}, err
 	}
+	g.mgmtAuth.Store(mgmtAuth(h.Auth))
 	g.follow(d, p)
 	srv := g.Server()
 	scheme := "http"

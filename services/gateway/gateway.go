@@ -56,6 +56,7 @@ type Gateway struct {
 	blobs     registry.Blobs
 	catalog   registry.Catalog
 	auth      atomic.Pointer[auth.Chain]
+	mgmtAuth  atomic.Pointer[MgmtAuth] // nil: there is no authentication
 	mirror    registry.Mirror // nil if there is none
 	rest      http.Handler
 	identity  *identity.Service

@@ -31,6 +31,10 @@ func (g *Gateway) follow(d Deps, p daemon.Process) {
 		return func() {
 			ready = nil
 			old := g.SetAuth(chain)
+			g.mgmtAuth.Store(mgmtAuth(next.HTTP.Auth))
+			if chain.Open() && !old.Open() {
+				p.Log.Warn("anyone who reaches this address may come in: no authentication is configured any more")
+			}
 			// Requests that have begun may be asking it still.
 			time.AfterFunc(authDrain, func() { _ = old.Close() })
 		}, nil

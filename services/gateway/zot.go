@@ -54,7 +54,7 @@ func (g *Gateway) mgmt(x *exchange) error {
 		ReleaseTag  string   `json:"releaseTag"`
 		BinaryType  string   `json:"binaryType"`
 		HTTP        httpPart `json:"http"`
-	}{specVersion, g.cfg.Commit, g.cfg.Version, "berth", httpPart{g.cfg.MgmtAuth}})
+	}{specVersion, g.cfg.Commit, g.cfg.Version, "berth", httpPart{g.mgmtAuth.Load()}})
 }
 
 // MgmtAuth says how clients can authenticate, in the words of zot's mgmt endpoint.

@@ -50,8 +50,9 @@ func Configured(ctx context.Context, c *config.Config, parts Parts, p daemon.Pro
 		Anonymous: func() bool { return anonymous(h.AccessControl) },
 		Mixed:     func() bool { return mixed(h.AccessControl) },
 		Challenge: Challenge{Realm: h.Realm},
-		Log:       p.Log.With("module", "auth"),
-		Metrics:   p.Metrics,
+
+		Log:     p.Log.With("module", "auth"),
+		Metrics: p.Metrics,
 	}
 	if o.Challenge.Realm == "" {
 		o.Challenge.Realm = DefaultRealm
