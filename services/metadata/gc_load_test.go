@@ -151,7 +151,11 @@ type noBytes struct{ looked, removed atomic.Int64 }
 
 func (b *noBytes) Remove(context.Context, registry.Stored) error { b.removed.Add(1); return nil }
 
-func (b *noBytes) Verify(context.Context, registry.Stored, int64) error { b.looked.Add(1); return nil }
+// Verify takes as long as a disk that has to look for a file.
+func (b *noBytes) Verify(ctx context.Context, _ registry.Stored, _ int64) error {
+	b.looked.Add(1)
+	return rest(ctx, time.Millisecond)
+}
 
 func (b *noBytes) Copies(context.Context, registry.Pool, *registry.Stored, int) ([]registry.Stored, error) {
 	return nil, nil

@@ -60,4 +60,3 @@ func inSchema(dsn config.Secret, schema string) config.Secret {
 	u.RawQuery = q.Encode()
 	return config.Secret(u.String())
 }
-
