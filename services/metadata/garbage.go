@@ -14,6 +14,7 @@ const (
 	sqlDue         = `SELECT pool, digest, locator, size, attempts FROM garbage WHERE due <= $1 ORDER BY due LIMIT $2`
 	sqlNextDue     = `SELECT MIN(due) FROM garbage`
 	sqlRemoved     = `DELETE FROM garbage WHERE pool = $1 AND digest = $2 AND locator = $3`
+	sqlTombstone   = `UPDATE garbage SET due = $4, attempts = -1 WHERE pool = $1 AND digest = $2 AND locator = $3`
 	sqlRemoveLater = `UPDATE garbage SET due = $4, attempts = attempts + 1 WHERE pool = $1 AND digest = $2 AND locator = $3`
 )
 
@@ -25,6 +26,14 @@ const garbageBatch = 100
 const (
 	garbageTerm  = 40 * time.Second
 	garbageShare = 5 * time.Second // how often others look
+)
+
+// A copy that was removed stays in the queue for a while, with -1 attempts: who was
+// told by the blobstore that it is there, a moment before it went, must not be able
+// to link it a moment later. No request takes that long between the two.
+const (
+	tombstone     = -1
+	tombstoneTime = 10 * time.Minute
 )
 
 // A copy that can't be removed is tried again after a second, then twice as
@@ -109,6 +118,9 @@ func (c *Catalog) removeBatch(ctx context.Context, until time.Time) error {
 	// Only the owner of the lease makes a copy that is in the queue live again, so
 	// no transaction has to be open while its bytes go.
 	for i := range due {
+		if due[i].attempts == tombstone {
+			continue
+		}
 		due[i].err = c.removeOne(bounded, due[i])
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -182,9 +194,13 @@ func (c *Catalog) settle(tx *sqldb.Tx, all []discarded) error {
 	var failed error
 	for _, d := range all {
 		var err error
-		if d.err == nil {
+		_, foreign := d.Locator.Layout() // which may be taken over again at once
+		switch {
+		case d.err == nil && (d.attempts == tombstone || foreign):
 			err = tx.Queue(sqlRemoved, string(d.Pool), d.packed, string(d.Locator))
-		} else {
+		case d.err == nil:
+			err = tx.Queue(sqlTombstone, string(d.Pool), d.packed, string(d.Locator), c.opt.Now().Add(tombstoneTime).UnixMicro())
+		default:
 			retry := min(firstRetry<<min(d.attempts, 20), lastRetry)
 			err = tx.Queue(sqlRemoveLater, string(d.Pool), d.packed, string(d.Locator), c.opt.Now().Add(retry).UnixMicro())
 		}

@@ -73,13 +73,20 @@ func (c *Catalog) pools() []registry.Pool {
 // somebody now. It is twice the lease, so that the promise has to be renewed only
 // when half of it is over and is then still good for a whole lease.
 func (c *Catalog) promise(p registry.Pool) int64 {
-	return c.opt.Now().Add(2 * c.policy(p).Lease).UnixMicro()
+	return c.opt.Now().Add(2 * c.ahead(p)).UnixMicro()
+}
+
+// ahead is how long content has to be promised when somebody is told of it: a lease,
+// which begins when a client hears of it, and a gateway may tell it again for half of
+// MaxStaleness.
+func (c *Catalog) ahead(p registry.Pool) time.Duration {
+	return c.policy(p).Lease + c.opt.MaxStaleness/2
 }
 
 // renewal returns the moment before which a promise has to end for it to be
 // renewed: who reads it now can use the content for a lease.
 func (c *Catalog) renewal(p registry.Pool) int64 {
-	return c.opt.Now().Add(c.policy(p).Lease).UnixMicro()
+	return c.opt.Now().Add(c.ahead(p)).UnixMicro()
 }
 
 // dropped returns when content is looked at that loses a reference now. Until

@@ -28,7 +28,7 @@ func (c *Catalog) keep(ctx context.Context, repo registry.Name, digest []byte, k
 	if lease == nil || c.policy(p).Off {
 		return 0, true
 	}
-	ahead := c.policy(p).Lease.Microseconds()
+	ahead := c.ahead(p).Microseconds()
 	if *lease >= c.renewal(p) {
 		return *lease - ahead, true
 	}
