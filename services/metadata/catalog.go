@@ -170,7 +170,7 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 	for _, p := range c.pools() {
 		c.evicted[p] = new(evicted)
 	}
-	if err := errors.Join(c.readMaintenance(ctx), c.forgetQuotas(ctx)); err != nil {
+	if err := errors.Join(c.readMaintenance(ctx), c.forgetQuotas(ctx), c.adjustPools(ctx)); err != nil {
 		return nil, fmt.Errorf("opening the catalog: %w", err)
 	}
 	ctx, c.stop = context.WithCancel(context.WithoutCancel(ctx))
