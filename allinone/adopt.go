@@ -65,7 +65,7 @@ func adopt(program string, parts Parts) cli.Command {
 func status(program string, parts Parts) cli.Command {
 	return cli.Command{
 		Name: "status", Args: "FILE",
-		Summary: "say what of a stopped store is still zot's: what waits, what is used in place, what is broken; exit codes as those of adopt",
+		Summary: "say what of a store is still zot's, running or stopped: what waits, what is used in place, what is broken; exit codes as those of adopt",
 		Example: program + " status config.json\n" + program + " status --json config.json",
 		Run: func(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
 			asJSON := flags.Bool("json", false, "print one JSON object")
@@ -73,7 +73,10 @@ func status(program string, parts Parts) cli.Command {
 			if err != nil {
 				return err
 			}
-			var problems int
+			running, problems, err := runningStatus(ctx, file, out, *asJSON)
+			if running || err != nil {
+				return adoptExit("status", problems, err)
+			}
 			err = withLayouts(ctx, file, parts, func(a adopter, blobs metadata.LayoutBlobs, cfg *config.Config) error {
 				problems, err = sayAdoption(ctx, a, blobs, cfg, out, *asJSON)
 				return err
@@ -247,19 +250,7 @@ func sayAdoption(ctx context.Context, a adopter, blobs metadata.LayoutBlobs, cfg
 	if asJSON {
 		return problems, json.NewEncoder(out).Encode(r)
 	}
-	states := []metadata.AdoptionState{
-		metadata.AdoptionWaits, metadata.AdoptionBegun, metadata.AdoptionChanged, metadata.AdoptionTaken, metadata.AdoptionGone, metadata.AdoptionFinishes,
-	}
-	var text []string
-	for _, s := range states {
-		if n := r.States[s]; n > 0 {
-			text = append(text, fmt.Sprintf("%d %s", n, stateText[s]))
-		}
-	}
-	if len(text) == 0 {
-		text = append(text, "nothing of another registry")
-	}
-	fmt.Fprintf(out, "repositories: %s\n", strings.Join(text, ", "))
+	fmt.Fprintf(out, "repositories: %s\n", strings.Join(statesText(r.States), ", "))
 	fmt.Fprintf(out, "blobs in files of another registry: %d (%d bytes)\n", r.ForeignBlobs, r.ForeignBytes)
 	for _, repo := range found.Repositories {
 		sayProblems(out, repo)

@@ -50,15 +50,23 @@ func Reach(ctx context.Context, cfg *config.Config, parts Parts, log *slog.Logge
 		return s, s.dial(cfg, log)
 	}
 	if onDisk(cfg) {
-		switch c, err := rpc.DialControl(ctx, cfg.Storage.RootDirectory); {
-		case err == nil:
-			s.Blobs, s.Catalog, s.Mirror, s.Running, s.close = c.Blobs, c.Catalog, c.Mirror, true, append(s.close, c.Close)
-			return s, nil
-		case !errors.Is(err, rpc.ErrNoControl):
-			return nil, err
+		if err := s.control(ctx, cfg); err != nil || s.Running {
+			return s, err
 		}
 	}
 	return s, s.open(ctx, cfg, parts, log)
+}
+
+// control connects to the process of this machine that serves the store, if one
+// does.
+func (s *Store) control(ctx context.Context, cfg *config.Config) error {
+	switch c, err := rpc.DialControl(ctx, cfg.Storage.RootDirectory); {
+	case err == nil:
+		s.Blobs, s.Catalog, s.Mirror, s.Running, s.close = c.Blobs, c.Catalog, c.Mirror, true, append(s.close, c.Close)
+	case !errors.Is(err, rpc.ErrNoControl):
+		return err
+	}
+	return nil
 }
 
 // onDisk reports whether a part of the store is below the root directory.

@@ -35,6 +35,7 @@ type Catalog interface {
 	Access
 	Cache
 	Audit
+	TakeOvers
 }
 
 // Page asks for a part of a list.

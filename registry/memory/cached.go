@@ -317,3 +317,8 @@ func (c *Catalog) ClearPin(ctx context.Context, _ registry.Actor, pattern string
 	delete(c.pins, pattern)
 	return nil
 }
+
+// TakeOvers implements [registry.TakeOvers]: there never are any here.
+func (c *Catalog) TakeOvers(ctx context.Context, _ registry.Actor, _ registry.Page[registry.Name]) (registry.List[registry.TakeOver], error) {
+	return registry.List[registry.TakeOver]{}, ctx.Err()
+}

@@ -27,6 +27,7 @@ func newCatalog(conn grpc.ClientConnInterface, l limits) *catalog {
 		access:    metadatav1.NewAccessServiceClient(conn),
 		cache:     metadatav1.NewCacheServiceClient(conn),
 		audit:     metadatav1.NewAuditServiceClient(conn),
+		takeOvers: metadatav1.NewTakeOverServiceClient(conn),
 		limits:    l,
 	}
 }
@@ -43,6 +44,7 @@ type catalog struct {
 	access    metadatav1.AccessServiceClient
 	cache     metadatav1.CacheServiceClient
 	audit     metadatav1.AuditServiceClient
+	takeOvers metadatav1.TakeOverServiceClient
 	limits    limits
 }
 

@@ -139,6 +139,10 @@ func everyMethod(b registry.Blobs, c registry.Catalog) []methodCase {
 			_, err := c.Allowed(ctx, a, "r", registry.ActRead)
 			return err
 		}},
+		{metadatav1.TakeOverService_ListTakeOvers_FullMethodName, true, read, func(ctx context.Context) error {
+			_, err := c.TakeOvers(ctx, a, registry.Page[registry.Name]{})
+			return err
+		}},
 		{metadatav1.CacheService_PutCached_FullMethodName, false, write, func(ctx context.Context) error {
 			_, err := c.PutCached(ctx, a, "r", registry.ManifestPut{}, registry.Origin{})
 			return err

@@ -126,6 +126,8 @@ var methods = map[string]Role{
 	metadatav1.AuditService_RecordAudit_FullMethodName: Gateway,
 	metadatav1.AuditService_ListAudit_FullMethodName:   Gateway | Automation,
 
+	metadatav1.TakeOverService_ListTakeOvers_FullMethodName: Gateway | Automation,
+
 	healthv1.Health_Check_FullMethodName: anybody,
 	healthv1.Health_List_FullMethodName:  anybody,
 	healthv1.Health_Watch_FullMethodName: anybody,

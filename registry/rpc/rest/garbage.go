@@ -128,3 +128,22 @@ func (s *server) Undelete(ctx context.Context, req *apiv1.UndeleteRequest) (*api
 	}
 	return &apiv1.UndeleteResponse{}, nil
 }
+
+func (s *server) ListTakeOvers(ctx context.Context, req *apiv1.ListTakeOversRequest) (*apiv1.ListTakeOversResponse, error) {
+	p, err := page[registry.Name](req.Limit, req.GetAfter())
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.catalog.TakeOvers(ctx, anonymous, p)
+	if err != nil {
+		return nil, err
+	}
+	resp := &apiv1.ListTakeOversResponse{Items: make([]*apiv1.TakeOver, len(list.Items))}
+	for i, t := range list.Items {
+		resp.Items[i] = &apiv1.TakeOver{Repository: string(t.Repo), Pool: string(t.Pool), State: t.State, Problems: t.Problems, ProblemCount: t.ProblemCount}
+		if list.More {
+			resp.Next = string(t.Repo)
+		}
+	}
+	return resp, nil
+}

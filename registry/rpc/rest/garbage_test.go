@@ -57,6 +57,10 @@ func (a *asked) ClearPin(_ context.Context, who registry.Actor, pattern string) 
 	return a.note(who, "", "unpin "+pattern)
 }
 
+func (a *asked) TakeOvers(_ context.Context, who registry.Actor, _ registry.Page[registry.Name]) (registry.List[registry.TakeOver], error) {
+	return registry.List[registry.TakeOver]{}, a.note(who, "", "take-overs")
+}
+
 // step is a request and what its answer is like.
 type step struct {
 	request string
@@ -80,6 +84,7 @@ func TestGarbage(t *testing.T) {
 	index := sum(index)
 	steps(t, newWorld(t).serve(t), []step{
 		{"POST /gc", 200, `"more":false`},
+		{"GET /take-overs", 200, `"items":[]`},
 		{"GET /gc?limit=3", 200, `"items":[]`},
 		{"GET /gc?after=" + strings.Repeat("x", maxCursor+1), 400, "PageInvalid"},
 		{"DELETE /repositories/a/-/tags/v1", 200, `{}`},

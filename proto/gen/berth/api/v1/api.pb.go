@@ -5156,6 +5156,200 @@ func (x *AuditEvent) GetRequestId() string {
 	return ""
 }
 
+// ListTakeOversRequest asks how far the take-over is.
+type ListTakeOversRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many entries the answer may have at most, 1 to 1000; 100 if absent. It
+	// may have fewer.
+	Limit *int32 `protobuf:"varint,1,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	// Only entries behind this name: the "next" of the page before.
+	After         string `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTakeOversRequest) Reset() {
+	*x = ListTakeOversRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[85]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTakeOversRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTakeOversRequest) ProtoMessage() {}
+
+func (x *ListTakeOversRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[85]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTakeOversRequest.ProtoReflect.Descriptor instead.
+func (*ListTakeOversRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{85}
+}
+
+func (x *ListTakeOversRequest) GetLimit() int32 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
+}
+
+func (x *ListTakeOversRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+// ListTakeOversResponse is a page of repositories.
+type ListTakeOversResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Repositories, ordered by name.
+	Items []*TakeOver `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	// Value of "after" for the next page, empty if this is the last one.
+	Next          string `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTakeOversResponse) Reset() {
+	*x = ListTakeOversResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[86]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTakeOversResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTakeOversResponse) ProtoMessage() {}
+
+func (x *ListTakeOversResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[86]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTakeOversResponse.ProtoReflect.Descriptor instead.
+func (*ListTakeOversResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{86}
+}
+
+func (x *ListTakeOversResponse) GetItems() []*TakeOver {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *ListTakeOversResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+// TakeOver is how far a repository of another registry is.
+type TakeOver struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the repository.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Name of its pool, empty for the default pool.
+	Pool string `protobuf:"bytes,2,opt,name=pool,proto3" json:"pool,omitempty"`
+	// "waits", "begun", "changed" (since it was taken over), "taken" (its files are
+	// used in place) or "finishes" (they are being removed).
+	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	// The first of problemCount reasons why something was not taken over, for people.
+	Problems []string `protobuf:"bytes,4,rep,name=problems,proto3" json:"problems,omitempty"`
+	// How many reasons there are.
+	ProblemCount  int64 `protobuf:"varint,5,opt,name=problem_count,json=problemCount,proto3" json:"problem_count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TakeOver) Reset() {
+	*x = TakeOver{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[87]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TakeOver) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TakeOver) ProtoMessage() {}
+
+func (x *TakeOver) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[87]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TakeOver.ProtoReflect.Descriptor instead.
+func (*TakeOver) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{87}
+}
+
+func (x *TakeOver) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *TakeOver) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *TakeOver) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *TakeOver) GetProblems() []string {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+func (x *TakeOver) GetProblemCount() int64 {
+	if x != nil {
+		return x.ProblemCount
+	}
+	return 0
+}
+
 var File_berth_api_v1_api_proto protoreflect.FileDescriptor
 
 const file_berth_api_v1_api_proto_rawDesc = "" +
@@ -5542,7 +5736,22 @@ const file_berth_api_v1_api_proto_rawDesc = "" +
 	"\x06status\x18\a \x01(\x05R\x06status\x12\x16\n" +
 	"\x06result\x18\b \x01(\tR\x06result\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\t \x01(\tR\trequestId2\xce\x16\n" +
+	"request_id\x18\t \x01(\tR\trequestId\"Q\n" +
+	"\x14ListTakeOversRequest\x12\x19\n" +
+	"\x05limit\x18\x01 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\tR\x05afterB\b\n" +
+	"\x06_limit\"Y\n" +
+	"\x15ListTakeOversResponse\x12,\n" +
+	"\x05items\x18\x01 \x03(\v2\x16.berth.api.v1.TakeOverR\x05items\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"\x95\x01\n" +
+	"\bTakeOver\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x12\n" +
+	"\x04pool\x18\x02 \x01(\tR\x04pool\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x1a\n" +
+	"\bproblems\x18\x04 \x03(\tR\bproblems\x12#\n" +
+	"\rproblem_count\x18\x05 \x01(\x03R\fproblemCount2\xa8\x17\n" +
 	"\x0fRegistryService\x12L\n" +
 	"\tGetHealth\x12\x1e.berth.api.v1.GetHealthRequest\x1a\x1f.berth.api.v1.GetHealthResponse\x12a\n" +
 	"\x10ListRepositories\x12%.berth.api.v1.ListRepositoriesRequest\x1a&.berth.api.v1.ListRepositoriesResponse\x12I\n" +
@@ -5580,7 +5789,8 @@ const file_berth_api_v1_api_proto_rawDesc = "" +
 	"\vEvictCached\x12 .berth.api.v1.EvictCachedRequest\x1a!.berth.api.v1.EvictCachedResponse\x12I\n" +
 	"\bListPins\x12\x1d.berth.api.v1.ListPinsRequest\x1a\x1e.berth.api.v1.ListPinsResponse\x12C\n" +
 	"\x06SetPin\x12\x1b.berth.api.v1.SetPinRequest\x1a\x1c.berth.api.v1.SetPinResponse\x12I\n" +
-	"\bClearPin\x12\x1d.berth.api.v1.ClearPinRequest\x1a\x1e.berth.api.v1.ClearPinResponse\x12O\n" +
+	"\bClearPin\x12\x1d.berth.api.v1.ClearPinRequest\x1a\x1e.berth.api.v1.ClearPinResponse\x12X\n" +
+	"\rListTakeOvers\x12\".berth.api.v1.ListTakeOversRequest\x1a#.berth.api.v1.ListTakeOversResponse\x12O\n" +
 	"\n" +
 	"UnlinkBlob\x12\x1f.berth.api.v1.UnlinkBlobRequest\x1a .berth.api.v1.UnlinkBlobResponseB\xac\x01\n" +
 	"\x10com.berth.api.v1B\bApiProtoP\x01Z<github.com/berth-registry/berth/proto/gen/berth/api/v1;apiv1\xa2\x02\x03BAX\xaa\x02\fBerth.Api.V1\xca\x02\fBerth\\Api\\V1\xe2\x02\x18Berth\\Api\\V1\\GPBMetadata\xea\x02\x0eBerth::Api::V1b\x06proto3"
@@ -5597,7 +5807,7 @@ func file_berth_api_v1_api_proto_rawDescGZIP() []byte {
 	return file_berth_api_v1_api_proto_rawDescData
 }
 
-var file_berth_api_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 87)
+var file_berth_api_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 90)
 var file_berth_api_v1_api_proto_goTypes = []any{
 	(*Error)(nil),                    // 0: berth.api.v1.Error
 	(*GetHealthRequest)(nil),         // 1: berth.api.v1.GetHealthRequest
@@ -5684,123 +5894,129 @@ var file_berth_api_v1_api_proto_goTypes = []any{
 	(*ListAuditRequest)(nil),         // 82: berth.api.v1.ListAuditRequest
 	(*ListAuditResponse)(nil),        // 83: berth.api.v1.ListAuditResponse
 	(*AuditEvent)(nil),               // 84: berth.api.v1.AuditEvent
-	nil,                              // 85: berth.api.v1.GetManifestResponse.AnnotationsEntry
-	nil,                              // 86: berth.api.v1.Referrer.AnnotationsEntry
-	(*structpb.Value)(nil),           // 87: google.protobuf.Value
-	(*timestamppb.Timestamp)(nil),    // 88: google.protobuf.Timestamp
+	(*ListTakeOversRequest)(nil),     // 85: berth.api.v1.ListTakeOversRequest
+	(*ListTakeOversResponse)(nil),    // 86: berth.api.v1.ListTakeOversResponse
+	(*TakeOver)(nil),                 // 87: berth.api.v1.TakeOver
+	nil,                              // 88: berth.api.v1.GetManifestResponse.AnnotationsEntry
+	nil,                              // 89: berth.api.v1.Referrer.AnnotationsEntry
+	(*structpb.Value)(nil),           // 90: google.protobuf.Value
+	(*timestamppb.Timestamp)(nil),    // 91: google.protobuf.Timestamp
 }
 var file_berth_api_v1_api_proto_depIdxs = []int32{
-	87, // 0: berth.api.v1.Error.detail:type_name -> google.protobuf.Value
+	90, // 0: berth.api.v1.Error.detail:type_name -> google.protobuf.Value
 	3,  // 1: berth.api.v1.GetHealthResponse.services:type_name -> berth.api.v1.ServiceHealth
-	88, // 2: berth.api.v1.GetScrubResponse.requested:type_name -> google.protobuf.Timestamp
-	88, // 3: berth.api.v1.GetScrubResponse.oldest:type_name -> google.protobuf.Timestamp
+	91, // 2: berth.api.v1.GetScrubResponse.requested:type_name -> google.protobuf.Timestamp
+	91, // 3: berth.api.v1.GetScrubResponse.oldest:type_name -> google.protobuf.Timestamp
 	16, // 4: berth.api.v1.ListDamagesResponse.damages:type_name -> berth.api.v1.Damage
-	88, // 5: berth.api.v1.Damage.found:type_name -> google.protobuf.Timestamp
+	91, // 5: berth.api.v1.Damage.found:type_name -> google.protobuf.Timestamp
 	19, // 6: berth.api.v1.ListTagHistoryResponse.changes:type_name -> berth.api.v1.TagChange
-	88, // 7: berth.api.v1.TagChange.time:type_name -> google.protobuf.Timestamp
+	91, // 7: berth.api.v1.TagChange.time:type_name -> google.protobuf.Timestamp
 	19, // 8: berth.api.v1.RollbackTagResponse.change:type_name -> berth.api.v1.TagChange
 	24, // 9: berth.api.v1.ExplainRetentionResponse.decisions:type_name -> berth.api.v1.RetentionDecision
-	88, // 10: berth.api.v1.RetentionDecision.pushed:type_name -> google.protobuf.Timestamp
-	88, // 11: berth.api.v1.RetentionDecision.pulled:type_name -> google.protobuf.Timestamp
+	91, // 10: berth.api.v1.RetentionDecision.pushed:type_name -> google.protobuf.Timestamp
+	91, // 11: berth.api.v1.RetentionDecision.pulled:type_name -> google.protobuf.Timestamp
 	29, // 12: berth.api.v1.ListReadOnlyResponse.read_only:type_name -> berth.api.v1.ReadOnly
-	88, // 13: berth.api.v1.ReadOnly.since:type_name -> google.protobuf.Timestamp
+	91, // 13: berth.api.v1.ReadOnly.since:type_name -> google.protobuf.Timestamp
 	38, // 14: berth.api.v1.ListPullsResponse.pulls:type_name -> berth.api.v1.Pull
-	88, // 15: berth.api.v1.Pull.time:type_name -> google.protobuf.Timestamp
-	85, // 16: berth.api.v1.GetManifestResponse.annotations:type_name -> berth.api.v1.GetManifestResponse.AnnotationsEntry
+	91, // 15: berth.api.v1.Pull.time:type_name -> google.protobuf.Timestamp
+	88, // 16: berth.api.v1.GetManifestResponse.annotations:type_name -> berth.api.v1.GetManifestResponse.AnnotationsEntry
 	43, // 17: berth.api.v1.GetManifestResponse.references:type_name -> berth.api.v1.ManifestReference
 	48, // 18: berth.api.v1.ListReferrersResponse.referrers:type_name -> berth.api.v1.Referrer
-	86, // 19: berth.api.v1.Referrer.annotations:type_name -> berth.api.v1.Referrer.AnnotationsEntry
-	88, // 20: berth.api.v1.CollectGarbageResponse.next:type_name -> google.protobuf.Timestamp
+	89, // 19: berth.api.v1.Referrer.annotations:type_name -> berth.api.v1.Referrer.AnnotationsEntry
+	91, // 20: berth.api.v1.CollectGarbageResponse.next:type_name -> google.protobuf.Timestamp
 	57, // 21: berth.api.v1.ListDoomedResponse.items:type_name -> berth.api.v1.Doomed
-	88, // 22: berth.api.v1.Doomed.time:type_name -> google.protobuf.Timestamp
+	91, // 22: berth.api.v1.Doomed.time:type_name -> google.protobuf.Timestamp
 	60, // 23: berth.api.v1.ListDeletedResponse.items:type_name -> berth.api.v1.Deleted
-	88, // 24: berth.api.v1.Deleted.time:type_name -> google.protobuf.Timestamp
-	88, // 25: berth.api.v1.Deleted.until:type_name -> google.protobuf.Timestamp
+	91, // 24: berth.api.v1.Deleted.time:type_name -> google.protobuf.Timestamp
+	91, // 25: berth.api.v1.Deleted.until:type_name -> google.protobuf.Timestamp
 	69, // 26: berth.api.v1.GetCacheResponse.pools:type_name -> berth.api.v1.CacheUsage
 	72, // 27: berth.api.v1.ListCachedResponse.items:type_name -> berth.api.v1.CachedManifest
-	88, // 28: berth.api.v1.CachedManifest.fetched:type_name -> google.protobuf.Timestamp
-	88, // 29: berth.api.v1.CachedManifest.used:type_name -> google.protobuf.Timestamp
+	91, // 28: berth.api.v1.CachedManifest.fetched:type_name -> google.protobuf.Timestamp
+	91, // 29: berth.api.v1.CachedManifest.used:type_name -> google.protobuf.Timestamp
 	77, // 30: berth.api.v1.ListPinsResponse.pins:type_name -> berth.api.v1.Pin
-	88, // 31: berth.api.v1.Pin.since:type_name -> google.protobuf.Timestamp
-	88, // 32: berth.api.v1.ListAuditRequest.since:type_name -> google.protobuf.Timestamp
-	88, // 33: berth.api.v1.ListAuditRequest.until:type_name -> google.protobuf.Timestamp
+	91, // 31: berth.api.v1.Pin.since:type_name -> google.protobuf.Timestamp
+	91, // 32: berth.api.v1.ListAuditRequest.since:type_name -> google.protobuf.Timestamp
+	91, // 33: berth.api.v1.ListAuditRequest.until:type_name -> google.protobuf.Timestamp
 	84, // 34: berth.api.v1.ListAuditResponse.events:type_name -> berth.api.v1.AuditEvent
-	88, // 35: berth.api.v1.AuditEvent.time:type_name -> google.protobuf.Timestamp
-	1,  // 36: berth.api.v1.RegistryService.GetHealth:input_type -> berth.api.v1.GetHealthRequest
-	4,  // 37: berth.api.v1.RegistryService.ListRepositories:input_type -> berth.api.v1.ListRepositoriesRequest
-	6,  // 38: berth.api.v1.RegistryService.ListTags:input_type -> berth.api.v1.ListTagsRequest
-	8,  // 39: berth.api.v1.RegistryService.GetTag:input_type -> berth.api.v1.GetTagRequest
-	10, // 40: berth.api.v1.RegistryService.GetScrub:input_type -> berth.api.v1.GetScrubRequest
-	12, // 41: berth.api.v1.RegistryService.StartScrub:input_type -> berth.api.v1.StartScrubRequest
-	14, // 42: berth.api.v1.RegistryService.ListDamages:input_type -> berth.api.v1.ListDamagesRequest
-	17, // 43: berth.api.v1.RegistryService.ListTagHistory:input_type -> berth.api.v1.ListTagHistoryRequest
-	20, // 44: berth.api.v1.RegistryService.RollbackTag:input_type -> berth.api.v1.RollbackTagRequest
-	22, // 45: berth.api.v1.RegistryService.ExplainRetention:input_type -> berth.api.v1.ExplainRetentionRequest
-	25, // 46: berth.api.v1.RegistryService.ApplyRetention:input_type -> berth.api.v1.ApplyRetentionRequest
-	27, // 47: berth.api.v1.RegistryService.ListReadOnly:input_type -> berth.api.v1.ListReadOnlyRequest
-	30, // 48: berth.api.v1.RegistryService.SetReadOnly:input_type -> berth.api.v1.SetReadOnlyRequest
-	32, // 49: berth.api.v1.RegistryService.ClearReadOnly:input_type -> berth.api.v1.ClearReadOnlyRequest
-	82, // 50: berth.api.v1.RegistryService.ListAudit:input_type -> berth.api.v1.ListAuditRequest
-	34, // 51: berth.api.v1.RegistryService.GetUsage:input_type -> berth.api.v1.GetUsageRequest
-	36, // 52: berth.api.v1.RegistryService.ListPulls:input_type -> berth.api.v1.ListPullsRequest
-	39, // 53: berth.api.v1.RegistryService.DeleteTag:input_type -> berth.api.v1.DeleteTagRequest
-	41, // 54: berth.api.v1.RegistryService.GetManifest:input_type -> berth.api.v1.GetManifestRequest
-	44, // 55: berth.api.v1.RegistryService.DeleteManifest:input_type -> berth.api.v1.DeleteManifestRequest
-	46, // 56: berth.api.v1.RegistryService.ListReferrers:input_type -> berth.api.v1.ListReferrersRequest
-	49, // 57: berth.api.v1.RegistryService.GetBlob:input_type -> berth.api.v1.GetBlobRequest
-	53, // 58: berth.api.v1.RegistryService.CollectGarbage:input_type -> berth.api.v1.CollectGarbageRequest
-	55, // 59: berth.api.v1.RegistryService.ListDoomed:input_type -> berth.api.v1.ListDoomedRequest
-	58, // 60: berth.api.v1.RegistryService.ListDeleted:input_type -> berth.api.v1.ListDeletedRequest
-	61, // 61: berth.api.v1.RegistryService.Purge:input_type -> berth.api.v1.PurgeRequest
-	63, // 62: berth.api.v1.RegistryService.DeleteRepository:input_type -> berth.api.v1.DeleteRepositoryRequest
-	65, // 63: berth.api.v1.RegistryService.Undelete:input_type -> berth.api.v1.UndeleteRequest
-	67, // 64: berth.api.v1.RegistryService.GetCache:input_type -> berth.api.v1.GetCacheRequest
-	70, // 65: berth.api.v1.RegistryService.ListCached:input_type -> berth.api.v1.ListCachedRequest
-	73, // 66: berth.api.v1.RegistryService.EvictCached:input_type -> berth.api.v1.EvictCachedRequest
-	75, // 67: berth.api.v1.RegistryService.ListPins:input_type -> berth.api.v1.ListPinsRequest
-	78, // 68: berth.api.v1.RegistryService.SetPin:input_type -> berth.api.v1.SetPinRequest
-	80, // 69: berth.api.v1.RegistryService.ClearPin:input_type -> berth.api.v1.ClearPinRequest
-	51, // 70: berth.api.v1.RegistryService.UnlinkBlob:input_type -> berth.api.v1.UnlinkBlobRequest
-	2,  // 71: berth.api.v1.RegistryService.GetHealth:output_type -> berth.api.v1.GetHealthResponse
-	5,  // 72: berth.api.v1.RegistryService.ListRepositories:output_type -> berth.api.v1.ListRepositoriesResponse
-	7,  // 73: berth.api.v1.RegistryService.ListTags:output_type -> berth.api.v1.ListTagsResponse
-	9,  // 74: berth.api.v1.RegistryService.GetTag:output_type -> berth.api.v1.GetTagResponse
-	11, // 75: berth.api.v1.RegistryService.GetScrub:output_type -> berth.api.v1.GetScrubResponse
-	13, // 76: berth.api.v1.RegistryService.StartScrub:output_type -> berth.api.v1.StartScrubResponse
-	15, // 77: berth.api.v1.RegistryService.ListDamages:output_type -> berth.api.v1.ListDamagesResponse
-	18, // 78: berth.api.v1.RegistryService.ListTagHistory:output_type -> berth.api.v1.ListTagHistoryResponse
-	21, // 79: berth.api.v1.RegistryService.RollbackTag:output_type -> berth.api.v1.RollbackTagResponse
-	23, // 80: berth.api.v1.RegistryService.ExplainRetention:output_type -> berth.api.v1.ExplainRetentionResponse
-	26, // 81: berth.api.v1.RegistryService.ApplyRetention:output_type -> berth.api.v1.ApplyRetentionResponse
-	28, // 82: berth.api.v1.RegistryService.ListReadOnly:output_type -> berth.api.v1.ListReadOnlyResponse
-	31, // 83: berth.api.v1.RegistryService.SetReadOnly:output_type -> berth.api.v1.SetReadOnlyResponse
-	33, // 84: berth.api.v1.RegistryService.ClearReadOnly:output_type -> berth.api.v1.ClearReadOnlyResponse
-	83, // 85: berth.api.v1.RegistryService.ListAudit:output_type -> berth.api.v1.ListAuditResponse
-	35, // 86: berth.api.v1.RegistryService.GetUsage:output_type -> berth.api.v1.GetUsageResponse
-	37, // 87: berth.api.v1.RegistryService.ListPulls:output_type -> berth.api.v1.ListPullsResponse
-	40, // 88: berth.api.v1.RegistryService.DeleteTag:output_type -> berth.api.v1.DeleteTagResponse
-	42, // 89: berth.api.v1.RegistryService.GetManifest:output_type -> berth.api.v1.GetManifestResponse
-	45, // 90: berth.api.v1.RegistryService.DeleteManifest:output_type -> berth.api.v1.DeleteManifestResponse
-	47, // 91: berth.api.v1.RegistryService.ListReferrers:output_type -> berth.api.v1.ListReferrersResponse
-	50, // 92: berth.api.v1.RegistryService.GetBlob:output_type -> berth.api.v1.GetBlobResponse
-	54, // 93: berth.api.v1.RegistryService.CollectGarbage:output_type -> berth.api.v1.CollectGarbageResponse
-	56, // 94: berth.api.v1.RegistryService.ListDoomed:output_type -> berth.api.v1.ListDoomedResponse
-	59, // 95: berth.api.v1.RegistryService.ListDeleted:output_type -> berth.api.v1.ListDeletedResponse
-	62, // 96: berth.api.v1.RegistryService.Purge:output_type -> berth.api.v1.PurgeResponse
-	64, // 97: berth.api.v1.RegistryService.DeleteRepository:output_type -> berth.api.v1.DeleteRepositoryResponse
-	66, // 98: berth.api.v1.RegistryService.Undelete:output_type -> berth.api.v1.UndeleteResponse
-	68, // 99: berth.api.v1.RegistryService.GetCache:output_type -> berth.api.v1.GetCacheResponse
-	71, // 100: berth.api.v1.RegistryService.ListCached:output_type -> berth.api.v1.ListCachedResponse
-	74, // 101: berth.api.v1.RegistryService.EvictCached:output_type -> berth.api.v1.EvictCachedResponse
-	76, // 102: berth.api.v1.RegistryService.ListPins:output_type -> berth.api.v1.ListPinsResponse
-	79, // 103: berth.api.v1.RegistryService.SetPin:output_type -> berth.api.v1.SetPinResponse
-	81, // 104: berth.api.v1.RegistryService.ClearPin:output_type -> berth.api.v1.ClearPinResponse
-	52, // 105: berth.api.v1.RegistryService.UnlinkBlob:output_type -> berth.api.v1.UnlinkBlobResponse
-	71, // [71:106] is the sub-list for method output_type
-	36, // [36:71] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	91, // 35: berth.api.v1.AuditEvent.time:type_name -> google.protobuf.Timestamp
+	87, // 36: berth.api.v1.ListTakeOversResponse.items:type_name -> berth.api.v1.TakeOver
+	1,  // 37: berth.api.v1.RegistryService.GetHealth:input_type -> berth.api.v1.GetHealthRequest
+	4,  // 38: berth.api.v1.RegistryService.ListRepositories:input_type -> berth.api.v1.ListRepositoriesRequest
+	6,  // 39: berth.api.v1.RegistryService.ListTags:input_type -> berth.api.v1.ListTagsRequest
+	8,  // 40: berth.api.v1.RegistryService.GetTag:input_type -> berth.api.v1.GetTagRequest
+	10, // 41: berth.api.v1.RegistryService.GetScrub:input_type -> berth.api.v1.GetScrubRequest
+	12, // 42: berth.api.v1.RegistryService.StartScrub:input_type -> berth.api.v1.StartScrubRequest
+	14, // 43: berth.api.v1.RegistryService.ListDamages:input_type -> berth.api.v1.ListDamagesRequest
+	17, // 44: berth.api.v1.RegistryService.ListTagHistory:input_type -> berth.api.v1.ListTagHistoryRequest
+	20, // 45: berth.api.v1.RegistryService.RollbackTag:input_type -> berth.api.v1.RollbackTagRequest
+	22, // 46: berth.api.v1.RegistryService.ExplainRetention:input_type -> berth.api.v1.ExplainRetentionRequest
+	25, // 47: berth.api.v1.RegistryService.ApplyRetention:input_type -> berth.api.v1.ApplyRetentionRequest
+	27, // 48: berth.api.v1.RegistryService.ListReadOnly:input_type -> berth.api.v1.ListReadOnlyRequest
+	30, // 49: berth.api.v1.RegistryService.SetReadOnly:input_type -> berth.api.v1.SetReadOnlyRequest
+	32, // 50: berth.api.v1.RegistryService.ClearReadOnly:input_type -> berth.api.v1.ClearReadOnlyRequest
+	82, // 51: berth.api.v1.RegistryService.ListAudit:input_type -> berth.api.v1.ListAuditRequest
+	34, // 52: berth.api.v1.RegistryService.GetUsage:input_type -> berth.api.v1.GetUsageRequest
+	36, // 53: berth.api.v1.RegistryService.ListPulls:input_type -> berth.api.v1.ListPullsRequest
+	39, // 54: berth.api.v1.RegistryService.DeleteTag:input_type -> berth.api.v1.DeleteTagRequest
+	41, // 55: berth.api.v1.RegistryService.GetManifest:input_type -> berth.api.v1.GetManifestRequest
+	44, // 56: berth.api.v1.RegistryService.DeleteManifest:input_type -> berth.api.v1.DeleteManifestRequest
+	46, // 57: berth.api.v1.RegistryService.ListReferrers:input_type -> berth.api.v1.ListReferrersRequest
+	49, // 58: berth.api.v1.RegistryService.GetBlob:input_type -> berth.api.v1.GetBlobRequest
+	53, // 59: berth.api.v1.RegistryService.CollectGarbage:input_type -> berth.api.v1.CollectGarbageRequest
+	55, // 60: berth.api.v1.RegistryService.ListDoomed:input_type -> berth.api.v1.ListDoomedRequest
+	58, // 61: berth.api.v1.RegistryService.ListDeleted:input_type -> berth.api.v1.ListDeletedRequest
+	61, // 62: berth.api.v1.RegistryService.Purge:input_type -> berth.api.v1.PurgeRequest
+	63, // 63: berth.api.v1.RegistryService.DeleteRepository:input_type -> berth.api.v1.DeleteRepositoryRequest
+	65, // 64: berth.api.v1.RegistryService.Undelete:input_type -> berth.api.v1.UndeleteRequest
+	67, // 65: berth.api.v1.RegistryService.GetCache:input_type -> berth.api.v1.GetCacheRequest
+	70, // 66: berth.api.v1.RegistryService.ListCached:input_type -> berth.api.v1.ListCachedRequest
+	73, // 67: berth.api.v1.RegistryService.EvictCached:input_type -> berth.api.v1.EvictCachedRequest
+	75, // 68: berth.api.v1.RegistryService.ListPins:input_type -> berth.api.v1.ListPinsRequest
+	78, // 69: berth.api.v1.RegistryService.SetPin:input_type -> berth.api.v1.SetPinRequest
+	80, // 70: berth.api.v1.RegistryService.ClearPin:input_type -> berth.api.v1.ClearPinRequest
+	85, // 71: berth.api.v1.RegistryService.ListTakeOvers:input_type -> berth.api.v1.ListTakeOversRequest
+	51, // 72: berth.api.v1.RegistryService.UnlinkBlob:input_type -> berth.api.v1.UnlinkBlobRequest
+	2,  // 73: berth.api.v1.RegistryService.GetHealth:output_type -> berth.api.v1.GetHealthResponse
+	5,  // 74: berth.api.v1.RegistryService.ListRepositories:output_type -> berth.api.v1.ListRepositoriesResponse
+	7,  // 75: berth.api.v1.RegistryService.ListTags:output_type -> berth.api.v1.ListTagsResponse
+	9,  // 76: berth.api.v1.RegistryService.GetTag:output_type -> berth.api.v1.GetTagResponse
+	11, // 77: berth.api.v1.RegistryService.GetScrub:output_type -> berth.api.v1.GetScrubResponse
+	13, // 78: berth.api.v1.RegistryService.StartScrub:output_type -> berth.api.v1.StartScrubResponse
+	15, // 79: berth.api.v1.RegistryService.ListDamages:output_type -> berth.api.v1.ListDamagesResponse
+	18, // 80: berth.api.v1.RegistryService.ListTagHistory:output_type -> berth.api.v1.ListTagHistoryResponse
+	21, // 81: berth.api.v1.RegistryService.RollbackTag:output_type -> berth.api.v1.RollbackTagResponse
+	23, // 82: berth.api.v1.RegistryService.ExplainRetention:output_type -> berth.api.v1.ExplainRetentionResponse
+	26, // 83: berth.api.v1.RegistryService.ApplyRetention:output_type -> berth.api.v1.ApplyRetentionResponse
+	28, // 84: berth.api.v1.RegistryService.ListReadOnly:output_type -> berth.api.v1.ListReadOnlyResponse
+	31, // 85: berth.api.v1.RegistryService.SetReadOnly:output_type -> berth.api.v1.SetReadOnlyResponse
+	33, // 86: berth.api.v1.RegistryService.ClearReadOnly:output_type -> berth.api.v1.ClearReadOnlyResponse
+	83, // 87: berth.api.v1.RegistryService.ListAudit:output_type -> berth.api.v1.ListAuditResponse
+	35, // 88: berth.api.v1.RegistryService.GetUsage:output_type -> berth.api.v1.GetUsageResponse
+	37, // 89: berth.api.v1.RegistryService.ListPulls:output_type -> berth.api.v1.ListPullsResponse
+	40, // 90: berth.api.v1.RegistryService.DeleteTag:output_type -> berth.api.v1.DeleteTagResponse
+	42, // 91: berth.api.v1.RegistryService.GetManifest:output_type -> berth.api.v1.GetManifestResponse
+	45, // 92: berth.api.v1.RegistryService.DeleteManifest:output_type -> berth.api.v1.DeleteManifestResponse
+	47, // 93: berth.api.v1.RegistryService.ListReferrers:output_type -> berth.api.v1.ListReferrersResponse
+	50, // 94: berth.api.v1.RegistryService.GetBlob:output_type -> berth.api.v1.GetBlobResponse
+	54, // 95: berth.api.v1.RegistryService.CollectGarbage:output_type -> berth.api.v1.CollectGarbageResponse
+	56, // 96: berth.api.v1.RegistryService.ListDoomed:output_type -> berth.api.v1.ListDoomedResponse
+	59, // 97: berth.api.v1.RegistryService.ListDeleted:output_type -> berth.api.v1.ListDeletedResponse
+	62, // 98: berth.api.v1.RegistryService.Purge:output_type -> berth.api.v1.PurgeResponse
+	64, // 99: berth.api.v1.RegistryService.DeleteRepository:output_type -> berth.api.v1.DeleteRepositoryResponse
+	66, // 100: berth.api.v1.RegistryService.Undelete:output_type -> berth.api.v1.UndeleteResponse
+	68, // 101: berth.api.v1.RegistryService.GetCache:output_type -> berth.api.v1.GetCacheResponse
+	71, // 102: berth.api.v1.RegistryService.ListCached:output_type -> berth.api.v1.ListCachedResponse
+	74, // 103: berth.api.v1.RegistryService.EvictCached:output_type -> berth.api.v1.EvictCachedResponse
+	76, // 104: berth.api.v1.RegistryService.ListPins:output_type -> berth.api.v1.ListPinsResponse
+	79, // 105: berth.api.v1.RegistryService.SetPin:output_type -> berth.api.v1.SetPinResponse
+	81, // 106: berth.api.v1.RegistryService.ClearPin:output_type -> berth.api.v1.ClearPinResponse
+	86, // 107: berth.api.v1.RegistryService.ListTakeOvers:output_type -> berth.api.v1.ListTakeOversResponse
+	52, // 108: berth.api.v1.RegistryService.UnlinkBlob:output_type -> berth.api.v1.UnlinkBlobResponse
+	73, // [73:109] is the sub-list for method output_type
+	37, // [37:73] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_berth_api_v1_api_proto_init() }
@@ -5823,13 +6039,14 @@ func file_berth_api_v1_api_proto_init() {
 	file_berth_api_v1_api_proto_msgTypes[69].OneofWrappers = []any{}
 	file_berth_api_v1_api_proto_msgTypes[70].OneofWrappers = []any{}
 	file_berth_api_v1_api_proto_msgTypes[82].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[85].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_api_v1_api_proto_rawDesc), len(file_berth_api_v1_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   87,
+			NumMessages:   90,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -55,6 +55,7 @@ const (
 	RegistryService_ListPins_FullMethodName         = "/berth.api.v1.RegistryService/ListPins"
 	RegistryService_SetPin_FullMethodName           = "/berth.api.v1.RegistryService/SetPin"
 	RegistryService_ClearPin_FullMethodName         = "/berth.api.v1.RegistryService/ClearPin"
+	RegistryService_ListTakeOvers_FullMethodName    = "/berth.api.v1.RegistryService/ListTakeOvers"
 	RegistryService_UnlinkBlob_FullMethodName       = "/berth.api.v1.RegistryService/UnlinkBlob"
 )
 
@@ -195,6 +196,9 @@ type RegistryServiceClient interface {
 	SetPin(ctx context.Context, in *SetPinRequest, opts ...grpc.CallOption) (*SetPinResponse, error)
 	// ClearPin takes a pin back.
 	ClearPin(ctx context.Context, in *ClearPinRequest, opts ...grpc.CallOption) (*ClearPinResponse, error)
+	// ListTakeOvers lists the repositories of another registry that were taken over, or
+	// wait for that.
+	ListTakeOvers(ctx context.Context, in *ListTakeOversRequest, opts ...grpc.CallOption) (*ListTakeOversResponse, error)
 	// UnlinkBlob makes a blob unknown in a repository.
 	//
 	// It fails while a manifest of the repository refers to the blob.
@@ -549,6 +553,16 @@ func (c *registryServiceClient) ClearPin(ctx context.Context, in *ClearPinReques
 	return out, nil
 }
 
+func (c *registryServiceClient) ListTakeOvers(ctx context.Context, in *ListTakeOversRequest, opts ...grpc.CallOption) (*ListTakeOversResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListTakeOversResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ListTakeOvers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *registryServiceClient) UnlinkBlob(ctx context.Context, in *UnlinkBlobRequest, opts ...grpc.CallOption) (*UnlinkBlobResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(UnlinkBlobResponse)
@@ -696,6 +710,9 @@ type RegistryServiceServer interface {
 	SetPin(context.Context, *SetPinRequest) (*SetPinResponse, error)
 	// ClearPin takes a pin back.
 	ClearPin(context.Context, *ClearPinRequest) (*ClearPinResponse, error)
+	// ListTakeOvers lists the repositories of another registry that were taken over, or
+	// wait for that.
+	ListTakeOvers(context.Context, *ListTakeOversRequest) (*ListTakeOversResponse, error)
 	// UnlinkBlob makes a blob unknown in a repository.
 	//
 	// It fails while a manifest of the repository refers to the blob.
@@ -811,6 +828,9 @@ func (UnimplementedRegistryServiceServer) SetPin(context.Context, *SetPinRequest
 }
 func (UnimplementedRegistryServiceServer) ClearPin(context.Context, *ClearPinRequest) (*ClearPinResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ClearPin not implemented")
+}
+func (UnimplementedRegistryServiceServer) ListTakeOvers(context.Context, *ListTakeOversRequest) (*ListTakeOversResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListTakeOvers not implemented")
 }
 func (UnimplementedRegistryServiceServer) UnlinkBlob(context.Context, *UnlinkBlobRequest) (*UnlinkBlobResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UnlinkBlob not implemented")
@@ -1448,6 +1468,24 @@ func _RegistryService_ClearPin_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RegistryService_ListTakeOvers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListTakeOversRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ListTakeOvers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ListTakeOvers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ListTakeOvers(ctx, req.(*ListTakeOversRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _RegistryService_UnlinkBlob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(UnlinkBlobRequest)
 	if err := dec(in); err != nil {
@@ -1608,6 +1646,10 @@ var RegistryService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ClearPin",
 			Handler:    _RegistryService_ClearPin_Handler,
+		},
+		{
+			MethodName: "ListTakeOvers",
+			Handler:    _RegistryService_ListTakeOvers_Handler,
 		},
 		{
 			MethodName: "UnlinkBlob",

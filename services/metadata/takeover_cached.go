@@ -1,0 +1,31 @@
+package metadata
+
+import (
+	"context"
+
+	"github.com/berth-registry/berth/registry"
+)
+
+// PutCached implements [registry.Cache].
+func (s *Service) PutCached(ctx context.Context, a registry.Actor, repo registry.Name, m registry.ManifestPut, o registry.Origin) (registry.ManifestInfo, error) {
+	if err := s.ready(ctx, a, registry.ActRead, repo); err != nil {
+		return registry.ManifestInfo{}, err
+	}
+	return s.Catalog.PutCached(ctx, a, repo, m, o)
+}
+
+// LinkCached implements [registry.Cache].
+func (s *Service) LinkCached(ctx context.Context, a registry.Actor, repo registry.Name, st registry.Stored) (registry.Stored, error) {
+	if err := s.ready(ctx, a, registry.ActRead, repo); err != nil {
+		return registry.Stored{}, err
+	}
+	return s.Catalog.LinkCached(ctx, a, repo, st)
+}
+
+// PushedTo implements [registry.Cache]: what another registry had was pushed.
+func (s *Service) PushedTo(ctx context.Context, a registry.Actor, repo registry.Name) (bool, error) {
+	if err := s.ready(ctx, a, registry.ActRead, repo); err != nil {
+		return false, err
+	}
+	return s.Catalog.PushedTo(ctx, a, repo)
+}
