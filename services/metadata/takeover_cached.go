@@ -29,3 +29,19 @@ func (s *Service) PushedTo(ctx context.Context, a registry.Actor, repo registry.
 	}
 	return s.Catalog.PushedTo(ctx, a, repo)
 }
+
+// CachedManifests implements [registry.Cache].
+func (s *Service) CachedManifests(ctx context.Context, a registry.Actor, repo registry.Name, p registry.Page[registry.Digest]) (registry.List[registry.CachedManifest], error) {
+	if err := s.ready(ctx, a, registry.ActRead, repo); err != nil {
+		return registry.List[registry.CachedManifest]{}, err
+	}
+	return s.Catalog.CachedManifests(ctx, a, repo, p)
+}
+
+// EvictCached implements [registry.Cache].
+func (s *Service) EvictCached(ctx context.Context, a registry.Actor, repo registry.Name, r registry.Reference) (registry.Eviction, error) {
+	if err := s.ready(ctx, a, registry.ActDelete, repo); err != nil {
+		return registry.Eviction{}, err
+	}
+	return s.Catalog.EvictCached(ctx, a, repo, r)
+}
