@@ -107,7 +107,6 @@ func TestQueryPlans(t *testing.T) {
 		"sqlDiscardRefused": {"SCAN CONSTANT ROW"},
 		"sqlQuotaNames":     {"SCAN quotas"}, // as many as the config file has, when the catalog is opened
 		"sqlFsckUsed":       {"SCAN CONSTANT ROW"},
-		"sqlIsDeleted":      {"SCAN CONSTANT ROW"},
 		"sqlMaintenance":    {"SCAN maintenance"}, // a hundred rows at most
 		// A handful of keys, and an index of disabled users alone.
 		"sqlTokenKeys":       {"SCAN token_keys", "USE TEMP B-TREE FOR ORDER BY"},
