@@ -128,10 +128,9 @@ func (s *Service) Examine(ctx context.Context, name string) ([]registry.MirrorCh
 		if err != nil {
 			return nil, err
 		}
-		began := time.Now()
 		addrs, err := net.DefaultResolver.LookupHost(ctx, u.Hostname())
 		add("name "+u.Hostname(), err, strings.Join(addrs, ", "))
-		began = time.Now()
+		began := time.Now()
 		err = h.Ping(ctx)
 		add("connection and credentials "+h.URL(), err, "answers in "+time.Since(began).Round(time.Millisecond).String())
 		budget := "the registry does not say how many pulls are left"

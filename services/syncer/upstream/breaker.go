@@ -30,7 +30,6 @@ type Breaker struct {
 	until   time.Time // no request before
 	held    bool      // until comes from the host's own word
 	probing bool
-	last    error
 }
 
 // Allow returns an error if no request should be made now. Each nil is followed by
