@@ -11,5 +11,5 @@ func defaultConnections() int {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
 		return 0
 	}
-	return connectionsFor(uint64(l.Cur))
+	return connectionsFor(uint64(l.Cur)) //nolint:unconvert // narrower on other processors
 }
