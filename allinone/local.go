@@ -14,7 +14,7 @@ import (
 
 // Stores returns the constructors of a blobstore and a catalog that have the
 // given drivers in them, by the names that the config file uses.
-func Stores(pools map[string]blobstore.OpenPool, databases map[string]metadata.OpenDB) Parts {
+func Stores(pools map[string]blobstore.OpenPool, databases metadata.Drivers) Parts {
 	return Parts{
 		Blobs: func(ctx context.Context, cfg *config.Config, p daemon.Process) (Blobs, error) {
 			s, err := blobstore.OpenConfigured(ctx, cfg.Storage, pools, p)
@@ -31,7 +31,7 @@ func Stores(pools map[string]blobstore.OpenPool, databases map[string]metadata.O
 			return s, nil
 		},
 		Database: func(ctx context.Context, cfg config.Storage, fatal func(error), log *slog.Logger) (*sqldb.DB, error) {
-			return metadata.OpenDatabase(ctx, cfg, databases, fatal, log)
+			return metadata.OpenDatabase(ctx, cfg, databases.Databases, fatal, log)
 		},
 		Pool: func(ctx context.Context, p config.Pool, log *slog.Logger) (Blobs, error) {
 			s, err := blobstore.OpenOne(ctx, p, pools, log)

@@ -54,7 +54,7 @@ func envInt(t *testing.T, name string, otherwise int) int {
 func allParts() Parts {
 	return Stores(
 		map[string]blobstore.OpenPool{"local": disk.OpenPool, "s3": s3.OpenPool},
-		map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured, "postgres": postgres.OpenConfigured},
+		metadata.Drivers{Databases: map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured, "postgres": postgres.OpenConfigured}},
 	)
 }
 

@@ -20,7 +20,7 @@ import (
 )
 
 // operator is who a command acts for: who may use the store's socket or files.
-var operator registry.Actor
+var operator = registry.Actor{System: true}
 
 // storeCall is one run of a command on a store, served or not.
 type storeCall struct {

@@ -29,7 +29,7 @@ import (
 func localParts() Parts {
 	return Stores(
 		map[string]blobstore.OpenPool{"local": disk.OpenPool},
-		map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured},
+		metadata.Drivers{Databases: map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured}},
 	)
 }
 

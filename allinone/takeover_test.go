@@ -200,7 +200,7 @@ func TestTakeoverDeletesRepository(t *testing.T) {
 // TestTakeoverOnPostgres takes over with the names in PostgreSQL.
 func TestTakeoverOnPostgres(t *testing.T) {
 	server := pgtest.Start(t, pgtest.Options{Durable: true})
-	parts := Stores(map[string]blobstore.OpenPool{"local": disk.OpenPool}, map[string]metadata.OpenDB{"postgres": postgres.OpenConfigured})
+	parts := Stores(map[string]blobstore.OpenPool{"local": disk.OpenPool}, metadata.Drivers{Databases: map[string]metadata.OpenDB{"postgres": postgres.OpenConfigured}})
 	names := config.Metadata{Driver: config.Postgres, DSN: config.Secret(server.DSN(server.Database(t)))}
 	root := zotroot.Make(t, 9, 20)
 	before := zotroot.Snapshot(t, root.Dir)

@@ -6,7 +6,7 @@ import (
 )
 
 // Actions are things that an actor may do with a repository, a set of bits. Their
-// names are zot's, and two more.
+// names are zot's, and some more.
 type Actions uint16
 
 const (
@@ -26,12 +26,14 @@ const (
 	// ActAdmin is to look after the whole store: those whom adminPolicy allows to
 	// change something may. It belongs to no repository.
 	ActAdmin
+	// ActMetrics is to read metrics. It belongs to no repository either.
+	ActMetrics
 
 	// NoActions is the empty set.
 	NoActions Actions = 0
 )
 
-var actionNames = []string{"read", "create", "update", "delete", "detectManifestCollision", "list", "admin"}
+var actionNames = []string{"read", "create", "update", "delete", "detectManifestCollision", "list", "admin", "metrics"}
 
 // Has reports whether all of b is in a.
 func (a Actions) Has(b Actions) bool { return a&b == b }

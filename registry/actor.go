@@ -1,5 +1,7 @@
 package registry
 
+import "context"
+
 // Actor is on whose behalf a request is made. The gateway authenticates; the
 // [Catalog] decides what the actor may do. Over gRPC an Actor is honoured only
 // from a peer that is a gateway.
@@ -18,6 +20,10 @@ type Actor struct {
 	// Request is how the actor asks, for access conditions. nil: that is not known.
 	// Shared, never changed.
 	Request *ActorRequest
+	// Ruled says that whoever authenticated the actor goes by a configuration with
+	// access rules. A catalog that has none refuses then: it was not told, and would
+	// let everybody do everything.
+	Ruled bool
 	// System is set for the installation itself: its services, and those who may
 	// open its control socket. It may do everything.
 	System bool
@@ -31,7 +37,8 @@ type Grant struct {
 	// Repositories is a pattern, see package glob; a plain name is one, too. One
 	// that is malformed matches nothing.
 	Repositories string
-	// Actions that are allowed. [ActAdmin] counts only where Repositories is "**".
+	// Actions that are allowed. [ActAdmin] and [ActMetrics] count only where Repositories
+	// is "**".
 	Actions Actions
 }
 
@@ -44,4 +51,17 @@ type ActorRequest struct {
 	// ForwardedFor are the addresses in X-Forwarded-For. Anybody can write them.
 	ForwardedFor []string
 	TLS          string // version as in "1.3", "" for plaintext
+}
+
+type actorKey struct{}
+
+// WithActor returns a context for a request on whose behalf a has been found out.
+func WithActor(ctx context.Context, a Actor) context.Context {
+	return context.WithValue(ctx, actorKey{}, a)
+}
+
+// ActorFrom returns the actor of a context; not ok if nobody has asked who it is.
+func ActorFrom(ctx context.Context) (a Actor, ok bool) {
+	a, ok = ctx.Value(actorKey{}).(Actor)
+	return a, ok
 }

@@ -118,6 +118,9 @@ type ManifestPut struct {
 	Bytes     []byte // at most [MaxManifest]; not kept or changed by the callee
 	Tags      []Tag  // may be empty; at most [MaxTagsPerPut]
 	If        Condition
+	// ByDigest says that the actor named the manifest by its digest, and so wants to
+	// create it besides setting Tags.
+	ByDigest bool
 }
 
 // MaxTagsPerPut is how many tags one manifest PUT may set.
@@ -129,7 +132,9 @@ type Manifests interface {
 	// no such tag or digest, [ErrNameUnknown] if there is no such repository.
 	Manifest(ctx context.Context, a Actor, repo Name, q ManifestQuery) (Manifest, error)
 
-	// PutManifest stores m, what it refers to, and its tags: all or nothing.
+	// PutManifest stores m, what it refers to, and its tags: all or nothing. A tag that
+	// exists needs [ActUpdate], one that does not [ActCreate], and so does a manifest
+	// ByDigest or without tags.
 	// Storing what is stored already changes nothing and is no error. It returns
 	// the parsed manifest. Errors: [ErrDigestInvalid] if m.Bytes does not hash
 	// to m.Digest, those of [ParseManifest], and [ErrManifestBlobUnknown] with
@@ -147,7 +152,8 @@ type Manifests interface {
 	// DeleteManifest removes a manifest and all tags that point to it, under
 	// whichever digests the repository has its bytes: what is withdrawn must not
 	// stay readable by its other name. [ErrManifestUnknown] if there is none;
-	// [ErrInUse] while an index in the repository lists it.
+	// [ErrInUse] while an index in the repository lists it; [ErrManifestCollision] if
+	// several tags point to it and a has [ActDetectCollision].
 	DeleteManifest(ctx context.Context, a Actor, repo Name, d Digest) error
 
 	// Referrers lists the manifests of repo whose subject is d, ordered by
@@ -181,7 +187,7 @@ type Links interface {
 	Link(ctx context.Context, a Actor, repo Name, s Stored) (Stored, error)
 
 	// Mount makes known in repo what from knows as d; if from is "", what any
-	// repository knows that a may read. If that can't be it returns
+	// repository knows that a may read (of the first thousand, if more know it). If that can't be it returns
 	// [ErrBlobUnknown], also when a may not read from.
 	Mount(ctx context.Context, a Actor, repo Name, d Digest, from Name) (Stored, error)
 

@@ -31,6 +31,7 @@ const (
 	Unsupported
 	EndpointUnknown
 	InUse
+	ManifestCollision
 	PreconditionFailed
 	RangeInvalid
 	TooManyRanges
@@ -95,6 +96,7 @@ var codes = [numCodes]struct {
 	Unsupported:          {"Unsupported", "UNSUPPORTED", 405, NotProvided, "the operation is unsupported"},
 	EndpointUnknown:      {"EndpointUnknown", "UNSUPPORTED", 404, NotFound, "no such endpoint"},
 	InUse:                {"InUse", "DENIED", 405, Conflict, "content is referenced by a manifest of the repository"},
+	ManifestCollision:    {"ManifestCollision", "MANIFEST_INVALID", 409, Conflict, "several tags point to the manifest: delete them one by one"},
 	PreconditionFailed:   {"PreconditionFailed", "PRECONDITION_FAILED", 412, Conflict, "the tag does not have the required value"},
 	RangeInvalid:         {"RangeInvalid", "RANGE_INVALID", 416, Outside, "range outside the content, or not at the upload's offset"},
 	TooManyRanges:        {"TooManyRanges", "RANGE_INVALID", 400, Invalid, "too many ranges in one request"},
@@ -131,6 +133,7 @@ var (
 	ErrUnsupported          = &Error{Code: Unsupported}
 	ErrEndpointUnknown      = &Error{Code: EndpointUnknown}
 	ErrInUse                = &Error{Code: InUse}
+	ErrManifestCollision    = &Error{Code: ManifestCollision}
 	ErrPreconditionFailed   = &Error{Code: PreconditionFailed}
 	ErrRangeInvalid         = &Error{Code: RangeInvalid}
 	ErrTooManyRanges        = &Error{Code: TooManyRanges}

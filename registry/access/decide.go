@@ -13,8 +13,11 @@ import (
 // Request is nil: whoever asks for a token does not know yet what he will do with it.
 func (p *Policy) Allowed(a registry.Actor, repo registry.Name, want registry.Actions) registry.Actions {
 	got := want & InScope(a, repo)
+	if p.untold(a) {
+		return registry.NoActions
+	}
 	if p == nil || a.System || got == 0 {
-		return got
+		return got &^ registry.ActDetectCollision
 	}
 	var may registry.Actions
 	d := p.decision(a, repo, registry.Reference{})
@@ -27,12 +30,18 @@ func (p *Policy) Allowed(a registry.Actor, repo registry.Name, want registry.Act
 	return may
 }
 
+// untold reports whether there should be rules for a, and there are none.
+func (p *Policy) untold(a registry.Actor) bool { return p == nil && a.Ruled && !a.System }
+
 // Allow returns nil if a may do all of act, or else the error to refuse it with:
 // [registry.ErrUnauthorized] for an anonymous actor, [registry.ErrDenied] for a
 // known one. ref is what the request names in repo, if it does.
 func (p *Policy) Allow(a registry.Actor, repo registry.Name, ref registry.Reference, act registry.Actions) error {
 	if a.Scope != nil && !InScope(a, repo).Has(act) {
 		return a.Refusal("the credential is not good for " + act.String() + " here")
+	}
+	if p.untold(a) {
+		return registry.ErrUnavailable.With("the gateway has access rules (http.accessControl), but the catalog was started without them")
 	}
 	if p == nil || a.System {
 		return nil
@@ -46,8 +55,20 @@ func (p *Policy) Allow(a registry.Actor, repo registry.Name, ref registry.Refere
 	return nil
 }
 
+// DetectsCollision reports whether the rules give a [registry.ActDetectCollision] in
+// repo. It takes something away, so that a credential's scope has no say in it.
+func (p *Policy) DetectsCollision(a registry.Actor, repo registry.Name) bool {
+	if p == nil || a.System {
+		return false
+	}
+	return p.decision(a, repo, registry.Reference{}).grants(registry.ActDetectCollision)
+}
+
 // all is every action.
-const all = registry.ActRead | registry.ActCreate | registry.ActUpdate | registry.ActDelete | registry.ActDetectCollision | registry.ActList | registry.ActAdmin
+const all = registry.ActRead | registry.ActCreate | registry.ActUpdate | registry.ActDelete | registry.ActDetectCollision | registry.ActList | store
+
+// store are the actions that belong to no repository.
+const store = registry.ActAdmin | registry.ActMetrics
 
 // InScope returns what a's credential is good for in repo, whatever its owner may do.
 func InScope(a registry.Actor, repo registry.Name) registry.Actions {
@@ -59,7 +80,7 @@ func InScope(a registry.Actor, repo registry.Name) registry.Actions {
 		switch {
 		case repo == "":
 			if g.Repositories == "**" {
-				good |= g.Actions & registry.ActAdmin
+				good |= g.Actions & store
 			}
 		case g.Actions&^good != 0 && glob.Match(g.Repositories, string(repo)):
 			good |= withList(g.Actions)
@@ -90,14 +111,19 @@ func (p *Policy) decision(a registry.Actor, repo registry.Name, ref registry.Ref
 		d.q.Admin = true
 	}
 	if repo != "" {
-		d.entry = p.entryOf(string(repo))
+		if i := p.entryAt(string(repo)); i >= 0 {
+			d.entry = &p.entries[i]
+		}
 	}
 	return d
 }
 
 // grants reports whether the one action may be done.
 func (d *decision) grants(act registry.Actions) bool {
-	if act == registry.ActAdmin || d.q.Repo == "" {
+	switch {
+	case act == registry.ActMetrics:
+		return d.scrapes()
+	case act == registry.ActAdmin || d.q.Repo == "":
 		return d.administers()
 	}
 	asked := act
@@ -176,22 +202,12 @@ func (d *decision) holds(p *policy) bool {
 	return true
 }
 
-// Metrics returns nil if a may read metrics, or else the error to refuse it with:
-// whom accessControl.metrics lists may, administrators, and everybody if its
-// anonymousPolicy has "read". A credential with a scope must be good for
-// [registry.ActAdmin].
-func (p *Policy) Metrics(a registry.Actor) error {
-	if a.Scope != nil && !InScope(a, "").Has(registry.ActAdmin) {
-		return a.Refusal("the credential is not good for metrics")
+// scrapes reports whether metrics may be read: by whom accessControl.metrics lists,
+// by administrators, and by everybody if its anonymousPolicy has "read".
+func (d *decision) scrapes() bool {
+	m, a := d.policy.metrics, d.q.Actor
+	if m != nil && (slices.Contains(m.AnonymousPolicy, registry.ActRead.String()) || !a.Anonymous() && slices.Contains(m.Users, a.ID)) {
+		return true
 	}
-	if p == nil || a.System {
-		return nil
-	}
-	if m := p.metrics; m != nil && (slices.Contains(m.AnonymousPolicy, registry.ActRead.String()) || !a.Anonymous() && slices.Contains(m.Users, a.ID)) {
-		return nil
-	}
-	if p.Allowed(a, "", registry.ActAdmin) != 0 {
-		return nil
-	}
-	return a.Refusal("")
+	return d.administers()
 }

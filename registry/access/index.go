@@ -25,8 +25,9 @@ func newIndex(entries []entry) index {
 	return x
 }
 
-// entryOf returns the entry that counts for a repository, nil if none does.
-func (p *Policy) entryOf(repo string) *entry {
+// entryAt returns the index of the entry that counts for a repository, -1 if none
+// does.
+func (p *Policy) entryAt(repo string) int {
 	best := len(p.entries)
 	for _, n := range p.index.lengths {
 		if n > len(repo) {
@@ -43,7 +44,7 @@ func (p *Policy) entryOf(repo string) *entry {
 		}
 	}
 	if best == len(p.entries) {
-		return nil
+		return -1
 	}
-	return &p.entries[best]
+	return best
 }

@@ -150,7 +150,7 @@ func grantable(names []string) (registry.Actions, error) {
 	if err != nil {
 		return 0, err
 	}
-	if own := a & (registry.ActList | registry.ActAdmin); own != 0 {
+	if own := a & (registry.ActList | store); own != 0 {
 		return 0, registry.ErrParameterInvalid.With("rules can't grant %s", own)
 	}
 	return withList(a), nil

@@ -33,7 +33,7 @@ func httpKeys() []Key {
 
 func accessKeys() []Key {
 	return append([]Key{
-		{Path: "http.accessControl", Type: Object, Status: Refused, when: whenPresent, Doc: "Who may do what. Absent: whoever gets past authentication may do everything."},
+		{Path: "http.accessControl", Type: Object, Status: Built, when: whenPresent, Doc: "Who may do what. Absent: whoever gets past authentication may do everything. Read by programs that run the metadata service, too."},
 		{Path: "http.accessControl.repositories", Type: Map, Doc: "By glob of repository names; only the longest glob that matches counts."},
 		{Path: "http.accessControl.repositories.*", Type: Object, Doc: "What one glob grants."},
 		{Path: "http.accessControl.repositories.*.policies", Type: List, Doc: "Grants to users and groups."},

@@ -127,8 +127,6 @@ func TestNeverOpenByAccident(t *testing.T) {
 		`{"http":{"auth":{"bearer":{"awsSecretsManager":{"region":"x"}}}}}`,
 		`{"http":{"auth":{"bearer":{"upstreamTokenEndpoint":{"realm":"x"}}}}}`,
 		`{"http":{"auth":{"openid":{"providers":{"x":{"keypath":"/k"}}}}}}`,
-		`{"http":{"accessControl":{}}}`,
-		`{"http":{"accessControl":{"repositories":{"**":{"anonymousPolicy":["read"]}}}}}`,
 		`{"extensions":{"lint":{"enable":true}}}`,
 		`{"extensions":{"trust":{}}}`,
 		`{"extensions":{"sync":{"registries":[{"credentialHelper":"ecr"}]}}}`,
@@ -210,7 +208,7 @@ func TestGuideUnbuilt(t *testing.T) {
 	for _, e := range strings.Split(err.Error(), "\n") {
 		got = append(got, strings.Join(strings.SplitN(e, ":", 4)[:3], ":"))
 	}
-	want := "complete.json:34: http.accessControl complete.json:137: extensions.lint"
+	want := "complete.json:137: extensions.lint"
 	if strings.Join(got, " ") != want {
 		t.Errorf("refused:\n got %s\nwant %s", strings.Join(got, " "), want)
 	}

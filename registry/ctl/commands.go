@@ -58,7 +58,7 @@ func parseDigested(s string) (registry.Name, registry.Digest, error) {
 func repos(ctx context.Context, c *call) error {
 	c.out.header("REPOSITORY")
 	n := 0
-	for name, err := range client.Repositories(ctx, c.Catalog, anonymous) {
+	for name, err := range client.Repositories(ctx, c.Catalog, operator) {
 		if err != nil {
 			return err
 		}
@@ -80,7 +80,7 @@ func tags(ctx context.Context, c *call) error {
 	}
 	c.out.header("TAG")
 	n := 0
-	for t, err := range client.Tags(ctx, c.Catalog, anonymous, repo) {
+	for t, err := range client.Tags(ctx, c.Catalog, operator, repo) {
 		if err != nil {
 			return err
 		}
@@ -103,7 +103,7 @@ func history(ctx context.Context, c *call) error {
 	if c.flags.limit < 1 || c.flags.limit > 1000 {
 		return usage("--limit must be 1 to 1000")
 	}
-	changes, err := c.Catalog.TagHistory(ctx, anonymous, repo, ref.Tag, c.flags.limit)
+	changes, err := c.Catalog.TagHistory(ctx, operator, repo, ref.Tag, c.flags.limit)
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func manifest(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	m, err := c.Catalog.Manifest(ctx, anonymous, repo, registry.ManifestQuery{Ref: ref})
+	m, err := c.Catalog.Manifest(ctx, operator, repo, registry.ManifestQuery{Ref: ref})
 	if err != nil {
 		return err
 	}
@@ -166,7 +166,7 @@ func referrers(ctx context.Context, c *call) error {
 	}
 	subject := ref.Digest
 	if subject == "" {
-		m, err := c.Catalog.Manifest(ctx, anonymous, repo, registry.ManifestQuery{Ref: ref, NoBytes: true})
+		m, err := c.Catalog.Manifest(ctx, operator, repo, registry.ManifestQuery{Ref: ref, NoBytes: true})
 		if err != nil {
 			return err
 		}
@@ -174,7 +174,7 @@ func referrers(ctx context.Context, c *call) error {
 	}
 	c.out.header("DIGEST", "SIZE", "ARTIFACT TYPE")
 	n := 0
-	for d, err := range client.Referrers(ctx, c.Catalog, anonymous, repo, subject, c.flags.artifactType) {
+	for d, err := range client.Referrers(ctx, c.Catalog, operator, repo, subject, c.flags.artifactType) {
 		if err != nil {
 			return err
 		}
@@ -191,7 +191,7 @@ func blob(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	b, err := c.Catalog.Blob(ctx, anonymous, repo, d)
+	b, err := c.Catalog.Blob(ctx, operator, repo, d)
 	if err != nil {
 		return err
 	}
@@ -209,7 +209,7 @@ func tag(ctx context.Context, c *call) error {
 	if err != nil {
 		return usage("%q: %w", c.args[1], err)
 	}
-	d, err := client.Retag(ctx, c.Catalog, anonymous, repo, ref, to)
+	d, err := client.Retag(ctx, c.Catalog, operator, repo, ref, to)
 	if err != nil {
 		return err
 	}
@@ -230,13 +230,13 @@ func remove(ctx context.Context, c *call) error {
 	}
 	switch {
 	case ref.Tag != "":
-		err = c.Catalog.DeleteTag(ctx, anonymous, repo, ref.Tag, cond)
+		err = c.Catalog.DeleteTag(ctx, operator, repo, ref.Tag, cond)
 	case ref.Digest == "":
 		return usage("%q: must be REPO:TAG or REPO@DIGEST", c.args[0])
 	case cond.Match != "":
 		return usage("--if-digest: is for tags")
 	default:
-		err = c.Catalog.DeleteManifest(ctx, anonymous, repo, ref.Digest)
+		err = c.Catalog.DeleteManifest(ctx, operator, repo, ref.Digest)
 	}
 	if err != nil {
 		return err
@@ -250,7 +250,7 @@ func unlink(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := c.Catalog.Unlink(ctx, anonymous, repo, d); err != nil {
+	if err := c.Catalog.Unlink(ctx, operator, repo, d); err != nil {
 		return err
 	}
 	c.out.done(map[string]any{"unlinked": c.args[0]}, "unlinked %s", c.args[0])

@@ -68,9 +68,9 @@ type values struct {
 	ifDigest, artifactType string
 }
 
-// anonymous is who asks, for a server that takes a client's word; another one
-// goes by the certificate.
-var anonymous registry.Actor
+// operator is who asks, for a server that takes a client's word; another one goes by
+// the certificate.
+var operator = registry.Actor{System: true}
 
 // command returns a command that takes n arguments.
 func command(name, args, summary, example string, n int, run func(context.Context, *call) error) cli.Command {

@@ -30,6 +30,7 @@ type Pattern struct {
 	text string
 	kind kind
 	re   *regexp.Regexp // of any other kind than the plain ones
+	need string         // what each name has in it that re matches
 }
 
 // kind is how a pattern is matched: the usual ones need no regular expression.
@@ -70,6 +71,15 @@ func Compile(text string) (*Pattern, error) {
 	if k := kindOf(text); k != complicated {
 		return &Pattern{text: text, kind: k}, nil
 	}
+	re, err := expression(text)
+	if err != nil {
+		return nil, err
+	}
+	return &Pattern{text: text, re: re, need: needOf(text)}, nil
+}
+
+// expression returns the regular expression that matches what a pattern matches.
+func expression(text string) (*regexp.Regexp, error) {
 	t := translator{rest: text, start: true}
 	t.out.WriteString(`\A(?s:`)
 	if err := t.run(); err != nil {
@@ -80,7 +90,7 @@ func Compile(text string) (*Pattern, error) {
 	if err != nil {
 		return nil, fmt.Errorf("not a pattern: %w", err)
 	}
-	return &Pattern{text: text, re: re}, nil
+	return re, nil
 }
 
 // Match reports whether the pattern matches all of name.
@@ -88,7 +98,45 @@ func (p *Pattern) Match(name string) bool {
 	if p.kind != complicated {
 		return p.kind.match(p.text, name)
 	}
-	return p.re.MatchString(name)
+	return strings.Contains(name, p.need) && p.re.MatchString(name)
+}
+
+// needOf returns the longest text that all names have in them which a well-formed
+// pattern matches. Looking for it is much faster than a regular expression.
+func needOf(text string) string {
+	longest, run, depth := "", 0, 0
+	end := func(i int) {
+		// A slash beside ** may be missing.
+		if s := strings.Trim(text[run:i], "/"); depth == 0 && len(s) > len(longest) {
+			longest = s
+		}
+	}
+	for i := 0; i < len(text); i++ {
+		switch text[i] {
+		case '\\':
+			end(i)
+			i++
+		case '[':
+			end(i)
+			for i++; i < len(text) && text[i] != ']'; i++ {
+				if text[i] == '\\' {
+					i++
+				}
+			}
+		case '{':
+			end(i)
+			depth++
+		case '}':
+			depth--
+		case '*', '?':
+			end(i)
+		default:
+			continue
+		}
+		run = min(i+1, len(text))
+	}
+	end(len(text))
+	return longest
 }
 
 // match matches a pattern of a plain kind.

@@ -76,13 +76,22 @@ func TestSet(t *testing.T) {
 
 // No text panics or matches what has a slash where only ** may have one.
 func FuzzCompile(f *testing.F) {
-	for _, s := range []string{"a/**", "{a,b}/*", "[a-z]?", `\*`, "**/x/**", "{{a,b},c}", "[^/]"} {
+	for _, s := range []string{"a/**", "{a,b}/*", "[a-z]?", `\*`, "**/x/**", "{{a,b},c}", "[^/]", "a", "**", "a/b*", `a\/b*`, "[]a]b*", "x{a}/**"} {
 		f.Add(s, "a/b")
 	}
 	f.Fuzz(func(t *testing.T, pattern, name string) {
 		p, err := Compile(pattern)
 		if err != nil {
 			return
+		}
+		// What is faster must say the same.
+		re, err := expression(pattern)
+		if err != nil {
+			t.Fatalf("%q has no expression: %v", pattern, err)
+		}
+		yes := re.MatchString(name)
+		if p.Match(name) != yes || Match(pattern, name) != yes || yes && !strings.HasPrefix(name, p.Prefix()) {
+			t.Errorf("%q and %q: the expression says %v; needs %q, prefix %q", pattern, name, yes, p.need, p.Prefix())
 		}
 		if p.Match(name) && !strings.Contains(pattern, "**") && !strings.ContainsAny(pattern, `[/`) && strings.Contains(name, "/") {
 			t.Errorf("%q matches %q", pattern, name)

@@ -10,3 +10,37 @@ import (
 func (c *Catalog) Allowed(ctx context.Context, a registry.Actor, repo registry.Name, want registry.Actions) (registry.Actions, error) {
 	return c.options.Access.Allowed(a, repo, want), ctx.Err()
 }
+
+// mayEither returns nil if a may create the tag, or move it.
+func (c *Catalog) mayEither(a registry.Actor, repo registry.Name, t registry.Tag) error {
+	ref := registry.Reference{Tag: t}
+	if c.options.Access.Allow(a, repo, ref, registry.ActUpdate) == nil {
+		return nil
+	}
+	return c.options.Access.Allow(a, repo, ref, registry.ActCreate)
+}
+
+// mayPut returns nil if a may put m, unless that depends on which tags exist.
+func (c *Catalog) mayPut(a registry.Actor, repo registry.Name, m registry.ManifestPut) error {
+	if m.ByDigest || len(m.Tags) == 0 {
+		if err := c.options.Access.Allow(a, repo, registry.Reference{Digest: m.Digest}, registry.ActCreate); err != nil {
+			return err
+		}
+	}
+	for _, t := range m.Tags {
+		if err := c.mayEither(a, repo, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maySet returns nil if a may let a tag point to something. r is nil if there is no
+// such repository. c.mu must be held.
+func (c *Catalog) maySet(a registry.Actor, repo registry.Name, r *repository, t registry.Tag) error {
+	act := registry.ActCreate
+	if r != nil && r.tags[t] != "" {
+		act = registry.ActUpdate
+	}
+	return c.options.Access.Allow(a, repo, registry.Reference{Tag: t}, act)
+}

@@ -131,16 +131,20 @@ func page[T ~string](keys []T, p registry.Page[T]) registry.List[T] {
 }
 
 // Repositories implements [registry.Repositories].
-func (c *Catalog) Repositories(ctx context.Context, _ registry.Actor, p registry.Page[registry.Name]) (registry.List[registry.Name], error) {
+func (c *Catalog) Repositories(ctx context.Context, a registry.Actor, p registry.Page[registry.Name]) (registry.List[registry.Name], error) {
 	if err := c.lock(ctx); err != nil {
 		return registry.List[registry.Name]{}, err
 	}
 	defer c.mu.Unlock()
-	return page(slices.Collect(maps.Keys(c.repos)), p), nil
+	v := c.options.Access.Viewer(a)
+	return page(slices.DeleteFunc(slices.Collect(maps.Keys(c.repos)), func(n registry.Name) bool { return !v.Sees(n) }), p), nil
 }
 
 // Admit implements [registry.Repositories].
-func (c *Catalog) Admit(ctx context.Context, _ registry.Actor, repo registry.Name) (registry.Pool, error) {
+func (c *Catalog) Admit(ctx context.Context, a registry.Actor, repo registry.Name) (registry.Pool, error) {
+	if err := c.options.Access.Allow(a, repo, registry.Reference{}, registry.ActCreate); err != nil {
+		return "", err
+	}
 	if err := c.change(ctx, repo); err != nil {
 		return "", err
 	}
@@ -149,7 +153,10 @@ func (c *Catalog) Admit(ctx context.Context, _ registry.Actor, repo registry.Nam
 }
 
 // Tags implements [registry.Tags].
-func (c *Catalog) Tags(ctx context.Context, _ registry.Actor, repo registry.Name, p registry.Page[registry.Tag]) (registry.List[registry.Tag], error) {
+func (c *Catalog) Tags(ctx context.Context, a registry.Actor, repo registry.Name, p registry.Page[registry.Tag]) (registry.List[registry.Tag], error) {
+	if err := c.options.Access.Allow(a, repo, registry.Reference{}, registry.ActRead); err != nil {
+		return registry.List[registry.Tag]{}, err
+	}
 	if err := c.lock(ctx); err != nil {
 		return registry.List[registry.Tag]{}, err
 	}
@@ -162,7 +169,10 @@ func (c *Catalog) Tags(ctx context.Context, _ registry.Actor, repo registry.Name
 }
 
 // TagHistory implements [registry.Tags].
-func (c *Catalog) TagHistory(ctx context.Context, _ registry.Actor, repo registry.Name, t registry.Tag, limit int) ([]registry.TagChange, error) {
+func (c *Catalog) TagHistory(ctx context.Context, a registry.Actor, repo registry.Name, t registry.Tag, limit int) ([]registry.TagChange, error) {
+	if err := c.options.Access.Allow(a, repo, registry.Reference{}, registry.ActRead); err != nil {
+		return nil, err
+	}
 	if err := c.lock(ctx); err != nil {
 		return nil, err
 	}

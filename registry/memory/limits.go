@@ -17,7 +17,10 @@ type readOnly struct {
 }
 
 // ReadOnlys implements [registry.Limits].
-func (c *Catalog) ReadOnlys(ctx context.Context, _ registry.Actor) ([]registry.ReadOnly, error) {
+func (c *Catalog) ReadOnlys(ctx context.Context, a registry.Actor) ([]registry.ReadOnly, error) {
+	if err := c.options.Access.Allow(a, "", registry.Reference{}, registry.ActAdmin); err != nil {
+		return nil, err
+	}
 	if err := c.lock(ctx); err != nil {
 		return nil, err
 	}
@@ -32,6 +35,9 @@ func (c *Catalog) ReadOnlys(ctx context.Context, _ registry.Actor) ([]registry.R
 
 // SetReadOnly implements [registry.Limits].
 func (c *Catalog) SetReadOnly(ctx context.Context, a registry.Actor, r registry.ReadOnly) error {
+	if err := c.options.Access.Allow(a, "", registry.Reference{}, registry.ActAdmin); err != nil {
+		return err
+	}
 	p, err := glob.Compile(r.Repositories)
 	if err != nil {
 		return registry.ErrParameterInvalid.With("repositories: %v", err)
@@ -52,7 +58,10 @@ func (c *Catalog) SetReadOnly(ctx context.Context, a registry.Actor, r registry.
 }
 
 // ClearReadOnly implements [registry.Limits].
-func (c *Catalog) ClearReadOnly(ctx context.Context, _ registry.Actor, repositories string) error {
+func (c *Catalog) ClearReadOnly(ctx context.Context, a registry.Actor, repositories string) error {
+	if err := c.options.Access.Allow(a, "", registry.Reference{}, registry.ActAdmin); err != nil {
+		return err
+	}
 	if err := c.lock(ctx); err != nil {
 		return err
 	}
@@ -76,7 +85,10 @@ func (c *Catalog) change(ctx context.Context, repo registry.Name) error {
 }
 
 // Usage implements [registry.Limits].
-func (c *Catalog) Usage(ctx context.Context, _ registry.Actor, repo registry.Name) (registry.Usage, error) {
+func (c *Catalog) Usage(ctx context.Context, a registry.Actor, repo registry.Name) (registry.Usage, error) {
+	if err := c.options.Access.Allow(a, repo, registry.Reference{}, registry.ActRead); err != nil {
+		return registry.Usage{}, err
+	}
 	if err := c.lock(ctx); err != nil {
 		return registry.Usage{}, err
 	}

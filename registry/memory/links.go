@@ -7,7 +7,10 @@ import (
 )
 
 // Blob implements [registry.Links].
-func (c *Catalog) Blob(ctx context.Context, _ registry.Actor, repo registry.Name, d registry.Digest) (registry.Blob, error) {
+func (c *Catalog) Blob(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest) (registry.Blob, error) {
+	if err := c.options.Access.Allow(a, repo, registry.Reference{Digest: d}, registry.ActRead); err != nil {
+		return registry.Blob{}, err
+	}
 	if err := c.lock(ctx); err != nil {
 		return registry.Blob{}, err
 	}
@@ -39,7 +42,10 @@ func (r *repository) blob(d registry.Digest) (registry.Blob, error) {
 }
 
 // Link implements [registry.Links].
-func (c *Catalog) Link(ctx context.Context, _ registry.Actor, repo registry.Name, s registry.Stored) (registry.Stored, error) {
+func (c *Catalog) Link(ctx context.Context, a registry.Actor, repo registry.Name, s registry.Stored) (registry.Stored, error) {
+	if err := c.options.Access.Allow(a, repo, registry.Reference{}, registry.ActCreate); err != nil {
+		return registry.Stored{}, err
+	}
 	if s.Locator == "" || s.Size < 0 {
 		return registry.Stored{}, registry.ErrBlobUnknown
 	}
@@ -98,14 +104,20 @@ func (c *Catalog) reap(ctx context.Context) {
 }
 
 // Mount implements [registry.Links].
-func (c *Catalog) Mount(ctx context.Context, _ registry.Actor, repo registry.Name, d registry.Digest, from registry.Name) (registry.Stored, error) {
+func (c *Catalog) Mount(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest, from registry.Name) (registry.Stored, error) {
+	if err := c.options.Access.Allow(a, repo, registry.Reference{}, registry.ActCreate); err != nil {
+		return registry.Stored{}, err
+	}
 	if err := c.change(ctx, repo); err != nil {
 		return registry.Stored{}, err
 	}
 	defer c.mu.Unlock()
-	b, err := c.repos[from].blob(d)
-	if from == "" {
-		b, err = c.anywhere(d)
+	b, err := registry.Blob{}, error(registry.ErrBlobUnknown)
+	switch {
+	case from == "":
+		b, err = c.anywhere(a, d)
+	case c.mayRead(a, from):
+		b, err = c.repos[from].blob(d)
 	}
 	if err != nil {
 		return registry.Stored{}, err
@@ -125,10 +137,14 @@ func (c *Catalog) Mount(ctx context.Context, _ registry.Actor, repo registry.Nam
 	return b.Stored, nil
 }
 
-// anywhere returns what any repository knows as d. c.mu must be held.
-func (c *Catalog) anywhere(d registry.Digest) (registry.Blob, error) {
-	for _, r := range c.repos {
-		if b, err := r.blob(d); err == nil {
+func (c *Catalog) mayRead(a registry.Actor, repo registry.Name) bool {
+	return c.options.Access.Allow(a, repo, registry.Reference{}, registry.ActRead) == nil
+}
+
+// anywhere returns what any repository that a may read knows as d. c.mu must be held.
+func (c *Catalog) anywhere(a registry.Actor, d registry.Digest) (registry.Blob, error) {
+	for name, r := range c.repos {
+		if b, err := r.blob(d); err == nil && c.mayRead(a, name) {
 			return b, nil
 		}
 	}
@@ -136,7 +152,10 @@ func (c *Catalog) anywhere(d registry.Digest) (registry.Blob, error) {
 }
 
 // Unlink implements [registry.Links].
-func (c *Catalog) Unlink(ctx context.Context, _ registry.Actor, repo registry.Name, d registry.Digest) error {
+func (c *Catalog) Unlink(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest) error {
+	if err := c.options.Access.Allow(a, repo, registry.Reference{}, registry.ActDelete); err != nil {
+		return err
+	}
 	if err := c.change(ctx, repo); err != nil {
 		return err
 	}

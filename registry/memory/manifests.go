@@ -10,7 +10,10 @@ import (
 )
 
 // Manifest implements [registry.Manifests].
-func (c *Catalog) Manifest(ctx context.Context, _ registry.Actor, repo registry.Name, q registry.ManifestQuery) (registry.Manifest, error) {
+func (c *Catalog) Manifest(ctx context.Context, a registry.Actor, repo registry.Name, q registry.ManifestQuery) (registry.Manifest, error) {
+	if err := c.options.Access.Allow(a, repo, q.Ref, registry.ActRead); err != nil {
+		return registry.Manifest{}, err
+	}
 	if err := c.lock(ctx); err != nil {
 		return registry.Manifest{}, err
 	}
@@ -44,6 +47,9 @@ func (c *Catalog) put(ctx context.Context, a registry.Actor, repo registry.Name,
 	if len(m.Tags) > registry.MaxTagsPerPut {
 		return registry.ManifestInfo{}, registry.ErrTooManyTags
 	}
+	if err := c.mayPut(a, repo, m); err != nil {
+		return registry.ManifestInfo{}, err
+	}
 	info, err := registry.ParseManifest(m.MediaType, m.Bytes)
 	if err != nil {
 		return registry.ManifestInfo{}, err
@@ -57,6 +63,9 @@ func (c *Catalog) put(ctx context.Context, a registry.Actor, repo registry.Name,
 	defer c.mu.Unlock()
 	r := c.repos[repo] // nil if there is none yet
 	for _, t := range m.Tags {
+		if err := c.maySet(a, repo, r, t); err != nil {
+			return registry.ManifestInfo{}, err
+		}
 		if err := r.holds(m.If, t); err != nil {
 			return registry.ManifestInfo{}, err
 		}
@@ -130,6 +139,9 @@ func (r *repository) uses(d registry.Digest) bool {
 
 // DeleteTag implements [registry.Manifests].
 func (c *Catalog) DeleteTag(ctx context.Context, a registry.Actor, repo registry.Name, t registry.Tag, cond registry.Condition) error {
+	if err := c.options.Access.Allow(a, repo, registry.Reference{Tag: t}, registry.ActDelete); err != nil {
+		return err
+	}
 	if err := c.change(ctx, repo); err != nil {
 		return err
 	}
@@ -150,6 +162,9 @@ func (c *Catalog) DeleteTag(ctx context.Context, a registry.Actor, repo registry
 
 // DeleteManifest implements [registry.Manifests].
 func (c *Catalog) DeleteManifest(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest) error {
+	if err := c.options.Access.Allow(a, repo, registry.Reference{Digest: d}, registry.ActDelete); err != nil {
+		return err
+	}
 	if err := c.change(ctx, repo); err != nil {
 		return err
 	}
@@ -163,6 +178,15 @@ func (c *Catalog) DeleteManifest(ctx context.Context, a registry.Actor, repo reg
 		return registry.ErrManifestUnknown
 	}
 	names := []registry.Digest{registry.SHA256.FromBytes(m.bytes), registry.SHA512.FromBytes(m.bytes)}
+	tags := 0
+	for _, at := range r.tags {
+		if slices.Contains(names, at) {
+			tags++
+		}
+	}
+	if tags > 1 && c.options.Access.DetectsCollision(a, repo) {
+		return registry.ErrManifestCollision
+	}
 	if slices.ContainsFunc(names, r.uses) {
 		return registry.ErrInUse
 	}
@@ -183,7 +207,10 @@ func (c *Catalog) DeleteManifest(ctx context.Context, a registry.Actor, repo reg
 }
 
 // Referrers implements [registry.Manifests].
-func (c *Catalog) Referrers(ctx context.Context, _ registry.Actor, repo registry.Name, d registry.Digest, artifactType string, p registry.Page[registry.Digest]) (registry.List[registry.Descriptor], error) {
+func (c *Catalog) Referrers(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest, artifactType string, p registry.Page[registry.Digest]) (registry.List[registry.Descriptor], error) {
+	if err := c.options.Access.Allow(a, repo, registry.Reference{}, registry.ActRead); err != nil {
+		return registry.List[registry.Descriptor]{}, err
+	}
 	if err := c.lock(ctx); err != nil {
 		return registry.List[registry.Descriptor]{}, err
 	}

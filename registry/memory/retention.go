@@ -42,7 +42,10 @@ func (c *Catalog) CountPulls(ctx context.Context, pulls []registry.Pull) error {
 }
 
 // PullsOf implements [registry.Pulls].
-func (c *Catalog) PullsOf(ctx context.Context, _ registry.Actor, repo registry.Name, d registry.Digest, p registry.Page[registry.Tag]) (registry.List[registry.Pull], error) {
+func (c *Catalog) PullsOf(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest, p registry.Page[registry.Tag]) (registry.List[registry.Pull], error) {
+	if err := c.options.Access.Allow(a, repo, registry.Reference{}, registry.ActRead); err != nil {
+		return registry.List[registry.Pull]{}, err
+	}
 	if err := c.lock(ctx); err != nil {
 		return registry.List[registry.Pull]{}, err
 	}
@@ -61,7 +64,10 @@ func (c *Catalog) PullsOf(ctx context.Context, _ registry.Actor, repo registry.N
 
 // ExplainRetention implements [registry.Retention]: there are no policies, and
 // what is untagged stays.
-func (c *Catalog) ExplainRetention(ctx context.Context, _ registry.Actor, repo registry.Name, only registry.Reference, p registry.Page[string]) (registry.List[registry.RetentionDecision], error) {
+func (c *Catalog) ExplainRetention(ctx context.Context, a registry.Actor, repo registry.Name, only registry.Reference, p registry.Page[string]) (registry.List[registry.RetentionDecision], error) {
+	if err := c.options.Access.Allow(a, repo, registry.Reference{}, registry.ActRead); err != nil {
+		return registry.List[registry.RetentionDecision]{}, err
+	}
 	if err := c.lock(ctx); err != nil {
 		return registry.List[registry.RetentionDecision]{}, err
 	}
@@ -87,7 +93,10 @@ func (c *Catalog) ExplainRetention(ctx context.Context, _ registry.Actor, repo r
 }
 
 // ApplyRetention implements [registry.Retention].
-func (c *Catalog) ApplyRetention(ctx context.Context, _ registry.Actor, repo registry.Name) (registry.RetentionReport, error) {
+func (c *Catalog) ApplyRetention(ctx context.Context, a registry.Actor, repo registry.Name) (registry.RetentionReport, error) {
+	if err := c.options.Access.Allow(a, "", registry.Reference{}, registry.ActAdmin); err != nil {
+		return registry.RetentionReport{}, err
+	}
 	if err := c.change(ctx, repo); err != nil {
 		return registry.RetentionReport{}, err
 	}
@@ -101,12 +110,18 @@ func (c *Catalog) ApplyRetention(ctx context.Context, _ registry.Actor, repo reg
 
 // RollbackTag implements [registry.Rollbacks].
 func (c *Catalog) RollbackTag(ctx context.Context, a registry.Actor, repo registry.Name, t registry.Tag, to registry.Digest, cond registry.Condition) (registry.TagChange, error) {
+	if err := c.mayEither(a, repo, t); err != nil {
+		return registry.TagChange{}, err
+	}
 	if err := c.change(ctx, repo); err != nil {
 		return registry.TagChange{}, err
 	}
 	defer c.mu.Unlock()
 	r, err := c.repo(repo)
 	if err != nil {
+		return registry.TagChange{}, err
+	}
+	if err := c.maySet(a, repo, r, t); err != nil {
 		return registry.TagChange{}, err
 	}
 	if err := r.holds(cond, t); err != nil {

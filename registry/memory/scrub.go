@@ -45,7 +45,10 @@ func (c *Catalog) lookAt(ctx context.Context, s registry.Stored) error {
 
 // StartScrub implements [registry.Scrubbing]. It has looked at everything when it
 // returns.
-func (c *Catalog) StartScrub(ctx context.Context, _ registry.Actor) error {
+func (c *Catalog) StartScrub(ctx context.Context, a registry.Actor) error {
+	if err := c.options.Access.Allow(a, "", registry.Reference{}, registry.ActAdmin); err != nil {
+		return err
+	}
 	if c.options.Reaper == nil {
 		return registry.ErrUnsupported
 	}
@@ -64,14 +67,20 @@ func (c *Catalog) StartScrub(ctx context.Context, _ registry.Actor) error {
 }
 
 // ScrubStatus implements [registry.Scrubbing].
-func (c *Catalog) ScrubStatus(ctx context.Context, _ registry.Actor) (registry.ScrubStatus, error) {
+func (c *Catalog) ScrubStatus(ctx context.Context, a registry.Actor) (registry.ScrubStatus, error) {
+	if err := c.options.Access.Allow(a, "", registry.Reference{}, registry.ActAdmin); err != nil {
+		return registry.ScrubStatus{}, err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return registry.ScrubStatus{Damaged: int64(len(c.damaged))}, ctx.Err()
 }
 
 // Damages implements [registry.Scrubbing].
-func (c *Catalog) Damages(ctx context.Context, _ registry.Actor, after *registry.Damage, limit int) ([]registry.Damage, error) {
+func (c *Catalog) Damages(ctx context.Context, a registry.Actor, after *registry.Damage, limit int) ([]registry.Damage, error) {
+	if err := c.options.Access.Allow(a, "", registry.Reference{}, registry.ActAdmin); err != nil {
+		return nil, err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	order := func(a, b registry.Damage) int {

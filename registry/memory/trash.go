@@ -37,6 +37,9 @@ func (r *repository) discard(a registry.Actor, d registry.Digest, tags []registr
 
 // DeleteRepository implements [registry.Trash].
 func (c *Catalog) DeleteRepository(ctx context.Context, a registry.Actor, repo registry.Name) error {
+	if err := c.options.Access.Allow(a, repo, registry.Reference{}, registry.ActDelete); err != nil {
+		return err
+	}
 	if err := c.change(ctx, repo); err != nil {
 		return err
 	}
@@ -51,19 +54,24 @@ func (c *Catalog) DeleteRepository(ctx context.Context, a registry.Actor, repo r
 }
 
 // Deleted implements [registry.Trash].
-func (c *Catalog) Deleted(ctx context.Context, _ registry.Actor, repo registry.Name, p registry.Page[registry.Cursor]) (registry.List[registry.Deleted], error) {
+func (c *Catalog) Deleted(ctx context.Context, a registry.Actor, repo registry.Name, p registry.Page[registry.Cursor]) (registry.List[registry.Deleted], error) {
+	if repo != "" {
+		if err := c.options.Access.Allow(a, repo, registry.Reference{}, registry.ActRead); err != nil {
+			return registry.List[registry.Deleted]{}, err
+		}
+	}
 	if err := c.lock(ctx); err != nil {
 		return registry.List[registry.Deleted]{}, err
 	}
 	defer c.mu.Unlock()
 	all := make(map[registry.Cursor]registry.Deleted)
 	for name, r := range c.removed {
-		if repo == "" || repo == name {
+		if (repo == "" || repo == name) && c.mayRead(a, name) {
 			all[registry.Cursor("1 "+name)] = registry.Deleted{Repo: name, Actor: r.actor, At: r.at, Until: r.at + undoWindow.Microseconds()}
 		}
 	}
 	for name, r := range c.repos {
-		if repo != "" && repo != name {
+		if repo != "" && repo != name || !c.mayRead(a, name) {
 			continue
 		}
 		for d, m := range r.trash {
@@ -84,6 +92,9 @@ func (c *Catalog) Deleted(ctx context.Context, _ registry.Actor, repo registry.N
 
 // Undelete implements [registry.Trash].
 func (c *Catalog) Undelete(ctx context.Context, a registry.Actor, repo registry.Name, ref registry.Reference) error {
+	if err := c.options.Access.Allow(a, repo, registry.Reference{}, registry.ActCreate); err != nil {
+		return err
+	}
 	if err := c.change(ctx, repo); err != nil {
 		return err
 	}
@@ -159,18 +170,21 @@ func (c *Catalog) restore(repo registry.Name, d registry.Digest) ([]registry.Tag
 }
 
 // Purge implements [registry.Trash].
-func (c *Catalog) Purge(ctx context.Context, _ registry.Actor, repo registry.Name) error {
+func (c *Catalog) Purge(ctx context.Context, a registry.Actor, repo registry.Name) error {
+	if err := c.options.Access.Allow(a, "", registry.Reference{}, registry.ActAdmin); err != nil {
+		return err
+	}
 	if err := c.lock(ctx); err != nil {
 		return err
 	}
 	defer c.mu.Unlock()
 	for name := range c.removed {
-		if repo == "" || repo == name {
+		if (repo == "" || repo == name) && c.mayRead(a, name) {
 			delete(c.removed, name)
 		}
 	}
 	for name, r := range c.repos {
-		if repo == "" || repo == name {
+		if (repo == "" || repo == name) && c.mayRead(a, name) {
 			clear(r.trash)
 		}
 	}
@@ -178,11 +192,17 @@ func (c *Catalog) Purge(ctx context.Context, _ registry.Actor, repo registry.Nam
 }
 
 // Collect implements [registry.Collector]: nothing here ever goes by itself.
-func (c *Catalog) Collect(ctx context.Context, _ registry.Actor) (registry.Collection, error) {
+func (c *Catalog) Collect(ctx context.Context, a registry.Actor) (registry.Collection, error) {
+	if err := c.options.Access.Allow(a, "", registry.Reference{}, registry.ActAdmin); err != nil {
+		return registry.Collection{}, err
+	}
 	return registry.Collection{}, ctx.Err()
 }
 
 // Plan implements [registry.Collector].
-func (c *Catalog) Plan(ctx context.Context, _ registry.Actor, _ registry.Page[registry.Cursor]) (registry.List[registry.Doomed], error) {
+func (c *Catalog) Plan(ctx context.Context, a registry.Actor, _ registry.Page[registry.Cursor]) (registry.List[registry.Doomed], error) {
+	if err := c.options.Access.Allow(a, "", registry.Reference{}, registry.ActAdmin); err != nil {
+		return registry.List[registry.Doomed]{}, err
+	}
 	return registry.List[registry.Doomed]{}, ctx.Err()
 }

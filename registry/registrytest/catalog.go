@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/access"
 )
 
 // CatalogOptions are what a test asks of a catalog.
@@ -22,13 +23,14 @@ type CatalogOptions struct {
 	AllowWrongSizes bool
 	// Pools the blobs may be in, besides "".
 	Pools []registry.Pool
+	// Access says who may do what. nil: everybody may do everything.
+	Access *access.Policy
 	// Reaper is told to remove second copies, and soon: there is no grace time
 	// for a copy that never was in use. nil if the test does not care.
 	Reaper registry.Reaper
 }
 
-// CatalogBackend is an implementation of [registry.Catalog] to test. It must
-// allow every actor everything.
+// CatalogBackend is an implementation of [registry.Catalog] to test.
 type CatalogBackend struct {
 	// New returns an empty catalog. It cleans up by t.Cleanup.
 	New func(t *testing.T, o CatalogOptions) registry.Catalog

@@ -16,7 +16,7 @@ func actorToWire(a registry.Actor) (*metadatav1.Actor, error) {
 		return nil, registry.ErrDenied.With("the user's name is not UTF-8")
 	}
 	w := &metadatav1.Actor{
-		Id: a.ID, Claims: claimsToWire(a.Claims), JsonClaims: claimsToWire(a.JSONClaims), Scope: scopeToWire(a.Scope), System: a.System,
+		Id: a.ID, Claims: claimsToWire(a.Claims), JsonClaims: claimsToWire(a.JSONClaims), Scope: scopeToWire(a.Scope), System: a.System, Ruled: a.Ruled,
 	}
 	for _, g := range a.Groups {
 		if utf8.ValidString(g) {
@@ -57,7 +57,7 @@ func scopeToWire(scope []registry.Grant) *metadatav1.Scope {
 
 func actorFromWire(a *metadatav1.Actor) registry.Actor {
 	actor := registry.Actor{
-		ID: a.GetId(), Groups: a.GetGroups(), Claims: a.GetClaims(), JSONClaims: a.GetJsonClaims(), Scope: scopeFromWire(a.GetScope()), System: a.GetSystem(),
+		ID: a.GetId(), Groups: a.GetGroups(), Claims: a.GetClaims(), JSONClaims: a.GetJsonClaims(), Scope: scopeFromWire(a.GetScope()), System: a.GetSystem(), Ruled: a.GetRuled(),
 	}
 	if r := a.GetRequest(); r != nil {
 		actor.Request = &registry.ActorRequest{

@@ -148,7 +148,7 @@ func putToWire(a registry.Actor, repo registry.Name, m registry.ManifestPut) (*m
 	actor, err := actorToWire(a)
 	return &metadatav1.PutManifestRequest{
 		Actor: actor, Repository: text(string(repo)), Digest: text(m.Digest.String()),
-		MediaType: text(m.MediaType), Content: m.Bytes, Tags: toStrings(m.Tags), Condition: conditionToWire(m.If),
+		MediaType: text(m.MediaType), Content: m.Bytes, Tags: toStrings(m.Tags), Condition: conditionToWire(m.If), ByDigest: m.ByDigest,
 	}, err
 }
 

@@ -61,6 +61,7 @@ func putFromWire(req *metadatav1.PutManifestRequest) (registry.Name, registry.Ma
 		Bytes:     req.GetContent(),
 		Tags:      fromStrings[registry.Tag](req.GetTags()),
 		If:        cond,
+		ByDigest:  req.GetByDigest(),
 	}, err
 }
 

@@ -34,7 +34,7 @@ var ErrNoControl = errors.New("no process serves this store")
 // unless it is nil. The
 // process owns the store: a socket that is there already is of one that died.
 func ControlUnit(ctx context.Context, root string, b registry.Blobs, c registry.Catalog, m registry.Mirror, o ServerOptions) (daemon.Unit, error) {
-	o.Security = nil
+	o.Security, o.owned = nil, true
 	var l net.Listener
 	err := atSocket(root, func(path string) (err error) {
 		l, err = daemon.ListenUnix(ctx, path)

@@ -19,11 +19,18 @@ type guard struct {
 	log    *slog.Logger
 	limits limits
 	secure bool // peers have certificates
+	owned  bool // peers own the store
 }
+
+// owner is the key of a context whose peer owns the store.
+type owner struct{}
 
 func (g guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
 	if err := g.authorize(ctx, info.FullMethod); err != nil {
 		return nil, err
+	}
+	if g.owned {
+		ctx = context.WithValue(ctx, owner{}, true)
 	}
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc

@@ -169,7 +169,14 @@ func peerOf(ctx context.Context) (who peerInfo, ok bool) {
 
 // actorOf returns on whose behalf a request is made: the actor in it, if the
 // peer's word counts, or else the peer itself.
+//
+// Who may open a store's control socket owns the store, and acts for it.
 func actorOf(ctx context.Context, a *metadatav1.Actor) registry.Actor {
+	if ctx.Value(owner{}) != nil {
+		actor := actorFromWire(a)
+		actor.System, actor.Scope = true, nil
+		return actor
+	}
 	if who, ok := peerOf(ctx); ok && who.roles&speakers == 0 {
 		return registry.Actor{ID: who.name}
 	}

@@ -29,6 +29,8 @@ type ServerOptions struct {
 	// Reflect adds reflection to the server: reflect.Register. nil: none. Nothing
 	// that it tells is secret, but neither is there a reason to tell everybody.
 	Reflect func(*grpc.Server)
+	// owned says that whoever can connect owns the store.
+	owned bool
 	// Metrics is where calls are counted. nil: nobody wants to know.
 	Metrics *metrics.Set
 	// Traces makes calls spans of the traces they belong to. nil: they are none.
@@ -57,7 +59,7 @@ func newServer(o ServerOptions, l limits, more ...grpc.ServerOption) *grpc.Serve
 		creds = o.Security.server()
 	}
 	o.Security.observe(o.Metrics)
-	g := guard{o.Log, l, o.Security != nil}
+	g := guard{o.Log, l, o.Security != nil, o.owned}
 	return grpc.NewServer(append([]grpc.ServerOption{
 		grpc.Creds(creds),
 		grpc.ConnectionTimeout(handshake),

@@ -21,7 +21,7 @@ func TestBlobs(t *testing.T) {
 func TestCatalog(t *testing.T) {
 	registrytest.Catalog(t, rpctest.CatalogBackend(registrytest.CatalogBackend{
 		New: func(_ *testing.T, o registrytest.CatalogOptions) registry.Catalog {
-			return memory.NewCatalog(memory.CatalogOptions{AllowSparse: o.AllowSparse, AllowWrongSizes: o.AllowWrongSizes, Pools: o.Pools, Reaper: o.Reaper})
+			return memory.NewCatalog(memory.CatalogOptions{AllowSparse: o.AllowSparse, AllowWrongSizes: o.AllowWrongSizes, Access: o.Access, Pools: o.Pools, Reaper: o.Reaper})
 		},
 		Reopen: func(_ *testing.T, c registry.Catalog) registry.Catalog { return c },
 	}))

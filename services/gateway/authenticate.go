@@ -17,6 +17,8 @@ func (g *Gateway) SetAuth(c *auth.Chain) (old *auth.Chain) { return g.auth.Swap(
 // authenticate returns on whose behalf the request is made.
 func (g *Gateway) authenticate(x *exchange) (registry.Actor, error) {
 	a, err := g.auth.Load().Authenticate(x.r, g.wants(x))
+	x.asks = asks(x.r)
+	a.Request, a.Ruled = &x.asks, g.ruled.Load()
 	if limited := g.limited(x, a); limited != nil { // also of those who guess
 		return a, limited
 	}

@@ -20,8 +20,9 @@ type exchange struct {
 	ctx    tracing.Request // see context
 	span   tracing.Span
 	actor  registry.Actor
-	narrow bool             // the token that came is not good for this
-	events []identity.Event // that the identity service told of
+	narrow bool                  // the token that came is not good for this
+	events []identity.Event      // that the identity service told of
+	asks   registry.ActorRequest // of actor
 	body   body
 
 	status   int   // sent to the client, 0 while nothing is

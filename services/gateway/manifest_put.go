@@ -35,7 +35,7 @@ func (g *Gateway) manifestPut(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	put := registry.ManifestPut{Digest: x.ref.Digest, MediaType: mediaType, Bytes: content, Tags: tags, If: cond}
+	put := registry.ManifestPut{Digest: x.ref.Digest, MediaType: mediaType, Bytes: content, Tags: tags, If: cond, ByDigest: x.ref.Digest != ""}
 	if put.Digest == "" {
 		put.Digest = registry.SHA256.FromBytes(content)
 	}

@@ -203,5 +203,16 @@ func (m *meters) routeLatency(res resource, verb, class int) *metrics.Histogram 
 // scrape answers with the metrics of the process.
 func (g *Gateway) scrape(x *exchange) error {
 	x.set("Cache-Control", "no-store")
+	// A gateway that lets everybody in has nothing to ask: metrics are there when the
+	// catalog is not.
+	if !g.cfg.OpenMetrics && !g.auth.Load().Open() {
+		may, err := g.catalog.Allowed(x.context(), x.actor, "", registry.ActMetrics)
+		if err != nil {
+			return doing("asking who may read metrics", err)
+		}
+		if may == registry.NoActions {
+			return x.actor.Refusal("")
+		}
+	}
 	return x.bytes(http.StatusOK, metrics.ContentType, g.meters.set.Text())
 }

@@ -87,21 +87,21 @@ func (r *recent) get(repo registry.Name, q question) (heard, bool) {
 
 // keepManifest keeps what the catalog said to a.
 func (r *recent) keepManifest(a registry.Actor, repo registry.Name, ref registry.Reference, m registry.Manifest, when asked) {
+	if r.fresh <= 0 {
+		return
+	}
 	m.Bytes = nil
 	r.keep(repo, question{actor: actorKey(a), ref: ref}, heard{manifest: m}, when)
 }
 
 // keepBlob keeps what the catalog said to a, unless it is the content itself.
 func (r *recent) keepBlob(a registry.Actor, repo registry.Name, b registry.Blob, when asked) {
-	if b.Inline == nil {
+	if r.fresh > 0 && b.Inline == nil {
 		r.keep(repo, question{actorKey(a), true, registry.Reference{Digest: b.Digest}}, heard{blob: b}, when)
 	}
 }
 
 func (r *recent) keep(repo registry.Name, q question, got heard, when asked) {
-	if r.fresh <= 0 {
-		return
-	}
 	// Clones: the originals are parts of a whole request target.
 	repo = registry.Name(strings.Clone(string(repo)))
 	q.ref.Tag = registry.Tag(strings.Clone(string(q.ref.Tag)))
@@ -145,11 +145,8 @@ func (r *recent) changed(repo registry.Name) {
 func (r *recent) clear() { r.answers, r.n = map[registry.Name]map[question]heard{}, 0 }
 
 // actorKey returns a string that two actors share only if they are the same, with
-// the same groups and claims.
+// the same groups, claims and scope, and ask in the same way.
 func actorKey(a registry.Actor) string {
-	if a.Anonymous() && len(a.Groups)+len(a.Claims)+len(a.JSONClaims) == 0 && a.Scope == nil {
-		return ""
-	}
 	b := strconv.AppendQuote(nil, a.ID)
 	for _, g := range a.Groups {
 		b = strconv.AppendQuote(append(b, " g"...), g)
@@ -161,6 +158,11 @@ func actorKey(a registry.Actor) string {
 	for _, k := range slices.Sorted(maps.Keys(a.JSONClaims)) {
 		b = strconv.AppendQuote(append(b, " j"...), k)
 		b = strconv.AppendQuote(append(b, '='), a.JSONClaims[k])
+	}
+	if r := a.Request; r != nil { // access may depend on it
+		for _, s := range append([]string{r.Method, r.UserAgent, r.ClientIP, r.TLS}, r.ForwardedFor...) {
+			b = strconv.AppendQuote(append(b, " r"...), s)
+		}
 	}
 	if a.Scope != nil {
 		b = append(b, " s"...)

@@ -1,12 +1,20 @@
 package gateway
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/berth-registry/berth/registry"
+)
 
 // passOn lets the REST API answer. Nothing of the gateway's own is in the answer:
 // no header that lets scripts of other sites read it, above all.
 func (g *Gateway) passOn(x *exchange) error {
 	w := &restWriter{x: x}
-	g.rest.ServeHTTP(w, x.r.WithContext(x.context()))
+	ctx := x.context()
+	if !g.auth.Load().Open() {
+		ctx = registry.WithActor(ctx, x.actor)
+	}
+	g.rest.ServeHTTP(w, x.r.WithContext(ctx))
 	if !x.reading() {
 		g.recent.changed("")
 	}

@@ -16,6 +16,11 @@ type access interface {
 	allow(a registry.Actor, repo registry.Name, act registry.Actions) error
 	// allowRef is allow for a request that names a tag or manifest.
 	allowRef(a registry.Actor, repo registry.Name, ref registry.Reference, act registry.Actions) error
+	// detectsCollision reports whether a may not delete a manifest by digest that
+	// several tags point to.
+	detectsCollision(a registry.Actor, repo registry.Name) bool
+	// viewer returns what a may see in lists.
+	viewer(a registry.Actor) viewer
 }
 
 // rights are an access by rules, which may be replaced at any time. Until there are
@@ -28,6 +33,21 @@ func (r *rights) allow(a registry.Actor, repo registry.Name, act registry.Action
 
 func (r *rights) allowRef(a registry.Actor, repo registry.Name, ref registry.Reference, act registry.Actions) error {
 	return r.policy.Load().Allow(a, repo, ref, act)
+}
+
+func (r *rights) detectsCollision(a registry.Actor, repo registry.Name) bool {
+	return r.policy.Load().DetectsCollision(a, repo)
+}
+
+func (r *rights) viewer(a registry.Actor) viewer { return r.policy.Load().Viewer(a) }
+
+// viewer says which names an actor may see.
+type viewer interface {
+	// Sees reports whether a name may be seen.
+	Sees(repo registry.Name) bool
+	// Next returns the first name at or behind from that may be seen, as far as that is
+	// known without looking; not ok if there is none.
+	Next(from registry.Name) (at registry.Name, ok bool)
 }
 
 // SetAccess replaces who may do what, for all requests that come from now on. nil

@@ -122,11 +122,11 @@ func TestAccessComesFirst(t *testing.T) {
 			_, err := c.ExplainRetention(ctx, a, repo, registry.Reference{}, registry.Page[string]{Limit: 1})
 			return err
 		}},
-		{"ApplyRetention", registry.ActDelete, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
+		{"ApplyRetention", registry.ActAdmin, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
 			_, err := c.ApplyRetention(ctx, a, repo)
 			return err
 		}},
-		{"RollbackTag", registry.ActCreate, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
+		{"RollbackTag", registry.ActCreate | registry.ActUpdate, func(ctx context.Context, a registry.Actor, repo registry.Name) error {
 			_, err := c.RollbackTag(ctx, a, repo, "t", d, registry.Condition{})
 			return err
 		}},
@@ -147,8 +147,12 @@ func TestAccessComesFirst(t *testing.T) {
 			if err := call.call(t.Context(), registry.Actor{ID: "mallory"}, repo); !errors.Is(err, registry.ErrDenied) {
 				t.Errorf("%s of %s by mallory: got error %v, want Denied", call.name, repo, err)
 			}
-			if diff := cmp.Diff([]registry.Actions{call.want, call.want}, m.asked); diff != "" {
-				t.Errorf("%s asked for (-want +got):\n%s", call.name, diff)
+			var asked registry.Actions
+			for _, a := range m.asked {
+				asked |= a
+			}
+			if asked != call.want {
+				t.Errorf("%s asked for %s, want %s", call.name, asked, call.want)
 			}
 		}
 	}
@@ -211,6 +215,21 @@ func (pusher) allow(a registry.Actor, _ registry.Name, act registry.Actions) err
 	}
 	return nil
 }
+
+func (m *members) detectsCollision(registry.Actor, registry.Name) bool { return false }
+func (m *members) viewer(a registry.Actor) viewer                      { return seer{m, a} }
+
+func (pusher) detectsCollision(registry.Actor, registry.Name) bool { return false }
+func (p pusher) viewer(a registry.Actor) viewer                    { return seer{p, a} }
+
+// seer asks an access for each name.
+type seer struct {
+	access
+	actor registry.Actor
+}
+
+func (s seer) Sees(repo registry.Name) bool                  { return s.allow(s.actor, repo, registry.ActRead) == nil }
+func (s seer) Next(from registry.Name) (registry.Name, bool) { return from, true }
 
 func (p pusher) allowRef(a registry.Actor, repo registry.Name, _ registry.Reference, act registry.Actions) error {
 	return p.allow(a, repo, act)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/registry"
+	rules "github.com/berth-registry/berth/registry/access"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
 	"github.com/berth-registry/berth/registry/glob"
@@ -39,15 +40,27 @@ func (s *Service) Close() error {
 	return errors.Join(s.Catalog.Close(), s.DB.Close())
 }
 
-// OpenConfigured opens the catalog that a config file describes. drivers are those
-// that the program has in it, by the name in storage.metadata.driver.
-func OpenConfigured(ctx context.Context, file *config.Config, drivers map[string]OpenDB, reaper registry.Reaper, fatal func(error), p daemon.Process) (*Service, error) {
-	cfg := file.Storage
+// Drivers are what a program has in it.
+type Drivers struct {
+	// Databases by the name in storage.metadata.driver.
+	Databases map[string]OpenDB
+	// Conditions compiles the conditions of access rules. nil if the program can't.
+	Conditions rules.Compiler
+}
+
+// OpenConfigured opens the catalog that a config file describes. It follows the
+// file's access rules as they change.
+func OpenConfigured(ctx context.Context, file *config.Config, has Drivers, reaper registry.Reaper, fatal func(error), p daemon.Process) (*Service, error) {
+	cfg, drivers := file.Storage, has.Databases
+	policy, err := rules.Compile(file.HTTP.AccessControl, has.Conditions)
+	if err != nil {
+		return nil, fmt.Errorf("http.accessControl.%w", err)
+	}
 	db, err := OpenDatabase(ctx, cfg, drivers, fatal, p.Log)
 	if err != nil {
 		return nil, err
 	}
-	o := Options{AllowSparse: cfg.AllowSparse, AllowWrongSizes: cfg.AllowWrongSizes, MaxStaleness: cfg.Metadata.MaxStaleness, Metrics: p.Metrics}
+	o := Options{Access: policy, AllowSparse: cfg.AllowSparse, AllowWrongSizes: cfg.AllowWrongSizes, MaxStaleness: cfg.Metadata.MaxStaleness, Metrics: p.Metrics}
 	o.RetentionEvery, o.AuditKeep = cfg.GCInterval, file.Log.AuditRetention
 	if o.Limits, err = limitsOf(cfg); err == nil {
 		o.Retention, err = retention.Compile(cfg.Retention, cfg.GCDelay)
@@ -71,6 +84,13 @@ func OpenConfigured(ctx context.Context, file *config.Config, drivers map[string
 		return func() { c.auditKeep.Store(int64(next.Log.AuditRetention)) }, nil
 	}, "log.auditRetention")
 	s := &Service{Catalog: c, DB: db}
+	p.Live.Subscribe(func(_ context.Context, next *config.Config) (func(), error) {
+		policy, err := rules.Compile(next.HTTP.AccessControl, has.Conditions)
+		if err != nil {
+			return nil, fmt.Errorf("http.accessControl.%w", err)
+		}
+		return func() { c.SetAccess(policy) }, nil
+	}, "http.accessControl")
 	if blobs, ok := reaper.(LayoutBlobs); ok {
 		s.takeover = newTakeover(ctx, c, blobs)
 		s.takeover.observe(p.Metrics)

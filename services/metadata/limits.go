@@ -52,9 +52,15 @@ func (c *Catalog) allowChange(a registry.Actor, repo registry.Name, act registry
 		return err
 	}
 	if act == registry.ActCreate {
-		if err := c.room(); err != nil {
-			return err
-		}
+		return c.allowGrowth(repo)
+	}
+	return c.readOnly(repo)
+}
+
+// allowGrowth returns an error if nothing may be added to a repository, whoever asks.
+func (c *Catalog) allowGrowth(repo registry.Name) error {
+	if err := c.room(); err != nil {
+		return err
 	}
 	return c.readOnly(repo)
 }

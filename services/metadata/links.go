@@ -23,7 +23,7 @@ const sqlBlob = `
 
 // Blob returns the content d of repo: a linked blob, or a manifest's bytes.
 func (c *Catalog) Blob(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest) (registry.Blob, error) {
-	if err := c.access.allow(a, repo, registry.ActRead); err != nil {
+	if err := c.access.allowRef(a, repo, registry.Reference{Digest: d}, registry.ActRead); err != nil {
 		return registry.Blob{}, err
 	}
 	b, ok := c.rows.blob(repo, d)

@@ -23,9 +23,13 @@ const (
 // DeleteManifest removes a manifest under each of its names, and all tags that
 // point to it.
 func (c *Catalog) DeleteManifest(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest) error {
-	if err := c.allowChange(a, repo, registry.ActDelete); err != nil {
+	if err := c.access.allowRef(a, repo, registry.Reference{Digest: d}, registry.ActDelete); err != nil {
 		return err
 	}
+	if err := c.readOnly(repo); err != nil {
+		return err
+	}
+	detects := c.access.detectsCollision(a, repo)
 	return c.db.Write(ctx, func(tx *sqldb.Tx) error {
 		if err := tx.Lock(append([]sqldb.Lock{removesFrom(repo)}, c.opt.Limits.quotaLocks(repo)...)...); err != nil {
 			return err
@@ -39,7 +43,17 @@ func (c *Catalog) DeleteManifest(ctx context.Context, a registry.Actor, repo reg
 			return err
 		}
 		ch := c.change()
+		tags := 0
 		for _, n := range names {
+			if detects {
+				more, err := tagsOf(tx, id, n.packed)
+				if err != nil {
+					return err
+				}
+				if tags += len(more); tags > 1 {
+					return registry.ErrManifestCollision
+				}
+			}
 			if used, err := exists(tx.QueryRow(sqlIsReferenced, id, n.packed)); err != nil {
 				return err
 			} else if used {

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/berth-registry/berth/registry"
@@ -21,14 +20,18 @@ func (c *Catalog) PutManifest(ctx context.Context, a registry.Actor, repo regist
 
 // putManifest stores a manifest that was pushed, or fetched from an origin.
 func (c *Catalog) putManifest(ctx context.Context, a registry.Actor, repo registry.Name, m registry.ManifestPut, o *registry.Origin) (registry.ManifestInfo, error) {
-	if err := c.allowPut(a, repo, o != nil); err != nil {
+	rights, err := c.mayPut(a, repo, m)
+	if o != nil {
+		rights, err = nil, c.allowPut(a, repo, true)
+	}
+	if err != nil {
 		return registry.ManifestInfo{}, err
 	}
 	p, err := c.newPut(a, repo, m)
 	if err != nil {
 		return registry.ManifestInfo{}, err
 	}
-	p.origin = o
+	p.origin, p.rights = o, rights
 	err = c.db.Write(ctx, p.run)
 	if errors.Is(err, errAddsRepo) {
 		p.addsRepo = true
@@ -52,6 +55,7 @@ type put struct {
 	repo   registry.Name
 	m      registry.ManifestPut
 	tags   []registry.Tag // each once
+	rights putRights      // for each of tags; nil if none are needed
 	info   registry.ManifestInfo
 	digest []byte
 	refs   []packedReference
@@ -90,11 +94,7 @@ func (c *Catalog) newPut(a registry.Actor, repo registry.Name, m registry.Manife
 		return nil, registry.ErrDigestInvalid
 	}
 	p := &put{c: c, actor: a, repo: repo, m: m, info: info, digest: digest, refs: make([]packedReference, len(info.References))}
-	for _, t := range m.Tags {
-		if !slices.Contains(p.tags, t) {
-			p.tags = append(p.tags, t)
-		}
-	}
+	p.tags = once(m.Tags)
 	for i, r := range info.References {
 		p.refs[i].ManifestReference = r
 		if p.refs[i].packed, err = pack(r.Digest); err != nil {
@@ -235,6 +235,9 @@ func (p *put) settle(tx *sqldb.Tx, f *found) error {
 // mayTag returns nil if the tags may be set to the manifest.
 func (p *put) mayTag(f *found) error {
 	for i, old := range f.tags {
+		if err := p.rights.may(i, old != nil); err != nil {
+			return err
+		}
 		if err := holds(p.m.If, old); err != nil {
 			return err
 		}

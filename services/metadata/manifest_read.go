@@ -28,7 +28,7 @@ const (
 
 // Manifest returns what q names.
 func (c *Catalog) Manifest(ctx context.Context, a registry.Actor, repo registry.Name, q registry.ManifestQuery) (registry.Manifest, error) {
-	if err := c.access.allow(a, repo, registry.ActRead); err != nil {
+	if err := c.access.allowRef(a, repo, q.Ref, registry.ActRead); err != nil {
 		return registry.Manifest{}, err
 	}
 	m, ok := c.rows.manifest(repo, q)

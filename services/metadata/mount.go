@@ -87,8 +87,8 @@ const (
 	sqlLinkedIn   = `SELECT r.name, NULL FROM repositories r JOIN links l ON l.repo_id = r.id AND l.digest = $2 WHERE r.name = $1`
 	sqlManifestIn = `SELECT r.name, m.payload FROM repositories r JOIN manifests m ON m.repo_id = r.id AND m.digest = $2 WHERE r.name = $1`
 
-	sqlLinkedAnywhere   = `SELECT r.name, NULL FROM links l JOIN repositories r ON r.id = l.repo_id WHERE l.digest = $1`
-	sqlManifestAnywhere = `SELECT r.name, m.payload FROM manifests m JOIN repositories r ON r.id = m.repo_id WHERE m.digest = $1`
+	sqlLinkedAnywhere   = `SELECT r.name, NULL FROM links l JOIN repositories r ON r.id = l.repo_id WHERE l.digest = $1 LIMIT 1000`
+	sqlManifestAnywhere = `SELECT r.name, m.payload FROM manifests m JOIN repositories r ON r.id = m.repo_id WHERE m.digest = $1 LIMIT 1000`
 )
 
 // source is where a mount takes its content from.

@@ -7,7 +7,13 @@ import (
 	"github.com/berth-registry/berth/registry"
 )
 
-const sqlRepos = `SELECT name FROM repositories WHERE name > $1 ORDER BY name LIMIT $2`
+const (
+	sqlRepos     = `SELECT name FROM repositories WHERE name > $1 ORDER BY name LIMIT $2`
+	sqlReposFrom = `SELECT name FROM repositories WHERE name >= $1 ORDER BY name LIMIT $2`
+)
+
+// scanPage is how many names are read at a time where some can't be seen.
+const scanPage = 1000
 
 // Repositories lists the repositories that a may read.
 func (c *Catalog) Repositories(ctx context.Context, a registry.Actor, p registry.Page[registry.Name]) (registry.List[registry.Name], error) {
@@ -16,30 +22,37 @@ func (c *Catalog) Repositories(ctx context.Context, a registry.Actor, p registry
 	if err != nil {
 		return list, err
 	}
-	for after := p.After; ; {
-		names, err := c.repoNames(ctx, after, limit+1)
+	v := c.access.viewer(a)
+	query, after, n := sqlRepos, p.After, limit+1
+	for {
+		if at, ok := v.Next(after); !ok {
+			return list, nil
+		} else if at != after {
+			query, after = sqlReposFrom, at
+		}
+		names, err := c.repoNames(ctx, query, after, n)
 		if err != nil {
 			return registry.List[registry.Name]{}, fmt.Errorf("listing repositories: %w", err)
 		}
-		for _, n := range names {
-			if c.access.allow(a, n, registry.ActRead) != nil {
+		for _, name := range names {
+			if !v.Sees(name) {
 				continue
 			}
 			if len(list.Items) == limit {
 				list.More = true
 				return list, nil
 			}
-			list.Items = append(list.Items, n)
+			list.Items = append(list.Items, name)
 		}
-		if len(names) <= limit {
+		if len(names) < n {
 			return list, nil
 		}
-		after = names[len(names)-1]
+		query, after, n = sqlRepos, names[len(names)-1], max(limit+1, scanPage)
 	}
 }
 
-func (c *Catalog) repoNames(ctx context.Context, after registry.Name, limit int) ([]registry.Name, error) {
-	rows, err := c.db.Query(ctx, sqlRepos, string(after), limit)
+func (c *Catalog) repoNames(ctx context.Context, query string, after registry.Name, limit int) ([]registry.Name, error) {
+	rows, err := c.db.Query(ctx, query, string(after), limit)
 	if err != nil {
 		return nil, err
 	}

@@ -69,7 +69,10 @@ func behind(all []registry.RetentionDecision, after string) []registry.Retention
 
 // ApplyRetention removes tags of repo that the policies do not keep.
 func (c *Catalog) ApplyRetention(ctx context.Context, a registry.Actor, repo registry.Name) (registry.RetentionReport, error) {
-	if err := c.allowChange(a, repo, registry.ActDelete); err != nil {
+	if err := c.access.allow(a, "", registry.ActAdmin); err != nil {
+		return registry.RetentionReport{}, err
+	}
+	if err := c.readOnly(repo); err != nil {
 		return registry.RetentionReport{}, err
 	}
 	id, err := c.readRepoID(ctx, repo)

@@ -16,7 +16,11 @@ const (
 
 // RollbackTag lets a tag point to a digest again that is in its history.
 func (c *Catalog) RollbackTag(ctx context.Context, a registry.Actor, repo registry.Name, t registry.Tag, to registry.Digest, cond registry.Condition) (registry.TagChange, error) {
-	if err := c.allowChange(a, repo, registry.ActCreate); err != nil {
+	rights := c.mayTag(a, repo, t)
+	if err := rights.either(); err != nil {
+		return registry.TagChange{}, err
+	}
+	if err := c.allowGrowth(repo); err != nil {
 		return registry.TagChange{}, err
 	}
 	digest, err := pack(to)
@@ -34,6 +38,9 @@ func (c *Catalog) RollbackTag(ctx context.Context, a registry.Actor, repo regist
 		}
 		old, err := tagDigest(tx, id, t)
 		if err != nil {
+			return err
+		}
+		if err := rights.may(old != nil); err != nil {
 			return err
 		}
 		if err := holds(cond, old); err != nil {

@@ -102,7 +102,10 @@ const (
 
 // DeleteTag removes a tag; the manifest stays.
 func (c *Catalog) DeleteTag(ctx context.Context, a registry.Actor, repo registry.Name, t registry.Tag, cond registry.Condition) error {
-	if err := c.allowChange(a, repo, registry.ActDelete); err != nil {
+	if err := c.access.allowRef(a, repo, registry.Reference{Tag: t}, registry.ActDelete); err != nil {
+		return err
+	}
+	if err := c.readOnly(repo); err != nil {
 		return err
 	}
 	return c.db.Write(ctx, func(tx *sqldb.Tx) error {

@@ -13,13 +13,14 @@ var _ registry.Catalog = (*Service)(nil)
 // if the actor may know of it. The rest is as [Catalog] does it.
 
 // ready returns when the repositories are taken over, or why they are not. A
-// request that will be denied does not wait.
-func (s *Service) ready(ctx context.Context, a registry.Actor, act registry.Actions, repos ...registry.Name) error {
+// request that will be denied does not wait: one of an actor who may do none of
+// what any lists.
+func (s *Service) ready(ctx context.Context, a registry.Actor, any registry.Actions, repos ...registry.Name) error {
 	if s.takeover == nil || s.takeover.idle.Load() {
 		return nil
 	}
 	for _, repo := range repos {
-		if repo == "" || s.access.allow(a, repo, act) != nil {
+		if repo == "" || !s.mayAny(a, repo, any) {
 			continue
 		}
 		if err := s.takeover.ensure(ctx, repo); err != nil {
@@ -27,6 +28,23 @@ func (s *Service) ready(ctx context.Context, a registry.Actor, act registry.Acti
 		}
 	}
 	return nil
+}
+
+// mayAny reports whether a may do one of the actions.
+func (s *Service) mayAny(a registry.Actor, repo registry.Name, any registry.Actions) bool {
+	for bit := registry.Actions(1); bit <= any; bit <<= 1 {
+		if any&bit == 0 {
+			continue
+		}
+		on := repo
+		if bit == registry.ActAdmin {
+			on = ""
+		}
+		if s.access.allow(a, on, bit) == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // Repositories implements [registry.Repositories]. Those that wait to be taken
@@ -88,7 +106,7 @@ func (s *Service) Manifest(ctx context.Context, a registry.Actor, repo registry.
 
 // PutManifest implements [registry.Manifests].
 func (s *Service) PutManifest(ctx context.Context, a registry.Actor, repo registry.Name, m registry.ManifestPut) (registry.ManifestInfo, error) {
-	if err := s.ready(ctx, a, registry.ActCreate, repo); err != nil {
+	if err := s.ready(ctx, a, registry.ActCreate|registry.ActUpdate, repo); err != nil {
 		return registry.ManifestInfo{}, err
 	}
 	return s.Catalog.PutManifest(ctx, a, repo, m)
@@ -171,7 +189,7 @@ func (s *Service) ExplainRetention(ctx context.Context, a registry.Actor, repo r
 
 // ApplyRetention implements [registry.Retention].
 func (s *Service) ApplyRetention(ctx context.Context, a registry.Actor, repo registry.Name) (registry.RetentionReport, error) {
-	if err := s.ready(ctx, a, registry.ActDelete, repo); err != nil {
+	if err := s.ready(ctx, a, registry.ActAdmin, repo); err != nil {
 		return registry.RetentionReport{}, err
 	}
 	return s.Catalog.ApplyRetention(ctx, a, repo)
@@ -179,7 +197,7 @@ func (s *Service) ApplyRetention(ctx context.Context, a registry.Actor, repo reg
 
 // RollbackTag implements [registry.Rollbacks].
 func (s *Service) RollbackTag(ctx context.Context, a registry.Actor, repo registry.Name, t registry.Tag, to registry.Digest, c registry.Condition) (registry.TagChange, error) {
-	if err := s.ready(ctx, a, registry.ActCreate, repo); err != nil {
+	if err := s.ready(ctx, a, registry.ActCreate|registry.ActUpdate, repo); err != nil {
 		return registry.TagChange{}, err
 	}
 	return s.Catalog.RollbackTag(ctx, a, repo, t, to, c)
@@ -211,7 +229,7 @@ func (s *Service) Undelete(ctx context.Context, a registry.Actor, repo registry.
 
 // Purge implements [registry.Trash].
 func (s *Service) Purge(ctx context.Context, a registry.Actor, repo registry.Name) error {
-	if err := s.ready(ctx, a, registry.ActDelete, repo); err != nil {
+	if err := s.ready(ctx, a, registry.ActAdmin, repo); err != nil {
 		return err
 	}
 	return s.Catalog.Purge(ctx, a, repo)

@@ -142,17 +142,17 @@ const (
 
 // Purge ends the undo window of repo, or of everything.
 func (c *Catalog) Purge(ctx context.Context, a registry.Actor, repo registry.Name) error {
+	if err := c.access.allow(a, "", registry.ActAdmin); err != nil {
+		return err
+	}
 	if repo != "" {
-		if err := c.allowChange(a, repo, registry.ActDelete); err != nil {
+		if err := c.readOnly(repo); err != nil {
 			return err
 		}
 		return c.purge(ctx, repo)
 	}
-	if err := c.access.allow(a, "", registry.ActAdmin); err != nil {
-		return err
-	}
 	for after := registry.Name(""); ; {
-		names, err := c.repoNames(ctx, after, sweepPage)
+		names, err := c.repoNames(ctx, sqlRepos, after, sweepPage)
 		if err != nil {
 			return fmt.Errorf("listing repositories: %w", err)
 		}

@@ -18,7 +18,7 @@ var version = "unknown" // set by the linker
 func main() {
 	parts := allinone.Stores(
 		map[string]blobstore.OpenPool{"local": disk.OpenPool},
-		map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured},
+		metadata.Drivers{Databases: map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured}},
 	)
 	parts.Methods = auth.Parts{LDAP: ldap.Open, Bearer: jwt.Bearer, OIDC: jwt.OIDC(nil)}
 	parts.Mirror = allinone.Mirrors(map[string]syncer.OpenDB{"sqlite": sqlite.OpenSyncer})

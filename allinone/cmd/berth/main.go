@@ -13,6 +13,7 @@ import (
 	"github.com/berth-registry/berth/services/gateway/auth/jwt/claims"
 	"github.com/berth-registry/berth/services/gateway/auth/ldap"
 	"github.com/berth-registry/berth/services/metadata"
+	"github.com/berth-registry/berth/services/metadata/cel"
 	"github.com/berth-registry/berth/services/metadata/postgres"
 	"github.com/berth-registry/berth/services/metadata/sqlite"
 	"github.com/berth-registry/berth/services/syncer"
@@ -23,7 +24,10 @@ var version = "unknown" // set by the linker
 func main() {
 	parts := allinone.Stores(
 		map[string]blobstore.OpenPool{"local": disk.OpenPool, "s3": s3.OpenPool},
-		map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured, "postgres": postgres.OpenConfigured},
+		metadata.Drivers{
+			Databases:  map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured, "postgres": postgres.OpenConfigured},
+			Conditions: cel.Compile,
+		},
 	)
 	parts.Methods = auth.Parts{LDAP: ldap.Open, Bearer: jwt.Bearer, OIDC: jwt.OIDC(claims.Compile)}
 	parts.Mirror = allinone.Mirrors(map[string]syncer.OpenDB{"sqlite": sqlite.OpenSyncer, "postgres": postgres.OpenSyncer})

@@ -7,9 +7,12 @@
 //
 // # Who may call
 //
-// Only clients on the machine itself, over TCP on loopback, and not through a
-// proxy or from another site's page in a browser: see guard.go. Requests are
-// anonymous. Everybody else gets 403, before anything is looked at.
+// Where the gateway authenticates clients (http.auth), whoever it lets in: each method
+// does what the catalog lets the user do, many of them for administrators only.
+//
+// Else only clients on the machine itself, over TCP on loopback, and not through a
+// proxy: see guard.go. Requests are anonymous then. Everybody else gets 403, before
+// anything is looked at. Pages of other sites are refused in both cases.
 //
 // # What a request may bring
 //

@@ -10,8 +10,9 @@ import (
 	"github.com/berth-registry/berth/registry"
 )
 
-// The API has no identities yet, so it answers those only who could as well read
-// the store's directory: users of this machine. What tells them from others:
+// Where the gateway authenticates clients, the API is for those whom the catalog lets.
+// Else it answers those only who could as well read the store's directory: users of
+// this machine. What tells them from others:
 //
 //   - Both ends of the connection are loopback addresses. A unix socket is none:
 //     those are there for proxies.
@@ -33,11 +34,25 @@ var proxied = []string{
 	"Fastly-Client-Ip", "X-Proxyuser-Ip", "X-Appengine-Remote-Addr", "X-Azure-Clientip",
 }
 
-// local returns an error that says why r may not use the API, nil if it may.
+// admit returns an error that says why r may not use the API, nil if the catalog is to
+// decide.
+func admit(r *http.Request) error {
+	if _, known := registry.ActorFrom(r.Context()); !known {
+		return local(r)
+	}
+	// A browser may add a certificate or a password that it knows to what a page of
+	// another site sends.
+	if !sameOrigin(r) {
+		return registry.ErrDenied.With("a page of another site sent this request")
+	}
+	return nil
+}
+
+// local is admit where nobody is authenticated.
 func local(r *http.Request) error {
 	switch {
 	case !loopbackPeer(r.RemoteAddr) || !loopbackListener(r.Context()):
-		return refuse("from other machines it can't be used until users can log in")
+		return refuse("from other machines it can't be used unless users log in (http.auth)")
 	case fromProxy(r.Header):
 		return refuse("a proxy passed this request on, and who sent it is not known")
 	case !loopbackHost(r.Host):

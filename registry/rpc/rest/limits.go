@@ -8,7 +8,7 @@ import (
 )
 
 func (s *server) ListReadOnly(ctx context.Context, _ *apiv1.ListReadOnlyRequest) (*apiv1.ListReadOnlyResponse, error) {
-	all, err := s.catalog.ReadOnlys(ctx, anonymous)
+	all, err := s.catalog.ReadOnlys(ctx, actor(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -20,14 +20,14 @@ func (s *server) ListReadOnly(ctx context.Context, _ *apiv1.ListReadOnlyRequest)
 }
 
 func (s *server) SetReadOnly(ctx context.Context, req *apiv1.SetReadOnlyRequest) (*apiv1.SetReadOnlyResponse, error) {
-	if err := s.catalog.SetReadOnly(ctx, anonymous, registry.ReadOnly{Repositories: req.GetRepositories(), Reason: req.GetReason()}); err != nil {
+	if err := s.catalog.SetReadOnly(ctx, actor(ctx), registry.ReadOnly{Repositories: req.GetRepositories(), Reason: req.GetReason()}); err != nil {
 		return nil, err
 	}
 	return &apiv1.SetReadOnlyResponse{}, nil
 }
 
 func (s *server) ClearReadOnly(ctx context.Context, req *apiv1.ClearReadOnlyRequest) (*apiv1.ClearReadOnlyResponse, error) {
-	if err := s.catalog.ClearReadOnly(ctx, anonymous, req.GetRepositories()); err != nil {
+	if err := s.catalog.ClearReadOnly(ctx, actor(ctx), req.GetRepositories()); err != nil {
 		return nil, err
 	}
 	return &apiv1.ClearReadOnlyResponse{}, nil
@@ -38,7 +38,7 @@ func (s *server) GetUsage(ctx context.Context, req *apiv1.GetUsageRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	u, err := s.catalog.Usage(ctx, anonymous, repo)
+	u, err := s.catalog.Usage(ctx, actor(ctx), repo)
 	if err != nil {
 		return nil, err
 	}

@@ -74,7 +74,7 @@ type handler struct {
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
-	if err := local(r); err != nil {
+	if err := admit(r); err != nil {
 		h.fail(w, r, err)
 		return
 	}

@@ -25,7 +25,7 @@ func (s *server) RollbackTag(ctx context.Context, req *apiv1.RollbackTagRequest)
 			return nil, err
 		}
 	}
-	ch, err := s.catalog.RollbackTag(ctx, anonymous, repo, tag, to, cond)
+	ch, err := s.catalog.RollbackTag(ctx, actor(ctx), repo, tag, to, cond)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +47,7 @@ func (s *server) ExplainRetention(ctx context.Context, req *apiv1.ExplainRetenti
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.catalog.ExplainRetention(ctx, anonymous, repo, only, p)
+	list, err := s.catalog.ExplainRetention(ctx, actor(ctx), repo, only, p)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +69,7 @@ func (s *server) ApplyRetention(ctx context.Context, req *apiv1.ApplyRetentionRe
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.catalog.ApplyRetention(ctx, anonymous, repo)
+	r, err := s.catalog.ApplyRetention(ctx, actor(ctx), repo)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func (s *server) ListPulls(ctx context.Context, req *apiv1.ListPullsRequest) (*a
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.catalog.PullsOf(ctx, anonymous, repo, d, p)
+	list, err := s.catalog.PullsOf(ctx, actor(ctx), repo, d, p)
 	if err != nil {
 		return nil, err
 	}

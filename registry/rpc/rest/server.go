@@ -11,15 +11,18 @@ import (
 	"github.com/berth-registry/berth/registry"
 )
 
-// server answers from the ports. Every request is anonymous.
+// server answers from the ports.
 type server struct {
 	apiv1.UnimplementedRegistryServiceServer
 	blobs   registry.Checker
 	catalog registry.Catalog
 }
 
-// anonymous is who asks until users can log in.
-var anonymous registry.Actor
+// actor returns who asks: nobody in particular, where users don't log in.
+func actor(ctx context.Context) registry.Actor {
+	a, _ := registry.ActorFrom(ctx)
+	return a
+}
 
 // checkTime is how long a service may take to say how it feels.
 const checkTime = 3 * time.Second
@@ -43,7 +46,7 @@ func (s *server) ListRepositories(ctx context.Context, req *apiv1.ListRepositori
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.catalog.Repositories(ctx, anonymous, p)
+	list, err := s.catalog.Repositories(ctx, actor(ctx), p)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +63,7 @@ func (s *server) ListTags(ctx context.Context, req *apiv1.ListTagsRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.catalog.Tags(ctx, anonymous, repo, p)
+	list, err := s.catalog.Tags(ctx, actor(ctx), repo, p)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +76,7 @@ func (s *server) GetTag(ctx context.Context, req *apiv1.GetTagRequest) (*apiv1.G
 	if err != nil {
 		return nil, err
 	}
-	m, err := s.catalog.Manifest(ctx, anonymous, repo, registry.ManifestQuery{Ref: registry.Reference{Tag: tag}, NoBytes: true})
+	m, err := s.catalog.Manifest(ctx, actor(ctx), repo, registry.ManifestQuery{Ref: registry.Reference{Tag: tag}, NoBytes: true})
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +84,7 @@ func (s *server) GetTag(ctx context.Context, req *apiv1.GetTagRequest) (*apiv1.G
 }
 
 func (s *server) GetScrub(ctx context.Context, _ *apiv1.GetScrubRequest) (*apiv1.GetScrubResponse, error) {
-	st, err := s.catalog.ScrubStatus(ctx, anonymous)
+	st, err := s.catalog.ScrubStatus(ctx, actor(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +110,7 @@ func moment(at int64) *timestamppb.Timestamp {
 }
 
 func (s *server) StartScrub(ctx context.Context, _ *apiv1.StartScrubRequest) (*apiv1.StartScrubResponse, error) {
-	if err := s.catalog.StartScrub(ctx, anonymous); err != nil {
+	if err := s.catalog.StartScrub(ctx, actor(ctx)); err != nil {
 		return nil, err
 	}
 	return &apiv1.StartScrubResponse{}, nil
@@ -118,7 +121,7 @@ func (s *server) ListDamages(ctx context.Context, req *apiv1.ListDamagesRequest)
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.catalog.Damages(ctx, anonymous, nil, limit)
+	list, err := s.catalog.Damages(ctx, actor(ctx), nil, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +143,7 @@ func (s *server) ListTagHistory(ctx context.Context, req *apiv1.ListTagHistoryRe
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.catalog.TagHistory(ctx, anonymous, repo, tag, limit)
+	list, err := s.catalog.TagHistory(ctx, actor(ctx), repo, tag, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +165,7 @@ func (s *server) DeleteTag(ctx context.Context, req *apiv1.DeleteTagRequest) (*a
 			return nil, err
 		}
 	}
-	if err := s.catalog.DeleteTag(ctx, anonymous, repo, tag, cond); err != nil {
+	if err := s.catalog.DeleteTag(ctx, actor(ctx), repo, tag, cond); err != nil {
 		return nil, err
 	}
 	return &apiv1.DeleteTagResponse{}, nil
@@ -177,7 +180,7 @@ func (s *server) GetManifest(ctx context.Context, req *apiv1.GetManifestRequest)
 	if err != nil {
 		return nil, err
 	}
-	m, err := s.catalog.Manifest(ctx, anonymous, repo, registry.ManifestQuery{Ref: ref})
+	m, err := s.catalog.Manifest(ctx, actor(ctx), repo, registry.ManifestQuery{Ref: ref})
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +207,7 @@ func (s *server) DeleteManifest(ctx context.Context, req *apiv1.DeleteManifestRe
 	if err != nil {
 		return nil, err
 	}
-	if err := s.catalog.DeleteManifest(ctx, anonymous, repo, digest); err != nil {
+	if err := s.catalog.DeleteManifest(ctx, actor(ctx), repo, digest); err != nil {
 		return nil, err
 	}
 	return &apiv1.DeleteManifestResponse{}, nil
@@ -226,7 +229,7 @@ func (s *server) ListReferrers(ctx context.Context, req *apiv1.ListReferrersRequ
 		return nil, err
 	}
 	p.Limit = min(p.Limit, referrersPage)
-	list, err := s.catalog.Referrers(ctx, anonymous, repo, digest, req.GetArtifactType(), p)
+	list, err := s.catalog.Referrers(ctx, actor(ctx), repo, digest, req.GetArtifactType(), p)
 	if err != nil {
 		return nil, err
 	}
@@ -251,7 +254,7 @@ func (s *server) GetBlob(ctx context.Context, req *apiv1.GetBlobRequest) (*apiv1
 	if err != nil {
 		return nil, err
 	}
-	b, err := s.catalog.Blob(ctx, anonymous, repo, digest)
+	b, err := s.catalog.Blob(ctx, actor(ctx), repo, digest)
 	if err != nil {
 		return nil, err
 	}
@@ -263,7 +266,7 @@ func (s *server) UnlinkBlob(ctx context.Context, req *apiv1.UnlinkBlobRequest) (
 	if err != nil {
 		return nil, err
 	}
-	if err := s.catalog.Unlink(ctx, anonymous, repo, digest); err != nil {
+	if err := s.catalog.Unlink(ctx, actor(ctx), repo, digest); err != nil {
 		return nil, err
 	}
 	return &apiv1.UnlinkBlobResponse{}, nil

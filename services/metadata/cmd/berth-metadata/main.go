@@ -15,6 +15,7 @@ import (
 	"github.com/berth-registry/berth/registry/rpc"
 	"github.com/berth-registry/berth/registry/rpc/reflect"
 	"github.com/berth-registry/berth/services/metadata"
+	"github.com/berth-registry/berth/services/metadata/cel"
 	"github.com/berth-registry/berth/services/metadata/postgres"
 	"github.com/berth-registry/berth/services/metadata/sqlite"
 )
@@ -52,7 +53,10 @@ func units(ctx context.Context, cfg *config.Config, p daemon.Process) (_ []daemo
 		units = append(units, daemon.Closer("connection to the blobstore", blobs.Close))
 	}
 	fatal, doom := daemon.Fatal("metadata database")
-	drivers := map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured, "postgres": postgres.OpenConfigured}
+	drivers := metadata.Drivers{
+		Databases:  map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured, "postgres": postgres.OpenConfigured},
+		Conditions: cel.Compile,
+	}
 	catalog, err := metadata.OpenConfigured(ctx, cfg, drivers, reaper, doom, p)
 	if err != nil {
 		return nil, err

@@ -40,7 +40,10 @@ type Actor struct {
 	// How the actor asks. Absent: that is not known.
 	Request *ActorRequest `protobuf:"bytes,6,opt,name=request,proto3" json:"request,omitempty"`
 	// The installation itself, which may do everything.
-	System        bool `protobuf:"varint,7,opt,name=system,proto3" json:"system,omitempty"`
+	System bool `protobuf:"varint,7,opt,name=system,proto3" json:"system,omitempty"`
+	// Whoever authenticated the actor goes by access rules. A catalog without any is
+	// Unavailable then.
+	Ruled         bool `protobuf:"varint,8,opt,name=ruled,proto3" json:"ruled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -124,6 +127,13 @@ func (x *Actor) GetSystem() bool {
 	return false
 }
 
+func (x *Actor) GetRuled() bool {
+	if x != nil {
+		return x.Ruled
+	}
+	return false
+}
+
 // Scope limits a credential to what it lists.
 type Scope struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -175,8 +185,8 @@ type Grant struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Pattern of their names.
 	Repositories string `protobuf:"bytes,1,opt,name=repositories,proto3" json:"repositories,omitempty"`
-	// Actions: read, create, update, delete, detectManifestCollision, list, admin.
-	// Unknown ones count for nothing.
+	// Actions: read, create, update, delete, detectManifestCollision, list, admin,
+	// metrics. Unknown ones count for nothing.
 	Actions       []string `protobuf:"bytes,2,rep,name=actions,proto3" json:"actions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1275,7 +1285,10 @@ type PutManifestRequest struct {
 	// Tags to point to it, at most 46.
 	Tags []string `protobuf:"bytes,6,rep,name=tags,proto3" json:"tags,omitempty"`
 	// Must hold for each of the tags.
-	Condition     *Condition `protobuf:"bytes,7,opt,name=condition,proto3" json:"condition,omitempty"`
+	Condition *Condition `protobuf:"bytes,7,opt,name=condition,proto3" json:"condition,omitempty"`
+	// The actor named the manifest by its digest, and so wants to create it besides
+	// setting the tags.
+	ByDigest      bool `protobuf:"varint,8,opt,name=by_digest,json=byDigest,proto3" json:"by_digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1357,6 +1370,13 @@ func (x *PutManifestRequest) GetCondition() *Condition {
 		return x.Condition
 	}
 	return nil
+}
+
+func (x *PutManifestRequest) GetByDigest() bool {
+	if x != nil {
+		return x.ByDigest
+	}
+	return false
 }
 
 // PutManifestResponse says what was stored.
@@ -2546,7 +2566,7 @@ var File_berth_metadata_v1_metadata_proto protoreflect.FileDescriptor
 
 const file_berth_metadata_v1_metadata_proto_rawDesc = "" +
 	"\n" +
-	" berth/metadata/v1/metadata.proto\x12\x11berth.metadata.v1\x1a\"berth/blobstore/v1/blobstore.proto\"\xb5\x03\n" +
+	" berth/metadata/v1/metadata.proto\x12\x11berth.metadata.v1\x1a\"berth/blobstore/v1/blobstore.proto\"\xcb\x03\n" +
 	"\x05Actor\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06groups\x18\x02 \x03(\tR\x06groups\x12<\n" +
@@ -2555,7 +2575,8 @@ const file_berth_metadata_v1_metadata_proto_rawDesc = "" +
 	"jsonClaims\x12.\n" +
 	"\x05scope\x18\x05 \x01(\v2\x18.berth.metadata.v1.ScopeR\x05scope\x129\n" +
 	"\arequest\x18\x06 \x01(\v2\x1f.berth.metadata.v1.ActorRequestR\arequest\x12\x16\n" +
-	"\x06system\x18\a \x01(\bR\x06system\x1a9\n" +
+	"\x06system\x18\a \x01(\bR\x06system\x12\x14\n" +
+	"\x05ruled\x18\b \x01(\bR\x05ruled\x1a9\n" +
 	"\vClaimsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a=\n" +
@@ -2646,7 +2667,7 @@ const file_berth_metadata_v1_metadata_proto_rawDesc = "" +
 	"\x04size\x18\x03 \x01(\x03R\x04size\x12\x1d\n" +
 	"\acontent\x18\x04 \x01(\fH\x00R\acontent\x88\x01\x01B\n" +
 	"\n" +
-	"\b_content\"\x85\x02\n" +
+	"\b_content\"\xa2\x02\n" +
 	"\x12PutManifestRequest\x12.\n" +
 	"\x05actor\x18\x01 \x01(\v2\x18.berth.metadata.v1.ActorR\x05actor\x12\x1e\n" +
 	"\n" +
@@ -2657,7 +2678,8 @@ const file_berth_metadata_v1_metadata_proto_rawDesc = "" +
 	"media_type\x18\x04 \x01(\tR\tmediaType\x12\x18\n" +
 	"\acontent\x18\x05 \x01(\fR\acontent\x12\x12\n" +
 	"\x04tags\x18\x06 \x03(\tR\x04tags\x12:\n" +
-	"\tcondition\x18\a \x01(\v2\x1c.berth.metadata.v1.ConditionR\tcondition\"\xd4\x02\n" +
+	"\tcondition\x18\a \x01(\v2\x1c.berth.metadata.v1.ConditionR\tcondition\x12\x1b\n" +
+	"\tby_digest\x18\b \x01(\bR\bbyDigest\"\xd4\x02\n" +
 	"\x13PutManifestResponse\x12\x1d\n" +
 	"\n" +
 	"media_type\x18\x01 \x01(\tR\tmediaType\x12#\n" +

@@ -78,7 +78,8 @@ type CatalogServiceClient interface {
 	// such tag, PreconditionFailed if the condition does not hold.
 	DeleteTag(ctx context.Context, in *DeleteTagRequest, opts ...grpc.CallOption) (*DeleteTagResponse, error)
 	// DeleteManifest removes a manifest and all tags that point to it.
-	// ManifestUnknown if there is none, InUse while an index lists it.
+	// ManifestUnknown if there is none, InUse while an index lists it,
+	// ManifestCollision if several tags point to it and the actor wants to know that.
 	DeleteManifest(ctx context.Context, in *DeleteManifestRequest, opts ...grpc.CallOption) (*DeleteManifestResponse, error)
 	// ListReferrers lists the manifests of a repository that have a given subject,
 	// ordered by digest. A subject nobody knows has none.
@@ -301,7 +302,8 @@ type CatalogServiceServer interface {
 	// such tag, PreconditionFailed if the condition does not hold.
 	DeleteTag(context.Context, *DeleteTagRequest) (*DeleteTagResponse, error)
 	// DeleteManifest removes a manifest and all tags that point to it.
-	// ManifestUnknown if there is none, InUse while an index lists it.
+	// ManifestUnknown if there is none, InUse while an index lists it,
+	// ManifestCollision if several tags point to it and the actor wants to know that.
 	DeleteManifest(context.Context, *DeleteManifestRequest) (*DeleteManifestResponse, error)
 	// ListReferrers lists the manifests of a repository that have a given subject,
 	// ordered by digest. A subject nobody knows has none.
