@@ -25,7 +25,7 @@ func deleted(ctx context.Context, c *call) error {
 	c.out.header("DELETED", "UNTIL", "ACTOR", "NAME", "TAGS")
 	n := 0
 	for p := (registry.Page[registry.Cursor]{Limit: pageSize}); ; {
-		list, err := c.Catalog.Deleted(ctx, anonymous, "", p)
+		list, err := c.Catalog.Deleted(ctx, operator, "", p)
 		if err != nil {
 			return err
 		}
@@ -56,7 +56,7 @@ func undelete(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := c.Catalog.Undelete(ctx, anonymous, repo, ref); err != nil {
+	if err := c.Catalog.Undelete(ctx, operator, repo, ref); err != nil {
 		return err
 	}
 	c.out.done(map[string]any{"restored": c.args[0]}, "restored %s", c.args[0])
@@ -71,7 +71,7 @@ func deleteRepository(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := c.Catalog.DeleteRepository(ctx, anonymous, repo); err != nil {
+	if err := c.Catalog.DeleteRepository(ctx, operator, repo); err != nil {
 		return err
 	}
 	c.out.done(map[string]any{"deleted": repo}, "deleted %s", repo)
@@ -86,7 +86,7 @@ func purge(ctx context.Context, c *call) error {
 			return usage("%q: %w", c.args[0], err)
 		}
 	}
-	if err := c.Catalog.Purge(ctx, anonymous, repo); err != nil {
+	if err := c.Catalog.Purge(ctx, operator, repo); err != nil {
 		return err
 	}
 	c.out.done(map[string]any{"purged": c.args[0]}, "purged %s", c.args[0])
@@ -105,7 +105,7 @@ func rollback(ctx context.Context, c *call) error {
 	if err != nil {
 		return usage("%q: %w", c.args[1], err)
 	}
-	if _, err := c.Catalog.RollbackTag(ctx, anonymous, repo, ref.Tag, to, registry.Condition{}); err != nil {
+	if _, err := c.Catalog.RollbackTag(ctx, operator, repo, ref.Tag, to, registry.Condition{}); err != nil {
 		return err
 	}
 	c.out.done(map[string]any{"repository": repo, "tag": ref.Tag, "digest": to}, "%s:%s points to %s", repo, ref.Tag, to)
@@ -115,7 +115,7 @@ func rollback(ctx context.Context, c *call) error {
 func collect(ctx context.Context, c *call) error {
 	var sum registry.Collection
 	for more := true; more; more = sum.More {
-		done, err := c.Catalog.Collect(ctx, anonymous)
+		done, err := c.Catalog.Collect(ctx, operator)
 		if err != nil {
 			return err
 		}
@@ -138,7 +138,7 @@ func plan(ctx context.Context, c *call) error {
 	c.out.header("WHEN", "KIND", "REPOSITORY", "DIGEST", "BYTES", "WHY")
 	n := 0
 	for p := (registry.Page[registry.Cursor]{Limit: pageSize}); ; {
-		list, err := c.Catalog.Plan(ctx, anonymous, p)
+		list, err := c.Catalog.Plan(ctx, operator, p)
 		if err != nil {
 			return err
 		}
@@ -158,11 +158,11 @@ func plan(ctx context.Context, c *call) error {
 
 func scrub(ctx context.Context, c *call) error {
 	if c.flags.start {
-		if err := c.Catalog.StartScrub(ctx, anonymous); err != nil {
+		if err := c.Catalog.StartScrub(ctx, operator); err != nil {
 			return err
 		}
 	}
-	s, err := c.Catalog.ScrubStatus(ctx, anonymous)
+	s, err := c.Catalog.ScrubStatus(ctx, operator)
 	if err != nil {
 		return err
 	}
@@ -177,7 +177,7 @@ func damages(ctx context.Context, c *call) error {
 	c.out.header("FOUND", "DIGEST", "REPOSITORIES", "BYTES", "WHAT")
 	n := 0
 	for after := (*registry.Damage)(nil); ; {
-		list, err := c.Catalog.Damages(ctx, anonymous, after, pageSize)
+		list, err := c.Catalog.Damages(ctx, operator, after, pageSize)
 		if err != nil {
 			return err
 		}

@@ -77,7 +77,7 @@ func accounts(ctx context.Context, c *call) error { return c.listUsers(ctx, true
 func (c *call) listUsers(ctx context.Context, servicesOnly bool) error {
 	c.out.header("USER", "KIND", "STATE", "LAST LOGIN", "GROUPS", "NOTE")
 	for p := (registry.Page[string]{Limit: 1000}); ; {
-		list, err := c.Catalog.Users(ctx, anonymous, p)
+		list, err := c.Catalog.Users(ctx, operator, p)
 		if err != nil {
 			return err
 		}
@@ -112,7 +112,7 @@ func stamp(us int64) string {
 
 // user looks up who is known by a name.
 func (c *call) user(ctx context.Context, id string) (registry.User, error) {
-	list, err := c.Catalog.Users(ctx, anonymous, registry.Page[string]{After: before(id), Limit: 2})
+	list, err := c.Catalog.Users(ctx, operator, registry.Page[string]{After: before(id), Limit: 2})
 	if err != nil {
 		return registry.User{}, err
 	}
@@ -142,15 +142,15 @@ func disable(off bool) func(context.Context, *call) error {
 			return err
 		}
 		u.Disabled = off
-		return c.Catalog.PutUser(ctx, anonymous, u)
+		return c.Catalog.PutUser(ctx, operator, u)
 	}
 }
 
 func forget(ctx context.Context, c *call) error {
-	return c.Catalog.RemoveUser(ctx, anonymous, c.args[0])
+	return c.Catalog.RemoveUser(ctx, operator, c.args[0])
 }
 
-func rotate(ctx context.Context, c *call) error { return c.Catalog.RotateTokenKeys(ctx, anonymous) }
+func rotate(ctx context.Context, c *call) error { return c.Catalog.RotateTokenKeys(ctx, operator) }
 
 func (f *credentialFlags) account(ctx context.Context, c *call) error {
 	u, err := c.user(ctx, c.args[0])
@@ -158,11 +158,11 @@ func (f *credentialFlags) account(ctx context.Context, c *call) error {
 		return err
 	}
 	u.Service, u.Groups, u.Note = true, f.groups, f.note
-	return c.Catalog.PutUser(ctx, anonymous, u)
+	return c.Catalog.PutUser(ctx, operator, u)
 }
 
 func keys(ctx context.Context, c *call) error {
-	all, err := c.Catalog.Credentials(ctx, anonymous, registry.APIKey, c.args[0])
+	all, err := c.Catalog.Credentials(ctx, operator, registry.APIKey, c.args[0])
 	if err != nil {
 		return err
 	}
@@ -190,7 +190,7 @@ func (f *credentialFlags) create(ctx context.Context, c *call) error {
 	if f.expires > 0 {
 		k.Expires = time.Now().Add(f.expires).UnixMicro()
 	}
-	if err := c.Catalog.AddCredential(ctx, anonymous, k, hash[:]); err != nil {
+	if err := c.Catalog.AddCredential(ctx, operator, k, hash[:]); err != nil {
 		return err
 	}
 	c.out.pairs(map[string]any{"id": k.ID, "user": k.Owner, "key": secret, "expires": stamp(k.Expires)},
@@ -199,7 +199,7 @@ func (f *credentialFlags) create(ctx context.Context, c *call) error {
 }
 
 func removeKey(ctx context.Context, c *call) error {
-	err := c.Catalog.RemoveCredential(ctx, anonymous, registry.APIKey, c.args[0], c.args[1])
+	err := c.Catalog.RemoveCredential(ctx, operator, registry.APIKey, c.args[0], c.args[1])
 	if errors.Is(err, registry.ErrParameterInvalid) {
 		return registry.ErrParameterInvalid.With("%s has no API key %s", c.args[0], c.args[1])
 	}

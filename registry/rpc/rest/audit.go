@@ -23,7 +23,7 @@ func (s *server) ListAudit(ctx context.Context, req *apiv1.ListAuditRequest) (*a
 			*key = t.AsTime().UnixMicro()
 		}
 	}
-	list, err := s.catalog.AuditLog(ctx, anonymous, q)
+	list, err := s.catalog.AuditLog(ctx, actor(ctx), q)
 	if err != nil {
 		return nil, err
 	}

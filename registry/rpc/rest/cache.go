@@ -8,7 +8,7 @@ import (
 )
 
 func (s *server) GetCache(ctx context.Context, _ *apiv1.GetCacheRequest) (*apiv1.GetCacheResponse, error) {
-	all, err := s.catalog.CacheUsage(ctx, anonymous)
+	all, err := s.catalog.CacheUsage(ctx, actor(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +34,7 @@ func (s *server) ListCached(ctx context.Context, req *apiv1.ListCachedRequest) (
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.catalog.CachedManifests(ctx, anonymous, repo, p)
+	list, err := s.catalog.CachedManifests(ctx, actor(ctx), repo, p)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +58,7 @@ func (s *server) EvictCached(ctx context.Context, req *apiv1.EvictCachedRequest)
 	if err != nil {
 		return nil, err
 	}
-	done, err := s.catalog.EvictCached(ctx, anonymous, repo, ref)
+	done, err := s.catalog.EvictCached(ctx, actor(ctx), repo, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func (s *server) EvictCached(ctx context.Context, req *apiv1.EvictCachedRequest)
 }
 
 func (s *server) ListPins(ctx context.Context, _ *apiv1.ListPinsRequest) (*apiv1.ListPinsResponse, error) {
-	all, err := s.catalog.Pins(ctx, anonymous)
+	all, err := s.catalog.Pins(ctx, actor(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -78,14 +78,14 @@ func (s *server) ListPins(ctx context.Context, _ *apiv1.ListPinsRequest) (*apiv1
 }
 
 func (s *server) SetPin(ctx context.Context, req *apiv1.SetPinRequest) (*apiv1.SetPinResponse, error) {
-	if err := s.catalog.SetPin(ctx, anonymous, registry.Pin{Pattern: req.GetPattern(), Reason: req.GetReason()}); err != nil {
+	if err := s.catalog.SetPin(ctx, actor(ctx), registry.Pin{Pattern: req.GetPattern(), Reason: req.GetReason()}); err != nil {
 		return nil, err
 	}
 	return &apiv1.SetPinResponse{}, nil
 }
 
 func (s *server) ClearPin(ctx context.Context, req *apiv1.ClearPinRequest) (*apiv1.ClearPinResponse, error) {
-	if err := s.catalog.ClearPin(ctx, anonymous, req.GetPattern()); err != nil {
+	if err := s.catalog.ClearPin(ctx, actor(ctx), req.GetPattern()); err != nil {
 		return nil, err
 	}
 	return &apiv1.ClearPinResponse{}, nil

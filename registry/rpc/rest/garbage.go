@@ -37,7 +37,7 @@ func repoAndReference(name, reference string) (registry.Name, registry.Reference
 }
 
 func (s *server) CollectGarbage(ctx context.Context, _ *apiv1.CollectGarbageRequest) (*apiv1.CollectGarbageResponse, error) {
-	done, err := s.catalog.Collect(ctx, anonymous)
+	done, err := s.catalog.Collect(ctx, actor(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func (s *server) ListDoomed(ctx context.Context, req *apiv1.ListDoomedRequest) (
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.catalog.Plan(ctx, anonymous, p)
+	list, err := s.catalog.Plan(ctx, actor(ctx), p)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func (s *server) ListDeleted(ctx context.Context, req *apiv1.ListDeletedRequest)
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.catalog.Deleted(ctx, anonymous, repo, p)
+	list, err := s.catalog.Deleted(ctx, actor(ctx), repo, p)
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +101,7 @@ func (s *server) Purge(ctx context.Context, req *apiv1.PurgeRequest) (*apiv1.Pur
 	if err != nil {
 		return nil, err
 	}
-	if err := s.catalog.Purge(ctx, anonymous, repo); err != nil {
+	if err := s.catalog.Purge(ctx, actor(ctx), repo); err != nil {
 		return nil, err
 	}
 	return &apiv1.PurgeResponse{}, nil
@@ -112,7 +112,7 @@ func (s *server) DeleteRepository(ctx context.Context, req *apiv1.DeleteReposito
 	if err != nil {
 		return nil, err
 	}
-	if err := s.catalog.DeleteRepository(ctx, anonymous, repo); err != nil {
+	if err := s.catalog.DeleteRepository(ctx, actor(ctx), repo); err != nil {
 		return nil, err
 	}
 	return &apiv1.DeleteRepositoryResponse{}, nil
@@ -123,7 +123,7 @@ func (s *server) Undelete(ctx context.Context, req *apiv1.UndeleteRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	if err := s.catalog.Undelete(ctx, anonymous, repo, ref); err != nil {
+	if err := s.catalog.Undelete(ctx, actor(ctx), repo, ref); err != nil {
 		return nil, err
 	}
 	return &apiv1.UndeleteResponse{}, nil

@@ -115,7 +115,7 @@ func TestCache(t *testing.T) {
 	w := newWorld(t)
 	d := registry.SHA256.FromBytes(image)
 	put := registry.ManifestPut{Digest: d, MediaType: registry.TypeManifest, Bytes: image, Tags: []registry.Tag{"v1"}}
-	if _, err := w.catalog.PutCached(t.Context(), anonymous, "hub/x", put, registry.Origin{Upstream: "https://up.test"}); err != nil {
+	if _, err := w.catalog.PutCached(t.Context(), registry.Actor{}, "hub/x", put, registry.Origin{Upstream: "https://up.test"}); err != nil {
 		t.Fatal(err)
 	}
 	steps(t, w.serve(t), []step{
