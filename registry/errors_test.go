@@ -20,7 +20,7 @@ var sentinels = []*registry.Error{
 	registry.ErrDigestInvalid, registry.ErrManifestBlobUnknown, registry.ErrManifestInvalid, registry.ErrManifestUnknown,
 	registry.ErrMediaTypeUnsupported, registry.ErrNameInvalid, registry.ErrNameUnknown, registry.ErrTagInvalid,
 	registry.ErrSizeInvalid, registry.ErrPageInvalid, registry.ErrParameterInvalid, registry.ErrUnauthorized, registry.ErrDenied, registry.ErrUnsupported,
-	registry.ErrEndpointUnknown, registry.ErrInUse, registry.ErrPreconditionFailed, registry.ErrRangeInvalid,
+	registry.ErrEndpointUnknown, registry.ErrInUse, registry.ErrManifestCollision, registry.ErrPreconditionFailed, registry.ErrRangeInvalid,
 	registry.ErrTooManyRanges, registry.ErrTooLarge, registry.ErrTooManyTags, registry.ErrURLTooLong, registry.ErrStalled,
 	registry.ErrTooManyRequests, registry.ErrUnavailable, registry.ErrStorageFull, registry.ErrCanceled,
 }
@@ -110,6 +110,7 @@ func TestOCICodes(t *testing.T) {
 		registry.TooManyRanges:       "RANGE_INVALID 400",
 		registry.URLTooLong:          "SIZE_INVALID 414",
 		registry.Stalled:             "BLOB_UPLOAD_INVALID 408",
+		registry.ManifestCollision:   "MANIFEST_INVALID 409",
 		registry.PreconditionFailed:  "PRECONDITION_FAILED 412",
 		registry.StorageFull:         "STORAGE_FULL 507",
 		registry.Internal:            "UNKNOWN 500",

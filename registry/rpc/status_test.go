@@ -74,7 +74,7 @@ func TestGRPCCodes(t *testing.T) {
 		"NameInvalid": "InvalidArgument", "NameUnknown": "NotFound", "TagInvalid": "InvalidArgument",
 		"SizeInvalid": "InvalidArgument", "PageInvalid": "InvalidArgument", "ParameterInvalid": "InvalidArgument", "Unauthorized": "Unauthenticated",
 		"Denied": "PermissionDenied", "Unsupported": "Unimplemented", "EndpointUnknown": "NotFound", "InUse": "FailedPrecondition",
-		"PreconditionFailed": "FailedPrecondition", "RangeInvalid": "OutOfRange",
+		"ManifestCollision": "FailedPrecondition", "PreconditionFailed": "FailedPrecondition", "RangeInvalid": "OutOfRange",
 		"TooManyRanges": "InvalidArgument", "URLTooLong": "InvalidArgument", "Stalled": "Canceled", "TooLarge": "ResourceExhausted",
 		"TooManyTags": "ResourceExhausted", "TooManyRequests": "ResourceExhausted", "Unavailable": "Unavailable",
 		"StorageFull": "ResourceExhausted", "Canceled": "Canceled",

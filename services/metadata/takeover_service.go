@@ -14,13 +14,13 @@ var _ registry.Catalog = (*Service)(nil)
 
 // ready returns when the repositories are taken over, or why they are not. A
 // request that will be denied does not wait: one of an actor who may do none of
-// what any lists.
-func (s *Service) ready(ctx context.Context, a registry.Actor, any registry.Actions, repos ...registry.Name) error {
+// what some lists.
+func (s *Service) ready(ctx context.Context, a registry.Actor, some registry.Actions, repos ...registry.Name) error {
 	if s.takeover == nil || s.takeover.idle.Load() {
 		return nil
 	}
 	for _, repo := range repos {
-		if repo == "" || !s.mayAny(a, repo, any) {
+		if repo == "" || !s.mayAny(a, repo, some) {
 			continue
 		}
 		if err := s.takeover.ensure(ctx, repo); err != nil {
@@ -31,9 +31,9 @@ func (s *Service) ready(ctx context.Context, a registry.Actor, any registry.Acti
 }
 
 // mayAny reports whether a may do one of the actions.
-func (s *Service) mayAny(a registry.Actor, repo registry.Name, any registry.Actions) bool {
-	for bit := registry.Actions(1); bit <= any; bit <<= 1 {
-		if any&bit == 0 {
+func (s *Service) mayAny(a registry.Actor, repo registry.Name, some registry.Actions) bool {
+	for bit := registry.Actions(1); bit <= some; bit <<= 1 {
+		if some&bit == 0 {
 			continue
 		}
 		on := repo
