@@ -134,7 +134,7 @@ func (s *server) ListTakeOvers(ctx context.Context, req *apiv1.ListTakeOversRequ
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.catalog.TakeOvers(ctx, anonymous, p)
+	list, err := s.catalog.TakeOvers(ctx, actor(ctx), p)
 	if err != nil {
 		return nil, err
 	}
