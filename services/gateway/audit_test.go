@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -111,12 +112,12 @@ func TestS147Audit(t *testing.T) {
 // sick is a catalog that refuses events for a while.
 type sick struct {
 	registry.Catalog
-	err error
+	away atomic.Bool
 }
 
 func (s *sick) RecordAudit(ctx context.Context, events []registry.AuditEvent) error {
-	if s.err != nil {
-		return s.err
+	if s.away.Load() {
+		return registry.ErrUnavailable
 	}
 	return s.Catalog.RecordAudit(ctx, events)
 }
@@ -146,7 +147,7 @@ func TestS147AuditReachesTheCatalog(t *testing.T) {
 		if n := stored(); n != 1 {
 			t.Errorf("after a second: %d events", n)
 		}
-		c.err = registry.ErrUnavailable
+		c.away.Store(true)
 		for range auditBatch + 1 { // sent at once, and refused
 			ask()
 		}
@@ -155,7 +156,7 @@ func TestS147AuditReachesTheCatalog(t *testing.T) {
 			t.Errorf("while it is away: %d events", n)
 		}
 		synctest.Wait()
-		c.err = nil
+		c.away.Store(false)
 		time.Sleep(2 * auditEvery)
 		if n := stored(); n != auditBatch+2 {
 			t.Errorf("after it came back: %d events", n)

@@ -80,6 +80,14 @@ func (g *Gateway) challenge(x *exchange) string {
 	return c.Challenge(x.r, g.wants(x))
 }
 
+// What requests need rights for. Shared: never changed.
+var (
+	wantsList   = []string{"*"}
+	wantsPull   = []string{"pull"}
+	wantsPush   = []string{"pull", "push"}
+	wantsDelete = []string{"delete"}
+)
+
 // wants returns what the request needs rights for.
 func (g *Gateway) wants(x *exchange) auth.Wants {
 	w := auth.Wants{
@@ -90,14 +98,14 @@ func (g *Gateway) wants(x *exchange) auth.Wants {
 	}
 	switch {
 	case x.resource == catalog:
-		w.Actions = []string{"*"}
+		w.Actions = wantsList
 	case x.repo == "":
 	case x.reading() && x.resource != upload:
-		w.Actions = []string{"pull"}
+		w.Actions = wantsPull
 	case x.r.Method == http.MethodDelete && x.resource != upload:
-		w.Actions = []string{"delete"}
+		w.Actions = wantsDelete
 	default:
-		w.Actions = []string{"pull", "push"}
+		w.Actions = wantsPush
 	}
 	return w
 }
