@@ -29,6 +29,12 @@ func Catalog(t testing.TB, local registry.Catalog) registry.Catalog {
 	return rpc.NewCatalog(serve(t, local, func(srv *grpc.Server) { rpc.ServeCatalog(srv, local) }))
 }
 
+// Mirror returns local as seen through a gRPC client and server that live as long
+// as the test.
+func Mirror(t testing.TB, local registry.Mirror) registry.Mirror {
+	return rpc.NewMirror(serve(t, local, func(srv *grpc.Server) { rpc.ServeMirror(srv, local) }))
+}
+
 // BlobsBackend returns b with gRPC around each store.
 func BlobsBackend(b registrytest.BlobsBackend) registrytest.BlobsBackend {
 	var locals sync.Map // remote to local
