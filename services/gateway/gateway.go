@@ -57,7 +57,7 @@ type Gateway struct {
 	catalog   registry.Catalog
 	auth      atomic.Pointer[auth.Chain]
 	mgmtAuth  atomic.Pointer[MgmtAuth] // nil: there is no authentication
-	mirror    registry.Mirror // nil if there is none
+	mirror    registry.Mirror          // nil if there is none
 	rest      http.Handler
 	identity  *identity.Service
 	wanted    func() bool

@@ -84,9 +84,10 @@ func parseScope(text string) (asked, bool) {
 	}
 	a := asked{name: repo}
 	for _, w := range actions {
-		if w == "*" {
+		switch w {
+		case "*":
 			a.words = merge(a.words, []string{"delete", "pull", "push"})
-		} else if w == "pull" || w == "push" || w == "delete" {
+		case "pull", "push", "delete":
 			a.words = merge(a.words, []string{w})
 		}
 	}

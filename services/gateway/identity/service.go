@@ -90,9 +90,13 @@ func (s *Service) Close() error {
 // seconds.
 func (s *Service) Refresh(ctx context.Context) error { return s.trust.refresh(ctx) }
 
-// Basic, Bearer and Session are the methods of authentication.
-func (s *Service) Basic() auth.Method   { return keys{s} }
-func (s *Service) Bearer() auth.Method  { return bearer{s} }
+// Basic is the method of authentication by API keys.
+func (s *Service) Basic() auth.Method { return keys{s} }
+
+// Bearer is that by tokens of the token service.
+func (s *Service) Bearer() auth.Method { return bearer{s} }
+
+// Session is that by sessions of the web UI.
 func (s *Service) Session() auth.Method { return sessions{s} }
 
 // Admit keeps disabled users out, by whatever method they come.
