@@ -102,13 +102,14 @@ func TestS074NoSecretComesOut(t *testing.T) {
 				t.Fatal(err)
 			}
 			audit := filepath.Join(dir, "audit.log")
+			logins := map[string]any{"htpasswd": map[string]any{"path": htpasswd}}
+			if split { // a directory that is down, so that wrong passwords fail in another way
+				logins["ldap"] = map[string]any{"address": "127.0.0.1", "port": 1, "insecure": true, "baseDN": "dc=x", "userAttribute": "uid",
+					"bindDN": "cn=x", "bindPassword": canary + "-ldap"}
+			}
 			cfg := map[string]any{
 				"storage": map[string]any{"rootDirectory": filepath.Join(dir, "root")},
-				"http": map[string]any{"address": "127.0.0.1", "port": "0", "auth": map[string]any{
-					"htpasswd": map[string]any{"path": htpasswd},
-					"ldap": map[string]any{"address": "127.0.0.1", "port": 1, "insecure": true, "baseDN": "dc=x", "userAttribute": "uid",
-						"bindDN": "cn=x", "bindPassword": canary + "-ldap"},
-				}},
+				"http":    map[string]any{"address": "127.0.0.1", "port": "0", "auth": logins},
 				"log":     map[string]any{"level": "debug", "audit": audit},
 				"cluster": map[string]any{"members": []string{"127.0.0.1:1"}, "hashKey": canary + "-cluster00"},
 				"extensions": map[string]any{
