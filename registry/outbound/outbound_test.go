@@ -276,7 +276,7 @@ func TestS077Metadata(t *testing.T) {
 			"the name listed": {"meta.example", "*.example"},
 			"other networks":  {"10.0.0.0/8", "192.168.0.0/16"},
 		} {
-			w := newInternet(t, func(rw http.ResponseWriter, r *http.Request) { http.Redirect(rw, r, target, 302) },
+			w := newInternet(t, func(rw http.ResponseWriter, r *http.Request) { http.Redirect(rw, r, target, http.StatusFound) },
 				map[string]string{"meta.example": a, "one.test": "1.1.1.1"})
 			r, err := ParseRules(rules, false)
 			if err != nil {
