@@ -16,6 +16,7 @@ var clients = regexp.MustCompile(`\bhttp\.(Client\{|Transport\{|DefaultClient|De
 var ownClients = map[string]string{
 	"registry/outbound/client.go":        "it is the client",
 	"registry/cli/healthcheck.go":        "asks this machine's own server, or what the command line names",
+	"registry/ctl/login.go":              "a user asks the registry that the command line names, and follows no redirect",
 	"services/blobstore/s3/transport.go": "the operator's endpoint of S3",
 	"services/blobstore/s3/configure.go": "the operator's endpoint of S3",
 	"services/blobstore/s3/doctor.go":    "the operator's endpoint of S3",
