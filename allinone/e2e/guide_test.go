@@ -237,10 +237,26 @@ func (g *guide) config(t *testing.T, step guideStep) {
 		how += ", not built yet: " + strings.Join(accepted, " ")
 	}
 	if whole {
+		credentials := ""
+		if strings.Contains(text, `"htpasswd"`) {
+			g.users(t, step)
+			credentials = "-u admin:secretpassword "
+		}
 		g.serve(t, text, accepted...)
-		g.bash(t, step, "curl -fsS "+g.url()+"/v2/")
+		g.bash(t, step, "curl -fsS "+credentials+g.url()+"/v2/")
+		if credentials != "" { // as whoever goes on with this server must
+			g.bash(t, step, docker+" login -u admin -p secretpassword "+g.addr)
+		}
 	}
 	t.Logf("%-8s %4d: %s", "config", step.line, how)
+}
+
+// users makes the password file that the guide makes further down.
+func (g *guide) users(t *testing.T, step guideStep) {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join(g.dir, "etc/zot/htpasswd")); err != nil {
+		g.bash(t, step, g.local("htpasswd -Bbn admin secretpassword > /etc/zot/htpasswd"))
+	}
 }
 
 var unbuiltKey = regexp.MustCompile(`--accept-unbuilt ([A-Za-z0-9_.\[\]*/-]+)`)
