@@ -77,8 +77,8 @@ var guideRules = []guideRule{
 	// Helm.
 	{match: command(`export HELM_EXPERIMENTAL_OCI=1`),
 		then: func(_ *testing.T, g *guide, _ string) { g.sh.env = append(g.sh.env, "HELM_EXPERIMENTAL_OCI=1") }},
-	{match: command(`helm registry login zot\.example\.com`), instead: "${0} -u reader -p any",
-		why: "the server has no users: any name will do"},
+	{match: command(`helm registry login zot\.example\.com`), instead: "${0} -u admin -p secretpassword",
+		why: "name and password are asked for on a terminal"},
 	{match: command(`helm package mychart/`),
 		prepare: func(t *testing.T, g *guide) {
 			g.sh.Run(t, "bash", "-c", "helm create mychart && sed -i 's/^version: .*/version: 1.0.0/' mychart/Chart.yaml")
