@@ -242,6 +242,11 @@ prove-faults: ## Each call that changes a file fails, in each way, below the blo
 prove-mutants: clients-install ## Known mistakes (allinone/e2e/mutants), one after the other: the test of each must find it
 	allinone/e2e/mutants.sh $(MUTANTS)
 
+MIRROR_FILLS ?= 300
+.PHONY: prove-mirror
+prove-mirror: ## MIRROR_FILLS (300) blobs through a mirror whose upstream breaks off, fails and lies while the process ends; MIRROR_SEED repeats a run
+	MIRROR_FILLS=$(MIRROR_FILLS) go test -count=1 -timeout 60m -v -run '^Test(G16|P93|P96|P97|Resume|S078)' ./services/syncer
+
 N ?= 5000
 s3-faults: clients-install ## Operations on S3 while its requests fail: N (5000) times, S3_SEED repeats a run
 	S3_FAULTS=$(N) go test -count=1 -timeout 120m ./services/blobstore/s3 -v -run '^TestG13$$'
