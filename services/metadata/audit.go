@@ -15,7 +15,7 @@ const (
 	sqlRecordAudit  = `INSERT INTO audit (id, at, actor, source, action, object, status, result, request) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO NOTHING`
 	sqlAudit        = `SELECT id, at, actor, source, action, object, status, result, request FROM audit WHERE id >= $1 AND id < $2 ORDER BY id DESC LIMIT $3`
 	sqlAuditOf      = `SELECT id, at, actor, source, action, object, status, result, request FROM audit WHERE actor = $1 AND id >= $2 AND id < $3 ORDER BY id DESC LIMIT $4`
-	sqlExpireAudit  = `DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE id < $1 ORDER BY id LIMIT $2)`
+	sqlExpireAudit  = `DELETE FROM audit WHERE id < $1 AND id <= (SELECT MAX(id) FROM (SELECT id FROM audit WHERE id < $1 ORDER BY id LIMIT $2) oldest)`
 	auditPage       = 500
 	expireAuditTime = time.Hour
 )
