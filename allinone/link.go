@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/access"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
 	"github.com/berth-registry/berth/registry/doctor"
@@ -27,6 +28,8 @@ type Parts struct {
 	Catalog func(ctx context.Context, cfg *config.Config, blobs registry.Reaper, fatal func(error), p daemon.Process) (Catalog, error)
 	// Mirror opens what fetches from other registries. nil if the program has none.
 	Mirror func(ctx context.Context, cfg *config.Config, blobs registry.Blobs, catalog registry.Catalog, fatal func(error), p daemon.Process) (Mirror, error)
+	// Conditions compiles those of access rules, for commands. nil: there may be none.
+	Conditions access.Compiler
 	// Database and Pool open what is below a catalog and a blobstore, for commands.
 	Database func(ctx context.Context, cfg config.Storage, fatal func(error), log *slog.Logger) (*sqldb.DB, error)
 	Pool     func(ctx context.Context, p config.Pool, log *slog.Logger) (Blobs, error)

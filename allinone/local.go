@@ -16,6 +16,7 @@ import (
 // given drivers in them, by the names that the config file uses.
 func Stores(pools map[string]blobstore.OpenPool, databases metadata.Drivers) Parts {
 	return Parts{
+		Conditions: databases.Conditions,
 		Blobs: func(ctx context.Context, cfg *config.Config, p daemon.Process) (Blobs, error) {
 			s, err := blobstore.OpenConfigured(ctx, cfg.Storage, pools, p)
 			if err != nil {

@@ -146,6 +146,7 @@ func TestGrants(t *testing.T) {
 		{"scope", registry.Actor{ID: "boss", Scope: []registry.Grant{{Repositories: "a/*", Actions: everyAction}}}, "a/q", registry.ActRead | registry.ActDelete},
 		{"scope of another", registry.Actor{ID: "boss", Scope: []registry.Grant{{Repositories: "b/*", Actions: everyAction}}}, "a/q", 0},
 	} {
+		x.a.Request = new(registry.ActorRequest)
 		if got := p.Allowed(x.a, x.repo, everyAction); got != x.want {
 			t.Errorf("%s: may %s in %s, want %s", x.name, got, x.repo, x.want)
 		}
@@ -265,6 +266,7 @@ func TestViewer(t *testing.T) {
 	names := []registry.Name{"a", "c/no", "c/yes", "library/nginx", "prod", "production", "production/a", "team-1/x", "team-1/y", "z"}
 	scope := []registry.Grant{{Repositories: "production/**", Actions: registry.ActRead}, {Repositories: "c/*", Actions: registry.ActList}, {Repositories: "z", Actions: registry.ActCreate}}
 	for _, a := range []registry.Actor{{}, {ID: "admin"}, {ID: "developer"}, {ID: "nobody"}, {System: true}, {ID: "developer", Scope: scope}, {ID: "admin", Scope: []registry.Grant{}}} {
+		a.Request = new(registry.ActorRequest)
 		for _, policy := range []*Policy{p, nil} {
 			var want, got, skipped []registry.Name
 			for _, n := range names {
@@ -367,5 +369,34 @@ func TestUntold(t *testing.T) {
 	a.System = true
 	if err := none.Allow(a, "x", registry.Reference{}, registry.ActRead); err != nil {
 		t.Errorf("the installation itself: %v", err)
+	}
+}
+
+// TestExplain names the rule for each way to be granted something, and agrees with
+// what is decided.
+func TestExplain(t *testing.T) {
+	rules := guide()
+	rules.AdminPolicy = &registry.AccessPolicy{Users: []string{"boss"}, Actions: []string{"delete"}}
+	rules.Repositories["team/**"] = registry.RepositoryRules{
+		DefaultPolicy: []string{"read"}, Policies: []registry.AccessPolicy{{}, {Groups: []string{"g"}, Actions: []string{"create"}}},
+	}
+	p := compiled(t, rules, nil)
+	for _, x := range []struct {
+		a    registry.Actor
+		repo registry.Name
+		act  registry.Actions
+		rule string
+	}{
+		{registry.Actor{}, "a", registry.ActRead, "repositories.**.anonymousPolicy"},
+		{registry.Actor{ID: "ci-user"}, "a", registry.ActCreate, "repositories.**.policies[1]"},
+		{registry.Actor{ID: "developer"}, "a", registry.ActRead, ""},
+		{registry.Actor{ID: "x", Groups: []string{"g"}}, "team/a", registry.ActCreate, "repositories.team/**.policies[1]"},
+		{registry.Actor{ID: "x"}, "team/a", registry.ActRead, "repositories.team/**.defaultPolicy"},
+		{registry.Actor{ID: "boss"}, "team/a", registry.ActDelete, "adminPolicy"},
+	} {
+		got := p.Explain(x.a, x.repo, registry.Reference{}, x.act)
+		if got.Rule != x.rule || got.Allowed != (x.rule != "") || got.Because == "" || got.Allowed != (p.Allowed(x.a, x.repo, x.act) != 0) {
+			t.Errorf("%q, %s in %s: %+v, want %q", x.a.ID, x.act, x.repo, got, x.rule)
+		}
 	}
 }
