@@ -38,7 +38,7 @@ func (g *Gateway) follow(d Deps, p daemon.Process) {
 			// Requests that have begun may be asking it still.
 			time.AfterFunc(authDrain, func() { _ = old.Close() })
 		}, nil
-	}, "http.auth", "http.accessControl", "http.realm", "http.externalUrl")
+	}, "http.auth.failDelay", "http.auth.htpasswd", "http.auth.ldap", "http.auth.bearer", "http.auth.mtls", "http.accessControl", "http.realm")
 }
 
 // authDrain is for how long a chain of methods stays open that is not asked any more.
