@@ -94,7 +94,7 @@ func (g *Gateway) wants(x *exchange) auth.Wants {
 		Repo:   x.repo,
 		Base:   x.resource == apiBase,
 		Narrow: x.narrow,
-		Open:   x.resource == mgmt || x.resource == metricsPage && g.cfg.OpenMetrics,
+		Open:   x.resource == mgmt || x.resource == metricsPage && g.auth.Load().OpenMetrics(),
 	}
 	switch {
 	case x.resource == catalog:

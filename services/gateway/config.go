@@ -40,9 +40,6 @@ type Config struct {
 	Fresh time.Duration
 	// Metrics is the path at which metrics can be read. "" means that they can't.
 	Metrics string
-	// OpenMetrics lets clients read them that have not said who they are, though
-	// others have to.
-	OpenMetrics bool
 	// Redirect says which blobs clients are sent to the object store for.
 	Redirect Redirect
 	// Version and Commit of the program, for the page at "/" and for mgmt.

@@ -49,7 +49,6 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 			cfg.AllowOrigin = append(cfg.AllowOrigin, origin)
 		}
 	}
-	cfg.OpenMetrics = auth.OpenMetrics(h)
 	if d.Identity, err = identity.Configured(c, d.Catalog, p); err != nil {
 		return daemon.Unit{}, err
 	}

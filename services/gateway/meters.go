@@ -205,7 +205,7 @@ func (g *Gateway) scrape(x *exchange) error {
 	x.set("Cache-Control", "no-store")
 	// A gateway that lets everybody in has nothing to ask: metrics are there when the
 	// catalog is not.
-	if !g.cfg.OpenMetrics && !g.auth.Load().Open() {
+	if !g.auth.Load().OpenMetrics() {
 		may, err := g.catalog.Allowed(x.context(), x.actor, "", registry.ActMetrics)
 		if err != nil {
 			return doing("asking who may read metrics", err)

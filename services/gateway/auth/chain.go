@@ -71,6 +71,8 @@ type Options struct {
 	Admit func(ctx context.Context, a registry.Actor) error
 	// Observe is told of every credential that was looked at. It must not wait.
 	Observe func(ctx context.Context, a Attempt)
+	// OpenMetrics lets anonymous clients read metrics.
+	OpenMetrics bool
 	// Challenge is sent with refusals.
 	Challenge Challenge
 	// FailDelay is waited before wrong credentials are refused.
@@ -106,6 +108,10 @@ func New(o Options) *Chain {
 
 // Open reports whether there is no authentication at all. It may be called on nil.
 func (c *Chain) Open() bool { return c == nil || !c.o.Closed }
+
+// OpenMetrics reports whether clients may read metrics that have not said who they
+// are. It may be called on nil.
+func (c *Chain) OpenMetrics() bool { return c.Open() || c.o.OpenMetrics }
 
 // Names returns the names of the methods, in order.
 func (c *Chain) Names() []string { return names(c.o.all()) }

@@ -51,6 +51,8 @@ func Configured(ctx context.Context, c *config.Config, parts Parts, p daemon.Pro
 		Mixed:     func() bool { return mixed(h.AccessControl) },
 		Challenge: Challenge{Realm: h.Realm},
 
+		OpenMetrics: openMetrics(h),
+
 		Log:     p.Log.With("module", "auth"),
 		Metrics: p.Metrics,
 	}
@@ -194,8 +196,8 @@ func mixed(a *config.AccessControl) bool {
 	return false
 }
 
-// OpenMetrics reports whether anonymous clients may read metrics.
-func OpenMetrics(h config.HTTP) bool {
+// openMetrics reports whether anonymous clients may read metrics.
+func openMetrics(h config.HTTP) bool {
 	a := h.AccessControl
 	return a != nil && a.Metrics != nil && slices.ContainsFunc(a.Metrics.AnonymousPolicy, func(s string) bool { return strings.EqualFold(s, "read") })
 }
