@@ -118,6 +118,10 @@ func TestDirectSendsTogether(t *testing.T) {
 			t.Error(err)
 		}
 		wantLog(t, fake, "BEGIN lock-everything SELECT COMMIT")
+		if err := db.Write(t.Context(), func(tx *Tx) error { return tx.Queue("UPDATE") }); err != nil {
+			t.Error(err)
+		}
+		wantLog(t, fake, "BEGIN lock-everything UPDATE record COMMIT")
 		if err := db.Write(t.Context(), func(*Tx) error { return nil }); err != nil {
 			t.Error(err)
 		}

@@ -144,8 +144,8 @@ func (t *directTx) discard() {
 // commit ends the transaction. What has begun to be committed can't be called
 // off any more, so ctx does not.
 func (t *directTx) commit(ctx context.Context) error {
-	if !t.begun {
-		return nil
+	if !t.begun && len(t.pending) == 0 {
+		return nil // nothing was asked for
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
 	defer cancel()
