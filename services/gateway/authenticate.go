@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -22,6 +23,9 @@ func (g *Gateway) authenticate(x *exchange) (registry.Actor, error) {
 	if limited := g.limited(x, a); limited != nil { // also of those who guess
 		return a, limited
 	}
+	// An anonymous token is good, but not for what needs a name. Told so, docker gives
+	// up at once instead of trying again for a minute (RFC 6750, section 3.1).
+	x.narrow = a.Scope != nil && errors.Is(err, registry.ErrUnauthorized)
 	return a, err
 }
 

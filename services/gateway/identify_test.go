@@ -231,6 +231,26 @@ func TestS020KeyKeepsItsLimitAsAToken(t *testing.T) {
 	do(t, "GET", at+"/v2/c/tags/list", nil, bearer(got)...).want(t, 401)
 }
 
+// A token that was made for nobody says of a registry that is closed to nobodies
+// why it is refused: docker push ends with that, and would try again otherwise.
+func TestAnonymousTokenOfAClosedRegistry(t *testing.T) {
+	w := newWorld()
+	w.withIdentity(t, identity.Options{}, "alice")
+	w.closed = true
+	at := w.serve(t)
+	got := askToken(t, at, nil, "repository:a/b:pull,push").Token
+	for _, target := range []string{"POST blobs/uploads/", "GET manifests/x"} {
+		method, path, _ := strings.Cut(target, " ")
+		c := do(t, method, at+"/v2/a/b/"+path, nil, bearer(got)...).want(t, 401).header.Get("Www-Authenticate")
+		if !strings.HasSuffix(c, `,error="insufficient_scope"`) {
+			t.Errorf("%s: challenge %s", target, c)
+		}
+	}
+	if c := do(t, "GET", at+"/v2/a/b/manifests/x", nil).want(t, 401).header.Get("Www-Authenticate"); strings.Contains(c, "error=") {
+		t.Errorf("without a token: challenge %s", c)
+	}
+}
+
 // Who is disabled is out, by password, key and token, once gateways have heard.
 func TestDisabledUserIsOut(t *testing.T) {
 	w := newWorld()
