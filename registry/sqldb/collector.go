@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,7 +18,7 @@ const maxBatch = 256
 // that writes.
 type collector struct {
 	dialect *Dialect
-	meters  *meters // set before the first write
+	meters  atomic.Pointer[meters]
 	fatal   func(error)
 	conn    *conn
 	wake    chan struct{} // holds an element if the queues may have changed
@@ -49,12 +50,12 @@ func newCollector(ctx context.Context, db *sql.DB, d *Dialect, fatal func(error)
 	}
 	c := &collector{
 		dialect: d,
-		meters:  newMeters(nil),
 		fatal:   fatal,
 		conn:    &conn{Conn: cn, stmts: map[string]*sql.Stmt{}},
 		wake:    make(chan struct{}, 1),
 		done:    make(chan struct{}),
 	}
+	c.observe(newMeters(nil))
 	go c.run()
 	return c, nil
 }
@@ -251,8 +252,9 @@ func (c *collector) commit(ran []*operation) error {
 	}
 	began := time.Now()
 	err := c.conn.exec("COMMIT")
-	c.meters.commit.Since(began)
-	c.meters.batch.ObserveSize(len(ran))
+	m := c.meters.Load()
+	m.commit.Since(began)
+	m.batch.ObserveSize(len(ran))
 	if err != nil {
 		err = fmt.Errorf("committing a transaction: %w", err)
 		c.rollback()
@@ -286,11 +288,7 @@ func (c *collector) stopIfFatal(err error) {
 	}
 }
 
-func (c *collector) observe(m *meters) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.meters = m
-}
+func (c *collector) observe(m *meters) { c.meters.Store(m) }
 
 func (c *collector) failure() error {
 	c.mu.Lock()

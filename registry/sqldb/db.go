@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/berth-registry/berth/registry/tracing"
@@ -22,7 +23,7 @@ type DB struct {
 	w       writer
 	release func() error
 	refresh func()
-	meters  *meters
+	meters  atomic.Pointer[meters]
 
 	mu    sync.RWMutex // guards stmts
 	stmts map[string]*sql.Stmt
@@ -60,7 +61,8 @@ type Options struct {
 // Open returns the database behind o's pools. They belong to it from then on,
 // and are closed if it fails.
 func Open(ctx context.Context, o Options) (*DB, error) {
-	db := &DB{dialect: o.Dialect, read: o.Read, writes: o.Write, release: o.Release, stmts: map[string]*sql.Stmt{}, meters: newMeters(nil)}
+	db := &DB{dialect: o.Dialect, read: o.Read, writes: o.Write, release: o.Release, stmts: map[string]*sql.Stmt{}}
+	db.meters.Store(newMeters(nil))
 	db.refresh = func() {
 		for _, pool := range []*sql.DB{o.Write, o.Read} {
 			pool.SetMaxIdleConns(0)
@@ -112,7 +114,7 @@ func (db *DB) write(ctx context.Context, priority int, fn func(*Tx) error) error
 	span.Text("db.system.name", db.dialect.Name)
 	err := db.dialect.translate(db.w.write(ctx, priority == 1, fn))
 	span.End(err)
-	db.meters.write[priority].Since(began)
+	db.meters.Load().write[priority].Since(began)
 	return err
 }
 
@@ -123,7 +125,7 @@ func (db *DB) begin(ctx context.Context, query string) (context.Context, timing)
 		span.Text("db.system.name", db.dialect.Name)
 		span.Text("db.query.text", query)
 	}
-	return ctx, timing{db.meters, time.Now(), span}
+	return ctx, timing{db.meters.Load(), time.Now(), span}
 }
 
 // QueryRow runs a query that returns at most one row, on the pool to read from.

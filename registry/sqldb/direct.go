@@ -23,7 +23,7 @@ type direct struct {
 	dialect *Dialect
 	low     chan struct{} // holds an element while a low-priority operation runs
 	refresh func()        // closes the connections that are idle
-	meters  *meters
+	meters  atomic.Pointer[meters]
 	closed  atomic.Bool
 
 	swept atomic.Int64   // when the last sweep began, in microseconds
@@ -31,7 +31,8 @@ type direct struct {
 }
 
 func newDirect(db *sql.DB, dialect *Dialect, refresh func()) *direct {
-	d := &direct{db: db, dialect: dialect, low: make(chan struct{}, 1), refresh: refresh, meters: newMeters(nil)}
+	d := &direct{db: db, dialect: dialect, low: make(chan struct{}, 1), refresh: refresh}
+	d.observe(newMeters(nil))
 	d.swept.Store(time.Now().UnixMicro())
 	return d
 }
@@ -62,7 +63,7 @@ func (d *direct) write(ctx context.Context, low bool, fn func(*Tx) error) error 
 		case !d.dialect.Shared.Retry(err):
 			return err
 		}
-		d.meters.retries.Inc()
+		d.meters.Load().retries.Inc()
 		if err := pause(ctx, rand.N(time.Millisecond<<n)); err != nil {
 			return err
 		}
@@ -118,7 +119,7 @@ func (d *direct) try(ctx context.Context, fn func(*Tx) error) error {
 	}
 	began := time.Now()
 	err = s.commit(ctx)
-	d.meters.commit.Since(began)
+	d.meters.Load().commit.Since(began)
 	for _, b := range tx.brackets {
 		b.end()
 	}
@@ -128,7 +129,7 @@ func (d *direct) try(ctx context.Context, fn func(*Tx) error) error {
 	return err
 }
 
-func (d *direct) observe(m *meters) { d.meters = m }
+func (d *direct) observe(m *meters) { d.meters.Store(m) }
 
 // failure is nil: a server of its own answers for its disk.
 func (d *direct) failure() error { return nil }

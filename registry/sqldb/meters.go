@@ -31,10 +31,11 @@ func newMeters(m *metrics.Set) *meters {
 	}
 }
 
-// Observe has the database count in m. Call it before anything else.
+// Observe has the database count in m from now on.
 func (db *DB) Observe(m *metrics.Set) {
-	db.meters = newMeters(m)
-	db.w.observe(db.meters)
+	now := newMeters(m)
+	db.meters.Store(now)
+	db.w.observe(now)
 	pools := map[string]*sql.DB{"read": db.read}
 	if db.writes != db.read {
 		pools["write"] = db.writes
