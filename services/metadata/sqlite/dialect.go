@@ -80,7 +80,8 @@ func translate(err error) error {
 	switch code(err) & 0xff { // the primary code
 	case sqlite3.SQLITE_FULL:
 		return registry.ErrStorageFull.Because(err)
-	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY:
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY,
+		sqlite3.SQLITE_CANTOPEN: // no descriptor is left for one more connection
 		return registry.ErrUnavailable.Because(err)
 	}
 	return err

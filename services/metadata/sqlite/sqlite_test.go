@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -248,5 +249,14 @@ func TestErrors(t *testing.T) {
 	})
 	if code(err) != 1 {
 		t.Errorf("got error %v with code %d, want SQLITE_ERROR (1)", err, code(err))
+	}
+	// What a connection gets that can't open the file, as without a descriptor (G23).
+	missing, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "none", "x.db")+"?mode=ro")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer missing.Close()
+	if err := translate(missing.PingContext(t.Context())); !errors.Is(err, registry.ErrUnavailable) {
+		t.Errorf("a file that can't be opened: got %v, want %v", err, registry.ErrUnavailable)
 	}
 }
