@@ -55,7 +55,11 @@ func covers(scope []registry.Grant, w auth.Wants) bool {
 				continue // asked for beside it, but not needed
 			}
 		case "*":
-			name, rights = "**", registry.ActList
+			// Of all names, or of some; not what comes with the right to read them.
+			if !slices.ContainsFunc(scope, func(g registry.Grant) bool { return g.Actions == registry.ActList }) {
+				return false
+			}
+			continue
 		case "push":
 			rights = registry.ActCreate | registry.ActUpdate
 		case "delete":

@@ -251,6 +251,37 @@ func TestAnonymousTokenOfAClosedRegistry(t *testing.T) {
 	}
 }
 
+// S-020: a key to read some repositories lists those, as a token, too.
+func TestS020KeyKeepsItsLimitInLists(t *testing.T) {
+	w := newWorld()
+	w.withIdentity(t, identity.Options{}, "alice")
+	at := w.serve(t)
+	alice := basic("alice", "alice")
+	for _, repo := range []string{"a/b", "secret"} {
+		pushImage(t, at, repo, "t", alice...)
+	}
+	for body, want := range map[string]string{
+		`{"label":"some","scopes":["a/**:pull"]}`:                                `["a/b"]`,
+		`{"label":"all","scopes":["a/**:pull","registry:catalog:*"]}`:            `["a/b","secret"]`,
+		`{"label":"any","scopes":["**:pull"]}`:                                   `["a/b","secret"]`,
+		`{"label":"push only","scopes":["secret:push","a/**:pull,push,delete"]}`: `["a/b"]`,
+		`{"label":"no limit"}`:                                                   `["a/b","secret"]`,
+	} {
+		key := makeKey(t, at, alice, body)
+		direct := do(t, "GET", at+"/v2/_catalog", nil, basic("alice", key.APIKey)...).want(t, 200).body
+		token := askToken(t, at, basic("alice", key.APIKey), "registry:catalog:*").Token
+		got := do(t, "GET", at+"/v2/_catalog", nil, bearer(token)...).want(t, 200).body
+		for how, list := range map[string]string{"as a password": direct, "as a token": got} {
+			if !strings.Contains(list, want) {
+				t.Errorf("%s %s lists %s, want %s", body, how, list, want)
+			}
+		}
+	}
+	key := makeKey(t, at, alice, `{"label":"push","scopes":["secret:push"]}`)
+	token := askToken(t, at, basic("alice", key.APIKey), "registry:catalog:*").Token
+	do(t, "GET", at+"/v2/_catalog", nil, bearer(token)...).want(t, 401)
+}
+
 // Who is disabled is out, by password, key and token, once gateways have heard.
 func TestDisabledUserIsOut(t *testing.T) {
 	w := newWorld()

@@ -47,6 +47,9 @@ type (
 
 const (
 	tokenIssuer = "berth"
+	// tokenNames is the type of access to a list of those repositories that the name,
+	// a pattern, matches: of a token for a credential that is limited to them.
+	tokenNames = "names"
 	tokenAlg    = "EdDSA"
 	// tokenLife is how long a token is good, and leeway how wrong clocks may be.
 	tokenLife = 5 * time.Minute
@@ -156,6 +159,8 @@ func (c *tokenClaims) actor() registry.Actor {
 			a.Scope = append(a.Scope, registry.Grant{Repositories: x.Name, Actions: x.Rights})
 		case "registry":
 			a.Scope = append(a.Scope, registry.Grant{Repositories: "**", Actions: registry.ActList})
+		case tokenNames:
+			a.Scope = append(a.Scope, registry.Grant{Repositories: x.Name, Actions: registry.ActList})
 		}
 	}
 	return a

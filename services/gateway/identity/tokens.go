@@ -151,9 +151,8 @@ func (s *Service) grant(ctx context.Context, a registry.Actor, scopes []asked) (
 	a.Request = nil // conditions are for the requests that the token comes with
 	for _, x := range scopes {
 		if x.catalog {
-			// What is listed depends on what may be read; a limited credential needs
-			// the right to list for itself.
-			granted = append(granted, tokenAccess{Type: "registry", Name: "catalog", Actions: []string{"*"}, Rights: registry.ActList})
+			// What is listed depends on what may be read.
+			granted = append(granted, lists(a.Scope)...)
 			continue
 		}
 		var want registry.Actions
@@ -175,6 +174,25 @@ func (s *Service) grant(ctx context.Context, a registry.Actor, scopes []asked) (
 		}
 	}
 	return granted, nil
+}
+
+// lists returns the access to lists of repositories for a credential that is limited
+// to scope, nil: not at all. One that is limited to some repositories lists those.
+func lists(scope []registry.Grant) []tokenAccess {
+	var some []tokenAccess
+	for _, g := range scope {
+		switch {
+		case g.Actions&(registry.ActList|registry.ActRead) == 0:
+		case g.Repositories == "**":
+			scope = nil
+		default:
+			some = append(some, tokenAccess{Type: tokenNames, Name: g.Repositories, Actions: []string{"list"}, Rights: registry.ActList})
+		}
+	}
+	if scope != nil {
+		return some
+	}
+	return []tokenAccess{{Type: "registry", Name: "catalog", Actions: []string{"*"}, Rights: registry.ActList}}
 }
 
 // newRefresh returns a refresh token for who has shown an API key, "" for others:
