@@ -40,7 +40,7 @@ type Method interface {
 
 // Methods are asked in this order. A method that needs closing is an [io.Closer].
 type Methods struct {
-	Basic   []Method // for requests with [Request.Basic]: htpasswd, LDAP, API keys
+	Basic   []Method // for requests with [Request.Basic]: API keys, htpasswd, LDAP
 	Bearer  []Method // for requests with [Request.Bearer]
 	Session []Method // for requests with neither
 	Peer    []Method // for requests that none of the above knew, with a certificate

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/config"
 )
 
 // fake is a method that knows some credentials, and notes that it was asked.
@@ -119,6 +120,28 @@ func TestOrder(t *testing.T) {
 		if got != test.want || strings.Join(asked, " ") != test.asked {
 			t.Errorf("%s: got %q after asking %q; want %q, %q", name, got, asked, test.want, test.asked)
 		}
+	}
+}
+
+// An API key is not shown to a directory, which would count it as a wrong password
+// of its owner.
+func TestKeysAreNoPasswordsOfADirectory(t *testing.T) {
+	var asked []string
+	method := func(name string, knows map[string]string) Method {
+		return &fake{name: name, knows: knows, asked: &asked}
+	}
+	c, err := Configured(t.Context(), &config.Config{HTTP: config.HTTP{Auth: &config.Auth{APIKey: true, LDAP: new(config.LDAP)}}}, Parts{
+		Identity: &Identity{APIKey: method("key", map[string]string{"alice:zak_x": "alice"}), Token: method("token", nil), Session: method("session", nil)},
+		LDAP:     func(context.Context, *config.LDAP, Env) (Method, error) { return method("directory", nil), nil },
+	}, env().Process)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, err := c.Authenticate(request("Authorization: "+basic("alice", "zak_x")), Wants{}); err != nil || a.ID != "alice" {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	if diff := cmp.Diff([]string{"key"}, asked); diff != "" {
+		t.Errorf("asked (-want +got):\n%s", diff)
 	}
 }
 

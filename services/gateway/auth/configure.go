@@ -98,7 +98,10 @@ func Configured(ctx context.Context, c *config.Config, parts Parts, p daemon.Pro
 	}
 	if i := parts.Identity; i != nil {
 		if a.APIKey || a.OpenID != nil {
-			o.Basic = append(o.Basic, i.APIKey)
+			// First, unlike zot: passwords that can't be a key are none of its business,
+			// and a key that a directory is shown as a password is a wrong one, after a
+			// few of which it locks the owner out.
+			o.Basic = slices.Insert(o.Basic, 0, i.APIKey)
 		}
 		o.Bearer, o.Session = append(o.Bearer, i.Token), append(o.Session, i.Session)
 		o.Admit, o.Challenge.TokenRealm, o.Challenge.Service = i.Admit, i.Realm, i.Service

@@ -50,7 +50,7 @@ const (
 	// tokenNames is the type of access to a list of those repositories that the name,
 	// a pattern, matches: of a token for a credential that is limited to them.
 	tokenNames = "names"
-	tokenAlg    = "EdDSA"
+	tokenAlg   = "EdDSA"
 	// tokenLife is how long a token is good, and leeway how wrong clocks may be.
 	tokenLife = 5 * time.Minute
 	leeway    = time.Minute
