@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -102,8 +103,9 @@ func worthALine(err error) bool {
 // would let a reader of the log do.
 func loggedPath(x *exchange) string {
 	uri := x.r.RequestURI
-	if x.resource == identityPath && x.r.URL.RawQuery != "" && x.r.URL.Path != "/zot/auth/token" {
-		// Codes of logins are good for a moment, and by themselves.
+	if x.resource == identityPath && x.r.URL.RawQuery != "" && (x.r.URL.Path != "/zot/auth/token" || x.r.Method == http.MethodPost) {
+		// Codes of logins are good for a moment, and by themselves. The form of a token
+		// request has secrets, and who puts it into the URL is refused, but logged.
 		return x.r.URL.EscapedPath() + "?******"
 	}
 	i := strings.Index(uri, stateParam+"=")

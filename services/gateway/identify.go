@@ -25,7 +25,11 @@ func (g *Gateway) identify(x *exchange) error {
 	x.set("X-Content-Type-Options", "nosniff")
 	x.set(requestID, x.ctx.ID)
 	chain := g.auth.Load()
-	var err error
+	// By address: who it is turns out later, or never.
+	err := g.limited(x, registry.Actor{})
+	if err != nil {
+		return err
+	}
 	if !identity.Public(x.r.URL.Path) {
 		if x.actor, err = chain.Authenticate(x.r, auth.Wants{}); err != nil {
 			return err

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -434,4 +436,87 @@ func TestS048S054CookiesOfAnotherSite(t *testing.T) {
 	do(t, "POST", at+"/zot/auth/logout", nil, cookie, "Sec-Fetch-Site: cross-site").want(t, 403)
 	do(t, "POST", at+"/zot/auth/logout", nil, cookie).want(t, 200)
 	do(t, "GET", at+"/zot/auth/apikey", nil, cookie, ui).want(t, 401)
+}
+
+// A session or a key that is made with an API key does not go on when that key has
+// ended.
+func TestNothingOutlivesTheKeyThatMadeIt(t *testing.T) {
+	w := newWorld()
+	w.withIdentity(t, identity.Options{}, "alice")
+	at := w.serve(t)
+	const ui = "X-ZOT-API-CLIENT: zot-ui"
+	short := makeKey(t, at, basic("alice", "alice"), `{"label":"short","expirationDate":"2998-01-01T00:00:00Z"}`)
+	if c := do(t, "GET", at+"/v2/", nil, append(basic("alice", short.APIKey), ui)...).want(t, 200).header.Values("Set-Cookie"); len(c) > 0 {
+		t.Errorf("an API key got a session: %q", c)
+	}
+	make := func(body string) answer {
+		return do(t, "POST", at+"/zot/auth/apikey", strings.NewReader(body), basic("alice", short.APIKey)...)
+	}
+	make(`{"label":"longer","expirationDate":"2999-01-01T00:00:00Z"}`).want(t, 403)
+	make(`{"label":"shorter","expirationDate":"2997-01-01T00:00:00Z"}`).want(t, 201)
+	if a := make(`{"label":"as long"}`).want(t, 201); !strings.Contains(a.body, `"expirationDate":"2998-01-01T00:00:00Z"`) {
+		t.Errorf("a key of a key that expires: %s", a.body)
+	}
+	endless := makeKey(t, at, basic("alice", "alice"), `{"label":"endless"}`)
+	makeKey(t, at, basic("alice", endless.APIKey), `{"label":"endless, too"}`)
+}
+
+// S-048: a browser that remembers a password does not make keys for another site.
+func TestS048KeysForAnotherSite(t *testing.T) {
+	w := newWorld()
+	w.withIdentity(t, identity.Options{}, "alice")
+	at := w.serve(t)
+	for _, h := range []string{"Origin: https://evil", "Sec-Fetch-Site: cross-site", "Origin: null"} {
+		do(t, "POST", at+"/zot/auth/apikey", strings.NewReader(`{"label":"x"}`), append(basic("alice", "alice"), "Content-Type: text/plain", h)...).want(t, 403)
+	}
+}
+
+// S-147: a wrong password in the form of a token request is a login that failed, too,
+// and a key that can't be removed leaves an event. Secrets in the URL are not looked at, and
+// not logged.
+func TestS147FormsOfTokenRequests(t *testing.T) {
+	w := newWorld()
+	out, log := new(bytes.Buffer), new(bytes.Buffer)
+	w.deps.Audit, w.log = out, slog.New(slog.NewTextHandler(log, nil))
+	w.withIdentity(t, identity.Options{}, "alice")
+	at := w.serve(t)
+	const isForm = "Content-Type: application/x-www-form-urlencoded"
+	form := url.Values{"grant_type": {"password"}, "username": {"alice"}, "password": {"wrong"}}
+	do(t, "POST", at+"/zot/auth/token", strings.NewReader(form.Encode()), isForm).want(t, 401)
+	do(t, "DELETE", at+"/zot/auth/apikey?id=x", nil, basic("alice", "alice")...).want(t, 400)
+	var got []string
+	for _, e := range events(t, out) {
+		got = append(got, e["event"].(string)+" "+e["subject"].(string)+" "+e["result"].(string))
+	}
+	for _, want := range []string{"login.failed alice UNAUTHORIZED", "apikey.remove alice UNSUPPORTED"} {
+		if !slices.Contains(got, want) {
+			t.Errorf("no event %q in %q", want, got)
+		}
+	}
+	form.Set("password", "alice")
+	do(t, "POST", at+"/zot/auth/token", strings.NewReader(form.Encode()), isForm).want(t, 200)
+	form.Set("client_id", "canary")
+	do(t, "POST", at+"/zot/auth/token?"+form.Encode(), nil, isForm).want(t, 400)
+	if strings.Contains(log.String(), "canary") {
+		t.Errorf("the form of a token request is logged: %s", log)
+	}
+}
+
+// Rates hold for those who ask for credentials as for all others.
+func TestS122RatesOfCredentials(t *testing.T) {
+	w := newWorld()
+	w.cfg.Rates = Rates{All: 3}
+	w.withIdentity(t, identity.Options{}, "alice")
+	at := w.serve(t)
+	for _, path := range []string{"/zot/auth/token?scope=repository:a:pull", "/zot/auth/apikey", "/zot/auth/device"} {
+		limited := 0
+		for range 20 {
+			if a := do(t, "GET", at+path, nil, basic("alice", "alice")...); a.status == http.StatusTooManyRequests && a.header.Get("Retry-After") != "" {
+				limited++
+			}
+		}
+		if limited == 0 {
+			t.Errorf("%s: no request of 20 is limited", path)
+		}
+	}
 }

@@ -90,8 +90,15 @@ func (s *Service) apiKeys(w http.ResponseWriter, r *http.Request, a registry.Act
 	if a.Anonymous() {
 		return registry.ErrUnauthorized
 	}
-	if r.Method != http.MethodGet && a.Scope != nil {
-		return registry.ErrDenied.With("a credential with limits can't make or end API keys")
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		// A browser adds passwords and certificates that it knows to what a page of
+		// another site sends.
+		if err := crossOrigin.Check(r); err != nil {
+			return registry.ErrDenied.With("a request from another site").Because(err)
+		}
+		if a.Scope != nil {
+			return registry.ErrDenied.With("a credential with limits can't make or end API keys")
+		}
 	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
@@ -114,6 +121,7 @@ func (s *Service) apiKeys(w http.ResponseWriter, r *http.Request, a registry.Act
 			return registry.ErrParameterInvalid.With("the parameter id is missing")
 		}
 		if err := s.o.Catalog.RemoveCredential(r.Context(), a, registry.APIKey, a.ID, id); err != nil {
+			s.event(r, "apikey.remove", a.ID, cut(id, registry.MaxCredentialID), err)
 			return err
 		}
 		if err := s.trust.refresh(r.Context()); err != nil {
@@ -149,8 +157,12 @@ func (s *Service) makeKey(w http.ResponseWriter, r *http.Request, a registry.Act
 		}
 		c.Expires = at.UnixMicro()
 	}
+	if err := s.outlives(r, &c); err != nil {
+		return err
+	}
 	c, secret, err := s.newKey(r.Context(), a, c, r.UserAgent())
 	if err != nil {
+		s.event(r, "apikey.create", a.ID, "", err)
 		return err
 	}
 	s.event(r, "apikey.create", a.ID, c.ID, nil)
@@ -158,6 +170,29 @@ func (s *Service) makeKey(w http.ResponseWriter, r *http.Request, a registry.Act
 		keyJSON
 		APIKey string `json:"apiKey"`
 	}{s.keyJSON(c), secret})
+}
+
+// outlives returns an error if c is to live longer than the API key that the request
+// was made with: who finds a key that expires must not make one of it that does not.
+// Without a time of its own c expires with that key.
+func (s *Service) outlives(r *http.Request, c *registry.Credential) error {
+	_, password, _ := r.BasicAuth()
+	if !strings.HasPrefix(password, keyPrefix) {
+		return nil
+	}
+	shown, _, err := s.trust.owner(r.Context(), registry.APIKey, password)
+	switch {
+	case errors.Is(err, registry.ErrUnauthorized): // a password that looks like a key
+		return nil
+	case err != nil:
+		return err
+	case shown.Expires == 0:
+	case c.Expires == 0:
+		c.Expires = shown.Expires
+	case c.Expires > shown.Expires:
+		return registry.ErrDenied.With("an API key can't make one that lives longer")
+	}
+	return nil
 }
 
 // newKey makes an API key of a.

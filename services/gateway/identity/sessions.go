@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/berth-registry/berth/registry"
@@ -110,9 +111,11 @@ func (s *Service) StartSession(w http.ResponseWriter, r *http.Request, a registr
 	return nil
 }
 
-// Login gives zot's web UI a session for the password it sent.
+// Login gives zot's web UI a session for the password it sent. An API key or a
+// certificate gets none: a session would go on when they have ended.
 func (s *Service) Login(w http.ResponseWriter, r *http.Request, a registry.Actor) error {
-	if a.Scope != nil || a.Anonymous() || sessionSecret(r) != "" {
+	_, password, basic := r.BasicAuth()
+	if !basic || strings.HasPrefix(password, keyPrefix) || a.Scope != nil || a.Anonymous() || sessionSecret(r) != "" {
 		return nil
 	}
 	if _, err := s.o.Catalog.Login(r.Context(), registry.Login{ID: a.ID, Groups: a.Groups}); err != nil {

@@ -118,17 +118,24 @@ func (s *Service) answer(w http.ResponseWriter, r *http.Request, a registry.Acto
 // refresh token that was shown.
 func (s *Service) requester(r *http.Request, grantType string, authenticate func(*http.Request) (registry.Actor, error)) (a registry.Actor, refresh string, err error) {
 	if r.Method == http.MethodPost {
+		// Secrets are in the body and nowhere else: what a URL holds is in many logs.
 		switch grantType {
 		case "refresh_token":
-			refresh = r.Form.Get("refresh_token")
+			refresh = r.PostForm.Get("refresh_token")
 			a, err = s.refreshed(r.Context(), refresh)
 			s.event(r, "token.refresh", a.ID, "", err)
 			return a, refresh, err
 		case "password":
+			user, password := r.PostForm.Get("username"), r.PostForm.Get("password")
+			if user == "" && password == "" {
+				return a, "", registry.ErrParameterInvalid.With("username and password are missing in the body")
+			}
 			again := r.Clone(r.Context())
 			again.Header.Del("Authorization")
-			again.SetBasicAuth(r.Form.Get("username"), r.Form.Get("password"))
-			a, err = authenticate(again)
+			again.SetBasicAuth(user, password)
+			if a, err = authenticate(again); errors.Is(err, registry.ErrUnauthorized) {
+				s.event(r, "login.failed", cut(user, registry.MaxAuditText), "password", err)
+			}
 			return a, "", err
 		case "":
 		default:
@@ -201,7 +208,7 @@ func lists(scope []registry.Grant) []tokenAccess {
 func (s *Service) newRefresh(r *http.Request, a registry.Actor, client string) (string, error) {
 	_, password, _ := r.BasicAuth()
 	if r.Method == http.MethodPost && r.Form.Get("grant_type") == "password" {
-		password = r.Form.Get("password")
+		password = r.PostForm.Get("password")
 	}
 	if !strings.HasPrefix(password, keyPrefix) || a.Anonymous() {
 		return "", nil
