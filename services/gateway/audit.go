@@ -25,6 +25,11 @@ func (g *Gateway) audit(x *exchange, err error) {
 		g.auditIdentity(x, now)
 		return
 	}
+	if x.actor.Request == nil {
+		// Refused before it was asked who that is: there is no such method. It would
+		// let anybody fill the log.
+		return
+	}
 	action, object := auditOf(x)
 	if action == "" || failedLogin(x) {
 		return // a login that failed has an event already
@@ -40,16 +45,18 @@ func (x *exchange) event(now time.Time, actor, action, object, result string) re
 	}
 	at := now.UnixMicro()
 	return registry.AuditEvent{
-		ID: registry.NewAuditID(at), At: at, Actor: clipAudit(actor), Source: clipAudit(source), Action: action, Object: clipAudit(object),
+		ID: registry.NewAuditID(at), At: at, Actor: clipAudit(actor), Source: clipAudit(source), Action: clipAudit(action), Object: clipAudit(object),
 		Status: x.status, Result: result, RequestID: x.ctx.ID,
 	}
 }
 
+// clipAudit returns a text that may wait: not a part of the request, which would stay
+// in memory with it.
 func clipAudit(s string) string {
 	if len(s) > registry.MaxAuditText {
 		s = s[:registry.MaxAuditText]
 	}
-	return strings.ToValidUTF8(s, "\ufffd")
+	return strings.Clone(strings.ToValidUTF8(s, "\ufffd"))
 }
 
 // resultOf says what the answer means.

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/daemon"
@@ -106,6 +107,29 @@ func TestS147Audit(t *testing.T) {
 		if strings.Contains(raw, "canary") || strings.Contains(raw, "secret") {
 			t.Errorf("a secret in %s", raw)
 		}
+	}
+}
+
+// Requests that nothing here could have answered fill no log, and what waits for the
+// catalog is small, whatever clients send.
+func TestAuditIsBounded(t *testing.T) {
+	w, out := auditWorld()
+	url := w.serve(t)
+	for _, request := range [][2]string{{"POST", "/v2/"}, {"FOO", "/v2/a/blobs/uploads/x"}, {"PATCH", "/v2/a/blobs/uploads/"}, {"DELETE", "/livez"}} {
+		do(t, request[0], url+request[1], nil).want(t, 405)
+	}
+	if out.Len() > 0 {
+		t.Errorf("events of methods that there are not: %s", out)
+	}
+	do(t, strings.Repeat("A", 10_000), url+"/api/v1/x", nil, "X-User: alice")
+	for _, e := range events(t, out) {
+		if text := e["event"].(string); len(text) > registry.MaxAuditText {
+			t.Errorf("an action of %d bytes", len(text))
+		}
+	}
+	long := strings.Repeat("x", 1<<20)
+	if got := clipAudit(long); unsafe.StringData(got) == unsafe.StringData(long) {
+		t.Error("a text that waits holds the whole request")
 	}
 }
 
