@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"crypto/sha256"
 	"maps"
 	"slices"
 	"strconv"
@@ -31,8 +32,8 @@ type recent struct {
 
 // question is what an actor asks of a repository.
 type question struct {
-	actor string // see actorKey
-	blob  bool   // not a manifest
+	actor [sha256.Size]byte // see actorKey
+	blob  bool              // not a manifest
 	ref   registry.Reference
 }
 
@@ -102,7 +103,7 @@ func (r *recent) keepBlob(a registry.Actor, repo registry.Name, b registry.Blob,
 }
 
 func (r *recent) keep(repo registry.Name, q question, got heard, when asked) {
-	// Clones: the originals are parts of a whole request target.
+	// Clones: the originals are parts of a whole request.
 	repo = registry.Name(strings.Clone(string(repo)))
 	q.ref.Tag = registry.Tag(strings.Clone(string(q.ref.Tag)))
 	q.ref.Digest = registry.Digest(strings.Clone(string(q.ref.Digest)))
@@ -144,10 +145,15 @@ func (r *recent) changed(repo registry.Name) {
 // clear forgets everything. The caller holds r.mu.
 func (r *recent) clear() { r.answers, r.n = map[registry.Name]map[question]heard{}, 0 }
 
-// actorKey returns a string that two actors share only if they are the same, with
-// the same groups, claims and scope, and ask in the same way.
-func actorKey(a registry.Actor) string {
-	b := strconv.AppendQuote(nil, a.ID)
+// actorKey returns what two actors share only if they are the same, with the same
+// groups, claims and scope, and ask in the same way. It is a hash: a client has much
+// room for what it says of itself, and each answer would hold it.
+func actorKey(a registry.Actor) [sha256.Size]byte {
+	return sha256.Sum256(describe(a))
+}
+
+func describe(a registry.Actor) []byte {
+	b := strconv.AppendQuote(strconv.AppendBool(strconv.AppendBool(nil, a.System), a.Ruled), a.ID)
 	for _, g := range a.Groups {
 		b = strconv.AppendQuote(append(b, " g"...), g)
 	}
@@ -170,5 +176,5 @@ func actorKey(a registry.Actor) string {
 	for _, s := range a.Scope {
 		b = strconv.AppendUint(append(strconv.AppendQuote(b, s.Repositories), ' '), uint64(s.Actions), 10)
 	}
-	return string(b)
+	return b
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -141,8 +142,9 @@ func TestRecentIsForOneActor(t *testing.T) {
 	actors := []registry.Actor{
 		{}, {ID: "a"}, {ID: "a", Groups: []string{"g"}}, {ID: "a", Groups: []string{"g", "h"}}, {ID: `a" g"g`}, {ID: "a", Groups: []string{`g" g"h`}},
 		{ID: "a", Claims: map[string]string{"k": "v"}}, {ID: "a", Claims: map[string]string{"k": "w"}}, {ID: "a", Claims: map[string]string{"k=": "v"}}, {Groups: []string{"g"}},
+		{ID: "a", System: true}, {ID: "a", Ruled: true}, {ID: "a", Scope: []registry.Grant{}},
 	}
-	keys := map[string]registry.Actor{}
+	keys := map[[sha256.Size]byte]registry.Actor{}
 	for _, a := range actors {
 		if b, taken := keys[actorKey(a)]; taken {
 			t.Errorf("%v and %v are one", a, b)

@@ -7,11 +7,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/daemon"
@@ -301,6 +303,16 @@ func TestS040TooManyWrongPasswords(t *testing.T) {
 	}
 	if turned != 220-failuresPerSource {
 		t.Errorf("of 220 accounts from one source %d are turned away", turned)
+	}
+	long := strings.Repeat("x", maxCredential)
+	c.failures.add(long[:10], "10.3.0.1")
+	for k := range c.failures.young {
+		if len(k.account) > 0 && unsafe.StringData(k.account) == unsafe.StringData(long) {
+			t.Error("a name that is counted holds the whole credentials")
+		}
+	}
+	if b, err := parseBasic(strings.TrimPrefix(basic("alice", "secret"), "Basic ")); err != nil || unsafe.Add(unsafe.Pointer(unsafe.StringData(b.User)), len("alice:")) == unsafe.Pointer(unsafe.StringData(b.Password)) {
+		t.Errorf("a user's name holds the password, too: %v", err)
 	}
 	for i := range 3 * maxFailures {
 		c.failures.add(fmt.Sprint(i), "")

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"strings"
 	"sync"
 	"time"
 
@@ -74,6 +75,8 @@ func (f *failures) check(account, source string) error {
 
 // add counts a failure.
 func (f *failures) add(account, source string) {
+	// Not a part of the credentials, which would stay in memory with it.
+	account = strings.Clone(account[:min(len(account), maxAccount)])
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, l := range f.limits(account, source) {

@@ -104,7 +104,8 @@ func parseBasic(text string) (*Basic, error) {
 	if !ok {
 		return nil, refused("the Basic credentials have no colon")
 	}
-	return &Basic{User: user, Password: password}, nil
+	// Names are remembered for long; the password must not stay in memory with them.
+	return &Basic{User: strings.Clone(user), Password: password}, nil
 }
 
 // source returns what tells clients apart by their address; see [Request.Source].
