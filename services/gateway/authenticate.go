@@ -17,9 +17,12 @@ func (g *Gateway) SetAuth(c *auth.Chain) (old *auth.Chain) { return g.auth.Swap(
 
 // authenticate returns on whose behalf the request is made.
 func (g *Gateway) authenticate(x *exchange) (registry.Actor, error) {
-	a, err := g.auth.Load().Authenticate(x.r, g.wants(x))
-	x.asks = asks(x.r)
-	a.Request, a.Ruled = &x.asks, g.ruled.Load()
+	// All by one configuration: between two, an anonymous client that the one lets in
+	// would meet the rights of the other.
+	c := g.auth.Load()
+	a, err := c.Authenticate(x.r, g.wants(x))
+	x.asks, x.known = asks(x.r), !c.Open()
+	a.Request, a.Ruled = &x.asks, c.Ruled()
 	if limited := g.limited(x, a); limited != nil { // also of those who guess
 		return a, limited
 	}

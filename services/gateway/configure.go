@@ -88,10 +88,6 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 	}
 	g.mgmtAuth.Store(mgmtAuth(h.Auth))
 	g.follow(d, p)
-	g.ruled.Store(h.AccessControl != nil)
-	p.Live.Subscribe(func(_ context.Context, next *config.Config) (func(), error) {
-		return func() { g.ruled.Store(next.HTTP.AccessControl != nil) }, nil
-	}, "http.accessControl")
 	srv := g.Server()
 	scheme := "http"
 	if h.Encrypted() {

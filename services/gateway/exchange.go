@@ -20,6 +20,7 @@ type exchange struct {
 	ctx    tracing.Request // see context
 	span   tracing.Span
 	actor  registry.Actor
+	known  bool                  // somebody was asked who the actor is
 	narrow bool                  // the token that came is not good for this
 	events []identity.Event      // that the identity service told of
 	asks   registry.ActorRequest // of actor

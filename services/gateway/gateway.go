@@ -61,7 +61,6 @@ type Gateway struct {
 	rest      http.Handler
 	identity  *identity.Service
 	wanted    func() bool
-	ruled     atomic.Bool // the configuration has access rules
 	log       *slog.Logger
 	keys      keyring
 	manifests manifestCache

@@ -11,7 +11,7 @@ import (
 func (g *Gateway) passOn(x *exchange) error {
 	w := &restWriter{x: x}
 	ctx := x.context()
-	if !g.auth.Load().Open() {
+	if x.known {
 		ctx = registry.WithActor(ctx, x.actor)
 	}
 	g.rest.ServeHTTP(w, x.r.WithContext(ctx))

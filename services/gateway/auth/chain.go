@@ -73,6 +73,8 @@ type Options struct {
 	Observe func(ctx context.Context, a Attempt)
 	// OpenMetrics lets anonymous clients read metrics.
 	OpenMetrics bool
+	// Ruled reports that there are access rules; see [registry.Actor].
+	Ruled bool
 	// Challenge is sent with refusals.
 	Challenge Challenge
 	// FailDelay is waited before wrong credentials are refused.
@@ -112,6 +114,9 @@ func (c *Chain) Open() bool { return c == nil || !c.o.Closed }
 // OpenMetrics reports whether clients may read metrics that have not said who they
 // are. It may be called on nil.
 func (c *Chain) OpenMetrics() bool { return c.Open() || c.o.OpenMetrics }
+
+// Ruled reports whether there are access rules. It may be called on nil.
+func (c *Chain) Ruled() bool { return c != nil && c.o.Ruled }
 
 // Names returns the names of the methods, in order.
 func (c *Chain) Names() []string { return names(c.o.all()) }

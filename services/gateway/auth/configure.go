@@ -52,6 +52,7 @@ func Configured(ctx context.Context, c *config.Config, parts Parts, p daemon.Pro
 		Challenge: Challenge{Realm: h.Realm},
 
 		OpenMetrics: openMetrics(h),
+		Ruled:       h.AccessControl != nil,
 
 		Log:     p.Log.With("module", "auth"),
 		Metrics: p.Metrics,
