@@ -60,20 +60,30 @@ func stagedName(d registry.Digest) string {
 	return strings.ReplaceAll(string(d), ":", "-") + stagedExt
 }
 
-// startFill returns the fill of a blob, which it starts if there is none. The caller
+// fetchBlob returns the fill of a blob, which it starts if there is none. The caller
 // has a reference of its own.
+func (s *Service) fetchBlob(ctx context.Context, d registry.Digest, repo registry.Name, targets []target, size int64) (*fill, error) {
+	for {
+		f, err := s.join(ctx, repo, targets, d)
+		if f == nil && err == nil {
+			f, err = s.startFill(d, repo, targets, size, s.now())
+		}
+		if f != nil || err != nil {
+			return f, err
+		}
+	}
+}
+
+// startFill starts the fill of a blob. nil if there is one, which may be of another
+// upstream: see [Service.join].
 func (s *Service) startFill(d registry.Digest, repo registry.Name, targets []target, size int64, since time.Time) (*fill, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil, errClosing
 	}
-	if f, ok := s.fills[d]; ok {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.repos[repo] = true
-		f.refs++
-		return f, nil
+	if s.fills[d] != nil {
+		return nil, nil //nolint:nilnil // the caller looks again
 	}
 	file, err := os.OpenFile(filepath.Join(s.staging, stagedName(d)), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

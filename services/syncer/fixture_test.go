@@ -22,6 +22,7 @@ type world struct {
 	*syncer.Service
 	blobs   *memory.Blobs
 	catalog *memory.Catalog
+	front   func(*memory.Catalog) syncer.Catalog // what the syncer sees of catalog; nil: all
 	root    string
 	later   *atomic.Int64 // how far the clock of syncer and upstreams is ahead
 	close   func()
@@ -61,7 +62,11 @@ func (w *world) start(t *testing.T, rules ...*syncer.Rule) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Service, err = syncer.New(t.Context(), db, w.blobs, w.catalog, syncer.Options{
+	var catalog syncer.Catalog = w.catalog
+	if w.front != nil {
+		catalog = w.front(w.catalog)
+	}
+	w.Service, err = syncer.New(t.Context(), db, w.blobs, catalog, syncer.Options{
 		Rules: rules, Staging: filepath.Join(w.root, "staging"), Holder: "test", Log: slog.New(slog.DiscardHandler),
 		Now: clock,
 	})

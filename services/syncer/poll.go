@@ -382,7 +382,7 @@ func (c *copying) blob(ctx context.Context, d registry.Digest, size int64) error
 	if size < 0 {
 		size = -1
 	}
-	f, err := c.s.startFill(d, c.t.repo, []target{c.t}, size, c.s.now())
+	f, err := c.s.fetchBlob(ctx, d, c.t.repo, []target{c.t}, size)
 	if err != nil {
 		return err
 	}

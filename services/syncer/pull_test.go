@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/memory"
 	"github.com/berth-registry/berth/services/syncer"
 )
 
@@ -122,6 +123,81 @@ func TestP93OneFetch(t *testing.T) {
 	w.linked(t, "a", blob)
 	if n := up.asked("GET /v2/a/blobs/"); n != 1 {
 		t.Errorf("%d requests upstream", n)
+	}
+}
+
+// looking is a catalog that tells when somebody looks for a blob.
+type looking struct {
+	*memory.Catalog
+	at func(registry.Name, registry.Digest)
+}
+
+func (c looking) Blob(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest) (registry.Blob, error) {
+	b, err := c.Catalog.Blob(ctx, a, repo, d)
+	c.at(repo, d)
+	return b, err
+}
+
+// TestS004OneUpstreamsBlob: what is being fetched from one upstream is not for the
+// readers of another that does not have it, whenever they come, and whether they pull
+// or copy.
+func TestS004OneUpstreamsBlob(t *testing.T) {
+	for _, copies := range []bool{false, true} {
+		ours, theirs := newHostile(t), newHostile(t)
+		layer := random(1 << 20)
+		ours.image(t, "ours/app", "v1", layer)
+		theirs.image(t, "theirs/app", "v1", layer)
+		secret := registry.SHA256.FromBytes(layer)
+		theirs.set(func() { delete(theirs.blobs, secret) }) // the manifest only names it
+		ours.set(func() { ours.hold = make(chan struct{}) })
+		w := &world{blobs: memory.NewBlobs(), catalog: memory.NewCatalog(memory.CatalogOptions{}), root: t.TempDir(), later: &skew}
+		skew.Store(0)
+		var once sync.Once
+		started := make(chan struct{})
+		w.front = func(c *memory.Catalog) syncer.Catalog {
+			return looking{c, func(repo registry.Name, d registry.Digest) {
+				if repo != "theirs/app" || d != secret {
+					return
+				}
+				once.Do(func() { // a pull of ours begins while theirs looks around
+					<-started
+					c, err := w.Open(t.Context(), nobody, "ours/app", secret, registry.Whole)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					t.Cleanup(func() { c.Close() })
+				})
+			}}
+		}
+		their := at(t, theirs.URL, syncer.Content{Prefix: "theirs/**"})
+		if copies {
+			their.OnDemand, their.Interval = false, time.Hour
+		}
+		w.start(t, their, at(t, ours.URL, syncer.Content{Prefix: "ours/**"}))
+		close(started)
+		if copies {
+			for joined := false; !joined; time.Sleep(time.Millisecond) {
+				rules, err := w.MirrorRules(t.Context())
+				fills, err2 := w.Fills(t.Context())
+				if err := errors.Join(err, err2); err != nil {
+					t.Fatal(err)
+				}
+				joined = rules[0].LastError != "" || len(fills) > 0 && fills[0].Readers > 1
+			}
+		} else if c, err := w.Open(t.Context(), nobody, "theirs/app", secret, registry.Whole); err == nil {
+			c.Close()
+			t.Error("a pull from another upstream reads the blob")
+		}
+		ours.set(func() { close(ours.hold) })
+		w.linked(t, "ours/app", secret)
+		if copies {
+			finished(t, w, 0)
+		}
+		if _, err := w.catalog.Blob(t.Context(), nobody, "theirs/app", secret); err == nil {
+			t.Errorf("the repository of another upstream has the blob (copied: %v)", copies)
+		}
+		w.close()
 	}
 }
 

@@ -39,7 +39,7 @@ func (s *Service) Stat(ctx context.Context, _ registry.Actor, repo registry.Name
 		return size, err
 	}
 	// A host that does not say: only the blob itself tells.
-	if f, err = s.startFill(d, repo, targets, -1, s.now()); err != nil {
+	if f, err = s.fetchBlob(ctx, d, repo, targets, -1); err != nil {
 		return 0, err
 	}
 	defer f.release()
@@ -67,7 +67,7 @@ func (s *Service) Open(ctx context.Context, _ registry.Actor, repo registry.Name
 			r.Verify = b.Unverified
 			return s.blobs.Open(ctx, b.Stored, r)
 		}
-		if f, err = s.startFill(d, repo, targets, -1, s.now()); err != nil {
+		if f, err = s.fetchBlob(ctx, d, repo, targets, -1); err != nil {
 			return nil, err
 		}
 	}
