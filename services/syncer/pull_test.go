@@ -7,6 +7,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -199,6 +201,53 @@ func TestS004OneUpstreamsBlob(t *testing.T) {
 		}
 		w.close()
 	}
+}
+
+// A pull is served by its own upstream if it has joined the fetch of another, that has
+// no such blob.
+func TestAnothersFetchFails(t *testing.T) {
+	ours, theirs := newHostile(t), newHostile(t)
+	layer := random(1 << 20)
+	ours.image(t, "ours/app", "v1", layer)
+	blob := registry.SHA256.FromBytes(layer)
+	asked, answer := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/blobs/") && r.Method == http.MethodGet {
+			once.Do(func() { close(asked) })
+			<-answer
+		}
+		theirs.ServeHTTP(w, r)
+	}))
+	t.Cleanup(slow.Close)
+	w := open(t, at(t, ours.URL, syncer.Content{Prefix: "ours/**"}), at(t, slow.URL, syncer.Content{Prefix: "theirs/**"}))
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		if c, err := w.Open(t.Context(), nobody, "theirs/app", blob, registry.Whole); err == nil {
+			c.Close()
+			t.Error("a blob that there is not was opened")
+		}
+	})
+	<-asked
+	wait.Go(func() {
+		c, err := w.Open(t.Context(), nobody, "ours/app", blob, registry.Whole)
+		if err != nil {
+			t.Errorf("a pull from an upstream that has the blob: %v", err)
+			return
+		}
+		if got, err := drainBody(t, c); err != nil || !bytes.Equal(got, layer) {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+	})
+	for joined := false; !joined; time.Sleep(time.Millisecond) {
+		fills, err := w.Fills(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		joined = len(fills) > 0 && fills[0].Readers > 1
+	}
+	close(answer)
+	wait.Wait()
 }
 
 // TestResume: connections that break are resumed at the byte, by this process and by

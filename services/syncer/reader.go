@@ -72,6 +72,14 @@ func (s *Service) Open(ctx context.Context, _ registry.Actor, repo registry.Name
 		}
 	}
 	size, err := f.sized(ctx)
+	for tries := 0; err != nil && ctx.Err() == nil && tries < 3 && !f.joinable(targets); tries++ {
+		// It was another upstream that failed, or has no such blob.
+		f.release()
+		if f, err = s.fetchBlob(ctx, d, repo, targets, -1); err != nil {
+			return nil, err
+		}
+		size, err = f.sized(ctx)
+	}
 	if err == nil {
 		var offset, length int64
 		if offset, length, err = r.Resolve(size); err == nil {
