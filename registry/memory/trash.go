@@ -92,7 +92,7 @@ func (c *Catalog) Deleted(ctx context.Context, a registry.Actor, repo registry.N
 
 // Undelete implements [registry.Trash].
 func (c *Catalog) Undelete(ctx context.Context, a registry.Actor, repo registry.Name, ref registry.Reference) error {
-	if err := c.options.Access.Allow(a, repo, registry.Reference{}, registry.ActCreate); err != nil {
+	if err := c.options.Access.Allow(a, repo, ref, registry.ActCreate); err != nil {
 		return err
 	}
 	if err := c.change(ctx, repo); err != nil {
@@ -125,6 +125,16 @@ func (c *Catalog) Undelete(ctx context.Context, a registry.Actor, repo registry.
 			return registry.ErrManifestUnknown
 		}
 		d = h[len(h)-2].Digest
+	}
+	if gone, ok := r.trash[d]; ok && ref.Tag == "" {
+		for _, t := range gone.tags {
+			if r.tags[t] != "" {
+				continue
+			}
+			if err := c.options.Access.Allow(a, repo, registry.Reference{Tag: t}, registry.ActCreate); err != nil {
+				return err
+			}
+		}
 	}
 	tags, err := c.restore(repo, d)
 	if err != nil && (ref.Tag == "" || r.manifests[d] == nil) {

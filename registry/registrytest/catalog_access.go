@@ -1,6 +1,7 @@
 package registrytest
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
@@ -15,6 +16,7 @@ func accessTests() []test[CatalogBackend] {
 		{"S002MountLeaksNothing", testS002MountLeaksNothing},
 		{"S005CreateIsNotUpdate", testS005CreateIsNotUpdate},
 		{"ManifestCollision", testManifestCollision},
+		{"S024RestoredTags", testS024RestoredTags},
 		{"S029Lists", testS029Lists},
 	}
 }
@@ -282,4 +284,37 @@ func testS029Lists(t *testing.T, b CatalogBackend) {
 	if len(list.Items) > 0 {
 		t.Errorf("what others deleted is listed: %v", list.Items)
 	}
+}
+
+// unprotected holds for all tags but one.
+type unprotected struct{}
+
+func (unprotected) Holds(q access.Question) (bool, error) { return q.Ref.Tag != "protected", nil }
+
+// testS024RestoredTags: who may not set a tag does not restore it either, by its name
+// or with its manifest.
+func testS024RestoredTags(t *testing.T, b CatalogBackend) {
+	rules := &registry.AccessRules{
+		AdminPolicy: &registry.AccessPolicy{Users: []string{"alice"}, Actions: []string{"read", "create", "update", "delete"}},
+		Repositories: map[string]registry.RepositoryRules{"**": {Policies: []registry.AccessPolicy{{
+			Users: []string{"bob"}, Actions: []string{"read", "create"}, Conditions: []registry.AccessCondition{{Expression: "unprotected"}},
+		}}}},
+	}
+	policy, err := access.Compile(rules, func(string) (access.Condition, error) { return unprotected{}, nil })
+	must(t, "Compile", err)
+	c := b.open(t, CatalogOptions{Access: policy})
+	ctx, bob := t.Context(), registry.Actor{ID: "bob"}
+	d := c.put(t, "a", registry.TypeManifest, c.imageBytes(t, "a", "1"), "free", "protected")
+	must(t, "DeleteManifest", c.deleteManifest(t, d))
+	for _, ref := range []registry.Reference{{Digest: d}, {Tag: "protected"}} {
+		if err := c.Undelete(ctx, bob, "a", ref); !errors.Is(err, registry.ErrDenied) {
+			t.Errorf("Undelete of %s: got error %v", ref, err)
+		}
+	}
+	tags, err := c.Tags(ctx, alice, "a", registry.Page[registry.Tag]{Limit: 10})
+	must(t, "Tags", err)
+	if len(tags.Items) > 0 {
+		t.Errorf("restored %q", tags.Items)
+	}
+	must(t, "Undelete", c.Undelete(ctx, bob, "a", registry.Reference{Tag: "free"}))
 }

@@ -32,7 +32,10 @@ const (
 
 // Undelete brings back what r names in repo.
 func (c *Catalog) Undelete(ctx context.Context, a registry.Actor, repo registry.Name, r registry.Reference) error {
-	if err := c.allowChange(a, repo, registry.ActCreate); err != nil {
+	if err := c.access.allowRef(a, repo, r, registry.ActCreate); err != nil {
+		return err
+	}
+	if err := c.allowGrowth(repo); err != nil {
 		return err
 	}
 	if r == (registry.Reference{}) {
@@ -180,6 +183,10 @@ func (u *undelete) restoreTag(tx *sqldb.Tx, id int64, t registry.Tag) error {
 			return nil // it was set anew
 		}
 		return registry.ErrPreconditionFailed.With("the tag exists")
+	}
+	// Who may not set it may not bring it back with the manifest either.
+	if err := u.c.access.allowRef(u.actor, u.repo, registry.Reference{Tag: t}, registry.ActCreate); err != nil {
+		return err
 	}
 	u.ch.tags = append(u.ch.tags, rowKey{u.repo, string(t)})
 	return u.c.setTag(tx, id, t, u.actor, u.digest)
