@@ -41,7 +41,16 @@ func (s *identitiesServer) Login(ctx context.Context, req *metadatav1.LoginReque
 }
 
 func (s *identitiesServer) AddCredential(ctx context.Context, req *metadatav1.AddCredentialRequest) (*metadatav1.AddCredentialResponse, error) {
-	if err := s.catalog.AddCredential(ctx, actorOf(ctx, req.GetActor()), credentialFromWire(req.GetCredential()), req.GetHash()); err != nil {
+	x := credentialFromWire(req.GetCredential())
+	if !speaks(ctx) {
+		// Sessions and the like are a gateway's word, and so are claims, which access
+		// conditions believe: it has seen who logged in.
+		if x.Kind != registry.APIKey {
+			return nil, registry.ErrDenied.With("only API keys can be made with this certificate")
+		}
+		x.Claims = nil
+	}
+	if err := s.catalog.AddCredential(ctx, actorOf(ctx, req.GetActor()), x, req.GetHash()); err != nil {
 		return nil, err
 	}
 	return &metadatav1.AddCredentialResponse{}, nil

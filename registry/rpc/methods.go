@@ -177,8 +177,15 @@ func actorOf(ctx context.Context, a *metadatav1.Actor) registry.Actor {
 		actor.System, actor.Scope = true, nil
 		return actor
 	}
-	if who, ok := peerOf(ctx); ok && who.roles&speakers == 0 {
+	if !speaks(ctx) {
+		who, _ := peerOf(ctx)
 		return registry.Actor{ID: who.name}
 	}
 	return actorFromWire(a)
+}
+
+// speaks reports whether the peer's word is taken for who somebody is.
+func speaks(ctx context.Context) bool {
+	who, ok := peerOf(ctx)
+	return !ok || who.roles&speakers != 0
 }

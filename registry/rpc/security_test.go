@@ -320,6 +320,29 @@ func TestActorIsHonoured(t *testing.T) {
 	}
 }
 
+// TestCredentialsOfAutomation: automation makes API keys, and neither sessions nor
+// claims, which only who has seen a login can know.
+func TestCredentialsOfAutomation(t *testing.T) {
+	ca := certstest.NewAuthority(t, "ours")
+	local := memory.NewCatalog(memory.CatalogOptions{})
+	address := overNetwork(t, ServerOptions{Security: named(t, ca, "metadata")}, func(srv *grpc.Server) { ServeCatalog(srv, local) })
+	for who, speaks := range map[string]bool{"gateway": true, "ci.example.org": false} {
+		c := NewCatalog(connect(t, address, DialOptions{Security: named(t, ca, who), Server: Metadata}))
+		x := registry.Credential{Kind: registry.APIKey, ID: who, Owner: who, Claims: map[string]string{"email": "boss@example.org"}}
+		if err := c.AddCredential(t.Context(), registry.Actor{ID: who}, x, []byte(who)); err != nil {
+			t.Fatalf("%s: %v", who, err)
+		}
+		x, _, err := local.UseCredential(t.Context(), registry.APIKey, []byte(who))
+		if err != nil || (len(x.Claims) > 0) != speaks {
+			t.Errorf("%s: a key with %v, %v", who, x.Claims, err)
+		}
+		x = registry.Credential{Kind: registry.Session, ID: who, Owner: who}
+		if err := c.AddCredential(t.Context(), registry.Actor{ID: who}, x, []byte("session of "+who)); (err == nil) != speaks {
+			t.Errorf("%s: making a session: %v", who, err)
+		}
+	}
+}
+
 // TestDenied calls methods that are not for the caller, and some that are.
 func TestDenied(t *testing.T) {
 	ca := certstest.NewAuthority(t, "ours")
