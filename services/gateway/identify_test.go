@@ -520,3 +520,32 @@ func TestS122RatesOfCredentials(t *testing.T) {
 		}
 	}
 }
+
+// S-007: who was in a group makes no key that is, once the registry has heard of it,
+// whatever this gateway remembers.
+func TestS007KeysOfALeftGroup(t *testing.T) {
+	w := newWorld()
+	w.withIdentity(t, identity.Options{}, "alice")
+	at := w.serve(t)
+	cookie, ui := "", "X-ZOT-API-CLIENT: zot-ui"
+	for _, c := range do(t, "GET", at+"/v2/", nil, append(basic("alice", "alice"), ui)...).want(t, 200).header.Values("Set-Cookie") {
+		if strings.HasPrefix(c, "session=") {
+			cookie, _, _ = strings.Cut(c, ";")
+		}
+	}
+	old := makeKey(t, at, basic("alice", "alice"), `{"label":"old"}`)
+	for _, headers := range [][]string{{"Cookie: " + cookie, ui, "Content-Type: application/json"}, basic("alice", old.APIKey)} {
+		do(t, "GET", at+"/zot/auth/apikey", nil, headers...).want(t, 200) // alice is of the staff
+		if _, err := w.deps.Catalog.Login(t.Context(), registry.Login{ID: "alice"}); err != nil {
+			t.Fatal(err)
+		}
+		key := makeKey(t, at, headers, `{"label":"new"}`)
+		hash := registry.SecretHash(registry.APIKey, key.APIKey)
+		if _, u, err := w.deps.Catalog.UseCredential(t.Context(), registry.APIKey, hash[:]); err != nil || len(u.Groups) > 0 {
+			t.Errorf("a new key is of the groups %q, %v", u.Groups, err)
+		}
+		if _, err := w.deps.Catalog.Login(t.Context(), registry.Login{ID: "alice", Groups: []string{"staff"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -157,8 +157,17 @@ func (s *Service) makeKey(w http.ResponseWriter, r *http.Request, a registry.Act
 		}
 		c.Expires = at.UnixMicro()
 	}
-	if err := s.outlives(r, &c); err != nil {
+	known, err := s.madeByKey(r, &c)
+	if err != nil {
 		return err
+	}
+	// What is known of who comes with a session is what the Catalog has said a while
+	// ago; it may have heard other groups meanwhile.
+	if known = known || r.Header.Get("Authorization") == "" && sessionSecret(r) != ""; !known {
+		// The Catalog learns which groups the owner is in: the key acts as the owner.
+		if _, err := s.o.Catalog.Login(r.Context(), registry.Login{ID: a.ID, Groups: a.Groups}); err != nil {
+			return err
+		}
 	}
 	c, secret, err := s.newKey(r.Context(), a, c, r.UserAgent())
 	if err != nil {
@@ -172,39 +181,37 @@ func (s *Service) makeKey(w http.ResponseWriter, r *http.Request, a registry.Act
 	}{s.keyJSON(c), secret})
 }
 
-// outlives returns an error if c is to live longer than the API key that the request
-// was made with: who finds a key that expires must not make one of it that does not.
-// Without a time of its own c expires with that key.
-func (s *Service) outlives(r *http.Request, c *registry.Credential) error {
+// madeByKey reports whether the request to make c came with an API key. It is refused
+// if c would live longer than that: who finds a key that expires must not make one of
+// it that does not. Without a time of its own c expires with that key.
+func (s *Service) madeByKey(r *http.Request, c *registry.Credential) (bool, error) {
 	_, password, _ := r.BasicAuth()
 	if !strings.HasPrefix(password, keyPrefix) {
-		return nil
+		return false, nil
 	}
-	shown, _, err := s.trust.owner(r.Context(), registry.APIKey, password)
+	shown, owner, err := s.trust.owner(r.Context(), registry.APIKey, password)
 	switch {
 	case errors.Is(err, registry.ErrUnauthorized): // a password that looks like a key
-		return nil
+		return false, nil
 	case err != nil:
-		return err
+		return false, err
+	case owner.Service:
+		return false, registry.ErrDenied.With("an operator makes the keys of a service account")
 	case shown.Expires == 0:
 	case c.Expires == 0:
 		c.Expires = shown.Expires
 	case c.Expires > shown.Expires:
-		return registry.ErrDenied.With("an API key can't make one that lives longer")
+		return false, registry.ErrDenied.With("an API key can't make one that lives longer")
 	}
-	return nil
+	return true, nil
 }
 
-// newKey makes an API key of a.
+// newKey makes an API key of a, whom the Catalog knows.
 func (s *Service) newKey(ctx context.Context, a registry.Actor, c registry.Credential, agent string) (registry.Credential, string, error) {
 	for _, text := range c.Scopes {
 		if _, err := scope.Parse(text); err != nil {
 			return c, "", err
 		}
-	}
-	// The Catalog learns which groups the owner is in: the key acts as the owner.
-	if _, err := s.o.Catalog.Login(ctx, registry.Login{ID: a.ID, Groups: a.Groups}); err != nil {
-		return c, "", err
 	}
 	secret := registry.NewSecret(keyPrefix)
 	hash := registry.SecretHash(registry.APIKey, secret)
