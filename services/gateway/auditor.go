@@ -61,7 +61,7 @@ func (a *auditor) init(to registry.Audit, file io.Writer, m *metrics.Set, log *s
 	a.logins = make(map[string]time.Time)
 }
 
-// record writes an event.
+// record writes an event, of the request x; nil if it is of none.
 func (a *auditor) record(e registry.AuditEvent, x *exchange) {
 	a.recorded.Inc()
 	a.write(e, x)
@@ -98,9 +98,13 @@ func (a *auditor) write(e registry.AuditEvent, x *exchange) {
 	if a.file == nil {
 		return
 	}
+	method, path := "", ""
+	if x != nil {
+		method, path = clip(x.r.Method), clip(x.r.URL.Path)
+	}
 	b, err := json.Marshal(line{
 		Time: time.UnixMicro(e.At).UTC(), Level: "info", Message: "HTTP API Audit", Component: "audit",
-		ClientIP: e.Source, Subject: e.Actor, Action: clip(x.r.Method), Object: clip(x.r.URL.Path), Status: e.Status,
+		ClientIP: e.Source, Subject: e.Actor, Action: method, Object: path, Status: e.Status,
 		Event: e.Action, Target: e.Object, Result: e.Result, RequestID: e.RequestID, ID: e.ID,
 	})
 	if err == nil {

@@ -1,11 +1,15 @@
 package gateway
 
 import (
+	"bytes"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/config"
 )
 
@@ -38,6 +42,50 @@ func TestConfigured(t *testing.T) {
 	}
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// S-147: that the rules have changed is an event; that other keys have is none.
+func TestS147PolicyChanges(t *testing.T) {
+	w := newWorld()
+	file := filepath.Join(t.TempDir(), "audit")
+	h := config.Defaults().HTTP
+	h.Port = "0"
+	first := httpOf(h)
+	first.Log.Audit = file
+	next := *first
+	p := process("", w.log)
+	p.Live = config.NewLive(first, func() (*config.Config, []config.Warning, error) { c := next; return &c, nil, nil }, w.log, p.Metrics)
+	unit, err := Configured(t.Context(), first, w.deps, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unit.Abandon() })
+	for _, change := range []struct {
+		make func()
+		want string // the objects of events
+	}{
+		{func() { next.HTTP.UploadsPerClient = 7 }, ""},
+		{func() { next.HTTP.AccessControl = new(registry.AccessRules) }, "http.accessControl"},
+		{func() { next.HTTP.Auth = &config.Auth{MTLS: new(config.MTLS)} }, "http.accessControl http.auth"},
+	} {
+		change.make()
+		if err := p.Live.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, e := range events(t, bytes.NewBuffer(text)) {
+			if e["event"] == "policy.reload" && e["result"] == "ok" {
+				got = append(got, e["target"].(string))
+			}
+		}
+		if strings.Join(got, " ") != change.want {
+			t.Errorf("events of %q, want %q", got, change.want)
+		}
 	}
 }
 

@@ -2,8 +2,10 @@ package gateway
 
 import (
 	"context"
+	"slices"
 	"time"
 
+	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
 	"github.com/berth-registry/berth/services/gateway/auth"
@@ -38,8 +40,20 @@ func (g *Gateway) follow(d Deps, p daemon.Process) {
 			// Requests that have begun may be asking it still.
 			time.AfterFunc(authDrain, func() { _ = old.Close() })
 		}, nil
-	}, "http.auth.failDelay", "http.auth.htpasswd", "http.auth.ldap", "http.auth.bearer", "http.auth.mtls", "http.accessControl", "http.realm")
+	}, append(slices.Clone(authKeys), "http.accessControl", "http.realm")...)
+	// Who may do what is another matter from now on.
+	for object, keys := range map[string][]string{"http.accessControl": {"http.accessControl"}, "http.auth": authKeys} {
+		p.Live.Subscribe(func(context.Context, *config.Config) (func(), error) {
+			return func() {
+				at := time.Now().UnixMicro()
+				g.auditor.record(registry.AuditEvent{ID: registry.NewAuditID(at), At: at, Action: "policy.reload", Object: object, Result: "ok"}, nil)
+			}, nil
+		}, keys...)
+	}
 }
+
+// authKeys are the keys of authentication that take effect while the program runs.
+var authKeys = []string{"http.auth.failDelay", "http.auth.htpasswd", "http.auth.ldap", "http.auth.bearer", "http.auth.mtls"}
 
 // authDrain is for how long a chain of methods stays open that is not asked any more.
 const authDrain = time.Minute
