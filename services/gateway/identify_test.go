@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -547,5 +548,28 @@ func TestS007KeysOfALeftGroup(t *testing.T) {
 		if _, err := w.deps.Catalog.Login(t.Context(), registry.Login{ID: "alice", Groups: []string{"staff"}}); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// S-122: one client does not use up the codes of all who log in by one.
+func TestS122CodesOfOneClient(t *testing.T) {
+	w := newWorld()
+	w.withIdentity(t, identity.Options{Providers: []identity.Provider{{Name: "p"}}}, "alice")
+	g := w.gateway(t)
+	begin := func(remote string) int {
+		r := httptest.NewRequest("POST", "/zot/auth/device", nil)
+		r.RemoteAddr = remote
+		answer := httptest.NewRecorder()
+		g.ServeHTTP(answer, r)
+		return answer.Code
+	}
+	for range registry.MaxCredentials {
+		begin("192.0.2.1:1")
+	}
+	if got := begin("192.0.2.1:2"); got != http.StatusTooManyRequests {
+		t.Errorf("one more of a greedy client: status %d", got)
+	}
+	if got := begin("192.0.2.2:1"); got != http.StatusOK {
+		t.Errorf("another client: status %d", got)
 	}
 }

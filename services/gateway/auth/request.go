@@ -58,7 +58,7 @@ type Wants struct {
 
 // read takes r apart. [registry.ErrUnauthorized] says that it is malformed.
 func read(r *http.Request, w Wants) (*Request, error) {
-	q := &Request{HTTP: r, Wants: w, Source: source(r.RemoteAddr), UI: r.Header.Get("X-Zot-Api-Client") == "zot-ui"}
+	q := &Request{HTTP: r, Wants: w, Source: Source(r.RemoteAddr), UI: r.Header.Get("X-Zot-Api-Client") == "zot-ui"}
 	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 && len(r.TLS.VerifiedChains[0]) > 0 {
 		q.Certificate = r.TLS.VerifiedChains[0][0]
 	}
@@ -108,8 +108,8 @@ func parseBasic(text string) (*Basic, error) {
 	return &Basic{User: strings.Clone(user), Password: password}, nil
 }
 
-// source returns what tells clients apart by their address; see [Request.Source].
-func source(remote string) string {
+// Source returns what tells clients apart by their address; see [Request.Source].
+func Source(remote string) string {
 	ap, err := netip.ParseAddrPort(remote)
 	switch {
 	case err != nil && (remote == "" || remote[0] == '@' || remote[0] == '/'):

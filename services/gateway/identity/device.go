@@ -13,10 +13,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/scope"
+	"github.com/berth-registry/berth/services/gateway/auth"
 )
 
 // Logins of programs by device code (RFC 8628): the program shows a code, its user
@@ -33,7 +35,35 @@ const (
 	deviceGrant    = "urn:ietf:params:oauth:grant-type:device_code"
 	deviceAlphabet = "BCDFGHJKLMNPQRSTVWXZ" // RFC 8628, section 6.1
 	claimLife      = "berth.life"           // of a device code: seconds that its key is good
+
+	// devicesPerSource is how many codes one address gets in deviceLife. All that wait
+	// have one limit together, which nobody may use up alone.
+	devicesPerSource = 50
+	// maxDeviceSources bounds the addresses that are counted.
+	maxDeviceSources = 10_000
 )
+
+// begun counts the logins that have begun, by address.
+type begun struct {
+	mu    sync.Mutex // guards the rest
+	since time.Time  // what is counted
+	by    map[string]int
+}
+
+// count returns [registry.ErrTooManyRequests] if an address has begun too many.
+func (b *begun) count(source string, now time.Time) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.by == nil || now.Sub(b.since) >= deviceLife || len(b.by) >= maxDeviceSources {
+		b.since, b.by = now, make(map[string]int)
+	}
+	// "" are all behind a proxy that does not say who they are.
+	if b.by[source] >= devicesPerSource && source != "" {
+		return registry.ErrTooManyRequests.With("too many logins have begun at this address; wait some minutes")
+	}
+	b.by[source]++
+	return nil
+}
 
 // userCode returns a code that people can type: 8 of 20 letters.
 func userCode() string {
@@ -110,6 +140,9 @@ func (s *Service) beginDevice(w http.ResponseWriter, r *http.Request) error {
 		if _, err := scope.Parse(text); err != nil {
 			return err
 		}
+	}
+	if err := s.begun.count(auth.Source(r.RemoteAddr), s.trust.now()); err != nil {
+		return err
 	}
 	secret, code := registry.NewSecret(devicePrefix), userCode()
 	hash := registry.SecretHash(registry.DeviceCode, secret)

@@ -59,6 +59,7 @@ type Service struct {
 	o         Options
 	trust     *trust
 	providers map[string]*provider
+	begun     begun
 	log       *slog.Logger
 	stop      context.CancelFunc
 	ended     sync.WaitGroup
