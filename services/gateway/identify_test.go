@@ -187,6 +187,12 @@ func TestAPIKeys(t *testing.T) {
 	alice := basic("alice", "alice")
 	key := makeKey(t, at, alice, `{"label":"git","scopes":["repo1","repo2"],"expirationDate":"2999-01-01T00:00:00Z"}`)
 	do(t, "GET", at+"/v2/", nil, basic("alice", key.APIKey)...).want(t, 200)
+	knower, _ := w.deps.Identity.Basic().(auth.Knower)
+	for user, want := range map[string]bool{"alice": true, "bob": false} { // S-040: a key of one's own lets nobody guess at others
+		if got := knower.Known(&auth.Request{Basic: &auth.Basic{User: user, Password: key.APIKey}}); got != want {
+			t.Errorf("whether the key of alice is known to be that of %s: %v", user, got)
+		}
+	}
 	// The name counts, too.
 	do(t, "GET", at+"/v2/", nil, basic("bob", key.APIKey)...).want(t, 401)
 	if list := do(t, "GET", at+"/zot/auth/apikey", nil, alice...).want(t, 200).body; !strings.Contains(list, key.UUID) || strings.Contains(list, key.APIKey) {
@@ -450,12 +456,12 @@ func TestNothingOutlivesTheKeyThatMadeIt(t *testing.T) {
 	if c := do(t, "GET", at+"/v2/", nil, append(basic("alice", short.APIKey), ui)...).want(t, 200).header.Values("Set-Cookie"); len(c) > 0 {
 		t.Errorf("an API key got a session: %q", c)
 	}
-	make := func(body string) answer {
+	create := func(body string) answer {
 		return do(t, "POST", at+"/zot/auth/apikey", strings.NewReader(body), basic("alice", short.APIKey)...)
 	}
-	make(`{"label":"longer","expirationDate":"2999-01-01T00:00:00Z"}`).want(t, 403)
-	make(`{"label":"shorter","expirationDate":"2997-01-01T00:00:00Z"}`).want(t, 201)
-	if a := make(`{"label":"as long"}`).want(t, 201); !strings.Contains(a.body, `"expirationDate":"2998-01-01T00:00:00Z"`) {
+	create(`{"label":"longer","expirationDate":"2999-01-01T00:00:00Z"}`).want(t, 403)
+	create(`{"label":"shorter","expirationDate":"2997-01-01T00:00:00Z"}`).want(t, 201)
+	if a := create(`{"label":"as long"}`).want(t, 201); !strings.Contains(a.body, `"expirationDate":"2998-01-01T00:00:00Z"`) {
 		t.Errorf("a key of a key that expires: %s", a.body)
 	}
 	endless := makeKey(t, at, basic("alice", "alice"), `{"label":"endless"}`)

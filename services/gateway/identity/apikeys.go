@@ -39,7 +39,7 @@ func (k keys) Authenticate(ctx context.Context, q *auth.Request) (registry.Actor
 // Known implements [auth.Knower]: looking up a key costs nothing, so nobody has to
 // wait because others guess.
 func (k keys) Known(q *auth.Request) bool {
-	return q.Basic != nil && strings.HasPrefix(q.Basic.Password, keyPrefix) && k.s.trust.has(registry.APIKey, q.Basic.Password)
+	return q.Basic != nil && strings.HasPrefix(q.Basic.Password, keyPrefix) && k.s.trust.has(registry.APIKey, q.Basic.Password, q.Basic.User)
 }
 
 // keyActor is who shows a key: its owner, within what the key is good for.

@@ -257,12 +257,12 @@ func (t *trust) owner(ctx context.Context, kind registry.CredentialKind, secret 
 	return c, u, nil
 }
 
-// has reports whether the secret's owner is known without asking the Catalog.
-func (t *trust) has(kind registry.CredentialKind, secret string) bool {
+// has reports whether it is known without asking the Catalog that a secret is owner's.
+func (t *trust) has(kind registry.CredentialKind, secret, owner string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	k, ok := t.owners[registry.SecretHash(kind, secret)]
-	return ok && t.now().Before(k.until)
+	return ok && k.credential.Owner == owner && t.now().Before(k.until)
 }
 
 // isDisabled reports whether a user may not come in, by whatever way.
