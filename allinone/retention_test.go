@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -78,6 +79,34 @@ func oneBlank(out string) string {
 		all = append(all, strings.Join(strings.Fields(line), " "))
 	}
 	return strings.Join(all, "\n")
+}
+
+// A pool of subPaths has policies of its own. Those of storage.retention are not for
+// its repositories, as in zot.
+func TestRetentionOfSubPaths(t *testing.T) {
+	dir := t.TempDir()
+	only := func(re string) string {
+		return `"retention":{"policies":[{"repositories":["**"],"keepTags":[{"patterns":["` + re + `"]}]}]}`
+	}
+	file, cfg := configured(t, fmt.Sprintf(`,%s,"subPaths":{"/keeps":{"rootDirectory":%q},"/own":{"rootDirectory":%q,%s}}`,
+		only("^v1"), filepath.Join(dir, "keeps"), filepath.Join(dir, "own"), only("^v2")))
+	for _, repo := range []string{"app", "keeps/app", "own/app"} {
+		pushed(t, cfg, repo, []string{"v1", "v2"})
+	}
+	if _, _, err := berth(t, "retention", "run", file); err != nil {
+		t.Fatal(err)
+	}
+	for repo, want := range map[string][]string{"app": {"v1"}, "keeps/app": {"v1", "v2"}, "own/app": {"v2"}} {
+		out, _, err := berth(t, "retention", "explain", file, repo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, tag := range []string{"v1", "v2"} {
+			if got := strings.Contains(oneBlank(out), repo+" "+tag+" "); got != slices.Contains(want, tag) {
+				t.Errorf("%s has tag %s: %v", repo, tag, got)
+			}
+		}
+	}
 }
 
 func TestRetentionCommands(t *testing.T) {

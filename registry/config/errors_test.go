@@ -86,6 +86,7 @@ func TestWhatIsWrong(t *testing.T) {
 		{"x.json", `{"storage":{"metadata":{"driver":"postgres","dsn":"x","dsnFile":"y"}}}`, "storage.metadata.dsnFile: give dsn or dsnFile"},
 		{"x.json", `{"storage":{"retention":{"policies":[{"repositories":["a["],"keepTags":[{"patterns":["("]}]}]}}}`, "policies[0].keepTags[0].patterns[0]: not a regular expression"},
 		{"x.json", `{"storage":{"retention":{"policies":[{"repositories":["{a"]}]}}}`, `repositories[0]: "{a" is not a glob`},
+		{"x.json", `{"storage":{"subPaths":{"/a":{"rootDirectory":"/a","retention":{"delay":"-1h"}}}}}`, "subPaths./a.retention.delay: must not be negative"},
 		// http
 		{"x.json", `{"http":{"port":65536}}`, "http.port: must be between 0 and 65535"},
 		{"x.json", `{"http":{"port":"a b"}}`, "http.port: must be a port number"},

@@ -62,6 +62,21 @@ http: {port: 0o17, compat: docker2s2}
 	}
 }
 
+// Each pool has policies of its own, in the form that zot's example has them.
+func TestRetentionOfPools(t *testing.T) {
+	c := mustParse(t, "x.json", `{"storage": {"rootDirectory": "/tmp/zot", "gc": true, "gcDelay": "2h", "gcInterval": "1h",
+		"retention": {"dryRun": true, "delay": "24h", "policies": [{"repositories": ["**"], "keepTags": [{"patterns": ["v2.*"]}]}]},
+		"subPaths": {"/a": {"rootDirectory": "/tmp/zot1", "dedupe": true,
+			"retention": {"policies": [{"repositories": ["infra/*", "prod/*"], "deleteReferrers": false}]}}}}}`)
+	want := &Retention{Policies: []RetentionPolicy{{Repositories: []string{"infra/*", "prod/*"}, DeleteUntagged: true}}}
+	if diff := cmp.Diff(want, c.Storage.SubPaths["/a"].Retention); diff != "" {
+		t.Error(diff)
+	}
+	if r := c.Storage.Retention; r == nil || !r.DryRun || len(r.Policies) != 1 {
+		t.Errorf("storage.retention: %+v", r)
+	}
+}
+
 func TestLetterCase(t *testing.T) {
 	want := guide(t, "complete.json").String()
 	got := mustParse(t, "x.json", upperKeys(want)).String()

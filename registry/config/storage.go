@@ -9,9 +9,8 @@ import (
 type Storage struct {
 	Pool
 
-	MaxRepos    int        `json:"maxRepos"`
-	FastRestart bool       `json:"fastRestart"` // accepted and not used
-	Retention   *Retention `json:"retention"`
+	MaxRepos    int  `json:"maxRepos"`
+	FastRestart bool `json:"fastRestart"` // accepted and not used
 
 	Quotas        []Quota            `json:"quotas"`
 	ImmutableTags []ImmutableTags    `json:"immutableTags"`
@@ -69,6 +68,7 @@ type Pool struct {
 	StorageDriver   Driver        `json:"storageDriver"` // empty: the local disk
 	CacheDriver     Driver        `json:"cacheDriver"`   // accepted and not used
 	Cache           Cache         `json:"cache"`
+	Retention       *Retention    `json:"retention"` // of the repositories of this pool only
 }
 
 // Cache says how much content of upstreams a pool keeps.

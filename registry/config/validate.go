@@ -200,9 +200,6 @@ func (ch *checker) storage(s *Storage) {
 	hasDSN := m.DSN != "" || m.DSNFile != ""
 	ch.require(hasDSN || m.Driver != Postgres, at.with("dsn"), "needed by driver postgres (or dsnFile)")
 	ch.require(!hasDSN || m.Driver == Postgres, at.with("dsn"), "is for driver postgres only")
-	if s.Retention != nil {
-		ch.retention(s.Retention)
-	}
 	ch.limits(s)
 }
 
@@ -235,6 +232,9 @@ func (ch *checker) pool(p *Pool, at place) {
 		from, to, ok := timeWindow(w)
 		ch.require(ok, at.with("gcTimeWindow"), "must be a daily time window such as 22:00-04:30, in UTC")
 		ch.require(!ok || from != to, at.with("gcTimeWindow"), "begins when it ends")
+	}
+	if p.Retention != nil {
+		ch.retention(p.Retention, at.with("retention"))
 	}
 	ch.driver(p.StorageDriver, at.with("storageDriver"))
 	ch.require(!p.RedirectBlobURL || !p.Local() || ch.farBlobs, at.with("redirectBlobURL"), "needs a storageDriver: local files have no URL")
@@ -286,8 +286,7 @@ func within(inner, outer string) bool {
 	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
 }
 
-func (ch *checker) retention(r *Retention) {
-	at := place{"storage", "retention"}
+func (ch *checker) retention(r *Retention, at place) {
 	if r.Delay != nil {
 		ch.notNegative(*r.Delay, at.with("delay"))
 	}

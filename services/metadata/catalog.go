@@ -58,6 +58,9 @@ type Options struct {
 	// Retention are the policies by which tags and untagged manifests stay. nil: no
 	// tag goes.
 	Retention *retention.Policies
+	// PoolRetention are the policies of pools that have their own: for their
+	// repositories Retention does not count.
+	PoolRetention map[registry.Pool]*retention.Policies
 	// RetentionEvery is the time between two runs over all repositories. 0 means
 	// one run, when the catalog is opened.
 	RetentionEvery time.Duration
@@ -194,7 +197,7 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 			}
 		})
 	}
-	if c.opt.Retention.DeleteTags() {
+	if c.deletesTags() {
 		c.work.Go(func() { c.keepRetention(ctx) })
 	}
 	c.work.Go(func() { c.keepCache(ctx) })

@@ -63,7 +63,7 @@ func OpenConfigured(ctx context.Context, file *config.Config, has Drivers, reape
 	o := Options{Access: policy, AllowSparse: cfg.AllowSparse, AllowWrongSizes: cfg.AllowWrongSizes, MaxStaleness: cfg.Metadata.MaxStaleness, Metrics: p.Metrics}
 	o.RetentionEvery, o.AuditKeep = cfg.GCInterval, file.Log.AuditRetention
 	if o.Limits, err = limitsOf(cfg); err == nil {
-		o.Retention, err = retention.Compile(cfg.Retention, cfg.GCDelay)
+		err = o.retain(cfg)
 	}
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
@@ -144,11 +144,26 @@ func limitsOf(cfg config.Storage) (l Limits, err error) {
 	return l, nil
 }
 
+// retain sets what the config file says of retention. As in zot a pool of subPaths
+// has policies of its own: those of storage.retention are not for its repositories.
+func (o *Options) retain(cfg config.Storage) (err error) {
+	if o.Retention, err = retention.Compile(cfg.Retention, cfg.GCDelay); err != nil {
+		return fmt.Errorf("storage.retention: %w", err)
+	}
+	o.PoolRetention = make(map[registry.Pool]*retention.Policies, len(cfg.SubPaths))
+	for name, sub := range cfg.SubPaths {
+		if o.PoolRetention[registry.Pool(name)], err = retention.Compile(sub.Retention, sub.GCDelay); err != nil {
+			return fmt.Errorf("storage.subPaths.%s.retention: %w", name, err)
+		}
+	}
+	return nil
+}
+
 // collect sets what the config file says of garbage collection. The lease is
 // never shorter than an upload may take to be used.
 func (o *Options) collect(cfg config.Storage) error {
 	of := func(p config.Pool) (GC, error) {
-		dry := cfg.Retention != nil && cfg.Retention.DryRun // removes nothing at all
+		dry := p.Retention != nil && p.Retention.DryRun // removes nothing at all
 		g := GC{Off: !p.GC || dry, Lease: max(p.GCDelay, defaultLease), Undo: max(p.GCDelay, cfg.UndoWindow, time.Nanosecond), Interval: cmp.Or(p.GCInterval, onlyAtStart)}
 		var err error
 		g.From, g.To, err = p.Window()

@@ -32,7 +32,7 @@ func (c *Catalog) ExplainRetention(ctx context.Context, a registry.Actor, repo r
 	if err != nil {
 		return none, err
 	}
-	policy := c.opt.Retention.For(repo)
+	policy := c.retention(repo).For(repo)
 	after := p.After
 	var all []registry.RetentionDecision
 	if !strings.Contains(after, ":") { // it is a tag, or nothing
@@ -84,12 +84,12 @@ func (c *Catalog) ApplyRetention(ctx context.Context, a registry.Actor, repo reg
 
 // retain applies the policies to the tags of a repository.
 func (c *Catalog) retain(ctx context.Context, id int64, repo registry.Name) (registry.RetentionReport, error) {
-	report := registry.RetentionReport{DryRun: c.opt.Retention.DryRun}
+	report := registry.RetentionReport{DryRun: c.retention(repo).DryRun}
 	images, err := c.tagImages(ctx, id, repo)
 	if err != nil {
 		return report, err
 	}
-	policy := c.opt.Retention.For(repo)
+	policy := c.retention(repo).For(repo)
 	if !policy.DeletesTags() && !report.DryRun {
 		report.Kept = int64(len(images))
 		return report, nil

@@ -35,7 +35,7 @@ func (c *Catalog) retained(ctx context.Context, all []due) error {
 		}
 		decisions, ok := groups[d.repoID]
 		if !ok {
-			policy := c.opt.Retention.For(d.repo)
+			policy := c.retention(d.repo).For(d.repo)
 			var images []retention.Image
 			if policy.Plain() {
 				images, err = c.untaggedImage(ctx, d.repoID, digest)

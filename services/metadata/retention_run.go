@@ -6,6 +6,7 @@ import (
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/sqldb"
+	"github.com/berth-registry/berth/services/metadata/retention"
 )
 
 const (
@@ -73,6 +74,24 @@ func (c *Catalog) keepRetention(ctx context.Context) {
 	}
 }
 
+// retention returns the policies that are for a repository.
+func (c *Catalog) retention(repo registry.Name) *retention.Policies {
+	if p := c.opt.PoolRetention[c.poolOf(repo)]; p != nil {
+		return p
+	}
+	return c.opt.Retention
+}
+
+// deletesTags reports whether some policy may delete tags.
+func (c *Catalog) deletesTags() bool {
+	for _, p := range c.opt.PoolRetention {
+		if p.DeleteTags() {
+			return true
+		}
+	}
+	return c.opt.Retention.DeleteTags()
+}
+
 // sleep reports whether ctx lived for d.
 func (c *Catalog) sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
@@ -91,7 +110,7 @@ func (c *Catalog) retainAll(ctx context.Context) error {
 		name registry.Name
 		id   int64
 	}
-	var total registry.RetentionReport
+	var total, planned registry.RetentionReport
 	for last := ""; ; {
 		var repos []repo
 		_, err := c.page(ctx, sqlRetentionRepos, []any{last, factsPage}, func(rows *sqldb.Rows) error {
@@ -105,7 +124,9 @@ func (c *Catalog) retainAll(ctx context.Context) error {
 		}
 		for _, r := range repos {
 			last = string(r.name)
-			if c.readOnly(r.name) != nil || c.policy(c.poolOf(r.name)).Off {
+			// A dry run turns collection off, and tells all the same.
+			off := c.policy(c.poolOf(r.name)).Off && !c.retention(r.name).DryRun
+			if off || c.readOnly(r.name) != nil {
 				continue
 			}
 			began := time.Now()
@@ -116,7 +137,11 @@ func (c *Catalog) retainAll(ctx context.Context) error {
 			if err := c.forgetPulls(ctx, r.id); err != nil {
 				return err
 			}
-			total.Kept, total.Deleted = total.Kept+report.Kept, total.Deleted+report.Deleted
+			sum := &total
+			if report.DryRun {
+				sum = &planned
+			}
+			sum.Kept, sum.Deleted = sum.Kept+report.Kept, sum.Deleted+report.Deleted
 			if !c.sleep(ctx, time.Since(began)*(retentionShare-1)) {
 				return ctx.Err()
 			}
@@ -126,7 +151,11 @@ func (c *Catalog) retainAll(ctx context.Context) error {
 		}
 	}
 	c.meters.retentionRuns.Inc()
-	c.log.Info("retention policies applied", "module", "retention", "dry-run", c.opt.Retention.DryRun, "kept", total.Kept, "deleted", total.Deleted)
+	for dry, sum := range map[bool]registry.RetentionReport{false: total, true: planned} {
+		if sum != (registry.RetentionReport{}) || dry == c.opt.Retention.DryRun {
+			c.log.Info("retention policies applied", "module", "retention", "dry-run", dry, "kept", sum.Kept, "deleted", sum.Deleted)
+		}
+	}
 	return nil
 }
 

@@ -1,8 +1,10 @@
 package metadata_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -272,6 +274,44 @@ func TestRetentionRuns(t *testing.T) {
 	if tagged(t, s, "a", "v1") == "" {
 		t.Error("a run has removed a tag that is kept")
 	}
+}
+
+// A dry run in the background tells what it would remove, though it turns
+// collection off.
+func TestRetentionRunsDry(t *testing.T) {
+	at := onSQLite(t)
+	db := at.open(t)
+	defer db.Close()
+	told := make(tellTale, 1)
+	c, err := metadata.Open(t.Context(), db, nil, metadata.Options{RetentionEvery: time.Millisecond, GC: metadata.GC{Off: true},
+		Retention: policies(t, `{"dryRun":true,"policies":[{"repositories":["**"],"keepTags":[{"patterns":["^v"]}]}]}`)}, slog.New(slog.NewTextHandler(told, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	s := &store{Catalog: c, db: db}
+	pushImage(t, s, "a", "x", "v1", "dev")
+	select {
+	case <-told:
+	case <-time.After(time.Minute):
+		t.Error("nothing tells that the tag would go")
+	}
+	if tagged(t, s, "a", "dev") == "" {
+		t.Error("a dry run has removed a tag")
+	}
+}
+
+// tellTale is a log. It holds an element when it was told that tag dev goes.
+type tellTale chan struct{}
+
+func (l tellTale) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte("decision=delete")) && bytes.Contains(line, []byte("=dev")) {
+		select {
+		case l <- struct{}{}:
+		default:
+		}
+	}
+	return len(line), nil
 }
 
 func TestPulls(t *testing.T) { onEach(t, testPulls) }
