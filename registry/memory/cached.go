@@ -51,13 +51,22 @@ func (r *repository) mark(d registry.Digest, info registry.ManifestInfo, o *regi
 	switch {
 	case o == nil:
 		delete(r.cached, d)
-		for _, ref := range info.References {
-			delete(r.cached, ref.Digest)
-		}
+		r.claim(info)
 	case is:
 		r.cached[d] = cached{*o, was.fetched, now}
 	case !stored:
 		r.cached[d] = cached{*o, now, now}
+	}
+}
+
+// claim says that what a manifest refers to is not cached any more, nor what that
+// needs.
+func (r *repository) claim(info registry.ManifestInfo) {
+	for _, ref := range info.References {
+		delete(r.cached, ref.Digest)
+		if m, ok := r.manifests[ref.Digest]; ok {
+			r.claim(m.info)
+		}
 	}
 }
 

@@ -15,6 +15,8 @@ func cachedTests() []test[CatalogBackend] {
 	return []test[CatalogBackend]{
 		{"Cached", testCached},
 		{"CachedByPush", testCachedByPush},
+		{"CachedIncomplete", testCachedIncomplete},
+		{"CachedUndelete", testCachedUndelete},
 		{"CachedReferrer", testCachedReferrer},
 		{"CachedBlob", testCachedBlob},
 		{"CachedList", testCachedList},
@@ -140,6 +142,7 @@ func testCachedByPush(t *testing.T, b CatalogBackend) {
 	// An index that somebody pushes keeps what it lists.
 	index := indexOf(descriptor(registry.TypeManifest, y.bytes))
 	c.put(t, "hub/a", registry.TypeIndex, index, "index")
+	c.wantUsage(t, "what the index lists is pushed, with all it needs", 0, 0)
 	_, err = c.EvictCached(ctx, alice, "hub/a", registry.Reference{Digest: y.digest})
 	wantErr(t, "EvictCached of a child of a pushed index", err, registry.ErrInUse)
 	done, err := c.EvictCached(ctx, alice, "hub/a", registry.Reference{})
@@ -149,6 +152,38 @@ func testCachedByPush(t *testing.T, b CatalogBackend) {
 	}
 	c.checkTag(t, "hub/a", "mine", x.digest)
 	c.checkTag(t, "hub/a", "y", y.digest)
+}
+
+// What was fetched may have holes. Nobody can push it like that: content that was
+// pushed is never fetched again.
+func testCachedIncomplete(t *testing.T, b CatalogBackend) {
+	c := b.open(t, CatalogOptions{})
+	ctx := t.Context()
+	f := c.fetch(t, "hub/a", "x", "v1")
+	_, err := c.PutManifest(ctx, alice, "hub/a", f.put("mine"))
+	wantErr(t, "PutManifest of an image whose layer is not here", err, registry.ErrManifestBlobUnknown)
+	c.pushedTo(t, "hub/a", false)
+	_, err = c.Manifest(ctx, alice, "hub/a", registry.ManifestQuery{Ref: registry.Reference{Tag: "mine"}})
+	wantErr(t, "Manifest by the tag that was refused", err, registry.ErrManifestUnknown)
+	c.link(t, "hub/a", f.layerData)
+	_, err = c.PutManifest(ctx, alice, "hub/a", f.put("mine"))
+	must(t, "PutManifest", err)
+	c.checkTag(t, "hub/a", "mine", f.digest)
+	c.wantUsage(t, "pushed", 0, 0)
+}
+
+// What somebody brings back is not cached any more, nor is what it needs.
+func testCachedUndelete(t *testing.T, b CatalogBackend) {
+	c := b.open(t, CatalogOptions{})
+	ctx := t.Context()
+	f := c.fetch(t, "hub/a", "x", "v1")
+	_, err := c.LinkCached(ctx, alice, "hub/a", c.copyOf("hub/a", f.layerData))
+	must(t, "LinkCached", err)
+	must(t, "DeleteManifest", c.DeleteManifest(ctx, alice, "hub/a", f.digest))
+	must(t, "Undelete", c.Undelete(ctx, alice, "hub/a", registry.Reference{Digest: f.digest}))
+	c.checkTag(t, "hub/a", "v1", f.digest)
+	c.pushedTo(t, "hub/a", true)
+	c.wantUsage(t, "brought back", 0, 0)
 }
 
 // A signature that somebody pushed keeps its subject.

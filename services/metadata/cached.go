@@ -84,6 +84,14 @@ func sqlClaimManifests(n int) string {
 	return "DELETE FROM cached_manifests WHERE repo_id = $1 AND digest IN (" + sqldb.Placeholders(2, n) + ")"
 }
 
+func sqlReferencesOf(n int) string {
+	return "SELECT digest FROM manifest_references WHERE repo_id = $1 AND manifest IN (" + sqldb.Placeholders(2, n) + ")"
+}
+
+func sqlRequire(n int) string {
+	return "UPDATE manifest_references SET required = true WHERE repo_id = $1 AND manifest = $2 AND digest IN (" + sqldb.Placeholders(3, n) + ")"
+}
+
 // sqlFetchedBlobs says that what was evicted is needed again.
 func sqlFetchedBlobs(n int) string {
 	return "UPDATE blobs SET cached = 1 WHERE cached = 2 AND pool = $1 AND digest IN (" + sqldb.Placeholders(2, n) + ")"
@@ -123,22 +131,63 @@ func (p *put) markCached(tx *sqldb.Tx, f *found) error {
 	if p.origin != nil {
 		return p.markFetched(tx, f)
 	}
-	if f.manifest {
+	if f.fetched {
 		if err := tx.Queue(sqlNotCached, f.repo, p.digest); err != nil {
 			return err
 		}
+		if err := p.requireReferences(tx, f); err != nil {
+			return err
+		}
 	}
-	if !f.cached {
+	if !f.cached && !f.fetched {
 		return nil
 	}
-	needed := p.packedReferences()
-	return errors.Join(
-		sqldb.Padded(needed, func(part []any) error {
-			return tx.Queue(sqlClaimManifests(len(part)), append([]any{f.repo}, part...)...)
-		}),
-		sqldb.Padded(needed, func(part []any) error {
-			return tx.Queue(sqlClaimBlobs(len(part)), append([]any{string(p.c.poolOf(p.repo))}, part...)...)
-		}))
+	return p.c.claim(tx, f.repo, p.c.poolOf(p.repo), p.packedReferences())
+}
+
+// requireReferences says of a manifest that was fetched, and had no need of what it
+// refers to, that it needs what is here.
+func (p *put) requireReferences(tx *sqldb.Tx, f *found) error {
+	var here []any
+	for _, r := range p.refs {
+		if !r.missing {
+			here = append(here, r.packed)
+		}
+	}
+	return sqldb.Padded(here, func(part []any) error {
+		return tx.Queue(sqlRequire(len(part)), append([]any{f.repo, p.digest}, part...)...)
+	})
+}
+
+// claim says that what only cached manifests needed is needed by others: what a
+// manifest refers to, and all that these need.
+func (c *Catalog) claim(tx *sqldb.Tx, id int64, p registry.Pool, needed []any) error {
+	seen := make(map[string]bool)
+	for len(needed) > 0 {
+		var next []any
+		err := sqldb.Padded(needed, func(part []any) error {
+			inRepo := append([]any{id}, part...)
+			if err := errors.Join(
+				tx.Queue(sqlClaimManifests(len(part)), inRepo...),
+				tx.Queue(sqlClaimBlobs(len(part)), append([]any{string(p)}, part...)...)); err != nil {
+				return err
+			}
+			return tx.Run(sqldb.Statement{Text: sqlReferencesOf(len(part)), Args: inRepo, Row: func(scan func(dest ...any) error) error {
+				var d []byte
+				err := scan(&d)
+				if !seen[string(d)] {
+					seen[string(d)] = true
+					next = append(next, d)
+				}
+				return err
+			}})
+		})
+		if err != nil {
+			return fmt.Errorf("claiming cached content: %w", err)
+		}
+		needed = next
+	}
+	return nil
 }
 
 func (p *put) markFetched(tx *sqldb.Tx, f *found) error {

@@ -128,6 +128,10 @@ const (
 	// By the repository's name, for what is asked together with its identity.
 	sqlTagIn         = `SELECT digest FROM tags WHERE repo_id = (SELECT id FROM repositories WHERE name = $1) AND name = $2`
 	sqlHasManifestOf = `SELECT 1 FROM manifests WHERE repo_id = (SELECT id FROM repositories WHERE name = $1) AND digest = $2`
+	// And whether it was fetched, and nobody has pushed it.
+	sqlKnownManifest = `
+		SELECT (SELECT 1 FROM cached_manifests c WHERE c.repo_id = m.repo_id AND c.digest = m.digest) IS NOT NULL
+		FROM manifests m WHERE m.repo_id = (SELECT id FROM repositories WHERE name = $1) AND m.digest = $2`
 )
 
 // found is what the database knows before a put.
@@ -135,6 +139,7 @@ type found struct {
 	repo     int64    // 0 if there is no such repository
 	tags     [][]byte // what each tag points to, nil if there is no such tag
 	manifest bool
+	fetched  bool             // and it is cached content
 	content  bool             // the repository has a manifest; true if nobody counts
 	cached   bool             // something the manifest refers to is cached content
 	sizes    map[string]int64 // of what the manifest refers to, by stored digest
@@ -170,7 +175,8 @@ func (p *put) apply(tx *sqldb.Tx) error {
 			return err
 		}
 	}
-	if !f.manifest {
+	// What was fetched may lack content, what is pushed may not.
+	if !f.manifest || f.fetched && p.origin == nil {
 		if err := p.admit(tx, f); err != nil {
 			return err
 		}
@@ -258,7 +264,7 @@ func (p *put) look(tx *sqldb.Tx) (*found, error) {
 	repo := string(p.repo)
 	all := []sqldb.Statement{
 		{Text: sqlRepo, Args: []any{repo}, Row: func(scan func(dest ...any) error) error { return scan(&f.repo) }},
-		{Text: sqlHasManifestOf, Args: []any{repo, p.digest}, Row: func(func(dest ...any) error) error { f.manifest = true; return nil }},
+		{Text: sqlKnownManifest, Args: []any{repo, p.digest}, Row: func(scan func(dest ...any) error) error { f.manifest = true; return scan(&f.fetched) }},
 	}
 	if f.content = p.c.opt.Limits.MaxRepos == 0; !f.content {
 		all = append(all, sqldb.Statement{Text: sqlHasContentOf, Args: []any{repo}, Row: func(func(dest ...any) error) error { f.content = true; return nil }})

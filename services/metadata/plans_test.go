@@ -29,6 +29,8 @@ func statements(t *testing.T) map[string]string {
 		"sqlClaimBlobs":       sqlClaimBlobs(4),
 		"sqlClaimManifests":   sqlClaimManifests(4),
 		"sqlFetchedBlobs":     sqlFetchedBlobs(4),
+		"sqlReferencesOf":     sqlReferencesOf(4),
+		"sqlRequire":          sqlRequire(4),
 		"sqlUnused(sum)":      sqlUnused(sumBlobs, 4),
 		"sqlUnused(set)":      sqlUnused(unusedBlobs, 4),
 	}

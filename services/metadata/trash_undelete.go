@@ -243,6 +243,7 @@ func (u *undelete) restore(tx *sqldb.Tx, id int64, digest []byte) ([]registry.Ta
 		sqldb.Padded(refs, func(part []any) error {
 			return tx.Queue(sqlNoReviews(len(part)), append([]any{id}, part...)...)
 		}),
+		u.c.claim(tx, id, u.pool, refs), // somebody wants it, whoever has fetched it
 		forget(tx, id, digest),
 		u.c.charge(tx, id, u.repo, digest, int64(len(payload)), true))
 	return tags, err
