@@ -37,7 +37,8 @@ type Cache interface {
 	// repository if r is the zero value, for some seconds at most: call it again
 	// while [Eviction.More] is set. There is no way back but to fetch it again.
 	// [ErrManifestUnknown] if there is no such content, [ErrInUse] if it is not
-	// cached or something needs it that was pushed.
+	// cached or something needs it that was pushed, [ErrDenied] if one of its tags is
+	// immutable.
 	EvictCached(ctx context.Context, a Actor, repo Name, r Reference) (Eviction, error)
 
 	// Pins lists what stays however large the cache is, ordered by pattern; that of

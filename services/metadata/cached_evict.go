@@ -153,7 +153,7 @@ func (c *Catalog) evictDownTo(ctx context.Context, p registry.Pool, used, target
 				continue
 			}
 			done, err := c.evictManifest(ctx, x, evictor)
-			if err != nil && !errors.Is(err, registry.ErrInUse) && !errors.Is(err, registry.ErrManifestUnknown) {
+			if err != nil && !notEvicted(err) {
 				return sum, err
 			}
 			sum.Manifests += done.Manifests
@@ -244,6 +244,9 @@ func (c *Catalog) evict(tx *sqldb.Tx, x candidate, p registry.Pool, a registry.A
 		return err
 	}
 	for _, t := range tags {
+		if err := c.opt.Limits.keepsTag(x.repo, t); err != nil {
+			return err
+		}
 		if err := c.removeTag(tx, x.id, t, a); err != nil {
 			return err
 		}
@@ -391,6 +394,11 @@ func (c *Catalog) EvictCached(ctx context.Context, a registry.Actor, repo regist
 	return c.evictManifest(ctx, x, a)
 }
 
+// notEvicted reports whether an error says that a manifest is not evicted, or not there.
+func notEvicted(err error) bool {
+	return errors.Is(err, registry.ErrInUse) || errors.Is(err, registry.ErrManifestUnknown) || errors.Is(err, registry.ErrDenied)
+}
+
 // evictAll evicts what is cached in a repository, for evictTime.
 func (c *Catalog) evictAll(ctx context.Context, id int64, repo registry.Name, a registry.Actor) (sum registry.Eviction, err error) {
 	until := time.Now().Add(evictTime)
@@ -408,7 +416,7 @@ func (c *Catalog) evictAll(ctx context.Context, id int64, repo registry.Name, a 
 		for _, d := range some {
 			after = d
 			done, err := c.evictManifest(ctx, candidate{id: id, repo: repo, digest: d}, a)
-			if err != nil && !errors.Is(err, registry.ErrInUse) && !errors.Is(err, registry.ErrManifestUnknown) {
+			if err != nil && !notEvicted(err) {
 				return sum, err
 			}
 			sum.Manifests += done.Manifests

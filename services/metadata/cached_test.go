@@ -1,6 +1,7 @@
 package metadata_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/glob"
 	"github.com/berth-registry/berth/services/metadata"
 )
 
@@ -222,6 +224,33 @@ func TestCacheUnderPressure(t *testing.T) {
 			if got := s.left(t, "hub", all); got != c.want {
 				t.Errorf("pressure %v: %q is left, want %q", c.pressure, got, c.want)
 			}
+		}
+	})
+}
+
+// A tag that must stay keeps its image, whoever fetched that.
+func TestCacheKeepsImmutableTags(t *testing.T) {
+	onEach(t, func(t *testing.T, at newPlace) {
+		hub, err := glob.CompileAll([]string{"hub"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tags, err := glob.CompileAll([]string{"v*"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := openCache(t, at, metadata.Options{Cache: metadata.Cache{Bytes: 1},
+			Limits: metadata.Limits{Immutable: []metadata.ImmutableTags{{Repositories: hub, Tags: tags}}}})
+		all := map[string]registry.Digest{"a": s.fetch(t, "hub", "a", 0, "v1"), "b": s.fetch(t, "hub", "b", 0, "latest")}
+		s.trim(t)
+		if got := s.left(t, "hub", all); got != "a" {
+			t.Errorf("left: %q, want the image with the tag that must stay", got)
+		}
+		if _, err := s.EvictCached(t.Context(), alice, "hub", registry.Reference{Tag: "v1"}); !errors.Is(err, registry.ErrDenied) {
+			t.Errorf("evicting it by hand: %v", err)
+		}
+		if done, err := s.EvictCached(t.Context(), alice, "hub", registry.Reference{}); err != nil || done.Manifests != 0 {
+			t.Errorf("evicting all: %+v, %v", done, err)
 		}
 	})
 }

@@ -52,7 +52,7 @@ func (c *Catalog) Collect(ctx context.Context, a registry.Actor) (registry.Colle
 
 // Rows of the plan come repository by repository.
 const sqlPlan = `
-	SELECT v.repo_id, v.digest, v.kind, v.pool, v.due, r.name, g.name, m.size, b.size, b.state,
+	SELECT v.repo_id, v.digest, v.kind, v.pool, v.due, r.name, g.name, g.until, m.size, b.size, b.state,
 		(SELECT 1 FROM tags t WHERE t.repo_id = m.repo_id AND t.digest = m.digest LIMIT 1) IS NOT NULL,
 		(SELECT 1 FROM manifest_references f WHERE f.repo_id = v.repo_id AND f.digest = v.digest LIMIT 1) IS NOT NULL,
 		(SELECT 1 FROM manifests s WHERE s.repo_id = m.repo_id AND s.digest = m.subject LIMIT 1) IS NOT NULL,
@@ -76,6 +76,7 @@ type planned struct {
 	due
 	at                               int64
 	name, gone                       sql.NullString
+	until                            sql.NullInt64 // when what is gone can't be restored any more, 0 if it was given up
 	manifestSize, blobSize, state    sql.NullInt64
 	tagged, needed, subject, attests bool
 	linkedBlob, inhabited, linked    bool
@@ -137,7 +138,7 @@ func (c *Catalog) planPage(ctx context.Context, last due) ([]planned, error) {
 }
 
 func scanPlanned(rows *sqldb.Rows) (p planned, err error) {
-	err = rows.Scan(&p.repoID, &p.packed, &p.kind, &p.pool, &p.at, &p.name, &p.gone, &p.manifestSize, &p.blobSize, &p.state,
+	err = rows.Scan(&p.repoID, &p.packed, &p.kind, &p.pool, &p.at, &p.name, &p.gone, &p.until, &p.manifestSize, &p.blobSize, &p.state,
 		&p.tagged, &p.needed, &p.subject, &p.attests, &p.linkedBlob, &p.inhabited, &p.linked)
 	return p, err
 }
@@ -169,6 +170,9 @@ func (p planned) doomed() (d registry.Doomed, goes bool) {
 		d.Kind, d.Reason = registry.DoomedRepository, "there is nothing in it"
 		if p.gone.Valid {
 			d.Repo, d.Reason = registry.Name(p.gone.String), "it was deleted, and can be restored until then"
+			if p.until.Int64 == 0 {
+				d.Reason = "it was deleted, and given up"
+			}
 			return d, true
 		}
 		return d, p.name.Valid && !p.inhabited

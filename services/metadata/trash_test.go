@@ -121,6 +121,14 @@ func testPurge(t *testing.T, at newPlace) {
 			t.Fatal(err)
 		}
 	}
+	plan, err := k.Plan(ctx, alice, registry.Page[registry.Cursor]{Limit: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	given := slices.IndexFunc(plan.Items, func(d registry.Doomed) bool { return d.Repo == "b" && d.Kind == registry.DoomedRepository })
+	if given < 0 || plan.Items[given].Reason != "it was deleted, and given up" {
+		t.Errorf("the plan says of what can't be restored any more: %+v", plan.Items)
+	}
 	for range 5 {
 		k.collect(t, lease/6) // a lease after the drop all have gone but what was promised later
 		if _, err := k.Blob(ctx, alice, "c", loose.Digest); err != nil {

@@ -1,4 +1,6 @@
--- oldest: 9
+-- An older program pushes without taking what it pushes out of cached_manifests, so
+-- that this one would evict it: it must not serve beside this one.
+--
 -- Manifests that were fetched from an upstream and that nobody has pushed here.
 -- used is when one was last pulled or fetched; cost is how many microseconds longer
 -- it stays than others, for what it costs to fetch it again; rank is their sum, in
