@@ -228,6 +228,26 @@ func TestCacheUnderPressure(t *testing.T) {
 	})
 }
 
+// Where storage.subPaths has changed, what a repository has in its former pool can't
+// be evicted for the sake of that: it is not counted there, or others would make room
+// for it again and again.
+func TestCacheOfAnotherPool(t *testing.T) {
+	onEach(t, func(t *testing.T, at newPlace) {
+		limit := metadata.Cache{Bytes: 5 * layerSize}
+		s := openCache(t, at, metadata.Options{Cache: limit})
+		for _, name := range []string{"a", "b", "c", "d"} {
+			s.fetch(t, "hub/x", name, 0, registry.Tag(name))
+		}
+		s.close(t)
+		s.store = openStore(t, s.place, metadata.Options{Cache: limit, Now: s.now.now, Pools: []registry.Pool{"/hub"}}, newBin(0))
+		all := map[string]registry.Digest{"e": s.fetch(t, "quay/x", "e", 0, "e"), "f": s.fetch(t, "quay/x", "f", 0, "f")}
+		s.trim(t)
+		if got := s.left(t, "quay/x", all); got != "ef" {
+			t.Errorf("left: %q, want ef: there are two images in a pool for five", got)
+		}
+	})
+}
+
 // A tag that must stay keeps its image, whoever fetched that.
 func TestCacheKeepsImmutableTags(t *testing.T) {
 	onEach(t, func(t *testing.T, at newPlace) {

@@ -25,8 +25,12 @@ const (
 		ON CONFLICT (repo_id, digest, kind, pool) DO UPDATE SET
 			due = CASE WHEN reviews.due > excluded.due THEN reviews.due ELSE excluded.due END,
 			lease = CASE WHEN reviews.lease > excluded.lease THEN reviews.lease ELSE excluded.lease END`
-	sqlMovedReviews  = `DELETE FROM reviews WHERE repo_id = $1 AND pool <> $2`
-	sqlMoveCached    = `UPDATE cached_manifests SET pool = $2 WHERE repo_id = $1 AND pool <> $2`
+	sqlMovedReviews = `DELETE FROM reviews WHERE repo_id = $1 AND pool <> $2`
+	sqlMoveCached   = `UPDATE cached_manifests SET pool = $2 WHERE repo_id = $1 AND pool <> $2`
+	// Of the pool that a repository's content stays in nothing of it is evicted any more.
+	sqlLeftBehind = `
+		UPDATE blobs SET cached = 0 WHERE cached = 1 AND pool <> $2
+			AND (pool, digest) IN (SELECT l.pool, l.digest FROM links l WHERE l.repo_id = $1 AND l.pool <> $2)`
 	sqlCachedIn      = `SELECT DISTINCT repo_id FROM cached_manifests WHERE repo_id > $1 ORDER BY repo_id LIMIT $2`
 	sqlNextBlobPool  = `SELECT MIN(pool) FROM blobs WHERE pool > $1`
 	sqlFirstBlobPool = `SELECT MIN(pool) FROM blobs`
@@ -111,7 +115,7 @@ func (c *Catalog) adjustRepository(ctx context.Context, id int64) error {
 		if err := tx.Lock(removesFrom(name)); err != nil {
 			return err
 		}
-		for _, s := range []string{sqlMoveReviews, sqlMovedReviews, sqlMoveCached} {
+		for _, s := range []string{sqlMoveReviews, sqlMovedReviews, sqlLeftBehind, sqlMoveCached} {
 			if err := tx.Queue(s, id, pool); err != nil {
 				return err
 			}

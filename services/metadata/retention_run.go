@@ -110,7 +110,7 @@ func (c *Catalog) retainAll(ctx context.Context) error {
 		name registry.Name
 		id   int64
 	}
-	var total, planned registry.RetentionReport
+	total, planned := registry.RetentionReport{}, registry.RetentionReport{DryRun: true}
 	for last := ""; ; {
 		var repos []repo
 		_, err := c.page(ctx, sqlRetentionRepos, []any{last, factsPage}, func(rows *sqldb.Rows) error {
@@ -151,9 +151,9 @@ func (c *Catalog) retainAll(ctx context.Context) error {
 		}
 	}
 	c.meters.retentionRuns.Inc()
-	for dry, sum := range map[bool]registry.RetentionReport{false: total, true: planned} {
-		if sum != (registry.RetentionReport{}) || dry == c.opt.Retention.DryRun {
-			c.log.Info("retention policies applied", "module", "retention", "dry-run", dry, "kept", sum.Kept, "deleted", sum.Deleted)
+	for _, sum := range []registry.RetentionReport{total, planned} {
+		if sum.Kept+sum.Deleted > 0 || sum.DryRun == c.opt.Retention.DryRun {
+			c.log.Info("retention policies applied", "module", "retention", "dry-run", sum.DryRun, "kept", sum.Kept, "deleted", sum.Deleted)
 		}
 	}
 	return nil
