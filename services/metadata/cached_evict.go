@@ -153,6 +153,13 @@ func (c *Catalog) evictDownTo(ctx context.Context, p registry.Pool, used, target
 				continue
 			}
 			done, err := c.evictManifest(ctx, x, evictor)
+			if errors.Is(err, registry.ErrManifestUnknown) { // somebody else evicts, too
+				if used, err = c.cachedBytes(ctx, p); err != nil {
+					return sum, err
+				}
+				used += sum.Bytes
+				continue
+			}
 			if err != nil && !notEvicted(err) {
 				return sum, err
 			}
@@ -216,7 +223,11 @@ func (c *Catalog) mustStay(tx *sqldb.Tx, x candidate) (bool, error) {
 	var rank int64
 	err := tx.QueryRow(sqlIsCached, x.id, x.digest).Scan(&rank)
 	if errors.Is(err, sql.ErrNoRows) {
-		return true, nil
+		there, err := exists(tx.QueryRow(sqlHasManifest, x.id, x.digest))
+		if err == nil && !there {
+			err = registry.ErrManifestUnknown
+		}
+		return true, err
 	}
 	if err != nil {
 		return false, fmt.Errorf("reading what is cached: %w", err)

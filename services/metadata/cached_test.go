@@ -1,10 +1,12 @@
 package metadata_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -224,6 +226,32 @@ func TestCacheUnderPressure(t *testing.T) {
 			if got := s.left(t, "hub", all); got != c.want {
 				t.Errorf("pressure %v: %q is left, want %q", c.pressure, got, c.want)
 			}
+		}
+	})
+}
+
+// Two who evict at a time, as when the lease of one is over, evict no more than one
+// would, but for an image or two.
+func TestCacheEvictedByTwo(t *testing.T) {
+	onEach(t, func(t *testing.T, at newPlace) {
+		const images = 20
+		s := openCache(t, at, metadata.Options{Cache: metadata.Cache{Bytes: images / 2 * layerSize}})
+		all := make(map[string]registry.Digest)
+		for i := range images {
+			name := string(rune('a' + i))
+			all[name] = s.fetch(t, "hub", name, 0, registry.Tag(name))
+		}
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() {
+				if err := s.TrimCache(context.Background(), make(map[registry.Pool]int64)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if got := s.left(t, "hub", all); len(got) > images/2 || len(got) < images/2-3 {
+			t.Errorf("left: %q, want 8 or 9", got)
 		}
 	})
 }
