@@ -20,6 +20,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // MaxPattern is how many bytes a pattern may have.
@@ -67,6 +68,9 @@ func Compile(text string) (*Pattern, error) {
 	}
 	if len(text) > MaxPattern {
 		return nil, fmt.Errorf("a pattern has at most %d bytes", MaxPattern)
+	}
+	if !utf8.ValidString(text) {
+		return nil, errors.New("a pattern is UTF-8")
 	}
 	if k := kindOf(text); k != complicated {
 		return &Pattern{text: text, kind: k}, nil
