@@ -71,14 +71,15 @@ func (s *Service) Fills(context.Context) ([]registry.Fill, error) {
 }
 
 // Explain implements [registry.MirrorControl].
-func (s *Service) Explain(_ context.Context, repo registry.Name) ([]string, error) {
+func (s *Service) Explain(ctx context.Context, repo registry.Name) ([]string, error) {
 	targets := s.targets(repo)
 	if len(targets) == 0 {
 		return []string{fmt.Sprintf("No rule covers %s: it holds what is pushed to it, and nothing else.", repo)}, nil
 	}
-	s.mu.Lock()
-	claimed := s.claimed[repo]
-	s.mu.Unlock()
+	claimed, err := s.isClaimed(ctx, repo)
+	if err != nil {
+		return nil, err
+	}
 	var say []string
 	if claimed {
 		say = append(say, fmt.Sprintf("%s was pushed to here, so nothing is fetched into it (berth sync forget %s undoes that).", repo, repo))
@@ -180,12 +181,20 @@ func (s *Service) Pause(ctx context.Context, name string, paused bool) error {
 
 // Forget implements [registry.MirrorControl].
 func (s *Service) Forget(ctx context.Context, repo registry.Name) error {
-	if err := s.store.forget(ctx, repo); err != nil {
+	pushed, err := s.catalog.PushedTo(ctx, installation, repo)
+	if err != nil {
+		return fmt.Errorf("asking whether a repository was pushed to: %w", err)
+	}
+	if err := s.store.forget(ctx, repo, pushed); err != nil {
 		return fmt.Errorf("forgetting a repository: %w", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.claimed, repo)
+	delete(s.ours, repo)
+	if pushed {
+		s.claimed[repo] = false
+	}
 	for k := range s.missing.until {
 		if k.repo == repo {
 			delete(s.missing.until, k)

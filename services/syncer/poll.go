@@ -97,15 +97,17 @@ func (s *Service) copyAll(ctx context.Context, r *Rule) error {
 	targets, err := s.remotes(ctx, r)
 	note(err)
 	for _, t := range targets {
-		s.mu.Lock()
-		claimed := s.claimed[t.repo]
-		s.mu.Unlock()
+		claimed, err := s.isClaimed(ctx, t.repo)
+		if err != nil {
+			note(err)
+			continue
+		}
 		if claimed {
 			s.log.Info("a mirrored repository is left alone: it was pushed to here", "repository", t.repo)
 			continue
 		}
 		var tags []string
-		err := s.each([]target{t}, func(t target, h *upstream.Host) error {
+		err = s.each([]target{t}, func(t target, h *upstream.Host) error {
 			tags = nil
 			return h.Tags(ctx, t.remote, func(page []string) error {
 				for _, tag := range page {
@@ -306,7 +308,7 @@ func (c *copying) tree(ctx context.Context, m registry.Manifest, tag registry.Ta
 			return err
 		}
 	}
-	if err := c.s.put(ctx, c.t, m, tag); err != nil {
+	if err := c.put(ctx, m, tag); err != nil {
 		return err
 	}
 	list, err := c.h.Referrers(ctx, c.t.remote, m.Digest)
@@ -326,6 +328,19 @@ func (c *copying) tree(ctx context.Context, m registry.Manifest, tag registry.Ta
 		}
 	}
 	return nil
+}
+
+// put stores a manifest, and sets a tag unless it is "".
+func (c *copying) put(ctx context.Context, m registry.Manifest, tag registry.Tag) error {
+	if tag == "" {
+		return c.s.put(ctx, c.t, m, "", registry.Condition{})
+	}
+	now, err := c.s.catalog.Manifest(ctx, installation, c.t.repo, registry.ManifestQuery{Ref: registry.Reference{Tag: tag}, NoBytes: true})
+	if err != nil && !errors.Is(err, registry.ErrManifestUnknown) && !errors.Is(err, registry.ErrNameUnknown) {
+		return fmt.Errorf("looking where a tag points to: %w", err)
+	}
+	_, err = c.s.putTag(ctx, c.t, m, tag, now.Digest)
+	return err
 }
 
 // child copies what an index lists: a manifest, or a blob as buildkit's caches have.
@@ -425,6 +440,9 @@ func (c *copying) cosign(ctx context.Context, d registry.Digest) error {
 			return err
 		}
 		if err := c.tree(ctx, m, tag, 1); err != nil {
+			return err
+		}
+		if err := c.s.store.setTag(ctx, c.t.repo, tag, seen{m.Digest, c.s.now()}); err != nil {
 			return err
 		}
 	}

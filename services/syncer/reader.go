@@ -14,7 +14,7 @@ import (
 
 // Stat implements [registry.Puller].
 func (s *Service) Stat(ctx context.Context, _ registry.Actor, repo registry.Name, d registry.Digest) (int64, error) {
-	targets, err := s.sources(repo)
+	targets, err := s.sources(ctx, repo)
 	if err != nil {
 		return 0, err
 	}
@@ -48,7 +48,7 @@ func (s *Service) Stat(ctx context.Context, _ registry.Actor, repo registry.Name
 
 // Open implements [registry.Puller].
 func (s *Service) Open(ctx context.Context, _ registry.Actor, repo registry.Name, d registry.Digest, r registry.Range) (registry.Content, error) {
-	targets, err := s.sources(repo)
+	targets, err := s.sources(ctx, repo)
 	if err != nil {
 		return nil, err
 	}

@@ -56,20 +56,61 @@ func (s *Service) Route(_ context.Context, host string, repo registry.Name) (reg
 
 // sources returns what repo may be fetched from now. [registry.ErrNameUnknown] if
 // nothing covers it.
-func (s *Service) sources(repo registry.Name) ([]target, error) {
+func (s *Service) sources(ctx context.Context, repo registry.Name) ([]target, error) {
 	targets := s.onDemand(repo)
-	s.mu.Lock()
-	claimed := s.claimed[repo]
-	s.mu.Unlock()
-	if len(targets) == 0 || claimed {
+	if len(targets) == 0 {
+		return nil, registry.ErrNameUnknown
+	}
+	claimed, err := s.isClaimed(ctx, repo)
+	if err != nil {
+		return nil, err
+	}
+	if claimed {
 		return nil, registry.ErrNameUnknown
 	}
 	return targets, nil
 }
 
+// isClaimed reports whether nothing is to be fetched into repo, because it was
+// pushed to: also before a rule covered it, or past the gateway. A repository that
+// we have fetched tags into is ours until somebody pushes: a catalog that was
+// rebuilt takes all it has for pushed.
+func (s *Service) isClaimed(ctx context.Context, repo registry.Name) (bool, error) {
+	s.mu.Lock()
+	claimed, known := s.claimed[repo]
+	known = known || s.ours[repo]
+	s.mu.Unlock()
+	if known {
+		return claimed, nil
+	}
+	ours, err := s.store.mirrored(ctx, repo)
+	if err != nil {
+		return false, fmt.Errorf("reading what was fetched into a repository: %w", err)
+	}
+	if !ours {
+		return s.claimPushed(ctx, repo)
+	}
+	s.mu.Lock()
+	s.ours[repo] = true
+	s.mu.Unlock()
+	return false, nil
+}
+
+// claimPushed claims repo if the catalog has content in it that was pushed.
+func (s *Service) claimPushed(ctx context.Context, repo registry.Name) (bool, error) {
+	pushed, err := s.catalog.PushedTo(ctx, installation, repo)
+	if err != nil {
+		return false, fmt.Errorf("asking whether a repository was pushed to: %w", err)
+	}
+	if !pushed {
+		return false, nil
+	}
+	return true, s.Claim(ctx, installation, repo)
+}
+
 // Resolve implements [registry.Puller].
 func (s *Service) Resolve(ctx context.Context, _ registry.Actor, repo registry.Name, ref registry.Reference, local registry.Digest) (registry.Resolution, error) {
-	targets, err := s.sources(repo)
+	targets, err := s.sources(ctx, repo)
 	if err != nil {
 		return registry.Resolution{}, err
 	}
@@ -145,6 +186,7 @@ func (s *Service) confirm(ctx context.Context, key tagKey, targets []target, loc
 	case fl.err == nil:
 		s.meters.confirmed.Inc()
 		res.Digest = fl.v
+	case errors.Is(fl.err, errClaimed):
 	case errors.Is(fl.err, registry.ErrManifestUnknown):
 		// Gone upstream: nothing is ever removed here for that.
 		res.Warning = "the tag is gone from the upstream registry " + targets[0].rule.Host + "; this is what it was"
@@ -196,7 +238,7 @@ func (s *Service) each(targets []target, f func(t target, h *upstream.Host) erro
 				unknown = err
 				break // a mirror has no more than its original
 			}
-			if errors.Is(err, context.Canceled) || errors.Is(err, errUnsigned) {
+			if errors.Is(err, context.Canceled) || errors.Is(err, errUnsigned) || errors.Is(err, errClaimed) {
 				return err
 			}
 			t.rule.note(err)
@@ -259,7 +301,7 @@ func (s *Service) fetchFrom(ctx context.Context, t target, h *upstream.Host, key
 			// The tag may have moved to what is here already.
 			m, err := s.catalog.Manifest(ctx, installation, key.repo, registry.ManifestQuery{Ref: registry.Reference{Digest: d}})
 			if err == nil {
-				return d, s.put(ctx, t, m, ref.Tag)
+				return s.putTag(ctx, t, m, ref.Tag, local)
 			}
 			ref = registry.Reference{Digest: d}
 		}
@@ -270,16 +312,74 @@ func (s *Service) fetchFrom(ctx context.Context, t target, h *upstream.Host, key
 	}
 	t.rule.state.bytes.Add(m.Size)
 	s.meters.manifests.Inc()
-	return m.Digest, s.put(ctx, t, m, key.ref.Tag)
+	if key.ref.Tag == "" {
+		return m.Digest, s.put(ctx, t, m, "", registry.Condition{})
+	}
+	return s.putTag(ctx, t, m, key.ref.Tag, local)
 }
 
-// put stores a manifest as it came. What it refers to may be missing.
-func (s *Service) put(ctx context.Context, t target, m registry.Manifest, tags ...registry.Tag) error {
-	p := registry.ManifestPut{Digest: m.Digest, MediaType: m.MediaType, Bytes: m.Bytes}
-	for _, tag := range tags {
-		if tag != "" {
-			p.Tags = append(p.Tags, tag)
+// errClaimed says that somebody has pushed into the repository meanwhile.
+var errClaimed = registry.ErrNameUnknown.Because(errors.New("the repository was pushed to"))
+
+// putTag stores a manifest and lets a tag point to it that points to local, "" if
+// it is not here. It returns what the tag points to: what was pushed meanwhile
+// stays.
+func (s *Service) putTag(ctx context.Context, t target, m registry.Manifest, tag registry.Tag, local registry.Digest) (registry.Digest, error) {
+	if local != "" && local != m.Digest {
+		if err := s.mayMove(ctx, t.repo, tag, local); err != nil {
+			return "", err
 		}
+	}
+	err := s.put(ctx, t, m, tag, registry.Condition{Match: local, Absent: local == ""})
+	if !errors.Is(err, registry.ErrPreconditionFailed) {
+		return m.Digest, err
+	}
+	now, err := s.catalog.Manifest(ctx, installation, t.repo, registry.ManifestQuery{Ref: registry.Reference{Tag: tag}, NoBytes: true})
+	switch {
+	case err == nil && now.Digest == m.Digest:
+		return m.Digest, nil
+	case errors.Is(err, registry.ErrManifestUnknown): // what it points to is damaged
+		if err = s.mayMove(ctx, t.repo, tag, ""); err == nil {
+			err = s.put(ctx, t, m, tag, registry.Condition{})
+		}
+		return m.Digest, err
+	case err == nil:
+		if err := s.mayMove(ctx, t.repo, tag, now.Digest); err != nil {
+			return "", err
+		}
+	}
+	return "", registry.ErrUnavailable.With("the tag was changed while it was being fetched").Because(err)
+}
+
+// mayMove is errClaimed if a tag points to what is not from us, in a repository
+// that was pushed to.
+func (s *Service) mayMove(ctx context.Context, repo registry.Name, tag registry.Tag, local registry.Digest) error {
+	s.mu.Lock()
+	claimed, known := s.claimed[repo]
+	s.mu.Unlock()
+	if !known {
+		was, err := s.store.tag(ctx, repo, tag)
+		if err != nil {
+			return fmt.Errorf("reading what was fetched into a repository: %w", err)
+		}
+		if was.digest != local {
+			if claimed, err = s.claimPushed(ctx, repo); err != nil {
+				return err
+			}
+		}
+	}
+	if claimed {
+		return errClaimed
+	}
+	return nil
+}
+
+// put stores a manifest as it came, and sets a tag unless it is "". What it refers
+// to may be missing.
+func (s *Service) put(ctx context.Context, t target, m registry.Manifest, tag registry.Tag, c registry.Condition) error {
+	p := registry.ManifestPut{Digest: m.Digest, MediaType: m.MediaType, Bytes: m.Bytes}
+	if tag != "" {
+		p.Tags, p.If = []registry.Tag{tag}, c
 	}
 	if _, err := s.catalog.PutCached(ctx, installation, t.repo, p, t.origin()); err != nil {
 		return fmt.Errorf("storing a manifest of %s: %w", t.repo, err)
@@ -313,7 +413,7 @@ const refsFresh = time.Minute
 
 // FetchReferrers implements [registry.Puller].
 func (s *Service) FetchReferrers(ctx context.Context, _ registry.Actor, repo registry.Name, d registry.Digest) error {
-	targets, err := s.sources(repo)
+	targets, err := s.sources(ctx, repo)
 	if err != nil {
 		return err
 	}
@@ -366,7 +466,7 @@ func (s *Service) referrers(ctx context.Context, t target, h *upstream.Host, d r
 		if err != nil || info.Subject != d {
 			continue // a list may say anything
 		}
-		if err := s.put(ctx, t, m); err != nil {
+		if err := s.put(ctx, t, m, "", registry.Condition{}); err != nil {
 			return err
 		}
 	}
@@ -387,9 +487,9 @@ func (s *Service) Covers(_ context.Context, repo registry.Name) (registry.Covera
 // Claim implements [registry.PushRules].
 func (s *Service) Claim(ctx context.Context, a registry.Actor, repo registry.Name) error {
 	s.mu.Lock()
-	known := s.claimed[repo]
+	claimed := s.claimed[repo]
 	s.mu.Unlock()
-	if known {
+	if claimed {
 		return nil
 	}
 	if err := s.store.claim(ctx, repo, a.ID, s.now()); err != nil {
@@ -397,6 +497,7 @@ func (s *Service) Claim(ctx context.Context, a registry.Actor, repo registry.Nam
 	}
 	s.mu.Lock()
 	s.claimed[repo] = true
+	delete(s.ours, repo)
 	s.mu.Unlock()
 	s.log.Info("a mirrored repository is pushed to: nothing is fetched into it from now on", "repository", repo, "actor", a.ID)
 	return nil

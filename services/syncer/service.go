@@ -30,6 +30,7 @@ type Catalog interface {
 	registry.Links
 	PutCached(ctx context.Context, a registry.Actor, repo registry.Name, m registry.ManifestPut, o registry.Origin) (registry.ManifestInfo, error)
 	LinkCached(ctx context.Context, a registry.Actor, repo registry.Name, s registry.Stored) (registry.Stored, error)
+	PushedTo(ctx context.Context, a registry.Actor, repo registry.Name) (bool, error)
 }
 
 // Options configure a [Service].
@@ -66,7 +67,8 @@ type Service struct {
 	mu      sync.Mutex // guards all below
 	closed  bool
 	fills   map[registry.Digest]*fill
-	claimed map[registry.Name]bool
+	claimed map[registry.Name]bool // true: pushed to; false: somebody said that this does not count
+	ours    map[registry.Name]bool // that tags were fetched into, and were not claimed then
 	tags    flights[tagKey, registry.Digest]
 	missing missing
 	refs    map[refKey]time.Time // when referrers were last asked for
@@ -100,7 +102,7 @@ func New(ctx context.Context, db *sqldb.DB, blobs Blobs, catalog Catalog, o Opti
 	s := &Service{
 		rules: o.Rules, byHost: make(map[string]bool), inPath: make(map[string]bool), blobs: blobs, catalog: catalog, store: st,
 		staging: o.Staging, holder: o.Holder, now: o.Now, log: o.Log,
-		fills: make(map[registry.Digest]*fill), refs: make(map[refKey]time.Time),
+		fills: make(map[registry.Digest]*fill), ours: make(map[registry.Name]bool), refs: make(map[refKey]time.Time),
 	}
 	if err := os.MkdirAll(o.Staging, 0o700); err != nil {
 		return nil, fmt.Errorf("making the staging directory: %w", err)

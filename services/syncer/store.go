@@ -54,9 +54,24 @@ func (s store) setTag(ctx context.Context, repo registry.Name, t registry.Tag, v
 		string(repo), string(t), string(v.digest), v.at.UnixMicro())
 }
 
-// claims returns the repositories that were pushed to.
+// mirrored reports whether a tag of repo was found upstream.
+func (s store) mirrored(ctx context.Context, repo registry.Name) (bool, error) {
+	var one int
+	err := s.db.QueryRow(ctx, `SELECT 1 FROM tags WHERE repo = $1 AND digest <> '' LIMIT 1`, string(repo)).Scan(&one)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// released is the time of a claim that somebody has taken back although what was
+// pushed is still there.
+const released = -1
+
+// claims returns the repositories that were pushed to, and with false those where
+// that does not count.
 func (s store) claims(ctx context.Context) (map[registry.Name]bool, error) {
-	rows, err := s.db.Query(ctx, `SELECT repo FROM claims`)
+	rows, err := s.db.Query(ctx, `SELECT repo, since FROM claims`)
 	if err != nil {
 		return nil, err
 	}
@@ -64,20 +79,24 @@ func (s store) claims(ctx context.Context) (map[registry.Name]bool, error) {
 	all := make(map[registry.Name]bool)
 	for rows.Next() {
 		var repo string
-		if err := rows.Scan(&repo); err != nil {
+		var since int64
+		if err := rows.Scan(&repo, &since); err != nil {
 			return nil, err
 		}
-		all[registry.Name(repo)] = true
+		all[registry.Name(repo)] = since != released
 	}
 	return all, rows.Err()
 }
 
 func (s store) claim(ctx context.Context, repo registry.Name, actor string, at time.Time) error {
-	return s.exec(ctx, "claim "+string(repo), `INSERT INTO claims (repo, actor, since) VALUES ($1, $2, $3) ON CONFLICT (repo) DO NOTHING`,
-		string(repo), actor, at.UnixMicro())
+	return s.exec(ctx, "claim "+string(repo), `INSERT INTO claims (repo, actor, since) VALUES ($1, $2, $3)
+		ON CONFLICT (repo) DO UPDATE SET actor = excluded.actor, since = excluded.since WHERE claims.since = $4`,
+		string(repo), actor, at.UnixMicro(), released)
 }
 
-func (s store) forget(ctx context.Context, repo registry.Name) error {
+// forget removes what is known of repo. pushed says that it has content that was
+// pushed, which does not count from now on.
+func (s store) forget(ctx context.Context, repo registry.Name, pushed bool) error {
 	return s.db.Write(ctx, func(tx *sqldb.Tx) error {
 		if err := tx.Lock(sqldb.Lock{Name: "claim " + string(repo)}); err != nil {
 			return err
@@ -87,7 +106,11 @@ func (s store) forget(ctx context.Context, repo registry.Name) error {
 				return err
 			}
 		}
-		return nil
+		if !pushed {
+			return nil
+		}
+		_, err := tx.Exec(`INSERT INTO claims (repo, actor, since) VALUES ($1, '', $2)`, string(repo), released)
+		return err
 	})
 }
 

@@ -1,0 +1,143 @@
+package syncer_test
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/services/syncer"
+)
+
+// pushTag pushes an index of its own into the catalog, as a client or a command does.
+func pushTag(t *testing.T, w *world, repo registry.Name, tag registry.Tag, text string) registry.Digest {
+	t.Helper()
+	b := []byte(`{"schemaVersion":2,"mediaType":"` + registry.TypeIndex + `","manifests":[],"annotations":{"text":"` + text + `"}}`)
+	d := registry.SHA256.FromBytes(b)
+	put := registry.ManifestPut{Digest: d, MediaType: registry.TypeIndex, Bytes: b, Tags: []registry.Tag{tag}}
+	if _, err := w.catalog.PutManifest(t.Context(), nobody, repo, put); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func (w *world) pointsTo(t *testing.T, repo registry.Name, tagged registry.Tag) registry.Digest {
+	t.Helper()
+	m, err := w.catalog.Manifest(t.Context(), nobody, repo, registry.ManifestQuery{Ref: tag(tagged), NoBytes: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m.Digest
+}
+
+// TestS096PushedBefore: what was pushed before a rule covered its repository, or by
+// another way than the gateway, is not replaced by what an upstream has of that name,
+// nor is the upstream asked for it.
+func TestS096PushedBefore(t *testing.T) {
+	up := newHostile(t)
+	up.image(t, "team/app", "v1", random(10))
+	up.image(t, "team/app", "v2", random(10))
+	w := open(t, at(t, up.URL, syncer.Content{Prefix: "**"}))
+	ctx := t.Context()
+	local := pushTag(t, w, "team/app", "v1", "ours")
+	for _, c := range []struct {
+		tag   registry.Tag
+		local registry.Digest
+	}{{"v1", local}, {"v2", ""}} {
+		if res, err := w.Resolve(ctx, nobody, "team/app", tag(c.tag), c.local); !errors.Is(err, registry.ErrNameUnknown) {
+			t.Errorf("%s: %+v, %v", c.tag, res, err)
+		}
+	}
+	if _, err := w.Open(ctx, nobody, "team/app", registry.SHA256.FromBytes(random(10)), registry.Whole); !errors.Is(err, registry.ErrNameUnknown) {
+		t.Errorf("a blob: %v", err)
+	}
+	if n := up.asked(""); n != 0 {
+		t.Errorf("%d requests about a repository that is ours", n)
+	}
+	if got := w.pointsTo(t, "team/app", "v1"); got != local {
+		t.Errorf("the tag points to %s", got)
+	}
+	if c, err := w.Covers(ctx, "team/app"); err != nil || !c.Claimed {
+		t.Errorf("Covers: %+v, %v", c, err)
+	}
+	// Whoever says that it does not count is believed, over a restart as well, until
+	// the next push.
+	if err := w.Forget(ctx, "team/app"); err != nil {
+		t.Fatal(err)
+	}
+	w.close()
+	w.start(t, at(t, up.URL))
+	if _, err := w.Resolve(ctx, nobody, "team/app", tag("v2"), ""); err != nil {
+		t.Errorf("after Forget: %v", err)
+	}
+	if err := w.Claim(ctx, nobody, "team/app"); err != nil {
+		t.Fatal(err)
+	}
+	w.close()
+	w.start(t, at(t, up.URL))
+	if c, err := w.Covers(ctx, "team/app"); err != nil || !c.Claimed {
+		t.Errorf("Covers after a push: %+v, %v", c, err)
+	}
+}
+
+// TestS096PushedMeanwhile: a push that comes while the upstream is being asked wins,
+// whether the tag was there before or not.
+func TestS096PushedMeanwhile(t *testing.T) {
+	for _, there := range []bool{false, true} {
+		up := newHostile(t)
+		up.image(t, "a", "v1", random(10))
+		w := open(t, at(t, up.URL))
+		ctx := t.Context()
+		var was registry.Digest
+		if there {
+			res, err := w.Resolve(ctx, nobody, "a", tag("v1"), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			was = res.Digest
+			up.image(t, "a", "v1", random(20))
+			w.later.Store(int64(5 * time.Minute))
+		}
+		var pushed registry.Digest
+		up.set(func() {
+			up.answer = func(_ http.ResponseWriter, r *http.Request) bool {
+				if strings.Contains(r.URL.Path, "/manifests/") && pushed == "" {
+					pushed = pushTag(t, w, "a", "v1", "ours")
+				}
+				return false
+			}
+		})
+		res, err := w.Resolve(ctx, nobody, "a", tag("v1"), was)
+		if there && err != nil || !there && !errors.Is(err, registry.ErrNameUnknown) {
+			t.Errorf("there %v: %+v, %v", there, res, err)
+		}
+		if got := w.pointsTo(t, "a", "v1"); got != pushed {
+			t.Errorf("there %v: the push was replaced by %s", there, got)
+		}
+		if c, err := w.Covers(ctx, "a"); err != nil || !c.Claimed {
+			t.Errorf("there %v: Covers: %+v, %v", there, c, err)
+		}
+	}
+}
+
+// TestS096PushedPast: a push that nobody told the mirror of is noticed when the tag
+// would be moved.
+func TestS096PushedPast(t *testing.T) {
+	up := newHostile(t)
+	up.image(t, "a", "v1", random(10))
+	w := open(t, at(t, up.URL))
+	ctx := t.Context()
+	if _, err := w.Resolve(ctx, nobody, "a", tag("v1"), ""); err != nil {
+		t.Fatal(err)
+	}
+	local := pushTag(t, w, "a", "v1", "ours")
+	w.later.Store(int64(5 * time.Minute))
+	if res, err := w.Resolve(ctx, nobody, "a", tag("v1"), local); err != nil || res.Digest != local || res.Warning != "" {
+		t.Errorf("%+v, %v", res, err)
+	}
+	if got := w.pointsTo(t, "a", "v1"); got != local {
+		t.Errorf("the push was replaced by %s", got)
+	}
+}
