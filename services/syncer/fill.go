@@ -60,42 +60,44 @@ func stagedName(d registry.Digest) string {
 	return strings.ReplaceAll(string(d), ":", "-") + stagedExt
 }
 
-// fetchBlob returns the fill of a blob, which it starts if there is none. The caller
-// has a reference of its own.
-func (s *Service) fetchBlob(ctx context.Context, d registry.Digest, repo registry.Name, targets []target, size int64) (*fill, error) {
-	for {
-		f, err := s.join(ctx, repo, targets, d)
-		if f == nil && err == nil {
-			f, err = s.startFill(d, repo, targets, size, s.now())
-		}
-		if f != nil || err != nil {
-			return f, err
+// follow returns the fill of a blob, which it starts if there is none, for repo. The
+// caller has a reference of its own.
+func (s *Service) follow(ctx context.Context, d registry.Digest, repo registry.Name, targets []target, size int64) (*fill, error) {
+	f, joined, err := s.startFill(d, repo, targets, size, s.now())
+	if err == nil && joined {
+		if err = s.enter(ctx, f, repo, targets); err != nil {
+			f.release()
 		}
 	}
+	return f, err
 }
 
-// startFill starts the fill of a blob. nil if there is one, which may be of another
-// upstream: see [Service.join].
-func (s *Service) startFill(d registry.Digest, repo registry.Name, targets []target, size int64, since time.Time) (*fill, error) {
+// startFill returns the fill of a blob, which it starts if there is none. The caller
+// has a reference of its own. If others have started it the blob is not for repo
+// yet, see enter.
+func (s *Service) startFill(d registry.Digest, repo registry.Name, targets []target, size int64, since time.Time) (f *fill, joined bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, errClosing
+		return nil, false, errClosing
 	}
-	if s.fills[d] != nil {
-		return nil, nil //nolint:nilnil // the caller looks again
+	if f, ok := s.fills[d]; ok {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.refs++
+		return f, true, nil
 	}
 	file, err := os.OpenFile(filepath.Join(s.staging, stagedName(d)), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("opening a staged file: %w", err)
+		return nil, false, fmt.Errorf("opening a staged file: %w", err)
 	}
-	f := &fill{
+	f = &fill{
 		s: s, digest: d, targets: targets, file: file, since: since, hash: d.Algorithm().Hash(),
 		repos: map[registry.Name]bool{repo: true}, size: size, changed: make(chan struct{}), refs: 2,
 	}
 	s.fills[d] = f
 	s.work.Go(func() { f.run(s.ctx) })
-	return f, nil
+	return f, false, nil
 }
 
 // update changes what readers see.
@@ -136,7 +138,7 @@ func (f *fill) run(ctx context.Context) {
 	}
 	stopping := s.ctx.Err() != nil
 	// What has come stays for the next attempt, unless it is of no use.
-	if err == nil || !stopping && (errors.Is(err, errWrong) || f.have == 0) {
+	if err == nil || !stopping && (errors.Is(err, errWrong) || errors.Is(err, errNoRoom) || f.have == 0) {
 		clean, done := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		if err := errors.Join(os.Remove(f.file.Name()), s.store.endFill(clean, f.digest, s.holder)); err != nil {
 			s.log.Warn("the end of a fetch could not be noted", "digest", f.digest, "error", err)
@@ -166,6 +168,10 @@ func (f *fill) run(ctx context.Context) {
 
 // errWrong says that what came is not the blob.
 var errWrong = upstream.ErrWrong
+
+// errNoRoom says that the staging directory takes no more. What has come is given up:
+// others need the room.
+var errNoRoom = errors.New("the staged file can't be written")
 
 // fetch brings the bytes into the staged file and compares them with the digest.
 func (f *fill) fetch(ctx context.Context) error {
@@ -211,7 +217,7 @@ func (f *fill) fetch(ctx context.Context) error {
 		case f.have > before:
 			last, pause = f.s.now(), 0
 		}
-		if f.have == 0 || errors.Is(err, os.ErrInvalid) || f.s.now().Sub(last) > giveUpTime {
+		if f.have == 0 || errors.Is(err, errNoRoom) || f.s.now().Sub(last) > giveUpTime {
 			return err
 		}
 		f.update(func() { f.trouble = err.Error() })
@@ -223,16 +229,24 @@ func (f *fill) fetch(ctx context.Context) error {
 		}
 		pause = min(max(2*pause, firstPause), maxPause)
 	}
-	if got := registry.Digest(string(f.digest.Algorithm()) + ":" + fmt.Sprintf("%x", f.hash.Sum(nil))); got != f.digest {
+	if f.sum() != f.digest {
 		f.s.meters.wrong.Inc()
 		return registry.ErrUnavailable.With("the upstream registry %s sends other content than %s", f.targets[0].rule.Host, f.digest).Because(errWrong)
 	}
 	return nil
 }
 
+// sum returns the digest of what has come.
+func (f *fill) sum() registry.Digest {
+	return registry.Digest(string(f.digest.Algorithm()) + ":" + fmt.Sprintf("%x", f.hash.Sum(nil)))
+}
+
 func (f *fill) lease(ctx context.Context) error {
 	now := f.s.now()
-	other, err := f.s.store.lease(ctx, fillRow{f.digest, f.repo(), f.targets[0].rule.Name, f.size, f.since}, f.s.holder, now, now.Add(leaseTime))
+	f.mu.Lock()
+	size := f.size
+	f.mu.Unlock()
+	other, err := f.s.store.lease(ctx, fillRow{f.digest, f.repo(), f.targets[0].rule.Name, size, f.since}, f.s.holder, now, now.Add(leaseTime))
 	if err != nil {
 		return fmt.Errorf("taking the right to fetch a blob: %w", err)
 	}
@@ -256,7 +270,12 @@ func (f *fill) recover() error {
 		}
 	}
 	f.s.meters.resumed.Add(n)
-	f.update(func() { f.have = n })
+	f.update(func() {
+		f.have = n
+		if f.size < 0 && n > 0 && f.sum() == f.digest { // all of it has come, only nobody noted it
+			f.size = n
+		}
+	})
 	return nil
 }
 
@@ -301,7 +320,7 @@ func (f *fill) receive(ctx context.Context, t target, h *upstream.Host) error {
 		n, err := body.Read(part)
 		if n > 0 {
 			if _, werr := f.file.WriteAt(part[:n], f.have); werr != nil {
-				return errors.Join(os.ErrInvalid, registry.ErrStorageFull.With("the staging directory takes no more").Because(werr))
+				return registry.ErrStorageFull.With("the staging directory takes no more").Because(errors.Join(errNoRoom, werr))
 			}
 			f.hash.Write(part[:n])
 			f.update(func() { f.have += int64(n) })
@@ -327,28 +346,53 @@ func (f *fill) receive(ctx context.Context, t target, h *upstream.Host) error {
 	return nil
 }
 
-// mount makes a copy that another repository has known here.
+// mount makes a copy that another repository has known here. One of another size
+// than readers were told, or one that is no copy, is of no use.
 func (f *fill) mount(ctx context.Context) bool {
-	var stored registry.Stored
-	for repo := range f.wanted() {
-		var err error
-		if stored, err = f.s.catalog.Mount(ctx, installation, repo, f.digest, ""); err != nil {
-			return false
+	err := f.settle(func(repo registry.Name) (registry.Stored, error) {
+		stored, err := f.s.catalog.Mount(ctx, installation, repo, f.digest, "")
+		if err == nil && (stored.Locator == "" || f.size >= 0 && f.size != stored.Size) {
+			err = registry.ErrBlobUnknown
 		}
+		return stored, err
+	})
+	if err != nil {
+		return false
 	}
-	f.update(func() { f.stored = stored })
 	f.s.meters.mounted.Inc()
 	return true
 }
 
-func (f *fill) wanted() map[registry.Name]bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	all := make(map[registry.Name]bool, len(f.repos))
-	for r := range f.repos {
-		all[r] = true
+// settle links the blob in each repository that wants it, also in those that come
+// meanwhile. It is stored then: who comes after that links it himself.
+func (f *fill) settle(link func(registry.Name) (registry.Stored, error)) error {
+	linked := make(map[registry.Name]bool)
+	var stored registry.Stored
+	for {
+		next, found := registry.Name(""), false
+		f.mu.Lock()
+		for r := range f.repos {
+			if !linked[r] {
+				next, found = r, true
+			}
+		}
+		if !found {
+			f.stored = stored
+			if f.size < 0 {
+				f.size = stored.Size
+			}
+			close(f.changed)
+			f.changed = make(chan struct{})
+			f.mu.Unlock()
+			return nil
+		}
+		f.mu.Unlock()
+		var err error
+		if stored, err = link(next); err != nil {
+			return err
+		}
+		linked[next] = true
 	}
-	return all
 }
 
 // keep hands the staged bytes to the blobstore and links them.
@@ -371,28 +415,14 @@ func (f *fill) keep(ctx context.Context) error {
 		defer done()
 		return fmt.Errorf("storing a blob: %w", errors.Join(err, s.blobs.Abort(abort, u)))
 	}
-	linked := make(map[registry.Name]bool)
-	for {
-		// Others may want it meanwhile; who comes after this finds it in the catalog.
-		var next registry.Name
-		f.mu.Lock()
-		for r := range f.repos {
-			if !linked[r] {
-				next = r
-			}
-		}
-		if next == "" {
-			f.stored = stored
-			s.meters.blobs.Inc()
-			f.mu.Unlock()
-			return nil
-		}
-		f.mu.Unlock()
-		if stored, err = s.catalog.LinkCached(ctx, installation, next, stored); err != nil {
-			return fmt.Errorf("linking a blob: %w", err)
-		}
-		linked[next] = true
+	err = f.settle(func(repo registry.Name) (registry.Stored, error) {
+		return s.catalog.LinkCached(ctx, installation, repo, stored)
+	})
+	if err != nil {
+		return fmt.Errorf("linking a blob: %w", err)
 	}
+	s.meters.blobs.Inc()
+	return nil
 }
 
 // pace waits so that a rule takes no more bytes than it may.

@@ -397,7 +397,7 @@ func (c *copying) blob(ctx context.Context, d registry.Digest, size int64) error
 	if size < 0 {
 		size = -1
 	}
-	f, err := c.s.fetchBlob(ctx, d, c.t.repo, []target{c.t}, size)
+	f, err := c.s.follow(ctx, d, c.t.repo, []target{c.t}, size)
 	if err != nil {
 		return err
 	}

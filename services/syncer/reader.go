@@ -3,8 +3,10 @@ package syncer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -39,7 +41,7 @@ func (s *Service) Stat(ctx context.Context, _ registry.Actor, repo registry.Name
 		return size, err
 	}
 	// A host that does not say: only the blob itself tells.
-	if f, err = s.fetchBlob(ctx, d, repo, targets, -1); err != nil {
+	if f, err = s.follow(ctx, d, repo, targets, -1); err != nil {
 		return 0, err
 	}
 	defer f.release()
@@ -67,7 +69,7 @@ func (s *Service) Open(ctx context.Context, _ registry.Actor, repo registry.Name
 			r.Verify = b.Unverified
 			return s.blobs.Open(ctx, b.Stored, r)
 		}
-		if f, err = s.fetchBlob(ctx, d, repo, targets, -1); err != nil {
+		if f, err = s.follow(ctx, d, repo, targets, -1); err != nil {
 			return nil, err
 		}
 	}
@@ -75,10 +77,13 @@ func (s *Service) Open(ctx context.Context, _ registry.Actor, repo registry.Name
 	for tries := 0; err != nil && ctx.Err() == nil && tries < 3 && !f.joinable(targets); tries++ {
 		// It was another upstream that failed, or has no such blob.
 		f.release()
-		if f, err = s.fetchBlob(ctx, d, repo, targets, -1); err != nil {
+		if f, err = s.follow(ctx, d, repo, targets, -1); err != nil {
 			return nil, err
 		}
 		size, err = f.sized(ctx)
+	}
+	if err == nil && size == 0 {
+		err = f.proven(ctx) // there is no last byte that could be held back
 	}
 	if err == nil {
 		var offset, length int64
@@ -91,9 +96,7 @@ func (s *Service) Open(ctx context.Context, _ registry.Actor, repo registry.Name
 	return nil, err
 }
 
-// join returns the fill that is under way, nil if there is none. Who comes from
-// another upstream must be served by that, too: what one upstream gives away for
-// our credentials is not for the readers of another.
+// join returns the fill that is under way, nil if there is none.
 func (s *Service) join(ctx context.Context, repo registry.Name, targets []target, d registry.Digest) (*fill, error) {
 	s.mu.Lock()
 	f, ok := s.fills[d]
@@ -105,29 +108,38 @@ func (s *Service) join(ctx context.Context, repo registry.Name, targets []target
 	f.refs++
 	f.mu.Unlock()
 	s.mu.Unlock()
+	if err := s.enter(ctx, f, repo, targets); err != nil {
+		f.release()
+		return nil, err
+	}
+	return f, nil
+}
+
+// enter makes repo one of those that a fill is for. Who comes from another upstream
+// must be served by that, too: what one upstream gives away for our credentials is
+// not for the readers of another.
+func (s *Service) enter(ctx context.Context, f *fill, repo registry.Name, targets []target) error {
 	if !f.joinable(targets) {
-		if _, err := s.headBlob(ctx, targets, d); err != nil {
-			f.release()
-			return nil, err
+		if _, err := s.headBlob(ctx, targets, f.digest); err != nil {
+			return err
 		}
 	}
 	f.mu.Lock()
 	f.repos[repo] = true
-	late := f.stored.Digest != "" // it was linked before we said who else wants it
+	stored := f.stored // it was linked before we said who else wants it
 	f.mu.Unlock()
-	if late {
-		if _, err := s.catalog.LinkCached(ctx, installation, repo, f.stored); err != nil {
-			f.release()
-			return nil, err
+	if stored.Digest != "" {
+		if _, err := s.catalog.LinkCached(ctx, installation, repo, stored); err != nil {
+			return fmt.Errorf("linking a blob: %w", err)
 		}
 	}
 	s.meters.joined.Inc()
-	return f, nil
+	return nil
 }
 
-// joinable reports whether a fill reads from the repository that targets name first.
+// joinable reports whether a fill reads from the repositories that targets name.
 func (f *fill) joinable(targets []target) bool {
-	return f.targets[0].rule == targets[0].rule && f.targets[0].remote == targets[0].remote
+	return slices.EqualFunc(f.targets, targets, func(a, b target) bool { return a.rule == b.rule && a.remote == b.remote })
 }
 
 func (s *Service) headBlob(ctx context.Context, targets []target, d registry.Digest) (int64, error) {
@@ -175,6 +187,23 @@ func (f *fill) sized(ctx context.Context) (int64, error) {
 		case <-changed:
 		case <-ctx.Done():
 			return 0, ctx.Err()
+		}
+	}
+}
+
+// proven waits until all bytes have been compared with the digest.
+func (f *fill) proven(ctx context.Context) error {
+	for {
+		f.mu.Lock()
+		ok, err, changed := f.verified || f.stored.Digest != "", f.err, f.changed
+		f.mu.Unlock()
+		if ok || err != nil {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }

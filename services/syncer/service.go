@@ -177,9 +177,11 @@ func (s *Service) resume(ctx context.Context) error {
 			continue
 		}
 		wanted[stagedName(row.digest)] = true
-		if _, err := s.startFill(row.digest, row.repo, targets, row.size, row.since); err != nil {
+		f, _, err := s.startFill(row.digest, row.repo, targets, row.size, row.since)
+		if err != nil {
 			return err
 		}
+		f.release()
 	}
 	entries, err := os.ReadDir(s.staging)
 	if err != nil {
@@ -208,16 +210,52 @@ func (s *Service) janitor() {
 			return
 		case <-tick.C:
 		}
-		now := s.now()
-		s.mu.Lock()
-		for k, at := range s.refs {
-			if now.Sub(at) > refsFresh {
-				delete(s.refs, k)
-			}
-		}
-		s.missing.drop(now)
-		s.mu.Unlock()
+		s.tidy(s.ctx)
 	}
+}
+
+// unfinished is how long what has come of a blob is kept for the next attempt, from
+// the first one on. It takes room that nobody counts.
+const unfinished = 24 * time.Hour
+
+func (s *Service) tidy(ctx context.Context) {
+	now := s.now()
+	s.mu.Lock()
+	for k, at := range s.refs {
+		if now.Sub(at) > refsFresh {
+			delete(s.refs, k)
+		}
+	}
+	s.missing.drop(now)
+	s.mu.Unlock()
+	rows, err := s.store.fills(ctx, s.holder)
+	for _, row := range rows {
+		if now.Sub(row.since) <= unfinished {
+			continue
+		}
+		err = errors.Join(err, s.giveUp(ctx, row.digest))
+	}
+	if err != nil && ctx.Err() == nil {
+		s.log.Warn("what has come of blobs that nobody fetches any more could not be removed", "error", err)
+	}
+}
+
+// giveUp removes what has come of a blob, unless it is being fetched.
+func (s *Service) giveUp(ctx context.Context, d registry.Digest) error {
+	s.mu.Lock()
+	_, busy := s.fills[d]
+	var err error
+	if !busy { // no fetch begins meanwhile
+		err = os.Remove(filepath.Join(s.staging, stagedName(d)))
+	}
+	s.mu.Unlock()
+	if busy {
+		return nil
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, s.store.endFill(ctx, d, s.holder))
 }
 
 // flights are calls that several may wait for.

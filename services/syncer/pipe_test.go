@@ -1,0 +1,170 @@
+package syncer_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/memory"
+	"github.com/berth-registry/berth/services/syncer"
+)
+
+// staged returns the file of a blob that is being fetched.
+func (w *world) staged(d registry.Digest) string {
+	return filepath.Join(w.root, "staging", strings.ReplaceAll(string(d), ":", "-")+".part")
+}
+
+// half begins to fetch a blob and waits until half of it has come; up sends no more.
+func (w *world) half(t *testing.T, up *hostile, repo registry.Name, b []byte) registry.Content {
+	t.Helper()
+	up.set(func() { up.hold = make(chan struct{}) })
+	c, err := w.Open(t.Context(), nobody, repo, registry.SHA256.FromBytes(b), registry.Whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		fills, err := w.Fills(t.Context())
+		if err != nil || len(fills) != 1 {
+			t.Fatal(fills, err)
+		}
+		if fills[0].Have == int64(len(b)/2) {
+			return c
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// TestP95Empty: an upstream that answers with nothing has not sent an empty blob.
+func TestP95Empty(t *testing.T) {
+	up := newHostile(t)
+	layer := random(1000)
+	up.image(t, "a", "v1", layer, nil)
+	w := open(t, at(t, up.URL))
+	ctx := t.Context()
+	if c, err := w.Open(ctx, nobody, "a", registry.SHA256.FromBytes(nil), registry.Whole); err != nil || c.Size() != 0 {
+		t.Errorf("a blob that is empty: %v, %v", c, err)
+	} else if got, err := drainBody(t, c); err != nil || len(got) > 0 {
+		t.Errorf("a blob that is empty: %d bytes, %v", len(got), err)
+	}
+	up.set(func() {
+		up.answer = func(w http.ResponseWriter, r *http.Request) bool {
+			w.Header().Set("Content-Length", "0")
+			return strings.Contains(r.URL.Path, "/blobs/")
+		}
+	})
+	if c, err := w.Open(ctx, nobody, "a", registry.SHA256.FromBytes(layer), registry.Whole); !errors.Is(err, registry.ErrUnavailable) {
+		t.Errorf("%v, %v", c, err)
+	}
+}
+
+// raced is a catalog in which something happens before a blob is looked for.
+type raced struct {
+	*memory.Catalog
+	before func(registry.Name)
+}
+
+func (r *raced) Blob(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest) (registry.Blob, error) {
+	r.before(repo)
+	return r.Catalog.Blob(ctx, a, repo, d)
+}
+
+// TestS070ForeignFill: a blob that is being fetched from one upstream is not for
+// readers of another that does not have it, whoever comes first.
+func TestS070ForeignFill(t *testing.T) {
+	private, public := newHostile(t), newHostile(t)
+	layer := random(1 << 20)
+	private.image(t, "private/x", "v1", layer)
+	private.set(func() { private.hold = make(chan struct{}) })
+	blob := registry.SHA256.FromBytes(layer)
+	cat := &raced{Catalog: memory.NewCatalog(memory.CatalogOptions{})}
+	w := &world{blobs: memory.NewBlobs(), catalog: cat.Catalog, root: t.TempDir(), later: &skew, front: func(*memory.Catalog) syncer.Catalog { return cat }}
+	skew.Store(0)
+	var inside registry.Content
+	cat.before = func(repo registry.Name) {
+		if repo != "public/x" || inside != nil {
+			return
+		}
+		var err error
+		if inside, err = w.Open(t.Context(), nobody, "private/x", blob, registry.Whole); err != nil {
+			t.Error(err)
+		}
+	}
+	w.start(t, at(t, private.URL, syncer.Content{Prefix: "private/**"}), at(t, public.URL, syncer.Content{Prefix: "public/**"}))
+	c, err := w.Open(t.Context(), nobody, "public/x", blob, registry.Whole)
+	if !errors.Is(err, registry.ErrBlobUnknown) {
+		t.Errorf("%v, %v", c, err)
+	}
+	private.set(func() { close(private.hold) })
+	if got, err := drainBody(t, inside); err != nil || !bytes.Equal(got, layer) {
+		t.Errorf("who may have it: %d bytes, %v", len(got), err)
+	}
+	w.linked(t, "private/x", blob)
+	if _, err := w.catalog.Blob(t.Context(), nobody, "public/x", blob); err == nil {
+		t.Error("it was linked for the others, too")
+	}
+}
+
+// TestResumedIsWhole: a blob of which all had come when the process ended is not
+// asked for again, and what goes on after a restart has no reader.
+func TestResumedIsWhole(t *testing.T) {
+	up := newHostile(t)
+	layer := random(1 << 20)
+	up.image(t, "a", "v1", layer)
+	blob := registry.SHA256.FromBytes(layer)
+	w := open(t, at(t, up.URL))
+	defer w.half(t, up, "a", layer).Close()
+	w.close()
+	w.start(t, at(t, up.URL))
+	fills, err := w.Fills(t.Context())
+	if err != nil || len(fills) != 1 || fills[0].Readers != 0 {
+		t.Errorf("after a restart: %+v, %v", fills, err)
+	}
+	w.close()
+	if err := os.WriteFile(w.staged(blob), layer, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := up.asked("")
+	w.start(t, at(t, up.URL))
+	w.linked(t, "a", blob)
+	if n := up.asked("") - before; n != 0 {
+		t.Errorf("%d requests for what is here", n)
+	}
+}
+
+// TestUnfinished: what came of a blob does not stay for ever when nobody asks for it
+// again.
+func TestUnfinished(t *testing.T) {
+	up := newHostile(t)
+	layer := random(1 << 20)
+	up.image(t, "a", "v1", layer)
+	blob := registry.SHA256.FromBytes(layer)
+	w := open(t, at(t, up.URL))
+	c := w.half(t, up, "a", layer)
+	up.set(func() {
+		up.answer = func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(500); return true }
+	})
+	w.later.Store(int64(10 * time.Minute)) // longer than anybody tries
+	up.CloseClientConnections()
+	if _, err := drainBody(t, c); !errors.Is(err, registry.ErrUnavailable) {
+		t.Fatal(err)
+	}
+	w.Tidy(t.Context())
+	if _, err := os.Stat(w.staged(blob)); err != nil {
+		t.Errorf("void: it is not kept for the next attempt: %v", err)
+	}
+	w.later.Store(int64(25 * time.Hour))
+	w.Tidy(t.Context())
+	if _, err := os.Stat(w.staged(blob)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a day later: %v", err)
+	}
+}
