@@ -141,3 +141,40 @@ func TestS096PushedPast(t *testing.T) {
 		t.Errorf("the push was replaced by %s", got)
 	}
 }
+
+// TestS096OtherRule: a registry that can't be asked is no reason to take what another
+// one has of the same name; one that does not have it, or refuses us, is.
+func TestS096OtherRule(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int // of the first upstream
+		want   error
+	}{"500": {500, registry.ErrUnavailable}, "429": {429, registry.ErrTooManyRequests}, "404": {404, nil}, "401": {401, nil}} {
+		t.Run(name, func(t *testing.T) {
+			inside, outside := newHostile(t), newHostile(t)
+			ours, _ := inside.image(t, "team/app", "v1", random(10))
+			inside.image(t, "team/app", "v2", random(10))
+			for _, tag := range []string{"v1", "v2"} {
+				outside.image(t, "team/app", tag, random(10))
+			}
+			w := open(t, at(t, inside.URL), at(t, outside.URL))
+			ctx := t.Context()
+			if _, err := w.Resolve(ctx, nobody, "team/app", tag("v1"), ""); err != nil {
+				t.Fatal(err)
+			}
+			w.later.Store(int64(5 * time.Minute))
+			inside.set(func() {
+				inside.answer = func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(c.status); return true }
+			})
+			if _, err := w.Resolve(ctx, nobody, "team/app", tag("v2"), ""); !errors.Is(err, c.want) {
+				t.Errorf("%v, want %v", err, c.want)
+			}
+			res, err := w.Resolve(ctx, nobody, "team/app", tag("v1"), ours)
+			if err != nil || c.want != nil && (res.Digest != ours || res.Warning == "") {
+				t.Errorf("the tag that is here: %+v, %v", res, err)
+			}
+			if got := w.pointsTo(t, "team/app", "v1"); c.want != nil && got != ours {
+				t.Errorf("the tag moved to %s", got)
+			}
+		})
+	}
+}

@@ -288,13 +288,25 @@ func (f *fill) complete() bool {
 // errMounted says that the blob was in the store already.
 var errMounted = errors.New("the blob is in the store")
 
+var errStalled = errors.New("no byte comes")
+
 // receive takes bytes from one host, from where the staged file ends, until the end
 // or an error.
 func (f *fill) receive(ctx context.Context, t target, h *upstream.Host) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stall := time.AfterFunc(stallTime, cancel)
+	within, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stall := time.AfterFunc(f.s.stall, func() { cancel(errStalled) })
 	defer stall.Stop()
+	err := f.receiveWithin(within, stall, t, h)
+	if err != nil && ctx.Err() == nil && errors.Is(context.Cause(within), errStalled) {
+		h.Failed()
+		// Without what the end of within has caused: nobody has cancelled anything.
+		return registry.ErrUnavailable.With("the upstream registry %s sends nothing", h.Name()).Because(errStalled)
+	}
+	return err
+}
+
+func (f *fill) receiveWithin(ctx context.Context, stall *time.Timer, t target, h *upstream.Host) error {
 	body, size, err := h.Blob(ctx, t.remote, f.digest, f.have)
 	if err != nil {
 		return err
@@ -312,7 +324,7 @@ func (f *fill) receive(ctx context.Context, t target, h *upstream.Host) error {
 	}
 	buf := make([]byte, chunk)
 	for !f.complete() {
-		stall.Reset(stallTime)
+		stall.Reset(f.s.stall)
 		part := buf
 		if f.size >= 0 {
 			part = buf[:min(int64(len(buf)), f.size-f.have)]
@@ -326,6 +338,7 @@ func (f *fill) receive(ctx context.Context, t target, h *upstream.Host) error {
 			f.update(func() { f.have += int64(n) })
 			t.rule.state.bytes.Add(int64(n))
 			f.s.meters.upstreamBytes.Add(int64(n))
+			stall.Stop() // this is us
 			if perr := t.rule.pace(ctx, n); perr != nil {
 				return perr
 			}

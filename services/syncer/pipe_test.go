@@ -153,8 +153,15 @@ func TestUnfinished(t *testing.T) {
 	up.set(func() {
 		up.answer = func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(500); return true }
 	})
-	w.later.Store(int64(10 * time.Minute)) // longer than anybody tries
 	up.CloseClientConnections()
+	for trouble := false; !trouble; time.Sleep(time.Millisecond) {
+		fills, err := w.Fills(t.Context())
+		if err != nil || len(fills) != 1 {
+			t.Fatal(fills, err)
+		}
+		trouble = strings.Contains(fills[0].Error, "500")
+	}
+	w.later.Store(int64(10 * time.Minute)) // longer than anybody tries
 	if _, err := drainBody(t, c); !errors.Is(err, registry.ErrUnavailable) {
 		t.Fatal(err)
 	}
@@ -166,5 +173,41 @@ func TestUnfinished(t *testing.T) {
 	w.Tidy(t.Context())
 	if _, err := os.Stat(w.staged(blob)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a day later: %v", err)
+	}
+}
+
+// TestG16Stalls: of an upstream that sends nothing any more the next of its rule is
+// asked, and who waits is told that it is the upstream's fault.
+func TestG16Stalls(t *testing.T) {
+	for _, mirrored := range []bool{false, true} {
+		first, second := newHostile(t), newHostile(t)
+		layer := random(1 << 20)
+		first.image(t, "a", "v1", layer)
+		second.image(t, "a", "v1", layer)
+		stuck := make(chan struct{})
+		t.Cleanup(func() { close(stuck) })
+		first.set(func() {
+			first.answer = func(_ http.ResponseWriter, r *http.Request) bool {
+				<-stuck
+				return false
+			}
+		})
+		r := at(t, first.URL)
+		if mirrored {
+			r.Hosts = append(r.Hosts, at(t, second.URL).Hosts...)
+		}
+		w := open(t, r)
+		w.SetStall(300 * time.Millisecond)
+		var got []byte
+		c, err := w.Open(t.Context(), nobody, "a", registry.SHA256.FromBytes(layer), registry.Whole)
+		if err == nil {
+			got, err = drainBody(t, c)
+		}
+		switch {
+		case mirrored && (err != nil || !bytes.Equal(got, layer)):
+			t.Errorf("with a mirror: %d bytes, %v", len(got), err)
+		case !mirrored && (!errors.Is(err, registry.ErrUnavailable) || errors.Is(err, context.Canceled)):
+			t.Errorf("without one: %v", err)
+		}
 	}
 }

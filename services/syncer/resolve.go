@@ -1,6 +1,7 @@
 package syncer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -153,10 +154,11 @@ func (s *Service) confirm(ctx context.Context, key tagKey, targets []target, loc
 		s.meters.fresh.Inc()
 		return res, nil
 	}
-	down, shaky := true, false
-	for _, t := range targets {
-		d, sh := t.rule.health()
-		down, shaky = down && d, shaky || sh
+	// If the first can't be asked, no other is.
+	down, shaky := targets[0].rule.health()
+	for _, t := range targets[1:] {
+		_, sh := t.rule.health()
+		shaky = shaky || sh
 	}
 	if down {
 		s.meters.stale.Inc()
@@ -186,7 +188,7 @@ func (s *Service) confirm(ctx context.Context, key tagKey, targets []target, loc
 	case fl.err == nil:
 		s.meters.confirmed.Inc()
 		res.Digest = fl.v
-	case errors.Is(fl.err, errClaimed):
+	case errors.Is(fl.err, errPushed):
 	case errors.Is(fl.err, registry.ErrManifestUnknown):
 		// Gone upstream: nothing is ever removed here for that.
 		res.Warning = "the tag is gone from the upstream registry " + targets[0].rule.Host + "; this is what it was"
@@ -217,17 +219,19 @@ func (r *Rule) health() (down, shaky bool) {
 	return down, r.Hosts[0].Shaky()
 }
 
-// each calls f for the hosts of the targets, in order, until one has an answer. What
-// the others said counts only if it is not "unknown".
+// each calls f for the hosts of the targets, in order, until one has an answer. The
+// next rule is asked only if one says that it does not have it, or refuses us, which
+// is how Docker Hub says that. One that can't be asked is no reason to take what
+// another registry has of that name. What was not "unknown" is returned.
 func (s *Service) each(targets []target, f func(t target, h *upstream.Host) error) error {
 	var worst error
 	unknown := error(registry.ErrManifestUnknown)
 	for _, t := range targets {
 		if t.rule.state.paused.Load() {
-			if worst == nil {
-				worst = registry.ErrUnavailable.With("the upstream registry %s is not asked: its rule is paused", t.rule.Host)
-			}
-			continue
+			return cmp.Or(worst, error(registry.ErrUnavailable.With("the upstream registry %s is not asked: its rule is paused", t.rule.Host)))
+		}
+		if worst != nil && !errors.Is(worst, registry.ErrDenied) {
+			break
 		}
 		for _, h := range t.rule.Hosts {
 			err := f(t, h)
@@ -238,7 +242,7 @@ func (s *Service) each(targets []target, f func(t target, h *upstream.Host) erro
 				unknown = err
 				break // a mirror has no more than its original
 			}
-			if errors.Is(err, context.Canceled) || errors.Is(err, errUnsigned) || errors.Is(err, errClaimed) {
+			if errors.Is(err, context.Canceled) || errors.Is(err, errUnsigned) || errors.Is(err, errPushed) {
 				return err
 			}
 			t.rule.note(err)
@@ -318,8 +322,8 @@ func (s *Service) fetchFrom(ctx context.Context, t target, h *upstream.Host, key
 	return s.putTag(ctx, t, m, key.ref.Tag, local)
 }
 
-// errClaimed says that somebody has pushed into the repository meanwhile.
-var errClaimed = registry.ErrNameUnknown.Because(errors.New("the repository was pushed to"))
+// errPushed says that somebody has pushed into the repository meanwhile.
+var errPushed = errors.New("the repository was pushed to")
 
 // putTag stores a manifest and lets a tag point to it that points to local, "" if
 // it is not here. It returns what the tag points to: what was pushed meanwhile
@@ -351,7 +355,7 @@ func (s *Service) putTag(ctx context.Context, t target, m registry.Manifest, tag
 	return "", registry.ErrUnavailable.With("the tag was changed while it was being fetched").Because(err)
 }
 
-// mayMove is errClaimed if a tag points to what is not from us, in a repository
+// mayMove is errPushed if a tag points to what is not from us, in a repository
 // that was pushed to.
 func (s *Service) mayMove(ctx context.Context, repo registry.Name, tag registry.Tag, local registry.Digest) error {
 	s.mu.Lock()
@@ -369,7 +373,7 @@ func (s *Service) mayMove(ctx context.Context, repo registry.Name, tag registry.
 		}
 	}
 	if claimed {
-		return errClaimed
+		return registry.ErrNameUnknown.Because(errPushed)
 	}
 	return nil
 }

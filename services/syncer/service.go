@@ -59,6 +59,7 @@ type Service struct {
 	now     func() time.Time
 	log     *slog.Logger
 	meters  *meters
+	stall   time.Duration // stallTime
 
 	ctx  context.Context // ends when the service closes
 	stop context.CancelFunc
@@ -101,7 +102,7 @@ func New(ctx context.Context, db *sqldb.DB, blobs Blobs, catalog Catalog, o Opti
 	}
 	s := &Service{
 		rules: o.Rules, byHost: make(map[string]bool), inPath: make(map[string]bool), blobs: blobs, catalog: catalog, store: st,
-		staging: o.Staging, holder: o.Holder, now: o.Now, log: o.Log,
+		stall: stallTime, staging: o.Staging, holder: o.Holder, now: o.Now, log: o.Log,
 		fills: make(map[registry.Digest]*fill), ours: make(map[registry.Name]bool), refs: make(map[refKey]time.Time),
 	}
 	if err := os.MkdirAll(o.Staging, 0o700); err != nil {

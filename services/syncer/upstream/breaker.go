@@ -27,8 +27,8 @@ type Breaker struct {
 
 	mu      sync.Mutex // guards all below
 	failed  int
-	until   time.Time // no request before
-	held    bool      // until comes from the host's own word
+	until   time.Time       // no request before
+	held    *registry.Error // until comes from the host's own word, and this is what it said; nil if not
 	probing bool
 }
 
@@ -38,8 +38,8 @@ func (b *Breaker) Allow() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.now()
-	if b.held && now.Before(b.until) {
-		return registry.ErrTooManyRequests.With("the upstream registry allows no more requests for %v", b.until.Sub(now).Round(time.Second))
+	if b.held != nil && now.Before(b.until) {
+		return b.held.With("the upstream registry allows no more requests for %v", b.until.Sub(now).Round(time.Second))
 	}
 	if b.failed < failures {
 		return nil
@@ -55,21 +55,24 @@ func (b *Breaker) Allow() error {
 func (b *Breaker) Down() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.now().Before(b.until) && (b.held || b.failed >= failures) || b.probing
+	return b.now().Before(b.until) && (b.held != nil || b.failed >= failures) || b.probing
 }
 
 // Shaky reports whether the last request failed.
 func (b *Breaker) Shaky() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.failed > 0 || b.held && b.now().Before(b.until)
+	return b.failed > 0 || b.held != nil && b.now().Before(b.until)
 }
 
-// Succeeded notes an answer.
+// Succeeded notes an answer. A pause that was asked for meanwhile is kept.
 func (b *Breaker) Succeeded() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.failed, b.probing, b.held = 0, false, false
+	b.failed, b.probing = 0, false
+	if !b.now().Before(b.until) {
+		b.held = nil
+	}
 }
 
 // Failed notes that there was none, or one that tells of a failure.
@@ -78,8 +81,8 @@ func (b *Breaker) Failed() {
 	defer b.mu.Unlock()
 	b.failed++
 	b.probing = false
-	if b.failed >= failures {
-		b.until, b.held = b.now().Add(probeEvery), false
+	if until := b.now().Add(probeEvery); b.failed >= failures && (b.held == nil || b.until.Before(until)) {
+		b.until, b.held = until, nil
 	}
 }
 
@@ -90,11 +93,11 @@ func (b *Breaker) Ignore() {
 	b.probing = false
 }
 
-// Hold makes no request for a time that the host asked for.
-func (b *Breaker) Hold(d time.Duration) {
+// Hold makes no request for a time that the host asked for: they are err.
+func (b *Breaker) Hold(d time.Duration, err *registry.Error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.probing, b.held, b.until = false, true, b.now().Add(d)
+	b.probing, b.held, b.until = false, err, b.now().Add(d)
 }
 
 // retryAfter returns how long an answer asks to wait (RFC 9110 §10.2.3); a minute

@@ -13,9 +13,8 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/net/publicsuffix"
-
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/outbound"
 )
 
 // challenge is what a registry wants to see (RFC 9110 §11.6.1, and the token flow
@@ -214,12 +213,7 @@ func (h *Host) mayAsk(realm *url.URL) error {
 	if realm.User != nil || realm.Scheme != "https" && (realm.Scheme != "http" || h.base.Scheme == "https") {
 		return registry.ErrDenied.With("the upstream registry %s wants credentials sent without https: refused", h.base.Host)
 	}
-	if strings.EqualFold(realm.Host, h.base.Host) {
-		return nil
-	}
-	a, errA := publicsuffix.EffectiveTLDPlusOne(strings.ToLower(realm.Hostname()))
-	b, errB := publicsuffix.EffectiveTLDPlusOne(strings.ToLower(h.base.Hostname()))
-	if errA == nil && errB == nil && a == b {
+	if outbound.SameSite(realm.Host, h.base.Host) {
 		return nil
 	}
 	return registry.ErrDenied.With("the upstream registry %s wants credentials sent to a host of another domain: refused", h.base.Host)

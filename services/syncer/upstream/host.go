@@ -236,15 +236,15 @@ func (h *Host) judge(resp *http.Response, c call) error {
 		return registry.ErrDenied.With("the upstream registry %s refuses access to %s: it does not exist there, or needs other credentials", h.base.Host, c.repo)
 	case s == http.StatusTooManyRequests:
 		wait := retryAfter(resp.Header, h.now())
-		h.Hold(wait)
+		h.Hold(wait, registry.ErrTooManyRequests)
 		return registry.ErrTooManyRequests.With("the upstream registry %s allows no more requests for %v", h.base.Host, wait.Round(time.Second))
 	case s == http.StatusRequestedRangeNotSatisfiable:
 		h.Succeeded()
 		return errRange
 	default:
 		h.Failed()
-		if s == http.StatusServiceUnavailable {
-			h.Hold(min(retryAfter(resp.Header, h.now()), probeEvery))
+		if s == http.StatusServiceUnavailable && resp.Header.Get("Retry-After") != "" {
+			h.Hold(min(retryAfter(resp.Header, h.now()), probeEvery), registry.ErrUnavailable)
 		}
 		return registry.ErrUnavailable.With("the upstream registry %s answers with status %d", h.base.Host, s)
 	}

@@ -91,6 +91,28 @@ func TestS060Realm(t *testing.T) {
 	}
 }
 
+// TestS060Addresses: two addresses are no domain, however alike they are.
+func TestS060Addresses(t *testing.T) {
+	for base, realm := range map[string]string{
+		"https://203.0.113.7":           "https://198.51.113.7/token",
+		"https://203.0.113.7:5000":      "https://8.8.113.7:5000/token",
+		"https://[2001:db8::1]":         "https://[2001:db8::2]/token",
+		"https://registry.internal":     "https://evil.internal.example/token",
+		"https://registry.example.com.": "https://evil.org./token",
+	} {
+		leaked := 0
+		h := host(t, base, &Credentials{"user", "secret"}, func(r *http.Request) (int, http.Header, string) {
+			if r.Header.Get("Authorization") != "" {
+				leaked++
+			}
+			return 401, http.Header{"Www-Authenticate": {`Bearer realm="` + realm + `",service="s"`}}, ""
+		})
+		if _, err := h.HeadManifest(t.Context(), "a", registry.Reference{Tag: "v1"}); err == nil || leaked > 0 {
+			t.Errorf("%s sends credentials to %s: %v", base, realm, err)
+		}
+	}
+}
+
 // TestS062Redirects: where the registry redirects gets no credentials, and there is no
 // way from https to http.
 func TestS062Redirects(t *testing.T) {
@@ -170,10 +192,10 @@ func TestS065Pages(t *testing.T) {
 func TestBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked atomic.Int64
-		status := 500
+		status, header := 500, http.Header{"Retry-After": {"120"}}
 		h := host(t, "https://registry.example.com", nil, func(*http.Request) (int, http.Header, string) {
 			asked.Add(1)
-			return status, http.Header{"Retry-After": {"120"}}, ""
+			return status, header, ""
 		})
 		try := func() error { return h.Ping(t.Context()) }
 		for range 100 {
@@ -202,12 +224,31 @@ func TestBreaker(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		// One 503 that asks for no pause is one failure.
+		status, header = 503, nil
+		if err := try(); !errors.Is(err, registry.ErrUnavailable) {
+			t.Error(err)
+		}
+		status = 200
+		if err := try(); err != nil {
+			t.Errorf("after one 503: %v", err)
+		}
+		// One that does is not somebody else's quota.
+		status, header = 503, http.Header{"Retry-After": {"10"}}
+		for range 2 {
+			if err := try(); !errors.Is(err, registry.ErrUnavailable) || errors.Is(err, registry.ErrTooManyRequests) {
+				t.Error(err)
+			}
+		}
+		time.Sleep(11 * time.Second)
+		header = http.Header{"Retry-After": {"120"}}
 		// A 429 holds requests back for as long as it says.
 		status = 429
 		if err := try(); !errors.Is(err, registry.ErrTooManyRequests) {
 			t.Error(err)
 		}
 		status = 200
+		h.Succeeded() // one that was under way
 		time.Sleep(119 * time.Second)
 		if err := try(); !errors.Is(err, registry.ErrTooManyRequests) {
 			t.Errorf("before its time: %v", err)
