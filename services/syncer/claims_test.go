@@ -178,3 +178,16 @@ func TestS096OtherRule(t *testing.T) {
 		})
 	}
 }
+
+// TestS069RoutePushed: who says that Docker Hub's image is meant does not get one that
+// somebody has pushed here under that name.
+func TestS069RoutePushed(t *testing.T) {
+	up := newHostile(t)
+	hub := at(t, up.URL, syncer.Content{Prefix: "library/**"})
+	hub.Host = "docker.io"
+	w := open(t, hub)
+	pushTag(t, w, "library/nginx", "v1", "ours")
+	if got, err := w.Route(t.Context(), "docker.io", "library/nginx"); err != nil || got != "docker.io/library/nginx" {
+		t.Errorf("%q, %v", got, err)
+	}
+}

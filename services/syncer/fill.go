@@ -145,6 +145,9 @@ func (f *fill) run(ctx context.Context) {
 		}
 		done()
 	}
+	if errors.Is(err, registry.ErrBlobUnknown) || errors.Is(err, registry.ErrManifestUnknown) {
+		s.lacking(f.repo(), f.digest)
+	}
 	s.mu.Lock()
 	delete(s.fills, f.digest)
 	s.mu.Unlock()

@@ -7,7 +7,10 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -209,5 +212,67 @@ func TestG16Stalls(t *testing.T) {
 		case !mirrored && (!errors.Is(err, registry.ErrUnavailable) || errors.Is(err, context.Canceled)):
 			t.Errorf("without one: %v", err)
 		}
+	}
+}
+
+// TestNoRanges: a host that knows no ranges and takes longer for what is here than
+// anybody waits for a byte is read on.
+func TestNoRanges(t *testing.T) {
+	up := newHostile(t)
+	layer := random(1 << 20)
+	up.image(t, "a", "v1", layer)
+	w := open(t, at(t, up.URL))
+	w.SetStall(time.Second)
+	var asked atomic.Int64
+	up.set(func() {
+		up.answer = func(w http.ResponseWriter, r *http.Request) bool {
+			if !strings.Contains(r.URL.Path, "/blobs/") {
+				return false
+			}
+			w.Header().Set("Content-Length", strconv.Itoa(len(layer)))
+			if asked.Add(1) == 1 {
+				w.Write(layer[:len(layer)*9/10])
+				panic(http.ErrAbortHandler)
+			}
+			for part := range slices.Chunk(layer, len(layer)/10) {
+				w.Write(part)
+				http.NewResponseController(w).Flush()
+				time.Sleep(200 * time.Millisecond)
+			}
+			return true
+		}
+	})
+	c, err := w.Open(t.Context(), nobody, "a", registry.SHA256.FromBytes(layer), registry.Whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := drainBody(t, c); err != nil || !bytes.Equal(got, layer) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if n := asked.Load(); n != 2 {
+		t.Errorf("%d requests", n)
+	}
+}
+
+// TestP97MissingBlob: a blob that the upstream does not have is not asked for again at
+// once, and says nothing of a manifest of that digest.
+func TestP97MissingBlob(t *testing.T) {
+	up := newHostile(t)
+	d, _ := up.image(t, "a", "v1", random(10))
+	w := open(t, at(t, up.URL))
+	ctx := t.Context()
+	for range 10 {
+		if _, err := w.Open(ctx, nobody, "a", d, registry.Whole); !errors.Is(err, registry.ErrBlobUnknown) {
+			t.Fatal(err)
+		}
+		if _, err := w.Stat(ctx, nobody, "a", d); !errors.Is(err, registry.ErrBlobUnknown) {
+			t.Fatal(err)
+		}
+	}
+	if n := up.asked(""); n != 1 {
+		t.Errorf("%d requests", n)
+	}
+	if _, err := w.Resolve(ctx, nobody, "a", registry.Reference{Digest: d}, ""); err != nil {
+		t.Errorf("the manifest: %v", err)
 	}
 }

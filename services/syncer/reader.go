@@ -69,6 +69,9 @@ func (s *Service) Open(ctx context.Context, _ registry.Actor, repo registry.Name
 			r.Verify = b.Unverified
 			return s.blobs.Open(ctx, b.Stored, r)
 		}
+		if s.lacks(repo, d) {
+			return nil, registry.ErrBlobUnknown
+		}
 		if f, err = s.follow(ctx, d, repo, targets, -1); err != nil {
 			return nil, err
 		}
@@ -143,11 +146,7 @@ func (f *fill) joinable(targets []target) bool {
 }
 
 func (s *Service) headBlob(ctx context.Context, targets []target, d registry.Digest) (int64, error) {
-	key := tagKey{targets[0].repo, registry.Reference{Digest: d}}
-	s.mu.Lock()
-	gone := s.missing.has(key, s.now())
-	s.mu.Unlock()
-	if gone {
+	if s.lacks(targets[0].repo, d) {
 		return 0, registry.ErrBlobUnknown
 	}
 	var size int64
@@ -156,12 +155,23 @@ func (s *Service) headBlob(ctx context.Context, targets []target, d registry.Dig
 		return err
 	})
 	if errors.Is(err, registry.ErrBlobUnknown) || errors.Is(err, registry.ErrManifestUnknown) {
-		s.mu.Lock()
-		s.missing.add(key, s.now())
-		s.mu.Unlock()
+		s.lacking(targets[0].repo, d)
 		err = registry.ErrBlobUnknown
 	}
 	return size, err
+}
+
+// lacks reports whether the upstream of repo has just said that it has no such blob.
+func (s *Service) lacks(repo registry.Name, d registry.Digest) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.missing.has(tagKey{repo, registry.Reference{Digest: d}, true}, s.now())
+}
+
+func (s *Service) lacking(repo registry.Name, d registry.Digest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.missing.add(tagKey{repo, registry.Reference{Digest: d}, true}, s.now())
 }
 
 // sized waits for the size of the blob.

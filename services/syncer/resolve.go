@@ -28,6 +28,7 @@ const (
 type tagKey struct {
 	repo registry.Name
 	ref  registry.Reference
+	blob bool // ref is a blob: what is none may be a manifest, and the other way round
 }
 
 // missing remembers what upstreams do not have.
@@ -51,8 +52,8 @@ func (m *missing) drop(now time.Time) {
 }
 
 // Route implements [registry.Puller].
-func (s *Service) Route(_ context.Context, host string, repo registry.Name) (registry.Name, error) {
-	return s.route(host, repo)
+func (s *Service) Route(ctx context.Context, host string, repo registry.Name) (registry.Name, error) {
+	return s.route(ctx, host, repo)
 }
 
 // sources returns what repo may be fetched from now. [registry.ErrNameUnknown] if
@@ -115,7 +116,7 @@ func (s *Service) Resolve(ctx context.Context, _ registry.Actor, repo registry.N
 	if err != nil {
 		return registry.Resolution{}, err
 	}
-	key := tagKey{repo, ref}
+	key := tagKey{repo: repo, ref: ref}
 	if local != "" {
 		return s.confirm(ctx, key, targets, local)
 	}

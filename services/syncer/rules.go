@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -201,8 +202,9 @@ func (s *Service) onDemand(repo registry.Name) []target {
 const maxUpstream = 255
 
 // route returns the local name for a repository of an upstream. The plain name is
-// taken if it means that upstream here, too; else the host is put in front.
-func (s *Service) route(host string, repo registry.Name) (registry.Name, error) {
+// taken if it means that upstream here, too, and nobody has pushed there: who says
+// which registry is meant does not mean our own. Else the host is put in front.
+func (s *Service) route(ctx context.Context, host string, repo registry.Name) (registry.Name, error) {
 	unknown := registry.ErrNameUnknown.With("no rule mirrors this registry's repository")
 	if len(host) > maxUpstream {
 		return "", unknown
@@ -217,7 +219,7 @@ func (s *Service) route(host string, repo registry.Name) (registry.Name, error) 
 			continue
 		}
 		if len(r.Content) == 0 {
-			if name, ok := s.plain(r, remote, remote); ok {
+			if name, ok := s.plain(ctx, r, remote, remote); ok {
 				return name, nil
 			}
 		}
@@ -226,7 +228,7 @@ func (s *Service) route(host string, repo registry.Name) (registry.Name, error) 
 			if !c.pattern.Match(remote) {
 				continue
 			}
-			if name, ok := s.plain(r, c.local(remote), remote); ok {
+			if name, ok := s.plain(ctx, r, c.local(remote), remote); ok {
 				return name, nil
 			}
 		}
@@ -245,14 +247,19 @@ func hostInPath(host string) string {
 	return name
 }
 
-// plain returns local as a name if the first rule for it is r, for remote.
-func (s *Service) plain(r *Rule, local, remote string) (registry.Name, bool) {
+// plain returns local as a name if the first rule for it is r, for remote, and it is
+// fetched into.
+func (s *Service) plain(ctx context.Context, r *Rule, local, remote string) (registry.Name, bool) {
 	name, err := registry.ParseName(local)
 	if err != nil {
 		return "", false
 	}
 	all := s.targets(name)
-	return name, len(all) > 0 && all[0].rule == r && all[0].remote == remote
+	if len(all) == 0 || all[0].rule != r || all[0].remote != remote {
+		return "", false
+	}
+	claimed, err := s.isClaimed(ctx, name)
+	return name, err == nil && !claimed
 }
 
 // nameRules gives each rule a name of its own: its host, with a number behind it if

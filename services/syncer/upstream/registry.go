@@ -116,11 +116,26 @@ func (h *Host) Blob(ctx context.Context, repo string, d registry.Digest, offset 
 		return resp.Body, size, nil
 	}
 	// A host that knows no ranges sends all of it again.
-	if _, err := io.CopyN(io.Discard, resp.Body, offset); err != nil {
-		resp.Body.Close()
-		return nil, 0, registry.ErrUnavailable.With("the upstream registry %s broke off", h.base.Host).Because(err)
+	return &skipping{resp.Body, offset}, resp.ContentLength, nil
+}
+
+// skipping drops the first bytes of a body. A read that got some of those returns
+// none, so that its caller sees that they come.
+type skipping struct {
+	io.ReadCloser
+	left int64
+}
+
+func (s *skipping) Read(p []byte) (int, error) {
+	if s.left == 0 {
+		return s.ReadCloser.Read(p)
 	}
-	return resp.Body, resp.ContentLength, nil
+	n, err := s.ReadCloser.Read(p[:min(int64(len(p)), s.left)])
+	s.left -= int64(n)
+	if err == io.EOF && s.left > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return 0, err
 }
 
 // parseContentRange reads "bytes FROM-TO/SIZE"; size is -1 for "*".
