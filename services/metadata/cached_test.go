@@ -192,6 +192,46 @@ func TestCacheKeepsWhatWasPushed(t *testing.T) {
 	})
 }
 
+// TestCacheCountsWhatIsMountedForAMirror: cached content that a second mirrored
+// repository needs stays cached, and what a client mounts and pushes does not.
+func TestCacheCountsWhatIsMountedForAMirror(t *testing.T) { onEach(t, testCacheMounted) }
+
+func testCacheMounted(t *testing.T, at newPlace) {
+	s := openCache(t, at, metadata.Options{})
+	ctx := t.Context()
+	s.fetch(t, "hub", "x", 0, "v1")
+	layer := []byte(strings.Repeat("x", layerSize))
+	cached := func(what string, want int64) {
+		t.Helper()
+		all, err := s.CacheUsage(ctx, alice)
+		if err != nil || all[0].Bytes != want {
+			t.Errorf("%s: %+v, %v; want %d bytes", what, all, err, want)
+		}
+	}
+	cached("fetched", layerSize+2)
+	mount := func(a registry.Actor, repo registry.Name) registry.ManifestPut {
+		t.Helper()
+		for _, data := range [][]byte{layer, []byte("{}")} {
+			if _, err := s.Mount(ctx, a, repo, registry.SHA256.FromBytes(data), ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m := manifestOf(layer)
+		m.Tags = []registry.Tag{"v1"}
+		return m
+	}
+	mirror := registry.Actor{ID: "berth-sync", System: true}
+	if _, err := s.PutCached(ctx, mirror, "hub2", mount(mirror, "hub2"), registry.Origin{Upstream: "up"}); err != nil {
+		t.Fatal(err)
+	}
+	cached("mounted for a mirror", layerSize+2)
+	root := registry.Actor{ID: "root", System: true}
+	if _, err := s.PutManifest(ctx, root, "mine", mount(root, "mine")); err != nil {
+		t.Fatal(err)
+	}
+	cached("pushed", 0)
+}
+
 // What was only pulled by its digest has no tag, and stays until it is too much; if
 // nothing limits the cache the policies for untagged manifests decide.
 func TestCacheOfDigests(t *testing.T) {

@@ -71,7 +71,13 @@ func (c *Catalog) mount(tx *sqldb.Tx, a registry.Actor, repo registry.Name, d re
 	if err := c.link(tx, id, repo, own, digest, a); err != nil {
 		return registry.Stored{}, err
 	}
-	if err := tx.Queue(sqlRevivePushed, string(own.Pool), digest); err != nil {
+	// The installation mounts for a mirror: what is cached stays that, until a manifest
+	// that was pushed needs it.
+	revive := sqlRevivePushed
+	if a.System {
+		revive = sqlReviveCached
+	}
+	if err := tx.Queue(revive, string(own.Pool), digest); err != nil {
 		return registry.Stored{}, fmt.Errorf("mounting a blob: %w", err)
 	}
 	if err := tx.Queue(sqlReviewNewLink, string(repo), digest, string(own.Pool), c.promise(own.Pool)); err != nil {
