@@ -10,3 +10,6 @@ func (s *Service) Tidy(ctx context.Context) { s.tidy(ctx) }
 
 // SetStall sets how long an upstream may send no byte. Call it before a fill begins.
 func (s *Service) SetStall(d time.Duration) { s.stall = d }
+
+// SetMost sets how many blobs are fetched at a time. Call it before a fill begins.
+func (s *Service) SetMost(n int) { s.most = n }

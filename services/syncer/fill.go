@@ -29,6 +29,10 @@ const (
 	// chunk is how many bytes are read from an upstream at once.
 	chunk = 256 << 10
 
+	// maxFills is how many blobs are fetched at a time. Each has a file and, in the
+	// end, all its bytes.
+	maxFills = 500
+
 	stagedExt = ".part"
 )
 
@@ -55,6 +59,8 @@ type fill struct {
 	changed  chan struct{}   // closed when any of these changes
 	refs     int             // readers, and the fill itself
 }
+
+var errBusy = registry.ErrUnavailable.With("too many blobs are being fetched")
 
 func stagedName(d registry.Digest) string {
 	return strings.ReplaceAll(string(d), ":", "-") + stagedExt
@@ -86,6 +92,9 @@ func (s *Service) startFill(d registry.Digest, repo registry.Name, targets []tar
 		defer f.mu.Unlock()
 		f.refs++
 		return f, true, nil
+	}
+	if len(s.fills) >= s.most {
+		return nil, false, errBusy
 	}
 	file, err := os.OpenFile(filepath.Join(s.staging, stagedName(d)), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

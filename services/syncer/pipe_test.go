@@ -276,3 +276,72 @@ func TestP97MissingBlob(t *testing.T) {
 		t.Errorf("the manifest: %v", err)
 	}
 }
+
+// TestBusy: so many blobs are fetched at a time, and no more; who joins is welcome.
+func TestBusy(t *testing.T) {
+	up := newHostile(t)
+	one, two := random(1<<20), random(1<<20)
+	up.image(t, "a", "v1", one, two)
+	w := open(t, at(t, up.URL))
+	w.SetMost(1)
+	c := w.half(t, up, "a", one)
+	if _, err := w.Open(t.Context(), nobody, "a", registry.SHA256.FromBytes(two), registry.Whole); !errors.Is(err, registry.ErrUnavailable) {
+		t.Errorf("a second blob: %v", err)
+	}
+	joined, err := w.Open(t.Context(), nobody, "a", registry.SHA256.FromBytes(one), registry.Whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	joined.Close()
+	up.set(func() { close(up.hold) })
+	if _, err := drainBody(t, c); err != nil {
+		t.Fatal(err)
+	}
+	w.linked(t, "a", registry.SHA256.FromBytes(one))
+}
+
+// TestSlowReader: who reads slowly does not keep the staged file when its blob is
+// stored.
+func TestSlowReader(t *testing.T) {
+	up := newHostile(t)
+	layer := random(16 << 20)
+	up.image(t, "a", "v1", layer)
+	w := open(t, at(t, up.URL))
+	c := w.half(t, up, "a", layer)
+	up.set(func() { close(up.hold) })
+	w.linked(t, "a", registry.SHA256.FromBytes(layer))
+	for { // linked comes a little before the end
+		if fills, err := w.Fills(t.Context()); err != nil {
+			t.Fatal(err)
+		} else if len(fills) == 0 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	w.close()
+	open := func() (n int) {
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skip("needs /proc")
+		}
+		for _, fd := range fds {
+			if to, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil && strings.HasPrefix(to, w.staged(registry.SHA256.FromBytes(layer))) {
+				n++
+			}
+		}
+		return n
+	}
+	if n := open(); n != 1 {
+		t.Fatalf("void: the file is open %d times", n)
+	}
+	some := make([]byte, 100)
+	if _, err := c.Read(some); err != nil || !bytes.Equal(some, layer[1:101]) {
+		t.Fatal(err)
+	}
+	if n := open(); n != 0 {
+		t.Errorf("the staged file is open while its blob is stored")
+	}
+	if got, err := drainBody(t, c); err != nil || !bytes.Equal(got, layer[101:]) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}

@@ -226,9 +226,11 @@ type reader struct {
 	end    int64
 	length int64
 	whole  int64
-	local  registry.Content // once the bytes are to be had from the blobstore only
+	local  registry.Content // once the bytes come from the blobstore
+	stay   bool             // they can't
 	closed atomic.Bool
-	once   sync.Once
+	once   sync.Once // of Close
+	leave  sync.Once // of giving the fill's file back
 }
 
 // Size implements registry.Content.
@@ -245,7 +247,7 @@ func (r *reader) Close() error {
 		if r.local != nil {
 			err = r.local.Close()
 		}
-		r.f.release()
+		r.leave.Do(r.f.release)
 	})
 	return err
 }
@@ -291,6 +293,12 @@ func (r *reader) Read(p []byte) (int, error) {
 	if r.at == r.end {
 		return 0, io.EOF
 	}
+	if !r.stay && r.end-r.at > muchLeft && r.f.kept() {
+		if err := r.turn(); err == nil {
+			return r.local.Read(p)
+		}
+		r.stay = true
+	}
 	n, err := r.available()
 	if errors.Is(err, errMounted) {
 		if err := r.turn(); err != nil {
@@ -309,13 +317,25 @@ func (r *reader) Read(p []byte) (int, error) {
 	return 0, registry.CutOff(err)
 }
 
-// turn goes on with the copy that turned out to be here.
+// muchLeft is how many bytes are worth it to go on with the stored copy: as long as
+// somebody reads it, the staged file takes the room that the copy takes as well.
+const muchLeft = 4 << 20
+
+// kept reports whether the fill has ended and its blob is stored.
+func (f *fill) kept() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ended && f.stored.Locator != ""
+}
+
+// turn goes on with the copy that is here, and lets go of the staged file.
 func (r *reader) turn() error {
 	c, err := r.f.s.blobs.Open(r.ctx, r.f.stored, registry.Range{Offset: r.at, Length: r.end - r.at})
 	if err != nil {
 		return err
 	}
 	r.local = c
+	r.leave.Do(r.f.release)
 	return nil
 }
 

@@ -60,6 +60,7 @@ type Service struct {
 	log     *slog.Logger
 	meters  *meters
 	stall   time.Duration // stallTime
+	most    int           // maxFills
 
 	ctx  context.Context // ends when the service closes
 	stop context.CancelFunc
@@ -102,7 +103,7 @@ func New(ctx context.Context, db *sqldb.DB, blobs Blobs, catalog Catalog, o Opti
 	}
 	s := &Service{
 		rules: o.Rules, byHost: make(map[string]bool), inPath: make(map[string]bool), blobs: blobs, catalog: catalog, store: st,
-		stall: stallTime, staging: o.Staging, holder: o.Holder, now: o.Now, log: o.Log,
+		stall: stallTime, most: maxFills, staging: o.Staging, holder: o.Holder, now: o.Now, log: o.Log,
 		fills: make(map[registry.Digest]*fill), ours: make(map[registry.Name]bool), refs: make(map[refKey]time.Time),
 	}
 	if err := os.MkdirAll(o.Staging, 0o700); err != nil {
@@ -178,6 +179,12 @@ func (s *Service) resume(ctx context.Context) error {
 			continue
 		}
 		wanted[stagedName(row.digest)] = true
+		s.mu.Lock()
+		busy := len(s.fills) >= s.most
+		s.mu.Unlock()
+		if busy { // the rest waits for who asks for it
+			continue
+		}
 		f, _, err := s.startFill(row.digest, row.repo, targets, row.size, row.since)
 		if err != nil {
 			return err
