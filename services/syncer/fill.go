@@ -46,6 +46,7 @@ type fill struct {
 	file    *os.File
 	since   time.Time
 	hash    hash.Hash // of the first have bytes
+	resumed bool      // after a restart, for who has asked before
 
 	mu       sync.Mutex // guards all below
 	repos    map[registry.Name]bool
@@ -69,7 +70,7 @@ func stagedName(d registry.Digest) string {
 // follow returns the fill of a blob, which it starts if there is none, for repo. The
 // caller has a reference of its own.
 func (s *Service) follow(ctx context.Context, d registry.Digest, repo registry.Name, targets []target, size int64) (*fill, error) {
-	f, joined, err := s.startFill(d, repo, targets, size, s.now())
+	f, joined, err := s.startFill(d, repo, targets, size, s.now(), false)
 	if err == nil && joined {
 		if err = s.enter(ctx, f, repo, targets); err != nil {
 			f.release()
@@ -81,7 +82,7 @@ func (s *Service) follow(ctx context.Context, d registry.Digest, repo registry.N
 // startFill returns the fill of a blob, which it starts if there is none. The caller
 // has a reference of its own. If others have started it the blob is not for repo
 // yet, see enter.
-func (s *Service) startFill(d registry.Digest, repo registry.Name, targets []target, size int64, since time.Time) (f *fill, joined bool, err error) {
+func (s *Service) startFill(d registry.Digest, repo registry.Name, targets []target, size int64, since time.Time, resumed bool) (f *fill, joined bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -102,7 +103,7 @@ func (s *Service) startFill(d registry.Digest, repo registry.Name, targets []tar
 	}
 	f = &fill{
 		s: s, digest: d, targets: targets, file: file, since: since, hash: d.Algorithm().Hash(),
-		repos: map[registry.Name]bool{repo: true}, size: size, changed: make(chan struct{}), refs: 2,
+		repos: map[registry.Name]bool{repo: true}, size: size, resumed: resumed, changed: make(chan struct{}), refs: 2,
 	}
 	s.fills[d] = f
 	s.work.Go(func() { f.run(s.ctx) })
@@ -229,7 +230,8 @@ func (f *fill) fetch(ctx context.Context) error {
 		case f.have > before:
 			last, pause = f.s.now(), 0
 		}
-		if f.have == 0 || errors.Is(err, errNoRoom) || f.s.now().Sub(last) > giveUpTime {
+		gone := errors.Is(err, registry.ErrBlobUnknown) || errors.Is(err, registry.ErrManifestUnknown)
+		if f.have == 0 || gone || errors.Is(err, errNoRoom) || f.s.now().Sub(last) > giveUpTime {
 			return err
 		}
 		f.update(func() { f.trouble = err.Error() })
@@ -284,7 +286,9 @@ func (f *fill) recover() error {
 	f.s.meters.resumed.Add(n)
 	f.update(func() {
 		f.have = n
-		if f.size < 0 && n > 0 && f.sum() == f.digest { // all of it has come, only nobody noted it
+		// All of it has come, only nobody noted it. Others have to hear from their
+		// upstream first that it has the blob for them.
+		if f.resumed && f.size < 0 && n > 0 && f.sum() == f.digest {
 			f.size = n
 		}
 	})

@@ -345,3 +345,25 @@ func TestSlowReader(t *testing.T) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
 }
+
+// TestS070StagedOfOthers: what has been staged of a blob for others is not for readers
+// of an upstream that does not have it, and they are told so at once.
+func TestS070StagedOfOthers(t *testing.T) {
+	up := newHostile(t)
+	layer := random(1000)
+	blob := registry.SHA256.FromBytes(layer)
+	for _, n := range []int{len(layer), len(layer) / 2} {
+		w := open(t, at(t, up.URL))
+		if err := os.WriteFile(w.staged(blob), layer[:n], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		before := up.asked("")
+		c, err := w.Open(t.Context(), nobody, "public/x", blob, registry.Whole)
+		if !errors.Is(err, registry.ErrBlobUnknown) {
+			t.Errorf("%d bytes: %v, %v", n, c, err)
+		}
+		if n := up.asked("") - before; n != 1 {
+			t.Errorf("%d requests", n)
+		}
+	}
+}

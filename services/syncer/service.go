@@ -185,7 +185,7 @@ func (s *Service) resume(ctx context.Context) error {
 		if busy { // the rest waits for who asks for it
 			continue
 		}
-		f, _, err := s.startFill(row.digest, row.repo, targets, row.size, row.since)
+		f, _, err := s.startFill(row.digest, row.repo, targets, row.size, row.since, true)
 		if err != nil {
 			return err
 		}
