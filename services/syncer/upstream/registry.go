@@ -158,9 +158,11 @@ func parseContentRange(s string) (from, size int64, ok bool) {
 }
 
 const (
-	// maxPages is how many pages of a list are read, maxList how many bytes of one.
+	// maxPages is how many pages of a list are read, maxList how many bytes of one, and
+	// maxItems how many entries of all.
 	maxPages = 10_000
 	maxList  = 8 << 20
+	maxItems = 500_000
 	// pageSize is how many entries we ask for.
 	pageSize = "1000"
 )
@@ -179,7 +181,7 @@ func (h *Host) Repositories(ctx context.Context, f func([]string) error) error {
 // not read before.
 func (h *Host) list(ctx context.Context, path, repo, member string, f func([]string) error) error {
 	query := "n=" + pageSize
-	seen := make(map[string]bool)
+	seen, total := make(map[string]bool), 0
 	for range maxPages {
 		if seen[query] {
 			return registry.ErrUnavailable.With("the upstream registry %s sends the same page again", h.base.Host)
@@ -198,6 +200,9 @@ func (h *Host) list(ctx context.Context, path, repo, member string, f func([]str
 		}
 		if err != nil {
 			return registry.ErrUnavailable.With("the upstream registry %s sends no list of %s", h.base.Host, member).Because(err)
+		}
+		if total += len(items); total > maxItems {
+			return registry.ErrUnavailable.With("the upstream registry %s lists more than %d %s", h.base.Host, maxItems, member)
 		}
 		if err := f(items); err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -185,6 +186,19 @@ func TestS065Pages(t *testing.T) {
 		if n > maxPages {
 			t.Errorf("%s: %d pages", name, n)
 		}
+	}
+}
+
+// TestS065Endless: a list that does not end is given up before it fills the memory.
+func TestS065Endless(t *testing.T) {
+	page := `{"tags":["a"` + strings.Repeat(`,"a"`, 100_000) + `]}`
+	asked := 0
+	h := host(t, "https://registry.example.com", nil, func(*http.Request) (int, http.Header, string) {
+		asked++
+		return 200, http.Header{"Link": {`</v2/a/tags/list?last=` + strconv.Itoa(asked) + `>; rel="next"`}}, page
+	})
+	if err := h.Tags(t.Context(), "a", func([]string) error { return nil }); !errors.Is(err, registry.ErrUnavailable) || asked > maxItems/100_000 {
+		t.Errorf("after %d pages: %v", asked, err)
 	}
 }
 
