@@ -348,10 +348,8 @@ func (s *Service) putTag(ctx context.Context, t target, m registry.Manifest, tag
 			err = s.put(ctx, t, m, tag, registry.Condition{})
 		}
 		return m.Digest, err
-	case err == nil:
-		if err := s.mayMove(ctx, t.repo, tag, now.Digest); err != nil {
-			return "", err
-		}
+	case err == nil: // somebody was faster: it is a push, or as new as ours
+		return now.Digest, s.mayMove(ctx, t.repo, tag, now.Digest)
 	}
 	return "", registry.ErrUnavailable.With("the tag was changed while it was being fetched").Because(err)
 }
