@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	mrand "math/rand/v2"
 	"os"
@@ -143,10 +144,14 @@ func (a *adoptLoop) kill(t *testing.T, s *System, kind string) {
 			t.Fatalf("%s: %v\n%s", kind, err, out.String())
 		}
 	case <-time.After(takes/20 + time.Duration(a.rnd.Int64N(int64(takes)))):
-		if err := cmd.Process.Kill(); err != nil {
+		err := cmd.Process.Kill()
+		<-done
+		if errors.Is(err, os.ErrProcessDone) {
+			break // it has just ended by itself
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
-		<-done
 		a.killed[kind]++
 		if a.waits(t, s, kind) {
 			a.hit[kind]++
