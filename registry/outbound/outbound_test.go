@@ -576,16 +576,16 @@ func TestLimits(t *testing.T) {
 
 // TestStalls gives up transfers in which nothing moves, and no other.
 func TestStalls(t *testing.T) {
-	const idle = 300 * time.Millisecond
+	const idle = 1500 * time.Millisecond
 	names := map[string]string{"one.test": "1.1.1.1"}
 	release := make(chan struct{})
 	w := newInternet(t, func(rw http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/slow": // longer than idle in all, never without a byte for as long
-			for range 10 {
+			for range 12 {
 				_, _ = io.WriteString(rw, "x")
 				rw.(http.Flusher).Flush()
-				time.Sleep(idle / 5)
+				time.Sleep(idle / 10)
 			}
 		case "/stall":
 			_, _ = io.WriteString(rw, "x")
