@@ -35,7 +35,7 @@ func extensionKeys() []Key {
 		{Path: "extensions.scrub.interval", Type: Duration, Default: "24h", Doc: "How often each blob is checked; at least 2h. A blob that was not checked for so long is checked while it is read; see storage.verifyReads."},
 		{Path: "extensions.scrub.rate", Type: Int, Default: "20", Doc: "How many MB of blobs are read in a second for that at most; 0 is no limit."},
 
-		{Path: "extensions.lint", Type: Object, Status: Refused, when: whenEnabled, Doc: "Refuse images that lack annotations."},
+		{Path: "extensions.lint", Type: Object, Status: Built, when: whenEnabled, Doc: "Refuse pushes of images that lack annotations, see docs/policy.md. Read by gateways."},
 		{Path: "extensions.lint.enable", Type: Bool, Default: "false", when: never, Doc: "On only if true."},
 		{Path: "extensions.lint.mandatoryAnnotations", Type: Strings, Doc: "Annotations (or config labels) an image must have."},
 

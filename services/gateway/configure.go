@@ -87,6 +87,7 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 		return daemon.Unit{}, err
 	}
 	g.mgmtAuth.Store(mgmtAuth(h.Auth))
+	g.SetLint(lintOf(c))
 	g.follow(d, p)
 	srv := g.Server()
 	scheme := "http"

@@ -57,6 +57,7 @@ type Gateway struct {
 	catalog   registry.Catalog
 	auth      atomic.Pointer[auth.Chain]
 	mgmtAuth  atomic.Pointer[MgmtAuth] // nil: there is no authentication
+	mandatory atomic.Pointer[[]string] // annotations of images; nil: none
 	mirror    registry.Mirror          // nil if there is none
 	rest      http.Handler
 	identity  *identity.Service

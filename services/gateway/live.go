@@ -18,6 +18,9 @@ func (g *Gateway) follow(d Deps, p daemon.Process) {
 		return func() { g.SetRates(ratesOf(next.HTTP)) }, nil
 	}, "http.ratelimit")
 	p.Live.Subscribe(func(_ context.Context, next *config.Config) (func(), error) {
+		return func() { g.SetLint(lintOf(next)) }, nil
+	}, "extensions.lint")
+	p.Live.Subscribe(func(_ context.Context, next *config.Config) (func(), error) {
 		return func() { g.clients.limit(next.HTTP.UploadsPerClient) }, nil
 	}, "http.uploadsPerClient")
 

@@ -39,6 +39,9 @@ func (g *Gateway) manifestPut(x *exchange) error {
 	if put.Digest == "" {
 		put.Digest = registry.SHA256.FromBytes(content)
 	}
+	if err := g.lint(x, put); err != nil {
+		return err
+	}
 	ctx, cancel := finish(x.context())
 	defer cancel()
 	info, err := g.catalog.PutManifest(ctx, x.actor, x.repo, put)
