@@ -73,7 +73,7 @@ func validPattern(p pattern) bool {
 	if p.port != "" && strings.Trim(p.port, "0123456789") != "" {
 		return false
 	}
-	return name != "" && !strings.ContainsAny(name, "/*:@?#[]%\\ ") && !disguised(name)
+	return name != "" && len(name) <= maxHost && !strings.ContainsAny(name, "/*:@?#[]%\\ ") && !disguised(name)
 }
 
 // allowsAddr reports whether an address is listed.

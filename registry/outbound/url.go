@@ -21,8 +21,10 @@ func parse(text string) (*url.URL, error) {
 	return u, check(u)
 }
 
-// maxURL bounds a URL. Presigned ones have some 2 KiB.
-const maxURL = 16 << 10
+const (
+	maxURL  = 16 << 10 // bounds a URL; presigned ones have some 2 KiB
+	maxHost = 260      // bounds a host with its port, in bytes
+)
 
 // check reports what is wrong with a URL, whatever the rules.
 func check(u *url.URL) error {
@@ -33,7 +35,7 @@ func check(u *url.URL) error {
 		return errors.New("a user or password in a URL is not accepted")
 	case u.Opaque != "" || u.Host == "" || u.Hostname() == "":
 		return errors.New("the URL has no host")
-	case len(u.Host) > 260 || len(u.RequestURI()) > maxURL:
+	case len(u.Host) > maxHost || len(u.RequestURI()) > maxURL:
 		return errors.New("the URL is too long")
 	}
 	host := canonical(u.Hostname())
@@ -58,6 +60,11 @@ func canonical(host string) string {
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
 	if a, err := netip.ParseAddr(host); err == nil {
 		return a.Unmap().String()
+	}
+	// What is longer is no name anyway (RFC 1035 2.3.4), and idna takes a time that
+	// grows with the square of the length.
+	if len(host) > maxHost {
+		return host
 	}
 	if ascii, err := idna.Lookup.ToASCII(host); err == nil {
 		return ascii

@@ -324,7 +324,8 @@ func FuzzAuthorization(f *testing.F) {
 		if user, password, ok := r.BasicAuth(); q.Basic != nil && (!ok || user != q.Basic.User || password != q.Basic.Password) {
 			t.Errorf("%q: net/http finds %q, %q", header, user, password)
 		}
-		if q.Basic == nil && q.Bearer == "" && header != "" && !strings.EqualFold(strings.ReplaceAll(header, " ", ""), "BasicOg==") {
+		// docker's lone colon counts as no credentials, and it has several base64 forms.
+		if user, password, ok := r.BasicAuth(); q.Basic == nil && q.Bearer == "" && header != "" && (!ok || user+password != "") {
 			t.Errorf("%q is nothing, and no error", header)
 		}
 	})
