@@ -28,6 +28,8 @@ type Parts struct {
 	Catalog func(ctx context.Context, cfg *config.Config, blobs registry.Reaper, fatal func(error), p daemon.Process) (Catalog, error)
 	// Mirror opens what fetches from other registries. nil if the program has none.
 	Mirror func(ctx context.Context, cfg *config.Config, blobs registry.Blobs, catalog registry.Catalog, fatal func(error), p daemon.Process) (Mirror, error)
+	// Scans opens what scans images. nil if the program has none.
+	Scans func(ctx context.Context, cfg *config.Config, blobs registry.Blobs, catalog registry.Catalog, fatal func(error), p daemon.Process) (Scans, error)
 	// Conditions compiles those of access rules, for commands. nil: there may be none.
 	Conditions access.Compiler
 	// Database and Pool open what is below a catalog and a blobstore, for commands.
@@ -58,6 +60,12 @@ type Catalog interface {
 // Mirror is a syncer in this process, or a connection to one.
 type Mirror interface {
 	registry.Mirror
+	io.Closer
+}
+
+// Scans is a scanner in this process, or a connection to one.
+type Scans interface {
+	registry.Scans
 	io.Closer
 }
 
@@ -106,6 +114,12 @@ func Link(ctx context.Context, cfg *config.Config, parts Parts, p daemon.Process
 	}
 	units = append(units, more...)
 
+	scans, more, err := linkScans(ctx, cfg, parts, blobs, catalog, dial, p)
+	if err != nil {
+		return nil, err
+	}
+	units = append(units, more...)
+
 	// Clients inside the installation may use the services of this process, too.
 	if s := cfg.Services.Blobstore; s.Listen != "" && len(s.Address) == 0 {
 		unit, err := rpc.BlobsUnit(ctx, s.Listen, blobs, serve)
@@ -130,8 +144,16 @@ func Link(ctx context.Context, cfg *config.Config, parts Parts, p daemon.Process
 		units = append(units, unit)
 	}
 
+	if s := cfg.Services.Scanner; scans != nil && s.Listen != "" && len(s.Address) == 0 {
+		unit, err := rpc.ScansUnit(ctx, s.Listen, scans, serve)
+		if err != nil {
+			return nil, err
+		}
+		units = append(units, unit)
+	}
+
 	if len(cfg.Services.Metadata.Address) == 0 && onDisk(cfg) {
-		unit, err := rpc.ControlUnit(ctx, cfg.Storage.RootDirectory, blobs, catalog, mirror, rpc.ServerOptions{Log: p.Log})
+		unit, err := rpc.ControlUnit(ctx, cfg.Storage.RootDirectory, blobs, catalog, mirror, scans, rpc.ServerOptions{Log: p.Log})
 		if err != nil {
 			return nil, err
 		}
@@ -142,7 +164,7 @@ func Link(ctx context.Context, cfg *config.Config, parts Parts, p daemon.Process
 	if err != nil {
 		return nil, err
 	}
-	front, err := gateway.Configured(ctx, cfg, gateway.Deps{Methods: parts.Methods, Blobs: blobs, Catalog: catalog, Mirror: mirror, REST: api}, p)
+	front, err := gateway.Configured(ctx, cfg, gateway.Deps{Methods: parts.Methods, Blobs: blobs, Catalog: catalog, Mirror: mirror, Scans: scans, REST: api}, p)
 	if err != nil {
 		return nil, err
 	}

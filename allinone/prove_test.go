@@ -314,7 +314,7 @@ func controlled(t *testing.T, cfg *config.Config, l *live) (end func() error) {
 	if !onDisk(cfg) {
 		return func() error { return nil }
 	}
-	unit, err := rpc.ControlUnit(t.Context(), cfg.Storage.RootDirectory, l.blobs, l.catalog, nil, rpc.ServerOptions{})
+	unit, err := rpc.ControlUnit(t.Context(), cfg.Storage.RootDirectory, l.blobs, l.catalog, nil, nil, rpc.ServerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

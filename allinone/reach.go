@@ -20,6 +20,8 @@ type Store struct {
 	Catalog registry.Catalog
 	// Mirror is nil unless a process or a service could be reached that may have one.
 	Mirror registry.Mirror
+	// Scans is nil on the same condition.
+	Scans registry.Scans
 	// Running says that another process serves the store.
 	Running bool
 	close   []func() error
@@ -62,7 +64,7 @@ func Reach(ctx context.Context, cfg *config.Config, parts Parts, log *slog.Logge
 func (s *Store) control(ctx context.Context, cfg *config.Config) error {
 	switch c, err := rpc.DialControl(ctx, cfg.Storage.RootDirectory); {
 	case err == nil:
-		s.Blobs, s.Catalog, s.Mirror, s.Running, s.close = c.Blobs, c.Catalog, c.Mirror, true, append(s.close, c.Close)
+		s.Blobs, s.Catalog, s.Mirror, s.Scans, s.Running, s.close = c.Blobs, c.Catalog, c.Mirror, c.Scans, true, append(s.close, c.Close)
 	case !errors.Is(err, rpc.ErrNoControl):
 		return err
 	}
@@ -92,6 +94,13 @@ func (s *Store) dial(cfg *config.Config, log *slog.Logger) error {
 			return err
 		}
 		s.Mirror, s.close = mirror, append(s.close, mirror.Close)
+	}
+	if len(cfg.Services.Scanner.Address) > 0 {
+		scans, err := rpc.DialScans(cfg.Services.Scanner.Address, o)
+		if err != nil {
+			return err
+		}
+		s.Scans, s.close = scans, append(s.close, scans.Close)
 	}
 	if len(cfg.Services.Blobstore.Address) > 0 {
 		blobs, err := rpc.DialBlobs(cfg.Services.Blobstore.Address, o)

@@ -24,7 +24,7 @@ func TestReach(t *testing.T) {
 	if s, err := Reach(t.Context(), cfg, localParts(), log); err == nil {
 		t.Error("a store that another process has open is opened:", s.Close())
 	}
-	unit, err := rpc.ControlUnit(t.Context(), cfg.Storage.RootDirectory, blobs, catalog, nil, rpc.ServerOptions{})
+	unit, err := rpc.ControlUnit(t.Context(), cfg.Storage.RootDirectory, blobs, catalog, nil, nil, rpc.ServerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ import (
 func TestStatusOfARunningRegistry(t *testing.T) {
 	root := zotroot.Make(t, 6, 12)
 	a := serveAdopted(t, root)
-	unit, err := rpc.ControlUnit(t.Context(), root.Dir, memory.NewBlobs(), a.catalog, nil, rpc.ServerOptions{Log: slog.New(slog.DiscardHandler)})
+	unit, err := rpc.ControlUnit(t.Context(), root.Dir, memory.NewBlobs(), a.catalog, nil, nil, rpc.ServerOptions{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

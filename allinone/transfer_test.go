@@ -143,7 +143,7 @@ func TestTransferRunning(t *testing.T) {
 func (s site) program(t *testing.T) string {
 	t.Helper()
 	blobs, catalog := storesIn(t, s.root)
-	unit, err := rpc.ControlUnit(t.Context(), s.root, blobs, catalog, nil, rpc.ServerOptions{})
+	unit, err := rpc.ControlUnit(t.Context(), s.root, blobs, catalog, nil, nil, rpc.ServerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

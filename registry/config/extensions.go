@@ -38,6 +38,15 @@ type CVE struct {
 	Trivy          *Trivy        `json:"trivy"`
 }
 
+// Scanning returns what the file says of vulnerability scanning, nil if it is off. It
+// may be called on nil.
+func (e *Extensions) Scanning() *CVE {
+	if e == nil || e.Search == nil || !e.Search.Enabled() {
+		return nil
+	}
+	return e.Search.CVE
+}
+
 func (c *CVE) setDefaults() { c.UpdateInterval = 2 * time.Hour }
 
 // Trivy says where vulnerability data comes from.

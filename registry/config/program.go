@@ -30,6 +30,9 @@ func (c *Config) ValidateFor(program Program) error {
 	ch.addresses(&s.Syncer, "syncer")
 	ch.require(len(s.Syncer.Address) < 2, place{"services", "syncer", "address"}, "there can be one syncer: it alone knows what is being fetched")
 	ch.private(s, &s.Syncer, "syncer")
+	ch.addresses(&s.Scanner, "scanner")
+	ch.require(len(s.Scanner.Address) < 2, place{"services", "scanner", "address"}, "there can be one scanner: it has the vulnerability database and the queue")
+	ch.private(s, &s.Scanner, "scanner")
 	ch.single(c)
 	switch program {
 	case AllInOne:
@@ -40,6 +43,7 @@ func (c *Config) ValidateFor(program Program) error {
 		ch.mayListen(s, &s.Blobstore, "blobstore")
 		ch.mayListen(s, &s.Metadata, "metadata")
 		ch.mayListen(s, &s.Syncer, "syncer")
+		ch.mayListen(s, &s.Scanner, "scanner")
 	case OnlyGateway:
 		ch.dials(s)
 	case OnlyBlobstore:

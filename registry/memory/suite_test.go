@@ -26,3 +26,10 @@ func TestCatalog(t *testing.T) {
 		Reopen: func(_ *testing.T, c registry.Catalog) registry.Catalog { return c },
 	})
 }
+
+func TestScans(t *testing.T) {
+	registrytest.Scans(t, registrytest.ScansBackend{New: func(*testing.T) registrytest.Scanned {
+		s := memory.NewScans()
+		return registrytest.Scanned{Scans: s, Put: s.Put}
+	}})
+}

@@ -30,10 +30,10 @@ const maxUnixPath = 107
 // ErrNoControl is the error of [DialControl] if no process serves the store.
 var ErrNoControl = errors.New("no process serves this store")
 
-// ControlUnit returns a unit that serves the ports of the store at root, and m
-// unless it is nil. The
+// ControlUnit returns a unit that serves the ports of the store at root, and m and
+// s unless they are nil. The
 // process owns the store: a socket that is there already is of one that died.
-func ControlUnit(ctx context.Context, root string, b registry.Blobs, c registry.Catalog, m registry.Mirror, o ServerOptions) (daemon.Unit, error) {
+func ControlUnit(ctx context.Context, root string, b registry.Blobs, c registry.Catalog, m registry.Mirror, s registry.Scans, o ServerOptions) (daemon.Unit, error) {
 	o.Security, o.owned = nil, true
 	var l net.Listener
 	err := atSocket(root, func(path string) (err error) {
@@ -48,6 +48,9 @@ func ControlUnit(ctx context.Context, root string, b registry.Blobs, c registry.
 	ServeCatalog(srv, c)
 	if m != nil {
 		ServeMirror(srv, m)
+	}
+	if s != nil {
+		ServeScans(srv, s)
 	}
 	l = newRemoving(l, filepath.Join(root, controlSocket))
 	u := Unit("control socket", l, srv, c)
@@ -84,7 +87,9 @@ type Control struct {
 	Catalog registry.Catalog
 	// Mirror's calls are [registry.ErrUnsupported] if the process has none.
 	Mirror registry.Mirror
-	conn   *grpc.ClientConn
+	// Scans' calls are [registry.ErrUnsupported] if the process has none.
+	Scans registry.Scans
+	conn  *grpc.ClientConn
 }
 
 // Close ends the connection.
@@ -109,7 +114,7 @@ func DialControl(ctx context.Context, root string) (*Control, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Control{Blobs: NewBlobs(conn), Catalog: NewCatalog(conn), Mirror: NewMirror(conn), conn: conn}, nil
+	return &Control{Blobs: NewBlobs(conn), Catalog: NewCatalog(conn), Mirror: NewMirror(conn), Scans: NewScans(conn), conn: conn}, nil
 }
 
 func dialSocket(ctx context.Context, root string) (conn net.Conn, err error) {

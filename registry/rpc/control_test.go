@@ -14,7 +14,7 @@ import (
 // serveControl serves the store at root until the test ends or stop is called.
 func serveControl(t *testing.T, root string) (stop func()) {
 	t.Helper()
-	u, err := ControlUnit(t.Context(), root, memory.NewBlobs(), memory.NewCatalog(memory.CatalogOptions{}), nil, ServerOptions{})
+	u, err := ControlUnit(t.Context(), root, memory.NewBlobs(), memory.NewCatalog(memory.CatalogOptions{}), nil, nil, ServerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func TestControlSocketOfTheDead(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(root, ".berth"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	u, err := ControlUnit(t.Context(), root, memory.NewBlobs(), memory.NewCatalog(memory.CatalogOptions{}), nil, ServerOptions{})
+	u, err := ControlUnit(t.Context(), root, memory.NewBlobs(), memory.NewCatalog(memory.CatalogOptions{}), nil, nil, ServerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/mem"
@@ -10,12 +11,12 @@ import (
 	"github.com/berth-registry/berth/registry"
 )
 
-// allMethods is everyMethod with those of the mirror. conn is nil for their names only.
+// allMethods is everyMethod with those of the mirror and the scanner. conn is nil for their names only.
 func allMethods(conn grpc.ClientConnInterface) []methodCase {
 	if conn == nil {
-		return append(everyMethod(nil, nil), everyMirrorMethod(nil)...)
+		return slices.Concat(everyMethod(nil, nil), everyMirrorMethod(nil), everyScanMethod(nil))
 	}
-	return append(everyMethod(newBlobs(conn, clientLimits(), mem.DefaultBufferPool()), NewCatalog(conn)), everyMirrorMethod(NewMirror(conn))...)
+	return slices.Concat(everyMethod(newBlobs(conn, clientLimits(), mem.DefaultBufferPool()), NewCatalog(conn)), everyMirrorMethod(NewMirror(conn)), everyScanMethod(NewScans(conn)))
 }
 
 // everyMirrorMethod is each method of [registry.Mirror] as a client calls it.

@@ -10,6 +10,7 @@ import (
 
 	blobstorev1 "github.com/berth-registry/berth/proto/gen/berth/blobstore/v1"
 	metadatav1 "github.com/berth-registry/berth/proto/gen/berth/metadata/v1"
+	scannerv1 "github.com/berth-registry/berth/proto/gen/berth/scanner/v1"
 	syncerv1 "github.com/berth-registry/berth/proto/gen/berth/syncer/v1"
 	"github.com/berth-registry/berth/registry"
 )
@@ -22,11 +23,11 @@ import (
 // link says of any copy, by locator, whose content it is, and is believed.
 var methods = map[string]Role{
 	blobstorev1.BlobService_OpenBlob_FullMethodName:     Gateway | Metadata | Syncer | Scanner, // metadata: is a copy still there?
-	blobstorev1.BlobService_StartUpload_FullMethodName:  Gateway | Syncer,
-	blobstorev1.BlobService_AppendUpload_FullMethodName: Gateway | Syncer,
+	blobstorev1.BlobService_StartUpload_FullMethodName:  Gateway | Syncer | Scanner,
+	blobstorev1.BlobService_AppendUpload_FullMethodName: Gateway | Syncer | Scanner,
 	blobstorev1.BlobService_GetUpload_FullMethodName:    Gateway | Syncer,
-	blobstorev1.BlobService_CommitUpload_FullMethodName: Gateway | Syncer,
-	blobstorev1.BlobService_AbortUpload_FullMethodName:  Gateway | Syncer,
+	blobstorev1.BlobService_CommitUpload_FullMethodName: Gateway | Syncer | Scanner,
+	blobstorev1.BlobService_AbortUpload_FullMethodName:  Gateway | Syncer | Scanner,
 	blobstorev1.BlobService_RemoveBlob_FullMethodName:   Metadata,
 	blobstorev1.BlobService_VerifyBlob_FullMethodName:   Metadata,
 	blobstorev1.BlobService_ListCopies_FullMethodName:   Metadata,
@@ -121,6 +122,21 @@ var methods = map[string]Role{
 	syncerv1.SyncService_Pause_FullMethodName:          Gateway | Automation,
 	syncerv1.SyncService_Forget_FullMethodName:         Gateway | Automation,
 	syncerv1.SyncService_Check_FullMethodName:          services | Automation,
+
+	// Images are scanned for whoever may read them, which gateways and the metadata
+	// service know.
+	scannerv1.ScanService_GetStatus_FullMethodName:     Gateway | Metadata | Automation,
+	scannerv1.ScanService_ListStatuses_FullMethodName:  Gateway | Metadata | Automation,
+	scannerv1.ScanService_ListFindings_FullMethodName:  Gateway | Metadata | Automation,
+	scannerv1.ScanService_ListAffected_FullMethodName:  Gateway | Automation,
+	scannerv1.ScanService_CheckAffected_FullMethodName: Gateway | Automation,
+	scannerv1.ScanService_GetSBOM_FullMethodName:       Gateway | Automation,
+	scannerv1.ScanService_AttachSBOM_FullMethodName:    Gateway | Automation,
+	scannerv1.ScanService_ScanNow_FullMethodName:       Gateway | Automation,
+	scannerv1.ScanService_GetQueue_FullMethodName:      Gateway | Automation,
+	scannerv1.ScanService_UpdateDB_FullMethodName:      Gateway | Automation,
+	scannerv1.ScanService_ImportDB_FullMethodName:      Gateway | Automation,
+	scannerv1.ScanService_Check_FullMethodName:         services | Automation,
 
 	// Who sees requests tells what they were.
 	metadatav1.AuditService_RecordAudit_FullMethodName: Gateway,

@@ -50,6 +50,11 @@ func MirrorUnit(ctx context.Context, address string, m registry.Mirror, o Server
 	return unit(ctx, Syncer, address, m, o, func(srv *grpc.Server) { ServeMirror(srv, m) })
 }
 
+// ScansUnit returns a unit that serves s on address.
+func ScansUnit(ctx context.Context, address string, s registry.Scans, o ServerOptions) (daemon.Unit, error) {
+	return unit(ctx, Scanner, address, s, o, func(srv *grpc.Server) { ServeScans(srv, s) })
+}
+
 func unit(ctx context.Context, role Role, address string, check registry.Checker, o ServerOptions, register func(*grpc.Server)) (daemon.Unit, error) {
 	name := role.String() + " gRPC"
 	if err := o.Security.mayServe(role); err != nil {
@@ -133,3 +138,22 @@ func DialMirror(addresses []string, o DialOptions) (*RemoteMirror, error) {
 
 // Close closes the connection.
 func (r *RemoteMirror) Close() error { return r.conn.Close() }
+
+// RemoteScans is [registry.Scans] behind a connection of its own.
+type RemoteScans struct {
+	registry.Scans
+	conn *grpc.ClientConn
+}
+
+// DialScans returns the scanner at addresses, see [Dial].
+func DialScans(addresses []string, o DialOptions) (*RemoteScans, error) {
+	o.Server = Scanner
+	conn, err := Dial(addresses, o)
+	if err != nil {
+		return nil, err
+	}
+	return &RemoteScans{NewScans(conn), conn}, nil
+}
+
+// Close closes the connection.
+func (r *RemoteScans) Close() error { return r.conn.Close() }

@@ -35,6 +35,8 @@ type Deps struct {
 	Identity *identity.Service
 	// Mirror fetches what is not here. nil: nobody does.
 	Mirror registry.Mirror
+	// Scans knows what is in images. nil: nobody does.
+	Scans registry.Scans
 	// REST answers the requests below /api/v1, and decides who may make them. nil
 	// means that there are no such paths.
 	REST http.Handler

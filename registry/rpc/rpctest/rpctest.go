@@ -35,6 +35,12 @@ func Mirror(t testing.TB, local registry.Mirror) registry.Mirror {
 	return rpc.NewMirror(serve(t, local, func(srv *grpc.Server) { rpc.ServeMirror(srv, local) }))
 }
 
+// Scans returns local as seen through a gRPC client and server that live as long as
+// the test.
+func Scans(t testing.TB, local registry.Scans) registry.Scans {
+	return rpc.NewScans(serve(t, local, func(srv *grpc.Server) { rpc.ServeScans(srv, local) }))
+}
+
 // BlobsBackend returns b with gRPC around each store.
 func BlobsBackend(b registrytest.BlobsBackend) registrytest.BlobsBackend {
 	var locals sync.Map // remote to local

@@ -51,27 +51,37 @@ func units(ctx context.Context, cfg *config.Config, p daemon.Process) ([]daemon.
 	if err != nil {
 		return nil, errors.Join(err, blobs.Close())
 	}
+	var scans registry.Scans // nil if the file says nothing of one
+	closeScans := func() error { return nil }
+	if addresses := cfg.Services.Scanner.Address; len(addresses) > 0 {
+		s, err := rpc.DialScans(addresses, dial)
+		if err != nil {
+			return nil, errors.Join(err, catalog.Close(), blobs.Close())
+		}
+		scans, closeScans = s, s.Close
+	}
 	var mirror registry.Mirror // nil if the file says nothing of one
 	closeMirror := func() error { return nil }
 	if addresses := cfg.Services.Syncer.Address; len(addresses) > 0 {
 		m, err := rpc.DialMirror(addresses, dial)
 		if err != nil {
-			return nil, errors.Join(err, closeMirror(), catalog.Close(), blobs.Close())
+			return nil, errors.Join(err, closeMirror(), closeScans(), catalog.Close(), blobs.Close())
 		}
 		mirror, closeMirror = m, m.Close
 	}
 	api, err := rest.Handler(rest.Options{Blobs: blobs, Catalog: catalog, Log: p.Log})
 	if err != nil {
-		return nil, errors.Join(err, closeMirror(), catalog.Close(), blobs.Close())
+		return nil, errors.Join(err, closeMirror(), closeScans(), catalog.Close(), blobs.Close())
 	}
-	front, err := gateway.Configured(ctx, cfg, gateway.Deps{Methods: auth.Parts{LDAP: ldap.Open, Bearer: jwt.Bearer, OIDC: jwt.OIDC(claims.Compile)}, Blobs: blobs, Catalog: catalog, Mirror: mirror, REST: api}, p)
+	front, err := gateway.Configured(ctx, cfg, gateway.Deps{Methods: auth.Parts{LDAP: ldap.Open, Bearer: jwt.Bearer, OIDC: jwt.OIDC(claims.Compile)}, Blobs: blobs, Catalog: catalog, Mirror: mirror, Scans: scans, REST: api}, p)
 	if err != nil {
-		return nil, errors.Join(err, closeMirror(), catalog.Close(), blobs.Close())
+		return nil, errors.Join(err, closeMirror(), closeScans(), catalog.Close(), blobs.Close())
 	}
 	return []daemon.Unit{
 		daemon.Closer("connection to the blobstore", blobs.Close),
 		daemon.Closer("connection to the catalog", catalog.Close),
 		daemon.Closer("connection to the syncer", closeMirror),
+		daemon.Closer("connection to the scanner", closeScans),
 		front,
 	}, nil
 }
