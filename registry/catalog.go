@@ -35,6 +35,7 @@ type Catalog interface {
 	Access
 	Cache
 	Audit
+	Announcements
 	TakeOvers
 }
 

@@ -141,6 +141,7 @@ type Sink struct {
 	Headers     map[string]Secret `json:"headers"`
 	Credentials *SinkCredentials  `json:"credentials"`
 	TLSConfig   *SinkTLS          `json:"tlsConfig"`
+	Secret      Secret            `json:"secret"` // that signs events
 }
 
 func (s *Sink) setDefaults() { s.Timeout = 30 * time.Second }

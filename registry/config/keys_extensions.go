@@ -44,7 +44,7 @@ func extensionKeys() []Key {
 		{Path: "extensions.trust.cosign", Type: Bool, Default: "false", Doc: "Cosign signatures."},
 		{Path: "extensions.trust.notation", Type: Bool, Default: "false", Doc: "Notation signatures."},
 
-		{Path: "extensions.events", Type: Object, Status: Warned, when: whenEnabled, Doc: "Tell others what happens, as CloudEvents."},
+		{Path: "extensions.events", Type: Object, Status: Built, when: whenEnabled, Doc: "Tell others what happens, as CloudEvents, see docs/events.md. Read by programs that run the metadata service."},
 		{Path: "extensions.events.enable", Type: Bool, Default: "false", when: never, Doc: "On only if true."},
 		{Path: "extensions.events.sinks", Type: List, lax: true, Doc: "Receivers."},
 		{Path: sink + ".type", Type: String, Values: []string{"http", "nats"}, Doc: "Kind of receiver."},
@@ -58,6 +58,7 @@ func extensionKeys() []Key {
 		{Path: sink + ".credentials.password", Type: SecretT, Doc: "Password."},
 		{Path: sink + ".credentials.file", Type: Path, Doc: "NATS credentials file."},
 		{Path: sink + ".credentials.token", Type: SecretT, Doc: "Bearer token."},
+		{Path: sink + ".secret", Type: SecretT, Doc: "Key that signs events towards http sinks (Standard Webhooks)."},
 		{Path: sink + ".tlsConfig", Type: Object, Doc: "TLS towards the receiver."},
 		{Path: sink + ".tlsConfig.caCertFile", Type: Path, Doc: "Authority, PEM."},
 		{Path: sink + ".tlsConfig.certFile", Type: Path, Doc: "Our certificate, PEM."},

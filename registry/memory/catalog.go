@@ -43,6 +43,8 @@ type Catalog struct {
 	who     identities
 	pins    map[string]pin
 	audit   []registry.AuditEvent // ordered by id
+
+	announced []registry.Announcement // ordered by id
 }
 
 var _ registry.Catalog = (*Catalog)(nil)

@@ -2,6 +2,7 @@ package outbound
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -266,3 +267,12 @@ func proxyOf(r *http.Request) (*url.URL, error) {
 	proxy, _ := r.Context().Value(route{}).(*url.URL)
 	return proxy, nil
 }
+
+// Dial connects to host:port under the rules, for protocols other than HTTP. The port
+// of a URL in [Options.Named] must be a number then.
+func (c *Client) Dial(ctx context.Context, address string) (net.Conn, error) {
+	return c.dial(ctx, "tcp", address)
+}
+
+// TLS returns a configuration for connections that Dial has made.
+func (c *Client) TLS() *tls.Config { return c.transport.TLSClientConfig.Clone() }

@@ -17,35 +17,37 @@ func NewCatalog(conn grpc.ClientConnInterface) registry.Catalog {
 
 func newCatalog(conn grpc.ClientConnInterface, l limits) *catalog {
 	return &catalog{
-		client:    metadatav1.NewCatalogServiceClient(conn),
-		retention: metadatav1.NewRetentionServiceClient(conn),
-		export:    metadatav1.NewExportServiceClient(conn),
-		collector: metadatav1.NewCollectorServiceClient(conn),
-		scrub:     metadatav1.NewScrubServiceClient(conn),
-		bounds:    metadatav1.NewLimitsServiceClient(conn),
-		who:       metadatav1.NewIdentitiesServiceClient(conn),
-		access:    metadatav1.NewAccessServiceClient(conn),
-		cache:     metadatav1.NewCacheServiceClient(conn),
-		audit:     metadatav1.NewAuditServiceClient(conn),
-		takeOvers: metadatav1.NewTakeOverServiceClient(conn),
-		limits:    l,
+		client:        metadatav1.NewCatalogServiceClient(conn),
+		retention:     metadatav1.NewRetentionServiceClient(conn),
+		export:        metadatav1.NewExportServiceClient(conn),
+		collector:     metadatav1.NewCollectorServiceClient(conn),
+		scrub:         metadatav1.NewScrubServiceClient(conn),
+		bounds:        metadatav1.NewLimitsServiceClient(conn),
+		who:           metadatav1.NewIdentitiesServiceClient(conn),
+		access:        metadatav1.NewAccessServiceClient(conn),
+		cache:         metadatav1.NewCacheServiceClient(conn),
+		audit:         metadatav1.NewAuditServiceClient(conn),
+		takeOvers:     metadatav1.NewTakeOverServiceClient(conn),
+		announcements: metadatav1.NewAnnouncementServiceClient(conn),
+		limits:        l,
 	}
 }
 
 // catalog implements registry.Catalog.
 type catalog struct {
-	client    metadatav1.CatalogServiceClient
-	retention metadatav1.RetentionServiceClient
-	export    metadatav1.ExportServiceClient // the same server's
-	collector metadatav1.CollectorServiceClient
-	scrub     metadatav1.ScrubServiceClient
-	bounds    metadatav1.LimitsServiceClient
-	who       metadatav1.IdentitiesServiceClient
-	access    metadatav1.AccessServiceClient
-	cache     metadatav1.CacheServiceClient
-	audit     metadatav1.AuditServiceClient
-	takeOvers metadatav1.TakeOverServiceClient
-	limits    limits
+	client        metadatav1.CatalogServiceClient
+	retention     metadatav1.RetentionServiceClient
+	export        metadatav1.ExportServiceClient // the same server's
+	collector     metadatav1.CollectorServiceClient
+	scrub         metadatav1.ScrubServiceClient
+	bounds        metadatav1.LimitsServiceClient
+	who           metadatav1.IdentitiesServiceClient
+	access        metadatav1.AccessServiceClient
+	cache         metadatav1.CacheServiceClient
+	audit         metadatav1.AuditServiceClient
+	takeOvers     metadatav1.TakeOverServiceClient
+	announcements metadatav1.AnnouncementServiceClient
+	limits        limits
 }
 
 // read makes a call that changes nothing.

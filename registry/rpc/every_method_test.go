@@ -168,6 +168,14 @@ func everyMethod(b registry.Blobs, c registry.Catalog) []methodCase {
 			_, err := c.AuditLog(ctx, a, registry.AuditQuery{Limit: 1})
 			return err
 		}},
+		{metadatav1.AnnouncementService_Announce_FullMethodName, true, write, func(ctx context.Context) error {
+			return c.Announce(ctx, []registry.Announcement{{ID: registry.NewAuditID(1), Type: "x"}})
+		}},
+		{metadatav1.AnnouncementService_ListAnnouncements_FullMethodName, true, read, func(ctx context.Context) error {
+			_, err := c.Announced(ctx, a, registry.AnnouncementQuery{Limit: 1})
+			return err
+		}},
+		{metadatav1.AnnouncementService_ListSinks_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.Sinks(ctx, a); return err }},
 		{metadatav1.CatalogService_UnlinkBlob_FullMethodName, false, write, func(ctx context.Context) error { return c.Unlink(ctx, a, "r", d) }},
 		{metadatav1.CatalogService_ListUploadKeys_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.UploadKeys(ctx); return err }},
 		{metadatav1.CollectorService_DeleteRepository_FullMethodName, false, write, func(ctx context.Context) error { return c.DeleteRepository(ctx, a, "r") }},

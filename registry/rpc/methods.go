@@ -142,6 +142,11 @@ var methods = map[string]Role{
 	metadatav1.AuditService_RecordAudit_FullMethodName: Gateway,
 	metadatav1.AuditService_ListAudit_FullMethodName:   Gateway | Automation,
 
+	// So does who sees more than the catalog.
+	metadatav1.AnnouncementService_Announce_FullMethodName:          Gateway | Scanner,
+	metadatav1.AnnouncementService_ListAnnouncements_FullMethodName: Gateway | Automation,
+	metadatav1.AnnouncementService_ListSinks_FullMethodName:         Gateway | Automation,
+
 	metadatav1.TakeOverService_ListTakeOvers_FullMethodName: Gateway | Automation,
 
 	healthv1.Health_Check_FullMethodName: anybody,

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/config"
@@ -62,9 +63,25 @@ func (g *Gateway) lint(x *exchange, put registry.ManifestPut) error {
 	if _, err := g.catalog.Admit(x.context(), x.actor, x.repo); err != nil {
 		return doing("refusing an image without annotations", err)
 	}
+	g.lintFailed(x, put)
 	list := strings.Join(missing, ", ")
 	e := registry.ErrManifestInvalid.With("images need annotations or labels here that this one lacks: %s", list)
 	return e.Detailed(map[string]string{"missingAnnotations": list, "reference": x.ref.String()})
+}
+
+// lintFailed announces that an image was refused. Nothing depends on that.
+func (g *Gateway) lintFailed(x *exchange, put registry.ManifestPut) {
+	at := time.Now().UnixMicro()
+	e := registry.Announcement{
+		ID: registry.NewAuditID(at), Type: registry.ImageLintFailed, At: at, Repo: x.repo, Reference: x.ref.String(), Digest: put.Digest, MediaType: put.MediaType,
+		Actor: x.actor.ID, Address: x.asks.ClientIP, Method: x.r.Method, Agent: x.asks.UserAgent,
+	}
+	if text, err := json.Marshal(string(put.Bytes)); err == nil && len(text) < registry.MaxAnnouncement {
+		e.Data = map[string]json.RawMessage{"manifest": text}
+	}
+	if err := g.catalog.Announce(x.context(), []registry.Announcement{e}); err != nil {
+		g.log.Warn("an event could not be recorded", "type", e.Type, "error", err)
+	}
 }
 
 // cosignTag is the form of tags that cosign attaches to an image: signatures,

@@ -1,6 +1,7 @@
 package metadata
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"embed"
@@ -66,6 +67,8 @@ type Options struct {
 	RetentionEvery time.Duration
 	// AuditKeep is for how long audit events are kept. 0 or less: for ever.
 	AuditKeep time.Duration
+	// Outbox says who is told what happens.
+	Outbox Outbox
 	// Now returns the time. nil means time.Now.
 	Now func() time.Time
 	// Metrics is where the catalog counts. nil: nobody wants to know.
@@ -87,6 +90,7 @@ type Catalog struct {
 	uses        uses
 	auditKeep   atomic.Int64 // a duration
 	feed        *feed
+	outbox      *outbox
 
 	pinned  []pin // by the config file
 	evicted map[registry.Pool]*evicted
@@ -156,6 +160,8 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 		scrubWake: make(chan struct{}, 1),
 		scrubbed:  make(chan struct{}),
 	}
+	c.opt.Outbox.Keep, c.opt.Outbox.Max = cmp.Or(o.Outbox.Keep, 7*24*time.Hour), cmp.Or(o.Outbox.Max, maxWaiting)
+	c.outbox = newOutbox(c, o.Metrics)
 	c.access = c.rights
 	c.SetAccess(o.Access)
 	for _, p := range c.pools() {
@@ -202,6 +208,9 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 	}
 	c.work.Go(func() { c.keepCache(ctx) })
 	go c.scrubbing(ctx)
+	if err := c.outbox.start(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening the catalog: %w", err), c.Close())
+	}
 	if blobs, ok := reaper.(registry.Checker); ok {
 		c.work.Go(func() { c.feelPressure(ctx, blobs) })
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
 	"github.com/berth-registry/berth/registry/glob"
+	"github.com/berth-registry/berth/registry/outbound"
 	"github.com/berth-registry/berth/registry/sqldb"
 	"github.com/berth-registry/berth/services/metadata/retention"
 )
@@ -46,6 +47,8 @@ type Drivers struct {
 	Databases map[string]OpenDB
 	// Conditions compiles the conditions of access rules. nil if the program can't.
 	Conditions rules.Compiler
+	// NATS connects to a NATS server that events go to. nil if the program can't.
+	NATS func(config.Sink, outbound.Rules, daemon.Process) (Sink, error)
 }
 
 // OpenConfigured opens the catalog that a config file describes. It follows the
@@ -76,6 +79,9 @@ func OpenConfigured(ctx context.Context, file *config.Config, has Drivers, reape
 	if err := o.collect(cfg); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	if o.Outbox.Sinks, err = sinksOf(file, has, p); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
 	c, err := Open(ctx, db, reaper, o, p.Log)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
@@ -97,6 +103,37 @@ func OpenConfigured(ctx context.Context, file *config.Config, has Drivers, reape
 		s.takeover.start()
 	}
 	return s, nil
+}
+
+// sinksOf returns who is told what happens.
+func sinksOf(file *config.Config, has Drivers, p daemon.Process) (all []Sink, err error) {
+	if file.Extensions == nil || !file.Extensions.Events.Enabled() {
+		return nil, nil
+	}
+	allowed, err := file.Outbound.Rules()
+	if err != nil {
+		return nil, err
+	}
+	names := make(map[string]bool)
+	for i, c := range file.Extensions.Events.Sinks {
+		open := HTTPSink
+		if c.Type == "nats" {
+			open = has.NATS
+		}
+		if open == nil {
+			return nil, fmt.Errorf("extensions.events.sinks[%d].type: this program has no NATS client: berth and berth-metadata have", i)
+		}
+		s, err := open(c, allowed, p)
+		if err != nil {
+			return nil, fmt.Errorf("extensions.events.sinks[%d]: %w", i, err)
+		}
+		if names[s.Name()] {
+			return nil, fmt.Errorf("extensions.events.sinks[%d]: there are two of this type, address and channel", i)
+		}
+		names[s.Name()] = true
+		all = append(all, s)
+	}
+	return all, nil
 }
 
 // cacheOf returns what a config file says of cached content.

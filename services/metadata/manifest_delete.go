@@ -100,6 +100,13 @@ func (c *Catalog) removeManifest(tx *sqldb.Tx, ch *change, id int64, repo regist
 	if err := ch.around(tx, id, repo, digest); err != nil {
 		return err
 	}
+	name, err := unpack(digest)
+	if err != nil {
+		return err
+	}
+	if err := c.announceManifest(tx, registry.ImageDeleted, id, string(name), digest, a); err != nil {
+		return err
+	}
 	p := c.poolOf(repo)
 	if err := c.reviewAround(tx, id, digest, p, due); err != nil {
 		return err

@@ -358,6 +358,11 @@ const sqlAddManifest = `
 
 // store adds the manifest and its references.
 func (p *put) store(tx *sqldb.Tx, id int64) error {
+	if p.takenOver == 0 {
+		if err := p.c.announceRepo(tx, id, p.actor); err != nil {
+			return err
+		}
+	}
 	err := tx.Queue(sqlAddManifest, id, p.digest, p.info.MediaType, len(p.m.Bytes), p.pushed(),
 		p.info.ArtifactType, nullable(p.subject), p.annotations, p.m.Bytes)
 	if err != nil {
@@ -368,6 +373,11 @@ func (p *put) store(tx *sqldb.Tx, id int64) error {
 	}
 	if err := p.c.charge(tx, id, p.repo, p.digest, int64(len(p.m.Bytes)), p.takenOver != 0); err != nil {
 		return err
+	}
+	if len(p.tags) == 0 {
+		if err := p.c.announceManifest(tx, registry.ImageUpdated, id, string(p.m.Digest), p.digest, p.actor); err != nil {
+			return err
+		}
 	}
 	return p.c.tell(tx, ManifestStored, id, p.actor, p.digest)
 }

@@ -23,6 +23,7 @@ func statements(t *testing.T) map[string]string {
 	all := map[string]string{
 		"sqlLastBelow":        sqlLastBelow("9223372036854775807"),
 		"sqlEventsAfter":      sqlEventsAfter("9223372036854775807"),
+		"sqlOutboxAfter":      sqlOutboxAfter("9223372036854775807"),
 		"sqlKnown(links)":     sqlKnown("links", 4),
 		"sqlKnown(manifests)": sqlKnown("manifests", 4),
 		"sqlAddReferences(4)": sqlAddReferences(4),
@@ -115,6 +116,12 @@ func TestQueryPlans(t *testing.T) {
 		"sqlExpireTokenKeys": {"SCAN token_keys"},
 		"sqlDisabledUsers":   {"SCAN users USING INDEX users_disabled", "SCAN users USING COVERING INDEX users_disabled"},
 		"sqlPins":            {"SCAN cache_pins"}, // a thousand rows at most
+		// One row, a thousand, or what is counted of those that wait.
+		"sqlOutboxLast":    {"SCAN outbox"},
+		"sqlOutboxBound":   {"SCAN outbox"},
+		"sqlOutboxOldest":  {"SCAN outbox"},
+		"sqlOutboxWaiting": {"SCAN few"},
+		"sqlSinks":         {"SCAN outbox_sinks"},
 		"sqlInUse": { // up to the first row
 			"SCAN repositories USING COVERING INDEX sqlite_autoindex_repositories_2", "SCAN blobs USING COVERING INDEX blobs_by_verified", "SCAN upload_keys",
 		},

@@ -178,7 +178,7 @@ func (c *Catalog) recordTag(tx *sqldb.Tx, id int64, t registry.Tag, a registry.A
 		return fmt.Errorf("recording an event: %w", err)
 	}
 	c.feed.told(1)
-	return nil
+	return c.announceTag(tx, id, t, d, a)
 }
 
 // tagDigest returns the digest a tag points to, nil if there is no such tag.

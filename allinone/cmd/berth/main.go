@@ -14,6 +14,7 @@ import (
 	"github.com/berth-registry/berth/services/gateway/auth/ldap"
 	"github.com/berth-registry/berth/services/metadata"
 	"github.com/berth-registry/berth/services/metadata/cel"
+	"github.com/berth-registry/berth/services/metadata/nats"
 	"github.com/berth-registry/berth/services/metadata/postgres"
 	"github.com/berth-registry/berth/services/metadata/sqlite"
 	"github.com/berth-registry/berth/services/syncer"
@@ -27,6 +28,7 @@ func main() {
 		metadata.Drivers{
 			Databases:  map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured, "postgres": postgres.OpenConfigured},
 			Conditions: cel.Compile,
+			NATS:       nats.Open,
 		},
 	)
 	parts.Methods = auth.Parts{LDAP: ldap.Open, Bearer: jwt.Bearer, OIDC: jwt.OIDC(claims.Compile)}

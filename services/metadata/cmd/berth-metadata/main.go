@@ -16,6 +16,7 @@ import (
 	"github.com/berth-registry/berth/registry/rpc/reflect"
 	"github.com/berth-registry/berth/services/metadata"
 	"github.com/berth-registry/berth/services/metadata/cel"
+	"github.com/berth-registry/berth/services/metadata/nats"
 	"github.com/berth-registry/berth/services/metadata/postgres"
 	"github.com/berth-registry/berth/services/metadata/sqlite"
 )
@@ -56,6 +57,7 @@ func units(ctx context.Context, cfg *config.Config, p daemon.Process) (_ []daemo
 	drivers := metadata.Drivers{
 		Databases:  map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured, "postgres": postgres.OpenConfigured},
 		Conditions: cel.Compile,
+		NATS:       nats.Open,
 	}
 	catalog, err := metadata.OpenConfigured(ctx, cfg, drivers, reaper, doom, p)
 	if err != nil {
