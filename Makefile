@@ -172,8 +172,8 @@ migrate-kill: build ## kill -9 of berth migrate, MIGRATE_KILLS (50) times for ea
 
 ADOPT_KILLS ?= 200
 .PHONY: prove-adopt
-prove-adopt: berth ## kill -9 while a zot directory is taken over and finished, ADOPT_KILLS (200) times each
-	ADOPT_KILLS=$(ADOPT_KILLS) $(E2E) -v -run '^TestAdoptKilled$$'
+prove-adopt: build ## kill -9 while a zot directory is taken over and finished, ADOPT_KILLS (200) times each; services apart take one over
+	ADOPT_KILLS=$(ADOPT_KILLS) $(E2E) -v -run '^TestAdopt(Killed|Split)$$'
 
 previous: build clients-install ## The suite on mixes of programs of this commit and of BERTH_PREVIOUS (HEAD~1)
 	$(E2E) -v -run '^TestPrevious$$'

@@ -25,7 +25,7 @@ import (
 type adopter interface {
 	Adopt(ctx context.Context, blobs metadata.LayoutBlobs, done func(metadata.Taken)) error
 	Adoption(ctx context.Context, blobs metadata.LayoutBlobs) (metadata.Adoption, error)
-	Finish(ctx context.Context, blobs metadata.LayoutBlobs, f *metadata.Finish) (metadata.Finished, error)
+	Finish(ctx context.Context, blobs metadata.LayoutOwner, f *metadata.Finish) (metadata.Finished, error)
 }
 
 // adopt is the command that takes over what zot has left.
@@ -42,7 +42,7 @@ func adopt(program string, parts Parts) cli.Command {
 				return err
 			}
 			var problems int
-			err = withLayouts(ctx, file, parts, func(a adopter, blobs metadata.LayoutBlobs, cfg *config.Config) error {
+			err = withLayouts(ctx, file, parts, func(a adopter, blobs metadata.LayoutOwner, cfg *config.Config) error {
 				if *dry {
 					problems, err = sayAdoption(ctx, a, blobs, cfg, out, false)
 					return err
@@ -77,7 +77,7 @@ func status(program string, parts Parts) cli.Command {
 			if running || err != nil {
 				return adoptExit("status", problems, err)
 			}
-			err = withLayouts(ctx, file, parts, func(a adopter, blobs metadata.LayoutBlobs, cfg *config.Config) error {
+			err = withLayouts(ctx, file, parts, func(a adopter, blobs metadata.LayoutOwner, cfg *config.Config) error {
 				problems, err = sayAdoption(ctx, a, blobs, cfg, out, *asJSON)
 				return err
 			})
@@ -109,7 +109,7 @@ func adoptExit(command string, problems int, err error) error {
 }
 
 // withLayouts opens the stores of a config file in this process and calls f.
-func withLayouts(ctx context.Context, file string, parts Parts, f func(adopter, metadata.LayoutBlobs, *config.Config) error) (err error) {
+func withLayouts(ctx context.Context, file string, parts Parts, f func(adopter, metadata.LayoutOwner, *config.Config) error) (err error) {
 	cfg, _, err := config.Load(file)
 	if err != nil {
 		return err
@@ -134,7 +134,7 @@ func withLayouts(ctx context.Context, file string, parts Parts, f func(adopter, 
 	}
 	defer func() { err = errors.Join(err, catalog.Close(), broken) }()
 	a, ok := catalog.(adopter)
-	layouts, both := blobs.(metadata.LayoutBlobs)
+	layouts, both := blobs.(metadata.LayoutOwner)
 	if !ok || !both {
 		return errors.New("this program can't take anything over")
 	}
@@ -142,7 +142,7 @@ func withLayouts(ctx context.Context, file string, parts Parts, f func(adopter, 
 }
 
 // adoptAll takes everything over.
-func adoptAll(ctx context.Context, a adopter, blobs metadata.LayoutBlobs, out io.Writer) (problems int, err error) {
+func adoptAll(ctx context.Context, a adopter, blobs metadata.LayoutOwner, out io.Writer) (problems int, err error) {
 	var all metadata.Taken
 	n, said := 0, time.Now()
 	err = a.Adopt(ctx, blobs, func(t metadata.Taken) {
@@ -179,7 +179,7 @@ func sayProblems(out io.Writer, r metadata.AdoptedRepository) {
 
 // finishAll makes all files our own. It returns how many repositories and blobs it
 // could not finish.
-func finishAll(ctx context.Context, a adopter, blobs metadata.LayoutBlobs, cfg *config.Config, out io.Writer) (kept int, err error) {
+func finishAll(ctx context.Context, a adopter, blobs metadata.LayoutOwner, cfg *config.Config, out io.Writer) (kept int, err error) {
 	said := time.Now()
 	done, err := a.Finish(ctx, blobs, &metadata.Finish{
 		Found: func(f registry.Finding) { kept++; fmt.Fprintln(out, f) },
@@ -232,12 +232,13 @@ func leftovers(cfg *config.Config) []string {
 // adoptionReport is what status prints as JSON.
 type adoptionReport struct {
 	metadata.Adoption
-	States    map[metadata.AdoptionState]int // repositories in each state
-	Leftovers []string                       // files of zot besides repositories
+	Running   bool                           `json:"running"`   // the registry runs: it does not tell of foreign blobs
+	States    map[metadata.AdoptionState]int `json:"states"`    // repositories in each state
+	Leftovers []string                       `json:"leftovers"` // files of zot besides repositories
 }
 
 // sayAdoption prints what there is of zot, and returns the number of problems.
-func sayAdoption(ctx context.Context, a adopter, blobs metadata.LayoutBlobs, cfg *config.Config, out io.Writer, asJSON bool) (problems int, err error) {
+func sayAdoption(ctx context.Context, a adopter, blobs metadata.LayoutOwner, cfg *config.Config, out io.Writer, asJSON bool) (problems int, err error) {
 	found, err := a.Adoption(ctx, blobs)
 	if err != nil {
 		return 0, err

@@ -204,9 +204,13 @@ type Checker interface {
 type Health struct {
 	// ReadOnly says why writes are refused, "" if they are not.
 	ReadOnly string
-	// Pressure says how scarce storage is: 0 is plenty, 1 is as scarce as the operator
-	// wants it at most. Who keeps content that nobody needs should keep it shorter.
+	// Pressure says how scarce storage is where it is scarcest: 0 is plenty, 1 is as
+	// scarce as the operator wants it at most. Who keeps content that nobody needs
+	// should keep it shorter.
 	Pressure float64
+	// Pools says the same of each pool that is under pressure. nil: the service does
+	// not tell pools apart, and Pressure is that of all.
+	Pools map[Pool]float64
 }
 
 // PoolOf returns the pool of pools that repo's bytes belong to: the one whose

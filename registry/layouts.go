@@ -28,10 +28,9 @@ func (l Locator) Layout() (Name, bool) {
 	return n, err == nil
 }
 
-// Layouts is what [Blobs] can do besides when pools are directories: read the OCI
-// image layouts that somebody else keeps there, one for each repository. It never
-// changes them, but for [Layouts.TakeOver] and [Layouts.RemoveLayout].
-type Layouts interface {
+// LayoutReader is what [Blobs] can do besides when pools are directories: read the
+// OCI image layouts that somebody else keeps there, one for each repository.
+type LayoutReader interface {
 	// Layouts yields the repositories of pool p that are image layouts, in any
 	// order. Directories whose path is not a repository's name are left out.
 	Layouts(ctx context.Context, p Pool) iter.Seq2[Name, error]
@@ -47,6 +46,12 @@ type Layouts interface {
 	// LayoutCopies returns those of the blobs that the layout has a file of. Only
 	// their sizes were looked at.
 	LayoutCopies(ctx context.Context, p Pool, repo Name, blobs []Digest) ([]LayoutCopy, error)
+}
+
+// Layouts is a [LayoutReader] that can also make what it reads its own. Only who has
+// the directory in its process can do that.
+type Layouts interface {
+	LayoutReader
 
 	// TakeOver makes the copy s, which lies in a layout, a copy of our own and
 	// returns it. It is durable then. What s names stays as it is; on one file

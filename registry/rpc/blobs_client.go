@@ -18,14 +18,18 @@ func NewBlobs(conn grpc.ClientConnInterface) registry.Blobs {
 }
 
 func newBlobs(conn grpc.ClientConnInterface, l limits, pool mem.BufferPool) *blobs {
-	return &blobs{blobstorev1.NewBlobServiceClient(conn), blobstorev1.NewJournalServiceClient(conn), l, pool, newSlots(daemon.MemoryLimit())}
+	return &blobs{
+		client: blobstorev1.NewBlobServiceClient(conn), journal: blobstorev1.NewJournalServiceClient(conn), layouts: blobstorev1.NewLayoutServiceClient(conn),
+		limits: l, pool: pool, slots: newSlots(daemon.MemoryLimit()),
+	}
 }
 
 // blobs implements registry.Blobs.
 type blobs struct {
 	client blobstorev1.BlobServiceClient
-	// journal is the same server's.
+	// These are the same server's.
 	journal blobstorev1.JournalServiceClient
+	layouts blobstorev1.LayoutServiceClient
 	limits  limits
 	pool    mem.BufferPool
 	slots   slots
@@ -106,7 +110,14 @@ func (b *blobs) Presign(ctx context.Context, s registry.Stored) (string, error) 
 
 func (b *blobs) Check(ctx context.Context) (registry.Health, error) {
 	resp, err := unary(ctx, b.limits, b.limits.read, true, b.client.Check, &blobstorev1.CheckRequest{})
-	return registry.Health{ReadOnly: resp.GetReadOnly(), Pressure: resp.GetPressure()}, err
+	h := registry.Health{ReadOnly: resp.GetReadOnly(), Pressure: resp.GetPressure()}
+	if resp.GetByPool() {
+		h.Pools = make(map[registry.Pool]float64, len(resp.GetPools()))
+		for _, p := range resp.GetPools() {
+			h.Pools[registry.Pool(p.GetPool())] = p.GetPressure()
+		}
+	}
+	return h, err
 }
 
 // Verify has no deadline but waits for signs of life.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +24,8 @@ func ServeBlobs(srv grpc.ServiceRegistrar, b registry.Blobs) {
 func serveBlobs(srv grpc.ServiceRegistrar, b registry.Blobs, l limits, pool mem.BufferPool) {
 	blobstorev1.RegisterBlobServiceServer(srv, &blobsServer{blobs: b, limits: l, pool: pool})
 	blobstorev1.RegisterJournalServiceServer(srv, &journalServer{journal: b})
+	layouts, _ := b.(registry.LayoutReader)
+	blobstorev1.RegisterLayoutServiceServer(srv, &layoutServer{layouts: layouts, limits: l})
 }
 
 // blobsServer serves registry.Blobs. It checks what clients send, so that blobs
@@ -238,5 +242,9 @@ func (s *blobsServer) Check(ctx context.Context, _ *blobstorev1.CheckRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	return &blobstorev1.CheckResponse{ReadOnly: text(h.ReadOnly), Pressure: h.Pressure}, nil
+	resp := &blobstorev1.CheckResponse{ReadOnly: text(h.ReadOnly), Pressure: h.Pressure, ByPool: h.Pools != nil}
+	for _, p := range slices.Sorted(maps.Keys(h.Pools)) {
+		resp.Pools = append(resp.Pools, &blobstorev1.PoolPressure{Pool: text(string(p)), Pressure: h.Pools[p]})
+	}
+	return resp, nil
 }

@@ -51,6 +51,24 @@ func everyMethod(b registry.Blobs, c registry.Catalog) []methodCase {
 		{blobstorev1.JournalService_ReadJournal_FullMethodName, true, read, func(ctx context.Context) error { _, err := b.ReadJournal(ctx, "a"); return err }},
 		{blobstorev1.JournalService_ListJournal_FullMethodName, true, read, func(ctx context.Context) error { _, err := b.ListJournal(ctx, "", 1); return err }},
 		{blobstorev1.JournalService_RemoveJournal_FullMethodName, true, write, func(ctx context.Context) error { return b.RemoveJournal(ctx, "a") }},
+		{blobstorev1.LayoutService_FindLayouts_FullMethodName, false, stream, func(ctx context.Context) error {
+			for _, err := range b.(registry.LayoutReader).Layouts(ctx, "") {
+				return err
+			}
+			return nil
+		}},
+		{blobstorev1.LayoutService_GetLayout_FullMethodName, true, read, func(ctx context.Context) error {
+			_, err := b.(registry.LayoutReader).LayoutStamp(ctx, "", "r")
+			return err
+		}},
+		{blobstorev1.LayoutService_ReadLayoutIndex_FullMethodName, false, stream, func(ctx context.Context) error {
+			_, err := b.(registry.LayoutReader).LayoutIndex(ctx, "", "r")
+			return err
+		}},
+		{blobstorev1.LayoutService_ListLayoutCopies_FullMethodName, true, read, func(ctx context.Context) error {
+			_, err := b.(registry.LayoutReader).LayoutCopies(ctx, "", "r", []registry.Digest{d})
+			return err
+		}},
 		{blobstorev1.BlobService_Check_FullMethodName, true, read, func(ctx context.Context) error { _, err := b.Check(ctx); return err }},
 
 		{metadatav1.CatalogService_ListRepositories_FullMethodName, true, read, func(ctx context.Context) error {

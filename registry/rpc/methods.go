@@ -39,6 +39,11 @@ var methods = map[string]Role{
 	blobstorev1.JournalService_ListJournal_FullMethodName:   Metadata,
 	blobstorev1.JournalService_RemoveJournal_FullMethodName: Metadata,
 
+	blobstorev1.LayoutService_FindLayouts_FullMethodName:      Metadata,
+	blobstorev1.LayoutService_GetLayout_FullMethodName:        Metadata,
+	blobstorev1.LayoutService_ReadLayoutIndex_FullMethodName:  Metadata,
+	blobstorev1.LayoutService_ListLayoutCopies_FullMethodName: Metadata,
+
 	// All names and the keys of upload tokens: for backups.
 	metadatav1.ExportService_Export_FullMethodName: Metadata,
 

@@ -79,7 +79,7 @@ func unit(ctx context.Context, role Role, address string, check registry.Checker
 
 // RemoteBlobs is [registry.Blobs] behind a connection of its own.
 type RemoteBlobs struct {
-	registry.Blobs
+	*blobs
 	conn *grpc.ClientConn
 }
 
@@ -90,12 +90,7 @@ func DialBlobs(addresses []string, o DialOptions) (*RemoteBlobs, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &RemoteBlobs{NewBlobs(conn), conn}, nil
-}
-
-// Presign implements [registry.Presigner].
-func (r *RemoteBlobs) Presign(ctx context.Context, s registry.Stored) (string, error) {
-	return r.Blobs.(registry.Presigner).Presign(ctx, s)
+	return &RemoteBlobs{newBlobs(conn, clientLimits(), newPool()), conn}, nil
 }
 
 // Close closes the connection.

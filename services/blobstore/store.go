@@ -140,7 +140,7 @@ func (s *Store) pool(ctx context.Context, name registry.Pool) (*pool, error) {
 // Check implements [registry.Checker].
 func (s *Store) Check(ctx context.Context) (registry.Health, error) {
 	var reasons []string
-	var pressure float64
+	h := registry.Health{Pools: make(map[registry.Pool]float64)}
 	for _, p := range s.sorted() {
 		if err := p.driver.Check(ctx); err != nil {
 			return registry.Health{}, fmt.Errorf("checking pool %q: %w", p.name, err)
@@ -150,9 +150,12 @@ func (s *Store) Check(ctx context.Context) (registry.Health, error) {
 		} else if err := p.room(); err != nil {
 			reasons = append(reasons, fmt.Sprintf("pool %q: %s", p.name, registry.AsError(err).Text()))
 		}
-		pressure = max(pressure, p.space.pressure())
+		if pressure := p.space.pressure(); pressure > 0 {
+			h.Pools[p.name], h.Pressure = pressure, max(h.Pressure, pressure)
+		}
 	}
-	return registry.Health{ReadOnly: strings.Join(reasons, "; "), Pressure: pressure}, nil
+	h.ReadOnly = strings.Join(reasons, "; ")
+	return h, nil
 }
 
 // Open implements [registry.BlobReader].

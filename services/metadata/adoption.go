@@ -63,20 +63,21 @@ func (c *Catalog) giveUpGone(ctx context.Context, seen map[registry.Name]bool) e
 
 // Adoption is what the catalog and the pools have of another registry's content.
 type Adoption struct {
-	Repositories []AdoptedRepository
-	// Foreign is what lies in files of the other registry, by copies in use.
-	ForeignBlobs, ForeignBytes int64
+	Repositories []AdoptedRepository `json:"repositories"`
+	// What lies in files of the other registry, by copies in use.
+	ForeignBlobs int64 `json:"foreignBlobs"`
+	ForeignBytes int64 `json:"foreignBytes"`
 }
 
 // AdoptedRepository is a repository of another registry.
 type AdoptedRepository struct {
-	Repo  registry.Name
-	Pool  registry.Pool
-	State AdoptionState
+	Repo  registry.Name `json:"repository"`
+	Pool  registry.Pool `json:"pool"`
+	State AdoptionState `json:"state"`
 	// Problems are the first of ProblemCount reasons why something was not taken
 	// over.
-	Problems     []string `json:",omitempty"`
-	ProblemCount int
+	Problems     []string `json:"problems,omitempty"`
+	ProblemCount int      `json:"problemCount"`
 }
 
 // AdoptionState says how far a repository is.

@@ -39,7 +39,7 @@ type finishing struct {
 	*Finish
 	c     *Catalog
 	ctx   context.Context
-	blobs LayoutBlobs
+	blobs LayoutOwner
 	done  Finished
 	batch []taken
 }
@@ -51,7 +51,7 @@ type taken struct {
 }
 
 // Finish does what f says.
-func (c *Catalog) Finish(ctx context.Context, blobs LayoutBlobs, f *Finish) (Finished, error) {
+func (c *Catalog) Finish(ctx context.Context, blobs LayoutOwner, f *Finish) (Finished, error) {
 	k := &finishing{Finish: f, c: c, ctx: ctx, blobs: blobs}
 	if err := c.eachForeign(ctx, k.blob); err != nil {
 		return k.done, err

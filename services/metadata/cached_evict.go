@@ -96,7 +96,7 @@ func (c *Catalog) trimCache(ctx context.Context, p registry.Pool, full map[regis
 	if limit := c.opt.Cache.limit(p); limit > 0 && used > limit {
 		target = limit - limit/10 // so that not each fetch evicts something
 	}
-	if pressure := c.pressure.Load(); pressure > 0 {
+	if pressure := c.pressure.Load().of(p); pressure > 0 {
 		if _, ok := full[p]; !ok {
 			full[p] = used
 		}

@@ -11,5 +11,7 @@ func (c *Catalog) TrimCache(ctx context.Context, full map[registry.Pool]int64) e
 	return c.trimCache(ctx, "", full)
 }
 
-// SetPressure says how scarce storage is.
-func (c *Catalog) SetPressure(part float64) { c.pressure.Store(int64(1000 * part)) }
+// SetPressure says how scarce storage is, in all pools.
+func (c *Catalog) SetPressure(part float64) {
+	c.pressure.Store(pressuresOf(registry.Health{Pressure: part}))
+}

@@ -108,7 +108,7 @@ type Catalog struct {
 
 	work sync.WaitGroup // other work in the background
 
-	pressure atomic.Int64 // how scarce storage is, in thousandths
+	pressure atomic.Pointer[pressures] // how scarce storage is. nil: plenty
 
 	scrubWake chan struct{} // holds an element if somebody asked to look at something
 	scrubbed  chan struct{} // closed when scrubbing has ended

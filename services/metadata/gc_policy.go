@@ -98,7 +98,7 @@ func (c *Catalog) dropped(p registry.Pool) int64 {
 // undoable returns until when a delete, or a change of a tag, of now can be undone.
 func (c *Catalog) undoable(p registry.Pool) int64 {
 	g := c.policy(p)
-	return c.opt.Now().Add(c.relieved(max(g.Undo, g.Lease), g.Lease) + c.opt.MaxStaleness).UnixMicro()
+	return c.opt.Now().Add(c.relieved(p, max(g.Undo, g.Lease), g.Lease) + c.opt.MaxStaleness).UnixMicro()
 }
 
 // open reports whether something may be removed at a time of day.

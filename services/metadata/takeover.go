@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,12 @@ const TakeoverActor = "taken over"
 // LayoutBlobs is a blobstore that can read somebody else's image layouts.
 type LayoutBlobs interface {
 	registry.BlobReader
+	registry.LayoutReader
+}
+
+// LayoutOwner is a blobstore that can make them its own, too.
+type LayoutOwner interface {
+	registry.BlobReader
 	registry.Layouts
 }
 
@@ -27,6 +34,13 @@ type LayoutBlobs interface {
 const (
 	takeoverPatience = 30 * time.Second // for one repository
 	listPatience     = 5 * time.Second  // for the names of all of them
+)
+
+// What fails in the background is tried again after a pause, which doubles.
+const (
+	takeoverPause    = time.Second
+	takeoverPauseMax = time.Minute
+	takeoverRounds   = 20
 )
 
 // takeovers is how many repositories are taken over at a time because somebody
@@ -48,12 +62,19 @@ type takeover struct {
 	idle  atomic.Bool
 	found chan struct{} // closed when all names are known
 	slots chan struct{} // held by who takes over for a request
+	pause time.Duration // before what failed is tried again
 
 	mu      sync.Mutex                   // guards the fields below
 	walked  bool                         // found is closed
-	waiting map[registry.Name]bool       // what is to be taken over; true: it was never
+	waiting map[registry.Name]awaited    // what is to be taken over
 	done    map[registry.Name]struct{}   // what need not be looked at again
 	running map[registry.Name]*takingOne // what is being taken over
+}
+
+// awaited is a repository that is to be taken over.
+type awaited struct {
+	never bool   // it was never taken over
+	stamp string // of its index when it was found
 }
 
 // takingOne is a repository that is being taken over.
@@ -68,7 +89,8 @@ func newTakeover(ctx context.Context, c *Catalog, blobs LayoutBlobs) *takeover {
 		c: c, blobs: blobs, log: c.log,
 		found:   make(chan struct{}),
 		slots:   make(chan struct{}, takeovers),
-		waiting: make(map[registry.Name]bool),
+		pause:   takeoverPause,
+		waiting: make(map[registry.Name]awaited),
 		done:    make(map[registry.Name]struct{}),
 		running: make(map[registry.Name]*takingOne),
 	}
@@ -102,35 +124,77 @@ func (t *takeover) close() {
 }
 
 // all looks for repositories, then takes them over one by one. It works half of
-// the time.
+// the time. What fails is tried again a few times: the blobstore may be another
+// process, which is being started.
 func (t *takeover) all() error {
-	names, err := t.walk()
+	names, err := t.find()
 	if err != nil || len(names) == 0 {
 		return err
 	}
+	// Of several processes each begins somewhere else.
+	rand.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
 	t.log.Info("taking over repositories in the background", "repositories", len(names))
-	said, failed := time.Now(), 0
+	found, pause := len(names), t.pause
+	for range takeoverRounds {
+		if names, err = t.each(names); err != nil || len(names) == 0 {
+			break
+		}
+		if err = t.sleep(pause); err != nil {
+			break
+		}
+		pause = min(2*pause, takeoverPauseMax)
+	}
+	if err == nil {
+		t.log.Info("repositories were taken over; berth status tells of those with problems", "repositories", found-len(names), "failed", len(names))
+	}
+	return err
+}
+
+// find does what walk does, until it succeeds.
+func (t *takeover) find() ([]registry.Name, error) {
+	for pause := t.pause; ; pause = min(2*pause, takeoverPauseMax) {
+		names, err := t.walk()
+		if err == nil || t.ctx.Err() != nil {
+			return names, err
+		}
+		t.log.Warn("looking for repositories to take over: it is tried again", "error", err)
+		if err := t.sleep(pause); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// sleep waits for d, or returns why there is no time.
+func (t *takeover) sleep(d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-t.ctx.Done():
+		return t.ctx.Err()
+	}
+}
+
+// each takes repositories over, and returns those that failed.
+func (t *takeover) each(names []registry.Name) (failed []registry.Name, err error) {
+	said := time.Now()
 	for i, repo := range names {
 		began := time.Now()
 		if err := t.wait(t.ctx, t.begin(repo)); err != nil {
 			if t.ctx.Err() != nil {
-				return err
+				return failed, err
 			}
-			failed++
+			failed = append(failed, repo)
 			t.log.Error("taking over a repository", "repository", repo, "error", err)
 		}
 		if time.Since(said) > 10*time.Second {
 			said = time.Now()
 			t.log.Info("taking over repositories", "done", i+1, "of", len(names))
 		}
-		select {
-		case <-time.After(min(time.Since(began), time.Second)):
-		case <-t.ctx.Done():
-			return t.ctx.Err()
+		if err := t.sleep(min(time.Since(began), time.Second)); err != nil {
+			return failed, err
 		}
 	}
-	t.log.Info("repositories were taken over; berth status tells of those with problems", "repositories", len(names)-failed, "failed", failed)
-	return nil
+	return failed, nil
 }
 
 // walk finds out which repositories are to be taken over.
@@ -150,7 +214,7 @@ func (t *takeover) walk() ([]registry.Name, error) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		if _, ok := t.done[repo]; !ok {
-			t.waiting[repo] = old.state == adoptionNone
+			t.waiting[repo] = awaited{never: old.state == adoptionNone, stamp: stamp}
 			names = append(names, repo)
 		}
 		return nil
@@ -204,6 +268,9 @@ func (t *takeover) ensure(ctx context.Context, repo registry.Name) error {
 		if errors.Is(err, registry.ErrNameUnknown) {
 			return nil // not noted: names that are asked for have no end
 		}
+		if err != nil && t.served(ctx, repo) {
+			return nil
+		}
 		if err != nil {
 			return fmt.Errorf("looking for a repository to take over: %w", err)
 		}
@@ -224,6 +291,16 @@ func (t *takeover) ensure(ctx context.Context, repo registry.Name) error {
 		return registry.ErrUnavailable.With("this repository is being taken over: try again")
 	}
 	return err
+}
+
+// served reports whether repo can be served while the blobstore does not say whether
+// there is more of it: it is in the catalog, and nothing of it was left half way.
+func (t *takeover) served(ctx context.Context, repo registry.Name) bool {
+	if _, err := t.c.readRepoID(ctx, repo); err != nil {
+		return false
+	}
+	old, err := t.c.readAdoption(ctx, repo)
+	return err == nil && old.state != adoptionBegun
 }
 
 // begin takes repo over, or joins who does.
@@ -285,8 +362,8 @@ func (t *takeover) names(ctx context.Context, after registry.Name) []registry.Na
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var names []registry.Name
-	for n, never := range t.waiting {
-		if never && n > after {
+	for n, w := range t.waiting {
+		if w.never && n > after {
 			names = append(names, n)
 		}
 	}
@@ -294,7 +371,7 @@ func (t *takeover) names(ctx context.Context, after registry.Name) []registry.Na
 }
 
 // eachLayout calls f for each layout in the pool that its repository belongs to.
-func (c *Catalog) eachLayout(ctx context.Context, blobs registry.Layouts, f func(registry.Name, registry.Pool) error) error {
+func (c *Catalog) eachLayout(ctx context.Context, blobs registry.LayoutReader, f func(registry.Name, registry.Pool) error) error {
 	for _, p := range append([]registry.Pool{""}, c.opt.Pools...) {
 		for repo, err := range blobs.Layouts(ctx, p) {
 			if err != nil {

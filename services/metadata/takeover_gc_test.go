@@ -28,7 +28,8 @@ type layouts struct {
 	version int // of the index
 	files   map[registry.Digest][]byte
 	gone    bool
-	left    int // how many files can be read before errStopped, if it is not negative
+	left    int    // how many files can be read before errStopped, if it is not negative
+	copied  func() // called before copies are looked up, if it is not nil
 }
 
 // errStopped ends a take-over half way.
@@ -88,6 +89,9 @@ func (l *layouts) LayoutIndex(context.Context, registry.Pool, registry.Name) ([]
 }
 
 func (l *layouts) LayoutCopies(_ context.Context, _ registry.Pool, repo registry.Name, blobs []registry.Digest) ([]registry.LayoutCopy, error) {
+	if l.copied != nil {
+		l.copied()
+	}
 	var all []registry.LayoutCopy
 	for _, d := range blobs {
 		if b, ok := l.files[d]; ok {
@@ -217,6 +221,43 @@ func testI7CollectorDoesNotWaitForever(t *testing.T, at newPlace) {
 		if got := tagged(t, k, "a", tag); got != m.Digest {
 			t.Errorf("tag %s: got %q, want %q", tag, got, m.Digest)
 		}
+	}
+}
+
+// A process that takes over what another has taken over meanwhile does not bring back
+// what a user has deleted since (I6).
+func TestTakeoverByTwo(t *testing.T) { onEach(t, testTakeoverByTwo) }
+
+func testTakeoverByTwo(t *testing.T, at newPlace) {
+	k, l := newLayouts(t, at(t))
+	kept, deleted := l.image("kept"), l.image("deleted")
+	l.list(t, map[registry.Tag]registry.ManifestPut{"kept": kept, "deleted": deleted})
+	other := *l
+	calls := 0
+	l.copied = func() {
+		if calls++; calls != 3 { // the blobs, when both manifests are read
+			return
+		}
+		if err := adopt(t, k, &other); err != nil {
+			t.Fatal(err)
+		}
+		if err := k.DeleteManifest(t.Context(), alice, "a", deleted.Digest); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := adopt(t, k, l); err != nil {
+		t.Fatal(err)
+	}
+	if calls < 3 {
+		t.Fatalf("%d calls: the other process did nothing", calls)
+	}
+	for tag, want := range map[registry.Tag]registry.Digest{"kept": kept.Digest, "deleted": ""} {
+		if got := tagged(t, k, "a", tag); got != want {
+			t.Errorf("tag %s: got %q, want %q", tag, got, want)
+		}
+	}
+	if k.has(t, "a", deleted.Digest) {
+		t.Error("a manifest that was deleted is back")
 	}
 }
 

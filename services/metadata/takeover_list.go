@@ -22,7 +22,7 @@ func (s *Service) TakeOvers(ctx context.Context, a registry.Actor, p registry.Pa
 }
 
 // takeOvers lists what was taken over and what waits.
-func (c *Catalog) takeOvers(ctx context.Context, a registry.Actor, p registry.Page[registry.Name], waiting map[registry.Name]bool) (registry.List[registry.TakeOver], error) {
+func (c *Catalog) takeOvers(ctx context.Context, a registry.Actor, p registry.Page[registry.Name], waiting map[registry.Name]awaited) (registry.List[registry.TakeOver], error) {
 	none := registry.List[registry.TakeOver]{}
 	if err := c.access.allow(a, "", registry.ActAdmin); err != nil {
 		return none, err
@@ -39,8 +39,10 @@ func (c *Catalog) takeOvers(ctx context.Context, a registry.Actor, p registry.Pa
 	var all []registry.TakeOver
 	for _, x := range page {
 		t := registry.TakeOver{Repo: x.repo, Pool: x.pool, State: states[x.state], Problems: x.list, ProblemCount: int64(x.count)}
-		if _, waits := waiting[x.repo]; waits {
-			t.State = registry.TakeOverChanged
+		if w, waits := waiting[x.repo]; waits {
+			if x.state != adoptionBegun && !x.settled(w.stamp) { // or another process has done it
+				t.State = registry.TakeOverChanged
+			}
 			delete(waiting, x.repo)
 		}
 		all = append(all, t)
@@ -57,13 +59,13 @@ func (c *Catalog) takeOvers(ctx context.Context, a registry.Actor, p registry.Pa
 }
 
 // behind returns the repositories behind after that wait, or are being taken over.
-func (t *takeover) behind(after registry.Name) map[registry.Name]bool {
+func (t *takeover) behind(after registry.Name) map[registry.Name]awaited {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	all := make(map[registry.Name]bool)
-	for n, never := range t.waiting {
+	all := make(map[registry.Name]awaited)
+	for n, w := range t.waiting {
 		if n > after {
-			all[n] = never
+			all[n] = w
 		}
 	}
 	return all

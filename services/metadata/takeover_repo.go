@@ -265,6 +265,12 @@ func (r *takingRepo) flush() error {
 			return err
 		}
 		for _, m := range all {
+			// Another process may have taken it over meanwhile, and a user removed it since.
+			if known, err := exists(tx.QueryRow(sqlAdopted, string(r.repo), m.put.digest)); err != nil {
+				return err
+			} else if known {
+				continue
+			}
 			if err := m.put.apply(tx); err != nil {
 				return err
 			}

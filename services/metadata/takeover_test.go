@@ -6,7 +6,11 @@ import (
 	"iter"
 	"log/slog"
 	"reflect"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/services/metadata/sqlite"
@@ -72,4 +76,124 @@ func TestServiceTakesOverFirst(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	s.takeover.close()
+}
+
+// layoutHost is a blobstore of another process with the layout of repository a.
+type layoutHost struct {
+	LayoutBlobs
+	down  atomic.Bool
+	looks atomic.Int32
+}
+
+func (h *layoutHost) Layouts(context.Context, registry.Pool) iter.Seq2[registry.Name, error] {
+	return func(yield func(registry.Name, error) bool) {
+		if h.looks.Add(1) < 3 || h.down.Load() {
+			yield("", registry.ErrUnavailable)
+			return
+		}
+		yield("a", nil)
+	}
+}
+
+func (h *layoutHost) LayoutStamp(_ context.Context, _ registry.Pool, repo registry.Name) (string, error) {
+	switch {
+	case h.down.Load():
+		return "", registry.ErrUnavailable
+	case repo != "a":
+		return "", registry.ErrNameUnknown
+	}
+	return "1", nil
+}
+
+func (h *layoutHost) LayoutIndex(context.Context, registry.Pool, registry.Name) ([]byte, error) {
+	if h.looks.Add(1) < 6 {
+		return nil, registry.ErrUnavailable
+	}
+	return []byte(`{"schemaVersion":2,"manifests":[]}`), nil
+}
+
+func (h *layoutHost) LayoutCopies(context.Context, registry.Pool, registry.Name, []registry.Digest) ([]registry.LayoutCopy, error) {
+	return nil, nil
+}
+
+// A blobstore that is another process may start after the catalog, and end and come
+// back: what is in the catalog is served meanwhile, and the take-over goes on.
+func TestTakeoverWaitsForTheBlobstore(t *testing.T) {
+	db, err := sqlite.Open(t.Context(), t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	c, err := Open(t.Context(), db, nil, Options{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	body := []byte(`{"schemaVersion":2,"mediaType":"` + registry.TypeIndex + `","manifests":[]}`)
+	m := registry.ManifestPut{Digest: registry.SHA256.FromBytes(body), MediaType: registry.TypeIndex, Bytes: body, Tags: []registry.Tag{"v1"}}
+	if _, err := c.PutManifest(t.Context(), registry.Actor{}, "known", m); err != nil {
+		t.Fatal(err)
+	}
+	host := new(layoutHost)
+	host.down.Store(true)
+	s := &Service{Catalog: c, DB: db, takeover: newTakeover(t.Context(), c, host)}
+	defer s.takeover.close()
+	s.takeover.pause = time.Millisecond
+	page := registry.Page[registry.Tag]{Limit: 1}
+	if _, err := s.Tags(t.Context(), registry.Actor{}, "known", page); err != nil {
+		t.Errorf("a repository of the catalog while the blobstore is away: %v", err)
+	}
+	if _, err := s.Tags(t.Context(), registry.Actor{}, "a", page); !errors.Is(err, registry.ErrUnavailable) {
+		t.Errorf("a repository that may have to be taken over, while the blobstore is away: %v", err)
+	}
+	host.down.Store(false)
+	s.takeover.start()
+	s.takeover.work.Wait()
+	if !s.takeover.idle.Load() {
+		t.Error("the take-over has not ended")
+	}
+	old, err := c.readAdoption(t.Context(), "a")
+	if err != nil || old.state != adoptionDone {
+		t.Errorf("state %d, %v: want that it is done", old.state, err)
+	}
+}
+
+// Of two processes that take over one is told by the catalog what the other has done.
+func TestTakeoversOfTwoProcesses(t *testing.T) {
+	db, err := sqlite.Open(t.Context(), t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	c, err := Open(t.Context(), db, nil, Options{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	host := new(layoutHost)
+	host.looks.Store(9)
+	s := &Service{Catalog: c, DB: db, takeover: newTakeover(t.Context(), c, host)}
+	defer s.takeover.close()
+	states := func() (all []string) {
+		list, err := s.TakeOvers(t.Context(), registry.Actor{System: true}, registry.Page[registry.Name]{Limit: 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range list.Items {
+			all = append(all, string(x.Repo)+" "+x.State)
+		}
+		return all
+	}
+	if _, err := s.takeover.walk(); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"a waits"}, states()); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := c.takeOver(t.Context(), host, "a"); err != nil { // the other process
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"a taken"}, states()); diff != "" {
+		t.Error(diff)
+	}
 }

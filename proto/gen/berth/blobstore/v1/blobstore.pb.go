@@ -1356,8 +1356,12 @@ type CheckResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Why writes are refused, empty if they are not.
 	ReadOnly string `protobuf:"bytes,1,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
-	// How scarce storage is, from 0 to 1.
-	Pressure      float64 `protobuf:"fixed64,2,opt,name=pressure,proto3" json:"pressure,omitempty"`
+	// How scarce storage is where it is scarcest, from 0 to 1.
+	Pressure float64 `protobuf:"fixed64,2,opt,name=pressure,proto3" json:"pressure,omitempty"`
+	// The pools that are under pressure.
+	Pools []*PoolPressure `protobuf:"bytes,3,rep,name=pools,proto3" json:"pools,omitempty"`
+	// The service tells pools apart: those that are not listed are under none.
+	ByPool        bool `protobuf:"varint,4,opt,name=by_pool,json=byPool,proto3" json:"by_pool,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1400,6 +1404,75 @@ func (x *CheckResponse) GetReadOnly() string {
 }
 
 func (x *CheckResponse) GetPressure() float64 {
+	if x != nil {
+		return x.Pressure
+	}
+	return 0
+}
+
+func (x *CheckResponse) GetPools() []*PoolPressure {
+	if x != nil {
+		return x.Pools
+	}
+	return nil
+}
+
+func (x *CheckResponse) GetByPool() bool {
+	if x != nil {
+		return x.ByPool
+	}
+	return false
+}
+
+// PoolPressure says how scarce the storage of a pool is.
+type PoolPressure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The pool, empty for the default pool.
+	Pool string `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"`
+	// From 0, plenty, to 1, as scarce as the operator wants it at most.
+	Pressure      float64 `protobuf:"fixed64,2,opt,name=pressure,proto3" json:"pressure,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PoolPressure) Reset() {
+	*x = PoolPressure{}
+	mi := &file_berth_blobstore_v1_blobstore_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PoolPressure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PoolPressure) ProtoMessage() {}
+
+func (x *PoolPressure) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_blobstore_v1_blobstore_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PoolPressure.ProtoReflect.Descriptor instead.
+func (*PoolPressure) Descriptor() ([]byte, []int) {
+	return file_berth_blobstore_v1_blobstore_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *PoolPressure) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *PoolPressure) GetPressure() float64 {
 	if x != nil {
 		return x.Pressure
 	}
@@ -1476,9 +1549,14 @@ const file_berth_blobstore_v1_blobstore_proto_rawDesc = "" +
 	"\x06stored\x18\x01 \x01(\v2\x1a.berth.blobstore.v1.StoredR\x06stored\"'\n" +
 	"\x13PresignBlobResponse\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\"\x0e\n" +
-	"\fCheckRequest\"H\n" +
+	"\fCheckRequest\"\x99\x01\n" +
 	"\rCheckResponse\x12\x1b\n" +
 	"\tread_only\x18\x01 \x01(\tR\breadOnly\x12\x1a\n" +
+	"\bpressure\x18\x02 \x01(\x01R\bpressure\x126\n" +
+	"\x05pools\x18\x03 \x03(\v2 .berth.blobstore.v1.PoolPressureR\x05pools\x12\x17\n" +
+	"\aby_pool\x18\x04 \x01(\bR\x06byPool\">\n" +
+	"\fPoolPressure\x12\x12\n" +
+	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x1a\n" +
 	"\bpressure\x18\x02 \x01(\x01R\bpressure2\x91\b\n" +
 	"\vBlobService\x12W\n" +
 	"\bOpenBlob\x12#.berth.blobstore.v1.OpenBlobRequest\x1a$.berth.blobstore.v1.OpenBlobResponse0\x01\x12^\n" +
@@ -1509,7 +1587,7 @@ func file_berth_blobstore_v1_blobstore_proto_rawDescGZIP() []byte {
 	return file_berth_blobstore_v1_blobstore_proto_rawDescData
 }
 
-var file_berth_blobstore_v1_blobstore_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_berth_blobstore_v1_blobstore_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_berth_blobstore_v1_blobstore_proto_goTypes = []any{
 	(*Stored)(nil),               // 0: berth.blobstore.v1.Stored
 	(*Upload)(nil),               // 1: berth.blobstore.v1.Upload
@@ -1538,6 +1616,7 @@ var file_berth_blobstore_v1_blobstore_proto_goTypes = []any{
 	(*PresignBlobResponse)(nil),  // 24: berth.blobstore.v1.PresignBlobResponse
 	(*CheckRequest)(nil),         // 25: berth.blobstore.v1.CheckRequest
 	(*CheckResponse)(nil),        // 26: berth.blobstore.v1.CheckResponse
+	(*PoolPressure)(nil),         // 27: berth.blobstore.v1.PoolPressure
 }
 var file_berth_blobstore_v1_blobstore_proto_depIdxs = []int32{
 	0,  // 0: berth.blobstore.v1.OpenBlobRequest.stored:type_name -> berth.blobstore.v1.Stored
@@ -1557,33 +1636,34 @@ var file_berth_blobstore_v1_blobstore_proto_depIdxs = []int32{
 	0,  // 14: berth.blobstore.v1.ListCopiesRequest.after:type_name -> berth.blobstore.v1.Stored
 	0,  // 15: berth.blobstore.v1.ListCopiesResponse.copies:type_name -> berth.blobstore.v1.Stored
 	0,  // 16: berth.blobstore.v1.PresignBlobRequest.stored:type_name -> berth.blobstore.v1.Stored
-	2,  // 17: berth.blobstore.v1.BlobService.OpenBlob:input_type -> berth.blobstore.v1.OpenBlobRequest
-	5,  // 18: berth.blobstore.v1.BlobService.StartUpload:input_type -> berth.blobstore.v1.StartUploadRequest
-	7,  // 19: berth.blobstore.v1.BlobService.AppendUpload:input_type -> berth.blobstore.v1.AppendUploadRequest
-	10, // 20: berth.blobstore.v1.BlobService.GetUpload:input_type -> berth.blobstore.v1.GetUploadRequest
-	12, // 21: berth.blobstore.v1.BlobService.CommitUpload:input_type -> berth.blobstore.v1.CommitUploadRequest
-	15, // 22: berth.blobstore.v1.BlobService.AbortUpload:input_type -> berth.blobstore.v1.AbortUploadRequest
-	17, // 23: berth.blobstore.v1.BlobService.RemoveBlob:input_type -> berth.blobstore.v1.RemoveBlobRequest
-	19, // 24: berth.blobstore.v1.BlobService.VerifyBlob:input_type -> berth.blobstore.v1.VerifyBlobRequest
-	21, // 25: berth.blobstore.v1.BlobService.ListCopies:input_type -> berth.blobstore.v1.ListCopiesRequest
-	23, // 26: berth.blobstore.v1.BlobService.PresignBlob:input_type -> berth.blobstore.v1.PresignBlobRequest
-	25, // 27: berth.blobstore.v1.BlobService.Check:input_type -> berth.blobstore.v1.CheckRequest
-	3,  // 28: berth.blobstore.v1.BlobService.OpenBlob:output_type -> berth.blobstore.v1.OpenBlobResponse
-	6,  // 29: berth.blobstore.v1.BlobService.StartUpload:output_type -> berth.blobstore.v1.StartUploadResponse
-	9,  // 30: berth.blobstore.v1.BlobService.AppendUpload:output_type -> berth.blobstore.v1.AppendUploadResponse
-	11, // 31: berth.blobstore.v1.BlobService.GetUpload:output_type -> berth.blobstore.v1.GetUploadResponse
-	14, // 32: berth.blobstore.v1.BlobService.CommitUpload:output_type -> berth.blobstore.v1.CommitUploadResponse
-	16, // 33: berth.blobstore.v1.BlobService.AbortUpload:output_type -> berth.blobstore.v1.AbortUploadResponse
-	18, // 34: berth.blobstore.v1.BlobService.RemoveBlob:output_type -> berth.blobstore.v1.RemoveBlobResponse
-	20, // 35: berth.blobstore.v1.BlobService.VerifyBlob:output_type -> berth.blobstore.v1.VerifyBlobResponse
-	22, // 36: berth.blobstore.v1.BlobService.ListCopies:output_type -> berth.blobstore.v1.ListCopiesResponse
-	24, // 37: berth.blobstore.v1.BlobService.PresignBlob:output_type -> berth.blobstore.v1.PresignBlobResponse
-	26, // 38: berth.blobstore.v1.BlobService.Check:output_type -> berth.blobstore.v1.CheckResponse
-	28, // [28:39] is the sub-list for method output_type
-	17, // [17:28] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	27, // 17: berth.blobstore.v1.CheckResponse.pools:type_name -> berth.blobstore.v1.PoolPressure
+	2,  // 18: berth.blobstore.v1.BlobService.OpenBlob:input_type -> berth.blobstore.v1.OpenBlobRequest
+	5,  // 19: berth.blobstore.v1.BlobService.StartUpload:input_type -> berth.blobstore.v1.StartUploadRequest
+	7,  // 20: berth.blobstore.v1.BlobService.AppendUpload:input_type -> berth.blobstore.v1.AppendUploadRequest
+	10, // 21: berth.blobstore.v1.BlobService.GetUpload:input_type -> berth.blobstore.v1.GetUploadRequest
+	12, // 22: berth.blobstore.v1.BlobService.CommitUpload:input_type -> berth.blobstore.v1.CommitUploadRequest
+	15, // 23: berth.blobstore.v1.BlobService.AbortUpload:input_type -> berth.blobstore.v1.AbortUploadRequest
+	17, // 24: berth.blobstore.v1.BlobService.RemoveBlob:input_type -> berth.blobstore.v1.RemoveBlobRequest
+	19, // 25: berth.blobstore.v1.BlobService.VerifyBlob:input_type -> berth.blobstore.v1.VerifyBlobRequest
+	21, // 26: berth.blobstore.v1.BlobService.ListCopies:input_type -> berth.blobstore.v1.ListCopiesRequest
+	23, // 27: berth.blobstore.v1.BlobService.PresignBlob:input_type -> berth.blobstore.v1.PresignBlobRequest
+	25, // 28: berth.blobstore.v1.BlobService.Check:input_type -> berth.blobstore.v1.CheckRequest
+	3,  // 29: berth.blobstore.v1.BlobService.OpenBlob:output_type -> berth.blobstore.v1.OpenBlobResponse
+	6,  // 30: berth.blobstore.v1.BlobService.StartUpload:output_type -> berth.blobstore.v1.StartUploadResponse
+	9,  // 31: berth.blobstore.v1.BlobService.AppendUpload:output_type -> berth.blobstore.v1.AppendUploadResponse
+	11, // 32: berth.blobstore.v1.BlobService.GetUpload:output_type -> berth.blobstore.v1.GetUploadResponse
+	14, // 33: berth.blobstore.v1.BlobService.CommitUpload:output_type -> berth.blobstore.v1.CommitUploadResponse
+	16, // 34: berth.blobstore.v1.BlobService.AbortUpload:output_type -> berth.blobstore.v1.AbortUploadResponse
+	18, // 35: berth.blobstore.v1.BlobService.RemoveBlob:output_type -> berth.blobstore.v1.RemoveBlobResponse
+	20, // 36: berth.blobstore.v1.BlobService.VerifyBlob:output_type -> berth.blobstore.v1.VerifyBlobResponse
+	22, // 37: berth.blobstore.v1.BlobService.ListCopies:output_type -> berth.blobstore.v1.ListCopiesResponse
+	24, // 38: berth.blobstore.v1.BlobService.PresignBlob:output_type -> berth.blobstore.v1.PresignBlobResponse
+	26, // 39: berth.blobstore.v1.BlobService.Check:output_type -> berth.blobstore.v1.CheckResponse
+	29, // [29:40] is the sub-list for method output_type
+	18, // [18:29] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_berth_blobstore_v1_blobstore_proto_init() }
@@ -1597,7 +1677,7 @@ func file_berth_blobstore_v1_blobstore_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_blobstore_v1_blobstore_proto_rawDesc), len(file_berth_blobstore_v1_blobstore_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
