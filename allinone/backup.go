@@ -59,6 +59,7 @@ type backupRequest struct {
 	workers  int
 	subset   subset
 	out      io.Writer
+	json     *json.Encoder // nil: text
 	report   func(registry.Finding) error
 	findings int
 	log      *slog.Logger
@@ -70,7 +71,7 @@ func backupRun(files int, flagName string, run func(context.Context, *backupRequ
 	return func(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
 		r := &backupRequest{out: out, log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
 		flags.StringVar(&r.target, flagName, "", "`TARGET`: a directory, or s3://BUCKET/PREFIX?KEY=VALUE with the keys of storageDriver, such as region and regionendpoint")
-		asJSON := flags.Bool("json", false, "print each finding as a line of JSON")
+		asJSON := flags.Bool("json", false, "print each backup and each finding as a line of JSON")
 		flags.IntVar(&r.workers, "workers", 4, "how many blobs to copy or read at a time")
 		if flagName == "from" {
 			flags.StringVar(&r.id, "backup", "", "`ID` of the backup; the latest if absent")
@@ -95,7 +96,7 @@ func backupRun(files int, flagName string, run func(context.Context, *backupRequ
 			return print(f)
 		}
 		if *asJSON {
-			r.out = io.Discard
+			r.json, r.out = json.NewEncoder(out), io.Discard
 		}
 		switch err := run(ctx, r); {
 		case err != nil:
@@ -234,7 +235,21 @@ func (r *backupRequest) list(ctx context.Context, parts Parts) (err error) {
 		return r.report(registry.Finding{Invariant: "I12", Problem: fmt.Sprintf("the manifest %s of a backup is damaged: %v", name, err)})
 	})
 	for _, m := range all {
-		fmt.Fprintf(r.out, "%s  %d blobs, %.1f MB  sha256:%s\n", m.ID, m.Blobs, float64(m.Bytes)/1e6, m.digest)
+		if err == nil {
+			err = r.tell(m, "  sha256:"+m.digest)
+		}
 	}
 	return err
+}
+
+// tell prints a backup, with what of it is worth saying to people.
+func (r *backupRequest) tell(m *backupManifest, what string) error {
+	if r.json == nil {
+		_, err := fmt.Fprintf(r.out, "%s  %d blobs, %.1f MB%s\n", m.ID, m.Blobs, float64(m.Bytes)/1e6, what)
+		return err
+	}
+	return r.json.Encode(map[string]any{
+		"backup": m.ID, "digest": "sha256:" + m.digest, "begun": instant(m.Begun), "ended": instant(m.Ended),
+		"blobs": m.Blobs, "bytes": m.Bytes, "damaged": len(m.Damaged),
+	})
 }

@@ -187,12 +187,11 @@ func (b *backupMaker) complete(ctx context.Context) error {
 		return err
 	}
 	sum := sha256.Sum256(content)
-	digest := hex.EncodeToString(sum[:])
-	if err := b.target.AppendJournal(ctx, backupPrefix+b.m.ID+"."+digest+".json", content); err != nil {
+	b.m.digest = hex.EncodeToString(sum[:])
+	if err := b.target.AppendJournal(ctx, backupPrefix+b.m.ID+"."+b.m.digest+".json", content); err != nil {
 		return err
 	}
-	fmt.Fprintf(b.out, "%s  %d blobs, %.1f MB  sha256:%s\n", b.m.ID, b.m.Blobs, float64(b.m.Bytes)/1e6, digest)
-	return nil
+	return b.tell(&b.m, "  sha256:"+b.m.digest)
 }
 
 // eachBackupBlob calls each for each blob that the parts of a backup name, some at a

@@ -43,7 +43,7 @@ func (r *backupRequest) verify(ctx context.Context, parts Parts) (err error) {
 		err = errors.Join(err, failed)
 	}
 	if err == nil && r.findings == 0 {
-		fmt.Fprintf(r.out, "%s  %d blobs, %.1f MB: all is well (%s)\n", m.ID, m.Blobs, float64(m.Bytes)/1e6, r.subset)
+		err = r.tell(m, fmt.Sprintf(": all is well (%s)", r.subset))
 	}
 	return err
 }
@@ -130,6 +130,9 @@ func (r *backupRequest) restore(ctx context.Context, parts Parts) (err error) {
 	}
 	if err := errors.Join(move.Run(ctx), printing); err != nil {
 		return err
+	}
+	if r.json != nil {
+		return r.tell(m, "")
 	}
 	fmt.Fprintf(r.out, "restored %s: the store is as it was between %s and %s\n", m.ID,
 		time.UnixMicro(m.Begun).UTC().Format(time.RFC3339), time.UnixMicro(m.Ended).UTC().Format(time.RFC3339))

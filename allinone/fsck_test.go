@@ -43,7 +43,7 @@ func TestFsck(t *testing.T) {
 		{name: "all well, online", damage: func(*testing.T, string) {}, flags: []string{"--online", "--read-data"}, says: "all is well"},
 		{name: "blob gone, online", damage: remove, flags: []string{"--online"}, exit: exitFindings, says: "I12"},
 		{name: "bit flipped, online", damage: flip, flags: []string{"--online", "--read-data"}, exit: exitFindings, says: "I5"},
-		{name: "as JSON", damage: remove, flags: []string{"--json"}, exit: exitFindings, says: `"Invariant":"I12"`},
+		{name: "as JSON", damage: remove, flags: []string{"--json"}, exit: exitFindings, says: `"invariant":"I12"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			root := t.TempDir()

@@ -3,6 +3,7 @@ package allinone
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -29,7 +30,7 @@ func rebuild(program string, parts Parts) cli.Command {
 		Summary: "make a lost metadata database again, from the journal in the store: exit code 0, or 1 if something could not be made again",
 		Example: program + " rebuild config.json && " + program + " fsck config.json",
 		Run: func(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
-			asJSON := flags.Bool("json", false, "print each finding as a line of JSON")
+			asJSON := flags.Bool("json", false, "print each finding, and what was made, as a line of JSON")
 			args, err := cli.ParseArgs(flags, args, 1)
 			if err != nil {
 				return err
@@ -44,11 +45,18 @@ func rebuild(program string, parts Parts) cli.Command {
 			case r.Problems > 0:
 				err = daemon.Exit{Code: exitFindings, Err: fmt.Errorf("rebuild: the database was made again, but for %d findings: check it with fsck", r.Problems)}
 			}
-			if !*asJSON {
-				fmt.Fprintf(out, "the database is as of %s: a snapshot of %s and %d changes behind it; what happened later is not known\n",
-					r.Last.UTC().Format(time.RFC3339), r.Snapshot.UTC().Format(time.RFC3339), r.Events)
-				fmt.Fprintf(out, "%d blobs use another copy than before; %d copies belong to nothing that is known and will be collected\n", r.Relocated, r.Unknown)
+			if *asJSON {
+				encoded := json.NewEncoder(out).Encode(map[string]any{
+					"asOf": r.Last.UTC(), "snapshot": r.Snapshot.UTC(), "changes": r.Events, "relocated": r.Relocated, "unknown": r.Unknown, "findings": r.Problems,
+				})
+				if err == nil {
+					err = encoded
+				}
+				return err
 			}
+			fmt.Fprintf(out, "the database is as of %s: a snapshot of %s and %d changes behind it; what happened later is not known\n",
+				r.Last.UTC().Format(time.RFC3339), r.Snapshot.UTC().Format(time.RFC3339), r.Events)
+			fmt.Fprintf(out, "%d blobs use another copy than before; %d copies belong to nothing that is known and will be collected\n", r.Relocated, r.Unknown)
 			return err
 		},
 	}

@@ -31,7 +31,7 @@ func runningStatus(ctx context.Context, file string, out io.Writer, asJSON bool)
 	if err != nil || s.Catalog == nil {
 		return false, 0, err
 	}
-	report := adoptionReport{States: make(map[metadata.AdoptionState]int), Leftovers: leftovers(cfg)}
+	report := adoptionReport{Running: true, States: make(map[metadata.AdoptionState]int), Leftovers: leftovers(cfg)}
 	for p := (registry.Page[registry.Name]{Limit: 1000}); ; {
 		list, err := s.Catalog.TakeOvers(ctx, operator, p)
 		if err != nil {

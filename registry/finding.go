@@ -5,11 +5,11 @@ import "fmt"
 // Finding is something a check of the store found to be wrong.
 type Finding struct {
 	// Invariant that is broken, "I1" to "I12", see docs/guarantees.md.
-	Invariant string
-	Repo      Name   // "" if it concerns no repository
-	Digest    Digest // "" if it concerns no content
+	Invariant string `json:"invariant"`
+	Repo      Name   `json:"repository,omitempty"` // "" if it concerns no repository
+	Digest    Digest `json:"digest,omitempty"`     // "" if it concerns no content
 	// Problem says what is wrong, for people.
-	Problem string
+	Problem string `json:"problem"`
 }
 
 // String returns the finding as a line of text.
