@@ -22,7 +22,7 @@ func TestAdoptSplit(t *testing.T) {
 		config["storage"].(map[string]any)["subPaths"] = map[string]any{"/hot": map[string]any{"rootDirectory": root.Hot}}
 	}})
 	root.Check(t, s.URL())
-	gateway := s.of("berth-gateway")[0]
+	gateway := s.of("gateway")[0]
 	for {
 		var report struct {
 			Running bool           `json:"running"`

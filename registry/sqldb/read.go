@@ -45,6 +45,58 @@ func (db *DB) sharedRows(ctx context.Context, query string, args []any) (*Rows, 
 	}
 }
 
+// Reads runs queries one after another: on a shared database in one round trip. They
+// need not see the same moment. Row may be called again for rows that it was called
+// for before, when a connection broke in between: it should set things, not add them.
+func (db *DB) Reads(ctx context.Context, all ...Statement) error {
+	if len(all) == 0 {
+		return nil
+	}
+	if db.dialect.Shared == nil {
+		for _, s := range all {
+			if err := db.each(ctx, s); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	inner, t := db.begin(ctx, all[0].Text)
+	bounded, cancel := context.WithTimeout(inner, readTime)
+	defer cancel()
+	for n := 1; ; n++ {
+		err := db.sendReads(bounded, all)
+		if err == nil || n == readAttempts || !db.again(ctx, err) {
+			err = db.dialect.translate(expired(ctx, err))
+			t.end(err)
+			return err
+		}
+	}
+}
+
+func (db *DB) sendReads(ctx context.Context, all []Statement) error {
+	conn, err := db.read.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return db.dialect.Shared.Send(ctx, conn, all)
+}
+
+// each calls s.Row for each row of a query.
+func (db *DB) each(ctx context.Context, s Statement) error {
+	rows, err := db.Query(ctx, s.Text, s.Args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := s.Row(rows.Scan); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
 // again reports whether a query that failed may succeed on another connection.
 func (db *DB) again(ctx context.Context, err error) bool {
 	if ctx.Err() != nil {

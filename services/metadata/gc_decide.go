@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -51,25 +50,36 @@ func (c *Catalog) decide(ctx context.Context, all []due) (Collected, error) {
 // are over.
 func (c *Catalog) sortReviews(ctx context.Context, all []due) (content, blobs, repos []due, err error) {
 	names := make(map[int64]registry.Name)
+	var look []sqldb.Statement
 	var others []due
 	for _, d := range all {
-		if d.kind == reviewBlob {
+		switch d.kind {
+		case reviewBlob:
 			blobs = append(blobs, d)
 			continue
-		}
-		if d.kind == reviewRepository {
+		case reviewRepository:
 			repos = append(repos, d)
 			continue
 		}
-		name, ok := names[d.repoID]
-		if !ok {
-			err := c.db.QueryRow(ctx, sqlRepoName, d.repoID).Scan(&name)
-			if err != nil && !errors.Is(err, sql.ErrNoRows) {
-				return nil, nil, nil, fmt.Errorf("reading a repository's name: %w", err)
-			}
-			names[d.repoID] = name
+		if _, ok := names[d.repoID]; ok {
+			continue
 		}
-		if d.repo = name; name == "" {
+		names[d.repoID] = ""
+		look = append(look, sqldb.Statement{Text: sqlRepoName, Args: []any{d.repoID}, Row: func(scan func(dest ...any) error) error {
+			var name registry.Name
+			err := scan(&name)
+			names[d.repoID] = name
+			return err
+		}})
+	}
+	if err := c.db.Reads(ctx, look...); err != nil {
+		return nil, nil, nil, fmt.Errorf("reading names of repositories: %w", err)
+	}
+	for _, d := range all {
+		if d.kind == reviewBlob || d.kind == reviewRepository {
+			continue
+		}
+		if d.repo = names[d.repoID]; d.repo == "" {
 			others = append(others, d)
 		} else {
 			content = append(content, d)

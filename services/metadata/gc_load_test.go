@@ -19,6 +19,7 @@ import (
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/sqldb"
+	"github.com/berth-registry/berth/registry/sqldb/pgtest"
 	"github.com/berth-registry/berth/services/metadata/retention"
 )
 
@@ -313,4 +314,42 @@ func pushSmall(ctx context.Context, c *Catalog, name string, repo int) error {
 		return fmt.Errorf("pushing a manifest: %w", err)
 	}
 	return nil
+}
+
+// TestCollectorRoundTrips: what a batch of reviews costs on PostgreSQL does not grow
+// with the number of repositories and manifests in it.
+func TestCollectorRoundTrips(t *testing.T) {
+	server := pgtest.Shared(t)
+	proxy := pgtest.NewProxy(t, server.Port)
+	db := openDSN(t, pgtest.DSN(proxy.Port, server.Database(t)))
+	var later atomic.Int64
+	begin := time.Now()
+	o := Options{Follow: time.Hour, GC: GC{Undo: time.Nanosecond}, Now: func() time.Time { return begin.Add(time.Duration(later.Load())) }}
+	c, err := Open(t.Context(), db, nil, o, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	body := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[]}`, registry.TypeIndex)
+	m := registry.ManifestPut{Digest: registry.SHA256.FromBytes(body), MediaType: registry.TypeIndex, Bytes: body}
+	for i := range reviewBatch {
+		if _, err := c.PutManifest(t.Context(), registry.Actor{ID: "alice"}, registry.Name(fmt.Sprint("team/repo", i)), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	later.Store(int64(time.Hour))
+	proxy.Took()
+	done, err := c.collectSome(t.Context(), true)
+	if err != nil || done.Manifests != reviewBatch {
+		t.Fatalf("removed %+v, %v: want %d manifests", done, err, reviewBatch)
+	}
+	// A statement is described once on a connection before it is used.
+	if got := proxy.Took(); len(got) > reviewBatch/2 {
+		t.Errorf("%d round trips for %d reviews", len(got), reviewBatch)
+		for _, f := range got {
+			t.Logf("%q", f.Texts)
+		}
+	} else {
+		t.Logf("%d round trips for %d reviews", len(got), reviewBatch)
+	}
 }

@@ -91,7 +91,7 @@ func (c *Catalog) untaggedImages(ctx context.Context, id int64) ([]retention.Ima
 	var all []retention.Image
 	for last := []byte{}; ; {
 		n, err := c.page(ctx, sqlManifestFacts, []any{id, last, factsPage}, func(rows *sqldb.Rows) error {
-			return scanUntagged(rows, &last, &all)
+			return scanUntagged(rows.Scan, &last, &all)
 		})
 		if err != nil {
 			return nil, fmt.Errorf("reading what is known of manifests: %w", err)
@@ -102,27 +102,12 @@ func (c *Catalog) untaggedImages(ctx context.Context, id int64) ([]retention.Ima
 	}
 }
 
-// untaggedImage is untaggedImages of one manifest: there is none if it is needed,
-// or not there.
-func (c *Catalog) untaggedImage(ctx context.Context, id int64, d registry.Digest) ([]retention.Image, error) {
-	packed, err := pack(d)
-	if err != nil {
-		return nil, err
-	}
-	var all []retention.Image
-	_, err = c.page(ctx, sqlManifestFact, []any{id, packed}, func(rows *sqldb.Rows) error { return scanUntagged(rows, &packed, &all) })
-	if err != nil {
-		return nil, fmt.Errorf("reading what is known of a manifest: %w", err)
-	}
-	return all, nil
-}
-
 // scanUntagged reads a row about a manifest and adds it unless it is needed.
-func scanUntagged(rows *sqldb.Rows, digest *[]byte, all *[]retention.Image) error {
+func scanUntagged(scan func(dest ...any) error, digest *[]byte, all *[]retention.Image) error {
 	var m retention.Image
 	var subject []byte
 	var needed bool
-	if err := rows.Scan(digest, &m.Pushed, &subject, &needed, &m.SubjectGone, &m.Pulled); err != nil || needed {
+	if err := scan(digest, &m.Pushed, &subject, &needed, &m.SubjectGone, &m.Pulled); err != nil || needed {
 		return err
 	}
 	var err error
