@@ -85,14 +85,19 @@ var importRules = []importRule{
 		why:   "services meet only in the contract; database drivers come from main",
 	},
 	{
+		from:  "services/scanner",
+		never: []string{module + "services/gateway", module + "services/blobstore", module + "services/metadata", module + "registry/rpc", module + "proto", "google.golang.org/grpc", "modernc.org/", "text/template", "html/template"},
+		why:   "services meet only in the contract; database drivers come from main",
+	},
+	{
 		from:  "services/metadata/sqlite",
 		never: []string{module + "services/gateway", module + "services/blobstore", module + "registry/rpc", "google.golang.org/grpc"},
 		why:   "a driver knows its service only",
 	},
 	{
 		from:  "allinone/cmd/berth-edge",
-		never: []string{"github.com/aws/", module + "services/blobstore/s3"},
-		why:   "small machines have disks",
+		never: []string{"github.com/aws/", module + "services/blobstore/s3", module + "services/scanner", "github.com/aquasecurity/"},
+		why:   "small machines have disks, and nothing is scanned on them",
 	},
 	{
 		from:  "allinone",
@@ -160,7 +165,7 @@ func depsOf(t *testing.T, pkg string) []string {
 // TestS145NoDebugHandlers: packages that put handlers for profiles and variables
 // into net/http's own mux are in no program.
 func TestS145NoDebugHandlers(t *testing.T) {
-	for _, program := range []string{"allinone/cmd/berth", "allinone/cmd/berth-edge", "services/gateway/cmd/berth-gateway", "services/blobstore/cmd/berth-blobstore", "services/metadata/cmd/berth-metadata", "services/syncer/cmd/berth-syncer"} {
+	for _, program := range []string{"allinone/cmd/berth", "allinone/cmd/berth-edge", "services/gateway/cmd/berth-gateway", "services/blobstore/cmd/berth-blobstore", "services/metadata/cmd/berth-metadata", "services/syncer/cmd/berth-syncer", "services/scanner/cmd/berth-scanner"} {
 		out, err := exec.Command("go", "list", "-deps", "-tags", "grpcnotrace", module+program).Output()
 		if err != nil {
 			t.Fatalf("go list: %v", err)

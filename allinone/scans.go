@@ -2,6 +2,7 @@ package allinone
 
 import (
 	"context"
+	"errors"
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/config"
@@ -19,8 +20,11 @@ func linkScans(ctx context.Context, cfg *config.Config, parts Parts, blobs regis
 		}
 		return s, []daemon.Unit{daemon.Closer("connection to the scanner", s.Close)}, nil
 	}
-	if cfg.Extensions.Scanning() == nil || parts.Scans == nil {
+	if cfg.Extensions.Scanning() == nil {
 		return nil, nil, nil
+	}
+	if parts.Scans == nil {
+		return nil, nil, errors.New("extensions.search.cve: this program has no scanner in it: remove the block, or run berth, or berth-scanner beside it with its address in services.scanner.address")
 	}
 	fatal, doom := daemon.Fatal("scanner's database")
 	s, err := parts.Scans(ctx, cfg, blobs, catalog, doom, p.For("scanner"))

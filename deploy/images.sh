@@ -4,7 +4,7 @@
 # -root behind it, whose process is root, for volumes that belong to root. For
 # this machine's platform also :latest.
 #
-#   IMAGE_PROGRAMS  which ones (berth berth-edge berth-gateway berth-blobstore berth-metadata berth-syncer)
+#   IMAGE_PROGRAMS  which ones (berth berth-edge berth-gateway berth-blobstore berth-metadata berth-syncer berth-scanner)
 #   IMAGE_ARCHES    GOARCH of each, which then stands behind the tag; absent: this machine's
 #   IMAGE_PREFIX    berth-registry
 #   IMAGE_DIST      directory of the programs (dist)
@@ -13,7 +13,7 @@
 set -eu -o pipefail
 cd "$(dirname "$0")/.."
 
-programs=${IMAGE_PROGRAMS:-berth berth-edge berth-gateway berth-blobstore berth-metadata berth-syncer}
+programs=${IMAGE_PROGRAMS:-berth berth-edge berth-gateway berth-blobstore berth-metadata berth-syncer berth-scanner}
 prefix=${IMAGE_PREFIX:-berth-registry}
 dist=${IMAGE_DIST:-dist}
 version=${VERSION:-$(git describe --tags --always --dirty)}

@@ -15,8 +15,9 @@ declare -A package=(
 	[berth-blobstore]=./services/blobstore/cmd/berth-blobstore
 	[berth-metadata]=./services/metadata/cmd/berth-metadata
 	[berth-syncer]=./services/syncer/cmd/berth-syncer
+	[berth-scanner]=./services/scanner/cmd/berth-scanner
 )
-programs=${RELEASE_PROGRAMS:-berth berth-edge berth-gateway berth-blobstore berth-metadata berth-syncer}
+programs=${RELEASE_PROGRAMS:-berth berth-edge berth-gateway berth-blobstore berth-metadata berth-syncer berth-scanner}
 
 # build DIR: the release into DIR. What a machine has in its environment must not
 # show in the bytes.

@@ -72,7 +72,7 @@ func (q FindingQuery) Of(all []ScanFinding) (FindingPage, error) {
 }
 
 // MergeFindings returns the findings of several images as those of one: each ID
-// once, with all its packages, ordered by ID.
+// once, ordered by ID, with all its packages, ordered by name, path, version and layer.
 func MergeFindings(images ...[]ScanFinding) []ScanFinding {
 	byID := make(map[string]*ScanFinding)
 	for _, all := range images {
@@ -94,6 +94,9 @@ func MergeFindings(images ...[]ScanFinding) []ScanFinding {
 	}
 	merged := make([]ScanFinding, 0, len(byID))
 	for _, f := range byID {
+		slices.SortFunc(f.Packages, func(a, b FindingPackage) int {
+			return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Path, b.Path), strings.Compare(a.Version, b.Version), strings.Compare(string(a.Layer), string(b.Layer)))
+		})
 		merged = append(merged, *f)
 	}
 	slices.SortFunc(merged, func(a, b ScanFinding) int { return strings.Compare(a.ID, b.ID) })

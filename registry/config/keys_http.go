@@ -96,7 +96,7 @@ func serviceKeys() []Key {
 	for _, s := range []struct {
 		name   string
 		status Status
-	}{{"blobstore", Built}, {"metadata", Built}, {"syncer", Built}, {"scanner", Warned}} {
+	}{{"blobstore", Built}, {"metadata", Built}, {"syncer", Built}, {"scanner", Built}} {
 		name, at := s.name, "services."+s.name
 		keys = append(keys,
 			Key{Path: at, Type: Object, Status: s.status, Doc: "The " + name + " service."},

@@ -91,7 +91,7 @@ func scanStates(t *testing.T, s Scanned) {
 
 func scanFindings(t *testing.T, s Scanned) {
 	d := scanDigest("a")
-	openssl, bash := scanFinding("CVE-2024-1", 4, "Overflow in OpenSSL", scanPackage("openssl", "1"), scanPackage("libssl3", "1")), scanFinding("CVE-2023-9", 2, "bash", scanPackage("bash", "2"))
+	openssl, bash := scanFinding("CVE-2024-1", 4, "Overflow in OpenSSL", scanPackage("libssl3", "1"), scanPackage("openssl", "1")), scanFinding("CVE-2023-9", 2, "bash", scanPackage("bash", "2"))
 	old, unknown := scanFinding("CVE-2010-5", 4, "", scanPackage("zlib", "1")), scanFinding("GHSA-x", 0, "", registry.FindingPackage{Name: "lodash", Path: "app/package.json", Version: "4"})
 	s.Put(registry.ScanStatus{Digest: d, State: registry.ScanDone, DB: "1"}, openssl, bash, old, unknown)
 	counts := registry.SeverityCounts{1, 0, 1, 0, 2}

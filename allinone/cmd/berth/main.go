@@ -17,6 +17,7 @@ import (
 	"github.com/berth-registry/berth/services/metadata/nats"
 	"github.com/berth-registry/berth/services/metadata/postgres"
 	"github.com/berth-registry/berth/services/metadata/sqlite"
+	"github.com/berth-registry/berth/services/scanner"
 	"github.com/berth-registry/berth/services/syncer"
 )
 
@@ -33,6 +34,7 @@ func main() {
 	)
 	parts.Methods = auth.Parts{LDAP: ldap.Open, Bearer: jwt.Bearer, OIDC: jwt.OIDC(claims.Compile)}
 	parts.Mirror = allinone.Mirrors(map[string]syncer.OpenDB{"sqlite": sqlite.OpenSyncer, "postgres": postgres.OpenSyncer})
+	parts.Scans = scans(map[string]scanner.OpenDB{"sqlite": sqlite.OpenScanner, "postgres": postgres.OpenScanner})
 	parts.Reflect = reflect.Register
 	parts.ExaminePool, parts.ExamineDatabase = s3.Examine, postgres.Examine
 	program := allinone.Program("berth", version, "an OCI registry in one process", parts)

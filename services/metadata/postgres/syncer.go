@@ -17,6 +17,11 @@ const SyncerSchema = "berth_syncer"
 // OpenSyncer opens the syncer's own schema in the database that the catalog is in,
 // and makes it where it is missing.
 func OpenSyncer(ctx context.Context, cfg config.Storage, _ func(error), log *slog.Logger) (*sqldb.DB, error) {
+	return openOwn(ctx, cfg, SyncerSchema, log)
+}
+
+// openOwn opens a schema of its own for a service, and makes it where it is missing.
+func openOwn(ctx context.Context, cfg config.Storage, schema string, log *slog.Logger) (*sqldb.DB, error) {
 	o := Options{DSN: cfg.Metadata.ReadDSN, Durable: cfg.Durable()}
 	first, err := openPatiently(ctx, o, patience, log)
 	if err != nil {
@@ -26,21 +31,21 @@ func OpenSyncer(ctx context.Context, cfg config.Storage, _ func(error), log *slo
 		if err := tx.LockAll(); err != nil {
 			return err
 		}
-		_, err := tx.Exec("CREATE SCHEMA IF NOT EXISTS " + SyncerSchema)
+		_, err := tx.Exec("CREATE SCHEMA IF NOT EXISTS " + schema)
 		return err
 	})
 	if cerr := first.Close(); err == nil {
 		err = cerr
 	}
 	if err != nil {
-		return nil, fmt.Errorf("making the syncer's schema: %w", err)
+		return nil, fmt.Errorf("making the schema %s: %w", schema, err)
 	}
 	o.DSN = func() (config.Secret, error) {
 		dsn, err := cfg.Metadata.ReadDSN()
 		if err != nil {
 			return "", err
 		}
-		return inSchema(dsn, SyncerSchema), nil
+		return inSchema(dsn, schema), nil
 	}
 	return openPatiently(ctx, o, patience, log)
 }

@@ -31,14 +31,15 @@ func OpenSyncer(ctx context.Context, cfg config.Storage, fatal func(error), _ *s
 		return nil, fmt.Errorf("opening the syncer's database in %s: %w", dir, err)
 	}
 	file := filepath.Join(dir, "syncer.db")
-	db, err := openSyncer(ctx, dir, file, sqldb.Options{Dialect: dialect(), Fatal: fatal, Release: unlock})
+	db, err := openOwn(ctx, dir, file, sqldb.Options{Dialect: dialect(), Fatal: fatal, Release: unlock})
 	if err != nil {
 		return nil, fmt.Errorf("opening the syncer's database in %s: %w", dir, errors.Join(err, unlock()))
 	}
 	return db, nil
 }
 
-func openSyncer(ctx context.Context, dir, file string, o sqldb.Options) (*sqldb.DB, error) {
+// openOwn opens the database of a service that has one of its own.
+func openOwn(ctx context.Context, dir, file string, o sqldb.Options) (*sqldb.DB, error) {
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,135 @@
+package scanner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/berth-registry/berth/registry"
+)
+
+const (
+	// shortWalk is the least time between two walks through the catalog. A walk may
+	// take a fiftieth of the time.
+	shortWalk = time.Minute
+	longWalk  = 6 * time.Hour
+	// unseenFor is how long an image that no tag points to is remembered, unusedFor how
+	// long a layer is, in microseconds.
+	unseenFor = 7 * day
+	unusedFor = 30 * day
+)
+
+// walkAll looks for images in the catalog, again and again.
+func (s *Service) walkAll() {
+	for {
+		began := s.o.Now()
+		if err := s.walk(s.ctx); err != nil && s.ctx.Err() == nil {
+			s.log.Warn("looking for images to scan", "error", err)
+		}
+		took := s.o.Now().Sub(began)
+		if !s.pause(nil, min(max(50*took, shortWalk), longWalk)) {
+			return
+		}
+	}
+}
+
+// walk queues the images that tags point to and that are not known, and forgets those
+// that none has pointed to for long.
+func (s *Service) walk(ctx context.Context) error {
+	began := s.now()
+	repos := registry.Page[registry.Name]{Limit: 1000}
+	for {
+		list, err := s.catalog.Repositories(ctx, installation, repos)
+		if err != nil {
+			return fmt.Errorf("listing repositories: %w", err)
+		}
+		for _, repo := range list.Items {
+			if err := s.walkTags(ctx, repo); err != nil {
+				return err
+			}
+		}
+		if !list.More || len(list.Items) == 0 {
+			return s.store.prune(ctx, began-unseenFor, began-unusedFor)
+		}
+		repos.After = list.Items[len(list.Items)-1]
+	}
+}
+
+func (s *Service) walkTags(ctx context.Context, repo registry.Name) error {
+	tags := registry.Page[registry.Tag]{Limit: batch}
+	for {
+		list, err := s.catalog.Tags(ctx, installation, repo, tags)
+		if errors.Is(err, registry.ErrNameUnknown) {
+			return nil // it is gone meanwhile
+		}
+		if err != nil {
+			return fmt.Errorf("listing tags of %s: %w", repo, err)
+		}
+		jobs := make([]job, 0, len(list.Items))
+		for _, t := range list.Items {
+			m, err := s.catalog.Manifest(ctx, installation, repo, registry.ManifestQuery{Ref: registry.Reference{Tag: t}, NoBytes: true})
+			if errors.Is(err, registry.ErrManifestUnknown) || errors.Is(err, registry.ErrNameUnknown) {
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("looking up %s:%s: %w", repo, t, err)
+			}
+			jobs = append(jobs, job{repo: repo, digest: m.Digest})
+		}
+		unseen, err := s.store.unseen(ctx, jobs, s.now()-day)
+		if err == nil && len(unseen) > 0 {
+			err = s.store.add(ctx, unseen, rankTag, s.now())
+			poke(s.wake)
+		}
+		if err != nil {
+			return fmt.Errorf("queueing images of %s: %w", repo, err)
+		}
+		if !list.More || len(list.Items) == 0 {
+			return nil
+		}
+		tags.After = list.Items[len(list.Items)-1]
+	}
+}
+
+// renewAll looks images up again when there is a newer database.
+func (s *Service) renewAll() {
+	for {
+		if err := s.renew(s.ctx); err != nil && s.ctx.Err() == nil {
+			s.log.Error("looking images up in a newer vulnerability database", "error", err)
+		}
+		if !s.pause(s.lookAgain, 10*time.Minute) {
+			return
+		}
+	}
+}
+
+// renew looks up all images that were looked up in another database than the one in
+// use.
+func (s *Service) renew(ctx context.Context) error {
+	for {
+		version := s.vulns.Current().Version
+		if version == "" {
+			return nil
+		}
+		some, err := s.store.stale(ctx, version, 50)
+		if err != nil || len(some) == 0 {
+			return err
+		}
+		all := make([]renewed, 0, len(some))
+		for i := range some {
+			found, by, err := s.vulns.Lookup(ctx, &some[i].image)
+			if err != nil {
+				return err
+			}
+			if by != version {
+				break // there is a newer one by now
+			}
+			all = append(all, renewed{some[i].digest, found})
+		}
+		if err := s.store.renew(ctx, all, version, s.now()); err != nil {
+			return err
+		}
+		s.meters.renewed.Add(int64(len(all)))
+	}
+}
