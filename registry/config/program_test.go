@@ -86,7 +86,7 @@ func TestLoadFor(t *testing.T) {
 		}
 		return file
 	}
-	good := write("good.yaml", "storage: {rootDirectory: /x}\nextensions: {search: {}}\n")
+	good := write("good.yaml", "storage: {rootDirectory: /x}\nextensions: {search: {}, ui: {}}\n")
 	c, warnings, err := LoadFor(good, AllInOne, nil)
 	if err != nil || c.Storage.RootDirectory != "/x" || len(warnings) != 1 {
 		t.Errorf("good file: %v, %v", warnings, err)
