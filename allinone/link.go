@@ -107,6 +107,7 @@ func Link(ctx context.Context, cfg *config.Config, parts Parts, p daemon.Process
 		return nil, err
 	}
 	units = append(units, daemon.Closer("metadata", catalog.Close), fatal)
+	serve.Audit = catalog
 
 	mirror, more, err := linkMirror(ctx, cfg, parts, blobs, catalog, dial, p)
 	if err != nil {
@@ -137,7 +138,7 @@ func Link(ctx context.Context, cfg *config.Config, parts Parts, p daemon.Process
 	}
 
 	if s := cfg.Services.Syncer; mirror != nil && s.Listen != "" && len(s.Address) == 0 {
-		unit, err := rpc.MirrorUnit(ctx, s.Listen, mirror, serve)
+		unit, err := rpc.MirrorUnit(ctx, s.Listen, mirror, catalog, serve)
 		if err != nil {
 			return nil, err
 		}

@@ -20,8 +20,9 @@ type Actor struct {
 	// Request is how the actor asks, for access conditions. nil: that is not known.
 	// Shared, never changed.
 	Request *ActorRequest
-	// Ruled says that whoever authenticated the actor goes by a configuration with
-	// access rules. A catalog that has none refuses then: it was not told, and would
+	// Ruled says that the actor has only the rights that access rules give: whoever
+	// authenticated it goes by a configuration with rules, or it is a client of the
+	// gRPC API that is no service. A catalog that has no rules refuses then: it would
 	// let everybody do everything.
 	Ruled bool
 	// System is set for the installation itself: its services, and those who may

@@ -41,7 +41,7 @@ func (p *Policy) Allow(a registry.Actor, repo registry.Name, ref registry.Refere
 		return a.Refusal("the credential is not good for " + act.String() + " here")
 	}
 	if p.untold(a) {
-		return registry.ErrUnavailable.With("the gateway has access rules (http.accessControl), but the catalog was started without them")
+		return registry.ErrUnavailable.With("access rules (http.accessControl) must say who may do this, and the catalog was started without any")
 	}
 	if p == nil || a.System {
 		return nil

@@ -32,7 +32,10 @@ func (c *Catalog) RecordAudit(ctx context.Context, events []registry.AuditEvent)
 }
 
 // AuditLog implements [registry.Audit].
-func (c *Catalog) AuditLog(ctx context.Context, _ registry.Actor, q registry.AuditQuery) (registry.List[registry.AuditEvent], error) {
+func (c *Catalog) AuditLog(ctx context.Context, a registry.Actor, q registry.AuditQuery) (registry.List[registry.AuditEvent], error) {
+	if err := c.options.Access.Allow(a, "", registry.Reference{}, registry.ActAdmin); err != nil {
+		return registry.List[registry.AuditEvent]{}, err
+	}
 	var list registry.List[registry.AuditEvent]
 	if err := q.Check(); err != nil {
 		return list, err

@@ -70,7 +70,10 @@ func (c *Catalog) newTokenKey(now time.Time) {
 }
 
 // RotateTokenKeys implements [registry.Identities].
-func (c *Catalog) RotateTokenKeys(ctx context.Context, _ registry.Actor) error {
+func (c *Catalog) RotateTokenKeys(ctx context.Context, a registry.Actor) error {
+	if err := c.options.Access.Allow(a, "", registry.Reference{}, registry.ActAdmin); err != nil {
+		return err
+	}
 	if err := c.lock(ctx); err != nil {
 		return err
 	}
@@ -108,10 +111,27 @@ func (c *Catalog) Login(ctx context.Context, l registry.Login) (registry.User, e
 	return u.User, nil
 }
 
+// owns returns nil if a may handle the credentials of owner: its own, but not with
+// a credential that is limited itself, or anybody's as an administrator.
+func (c *Catalog) owns(a registry.Actor, owner string) error {
+	if a.Scope != nil {
+		return registry.ErrDenied.With("a credential with limits can't handle credentials")
+	}
+	if a.ID != "" && a.ID == owner {
+		return nil
+	}
+	return c.options.Access.Allow(a, "", registry.Reference{}, registry.ActAdmin)
+}
+
 // AddCredential implements [registry.Identities].
-func (c *Catalog) AddCredential(ctx context.Context, _ registry.Actor, x registry.Credential, hash []byte) error {
+func (c *Catalog) AddCredential(ctx context.Context, a registry.Actor, x registry.Credential, hash []byte) error {
 	if err := x.Check(); err != nil {
 		return err
+	}
+	if x.Owner != "" {
+		if err := c.owns(a, x.Owner); err != nil {
+			return err
+		}
 	}
 	if err := c.lock(ctx); err != nil {
 		return err
@@ -197,7 +217,10 @@ func (c *Catalog) ClaimCredential(ctx context.Context, a registry.Actor, kind re
 }
 
 // Credentials implements [registry.Identities].
-func (c *Catalog) Credentials(ctx context.Context, _ registry.Actor, kind registry.CredentialKind, owner string) ([]registry.Credential, error) {
+func (c *Catalog) Credentials(ctx context.Context, a registry.Actor, kind registry.CredentialKind, owner string) ([]registry.Credential, error) {
+	if err := c.owns(a, owner); err != nil {
+		return nil, err
+	}
 	if err := c.lock(ctx); err != nil {
 		return nil, err
 	}
@@ -215,7 +238,10 @@ func (c *Catalog) Credentials(ctx context.Context, _ registry.Actor, kind regist
 }
 
 // RemoveCredential implements [registry.Identities].
-func (c *Catalog) RemoveCredential(ctx context.Context, _ registry.Actor, kind registry.CredentialKind, owner, id string) error {
+func (c *Catalog) RemoveCredential(ctx context.Context, a registry.Actor, kind registry.CredentialKind, owner, id string) error {
+	if err := c.owns(a, owner); err != nil {
+		return err
+	}
 	if err := c.lock(ctx); err != nil {
 		return err
 	}
@@ -231,7 +257,10 @@ func (c *Catalog) RemoveCredential(ctx context.Context, _ registry.Actor, kind r
 }
 
 // Users implements [registry.Identities].
-func (c *Catalog) Users(ctx context.Context, _ registry.Actor, p registry.Page[string]) (registry.List[registry.User], error) {
+func (c *Catalog) Users(ctx context.Context, a registry.Actor, p registry.Page[string]) (registry.List[registry.User], error) {
+	if err := c.options.Access.Allow(a, "", registry.Reference{}, registry.ActAdmin); err != nil {
+		return registry.List[registry.User]{}, err
+	}
 	if err := c.lock(ctx); err != nil {
 		return registry.List[registry.User]{}, err
 	}
@@ -249,7 +278,10 @@ func (c *Catalog) Users(ctx context.Context, _ registry.Actor, p registry.Page[s
 }
 
 // PutUser implements [registry.Identities].
-func (c *Catalog) PutUser(ctx context.Context, _ registry.Actor, u registry.User) error {
+func (c *Catalog) PutUser(ctx context.Context, a registry.Actor, u registry.User) error {
+	if err := c.options.Access.Allow(a, "", registry.Reference{}, registry.ActAdmin); err != nil {
+		return err
+	}
 	if err := cmp.Or(registry.CheckUser(u.ID), registry.CheckGroups(u.Groups)); err != nil {
 		return err
 	}
@@ -282,7 +314,10 @@ func (c *Catalog) PutUser(ctx context.Context, _ registry.Actor, u registry.User
 }
 
 // RemoveUser implements [registry.Identities].
-func (c *Catalog) RemoveUser(ctx context.Context, _ registry.Actor, id string) error {
+func (c *Catalog) RemoveUser(ctx context.Context, a registry.Actor, id string) error {
+	if err := c.options.Access.Allow(a, "", registry.Reference{}, registry.ActAdmin); err != nil {
+		return err
+	}
 	if err := c.lock(ctx); err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ var ErrNoControl = errors.New("no process serves this store")
 // s unless they are nil. The
 // process owns the store: a socket that is there already is of one that died.
 func ControlUnit(ctx context.Context, root string, b registry.Blobs, c registry.Catalog, m registry.Mirror, s registry.Scans, o ServerOptions) (daemon.Unit, error) {
-	o.Security, o.owned = nil, true
+	o.Security, o.owned, o.Audit = nil, true, c
 	var l net.Listener
 	err := atSocket(root, func(path string) (err error) {
 		l, err = daemon.ListenUnix(ctx, path)
@@ -47,7 +47,7 @@ func ControlUnit(ctx context.Context, root string, b registry.Blobs, c registry.
 	ServeBlobs(srv, b)
 	ServeCatalog(srv, c)
 	if m != nil {
-		ServeMirror(srv, m)
+		ServeMirror(srv, m, c)
 	}
 	if s != nil {
 		ServeScans(srv, s)
@@ -71,6 +71,37 @@ func newRemoving(l net.Listener, path string) net.Listener {
 	}
 	return removing{l, path}
 }
+
+// Accept returns the next connection, with who is at its other end in place of an
+// address: such sockets have none.
+func (r removing) Accept() (net.Conn, error) {
+	c, err := r.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	if user := userOf(c); user != "" {
+		c = ownedConn{c, ownerAddr(user)}
+	}
+	return c, nil
+}
+
+// ownedConn is a connection with the name of the user who made it.
+type ownedConn struct {
+	net.Conn
+	from net.Addr
+}
+
+// RemoteAddr returns the user.
+func (c ownedConn) RemoteAddr() net.Addr { return c.from }
+
+// ownerAddr is a user as an address.
+type ownerAddr string
+
+// Network implements [net.Addr].
+func (ownerAddr) Network() string { return "unix" }
+
+// String implements [net.Addr].
+func (a ownerAddr) String() string { return string(a) }
 
 // Close ends the listener.
 func (r removing) Close() error {

@@ -20,6 +20,7 @@ type guard struct {
 	limits limits
 	secure bool // peers have certificates
 	owned  bool // peers own the store
+	audit  registry.Audit
 }
 
 // owner is the key of a context whose peer owns the store.
@@ -41,6 +42,7 @@ func (g guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, h
 		resp, err = handler(ctx, req)
 		return err
 	})
+	g.record(ctx, info.FullMethod, req, err)
 	return resp, g.answer(ctx, info.FullMethod, err)
 }
 
@@ -64,6 +66,7 @@ func (g guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo
 	case <-stalled:
 		err = registry.ErrUnavailable.With("nothing moved for %v", g.limits.progress)
 	}
+	g.record(ss.Context(), info.FullMethod, nil, err)
 	return g.answer(ss.Context(), info.FullMethod, err)
 }
 

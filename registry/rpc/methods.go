@@ -144,7 +144,7 @@ var methods = map[string]Role{
 	scannerv1.ScanService_Check_FullMethodName:         services | Automation,
 
 	// Who sees requests tells what they were.
-	metadatav1.AuditService_RecordAudit_FullMethodName: Gateway,
+	metadatav1.AuditService_RecordAudit_FullMethodName: Gateway | Syncer,
 	metadatav1.AuditService_ListAudit_FullMethodName:   Gateway | Automation,
 
 	// So does who sees more than the catalog.
@@ -205,7 +205,9 @@ func actorOf(ctx context.Context, a *metadatav1.Actor) registry.Actor {
 	}
 	if !speaks(ctx) {
 		who, _ := peerOf(ctx)
-		return registry.Actor{ID: who.name}
+		// Ruled: a certificate that lets a client call is no right to anything here.
+		// Without rules that say what it may do, it may do nothing.
+		return registry.Actor{ID: who.name, Ruled: true}
 	}
 	return actorFromWire(a)
 }

@@ -29,7 +29,7 @@ func TestS019EveryMethodHasARow(t *testing.T) {
 	srv := NewServer(ServerOptions{})
 	ServeBlobs(srv, memory.NewBlobs())
 	ServeCatalog(srv, memory.NewCatalog(memory.CatalogOptions{}))
-	ServeMirror(srv, nil)
+	ServeMirror(srv, nil, nil)
 	ServeScans(srv, nil)
 	reflection.Register(srv)
 	l, err := net.Listen("tcp", "127.0.0.1:0")

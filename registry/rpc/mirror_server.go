@@ -10,15 +10,36 @@ import (
 	"github.com/berth-registry/berth/registry"
 )
 
-// ServeMirror makes srv serve m. srv must come from [NewServer].
-func ServeMirror(srv grpc.ServiceRegistrar, m registry.Mirror) {
-	syncerv1.RegisterSyncServiceServer(srv, &mirrorServer{mirror: m})
+// ServeMirror makes srv serve m. srv must come from [NewServer]. rights is asked
+// whether a client that is no service may see and steer what is mirrored; with nil,
+// none may.
+func ServeMirror(srv grpc.ServiceRegistrar, m registry.Mirror, rights registry.Access) {
+	syncerv1.RegisterSyncServiceServer(srv, &mirrorServer{mirror: m, rights: rights})
 }
 
 // mirrorServer serves registry.Mirror.
 type mirrorServer struct {
 	syncerv1.UnimplementedSyncServiceServer
 	mirror registry.Mirror
+	rights registry.Access
+}
+
+// admit returns nil if the peer may use [registry.MirrorControl], which has no actor:
+// a gateway has asked the catalog before, the owner of the store need not, and
+// everybody else must be an administrator of the store, by the rules of the moment.
+func (s *mirrorServer) admit(ctx context.Context) error {
+	if ctx.Value(owner{}) != nil || speaks(ctx) {
+		return nil
+	}
+	a := actorOf(ctx, nil)
+	if s.rights == nil {
+		return a.Refusal("")
+	}
+	may, err := s.rights.Allowed(ctx, a, "", registry.ActAdmin)
+	if err == nil && !may.Has(registry.ActAdmin) {
+		err = a.Refusal("only administrators (http.accessControl.adminPolicy) look after mirrors")
+	}
+	return err
 }
 
 func (s *mirrorServer) Route(ctx context.Context, req *syncerv1.RouteRequest) (*syncerv1.RouteResponse, error) {
@@ -153,6 +174,9 @@ func (s *mirrorServer) Claim(ctx context.Context, req *syncerv1.ClaimRequest) (*
 }
 
 func (s *mirrorServer) ListRules(ctx context.Context, _ *syncerv1.ListRulesRequest) (*syncerv1.ListRulesResponse, error) {
+	if err := s.admit(ctx); err != nil {
+		return nil, err
+	}
 	all, err := s.mirror.MirrorRules(ctx)
 	if err != nil {
 		return nil, err
@@ -173,6 +197,9 @@ func (s *mirrorServer) ListRules(ctx context.Context, _ *syncerv1.ListRulesReque
 }
 
 func (s *mirrorServer) ListFills(ctx context.Context, _ *syncerv1.ListFillsRequest) (*syncerv1.ListFillsResponse, error) {
+	if err := s.admit(ctx); err != nil {
+		return nil, err
+	}
 	all, err := s.mirror.Fills(ctx)
 	if err != nil {
 		return nil, err
@@ -188,6 +215,9 @@ func (s *mirrorServer) ListFills(ctx context.Context, _ *syncerv1.ListFillsReque
 }
 
 func (s *mirrorServer) Explain(ctx context.Context, req *syncerv1.ExplainRequest) (*syncerv1.ExplainResponse, error) {
+	if err := s.admit(ctx); err != nil {
+		return nil, err
+	}
 	repo, err := registry.ParseName(req.GetRepository())
 	if err != nil {
 		return nil, err
@@ -203,6 +233,9 @@ func (s *mirrorServer) Explain(ctx context.Context, req *syncerv1.ExplainRequest
 }
 
 func (s *mirrorServer) Examine(ctx context.Context, req *syncerv1.ExamineRequest) (*syncerv1.ExamineResponse, error) {
+	if err := s.admit(ctx); err != nil {
+		return nil, err
+	}
 	all, err := s.mirror.Examine(ctx, req.GetRule())
 	if err != nil {
 		return nil, err
@@ -215,6 +248,9 @@ func (s *mirrorServer) Examine(ctx context.Context, req *syncerv1.ExamineRequest
 }
 
 func (s *mirrorServer) Trigger(ctx context.Context, req *syncerv1.TriggerRequest) (*syncerv1.TriggerResponse, error) {
+	if err := s.admit(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.mirror.Trigger(ctx, req.GetRule()); err != nil {
 		return nil, err
 	}
@@ -222,6 +258,9 @@ func (s *mirrorServer) Trigger(ctx context.Context, req *syncerv1.TriggerRequest
 }
 
 func (s *mirrorServer) Pause(ctx context.Context, req *syncerv1.PauseRequest) (*syncerv1.PauseResponse, error) {
+	if err := s.admit(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.mirror.Pause(ctx, req.GetRule(), req.GetPaused()); err != nil {
 		return nil, err
 	}
@@ -229,6 +268,9 @@ func (s *mirrorServer) Pause(ctx context.Context, req *syncerv1.PauseRequest) (*
 }
 
 func (s *mirrorServer) Forget(ctx context.Context, req *syncerv1.ForgetRequest) (*syncerv1.ForgetResponse, error) {
+	if err := s.admit(ctx); err != nil {
+		return nil, err
+	}
 	repo, err := registry.ParseName(req.GetRepository())
 	if err == nil {
 		err = s.mirror.Forget(ctx, repo)

@@ -29,6 +29,8 @@ type ServerOptions struct {
 	// Reflect adds reflection to the server: reflect.Register. nil: none. Nothing
 	// that it tells is secret, but neither is there a reason to tell everybody.
 	Reflect func(*grpc.Server)
+	// Audit remembers what clients do that are no service. nil: nobody does.
+	Audit registry.Audit
 	// owned says that whoever can connect owns the store.
 	owned bool
 	// Metrics is where calls are counted. nil: nobody wants to know.
@@ -59,7 +61,7 @@ func newServer(o ServerOptions, l limits, more ...grpc.ServerOption) *grpc.Serve
 		creds = o.Security.server()
 	}
 	o.Security.observe(o.Metrics)
-	g := guard{o.Log, l, o.Security != nil, o.owned}
+	g := guard{o.Log, l, o.Security != nil, o.owned, o.Audit}
 	return grpc.NewServer(append([]grpc.ServerOption{
 		grpc.Creds(creds),
 		grpc.ConnectionTimeout(handshake),

@@ -45,9 +45,9 @@ func CatalogUnit(ctx context.Context, address string, c registry.Catalog, o Serv
 	return unit(ctx, Metadata, address, c, o, func(srv *grpc.Server) { ServeCatalog(srv, c) })
 }
 
-// MirrorUnit returns a unit that serves m on address.
-func MirrorUnit(ctx context.Context, address string, m registry.Mirror, o ServerOptions) (daemon.Unit, error) {
-	return unit(ctx, Syncer, address, m, o, func(srv *grpc.Server) { ServeMirror(srv, m) })
+// MirrorUnit returns a unit that serves m on address; for rights see [ServeMirror].
+func MirrorUnit(ctx context.Context, address string, m registry.Mirror, rights registry.Access, o ServerOptions) (daemon.Unit, error) {
+	return unit(ctx, Syncer, address, m, o, func(srv *grpc.Server) { ServeMirror(srv, m, rights) })
 }
 
 // ScansUnit returns a unit that serves s on address.

@@ -32,7 +32,7 @@ func Catalog(t testing.TB, local registry.Catalog) registry.Catalog {
 // Mirror returns local as seen through a gRPC client and server that live as long
 // as the test.
 func Mirror(t testing.TB, local registry.Mirror) registry.Mirror {
-	return rpc.NewMirror(serve(t, local, func(srv *grpc.Server) { rpc.ServeMirror(srv, local) }))
+	return rpc.NewMirror(serve(t, local, func(srv *grpc.Server) { rpc.ServeMirror(srv, local, nil) }))
 }
 
 // Scans returns local as seen through a gRPC client and server that live as long as

@@ -230,10 +230,14 @@ func (c *Chain) ask(ctx context.Context, q *Request, methods []Method, user stri
 	return c.conclude(ctx, q, method, user, a, err)
 }
 
-// conclude lets Admit have its say, and tells who wants to know.
+// conclude lets Admit have its say, makes sure that the user is still there, and tells
+// who wants to know.
 func (c *Chain) conclude(ctx context.Context, q *Request, method, user string, a registry.Actor, err error) (registry.Actor, error) {
 	if err == nil && c.o.Admit != nil {
 		err = c.o.Admit(ctx, a)
+	}
+	if err == nil {
+		err = c.present(ctx, a)
 	}
 	c.meters.count(method, err)
 	if c.o.Observe != nil {

@@ -34,6 +34,13 @@ func OpenHTPasswd(path string, e Env) (Method, error) {
 
 func (m *passwordFile) Name() string { return "htpasswd" }
 
+var viaFile = Via("htpasswd")
+
+// Has implements [Roster]: a change of the file counts a second later.
+func (m *passwordFile) Has(_ context.Context, user string) (bool, error) {
+	return m.file.Current().Has(user), nil
+}
+
 // Known implements [Knower].
 func (m *passwordFile) Known(q *Request) bool {
 	users := m.file.Current()
@@ -47,7 +54,7 @@ func (m *passwordFile) Authenticate(ctx context.Context, q *Request) (registry.A
 	a, err := m.known.Ask(ctx, b.User, b.Password, users.Generation(), func(ctx context.Context) (a registry.Actor, err error) {
 		err = m.slots.Do(ctx, q.Source, func() {
 			if users.Verify(b.User, b.Password) {
-				a.ID = b.User
+				a.ID, a.Claims = b.User, viaFile
 			}
 		})
 		return a, err

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,7 +49,13 @@ func (f *followed) after(d time.Duration) string {
 		f.at = f.at.Add(100 * time.Millisecond)
 		f.Current()
 	}
-	return strings.Join(f.Current().Names(), " ")
+	names := f.Current().Names()
+	for _, n := range []string{"alice", "bob", ""} {
+		if f.Current().Has(n) != slices.Contains(names, n) {
+			panic("Has and Names differ")
+		}
+	}
+	return strings.Join(names, " ")
 }
 
 // TestS059RemovedUsersAreGoneSoon changes the file in every way there is.

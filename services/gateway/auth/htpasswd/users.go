@@ -108,6 +108,9 @@ func (u *Users) Generation() string { return u.generation }
 // Names returns the users, sorted.
 func (u *Users) Names() []string { return slices.Sorted(maps.Keys(u.hashes)) }
 
+// Has reports whether there is a user of a name.
+func (u *Users) Has(name string) bool { _, ok := u.hashes[name]; return ok }
+
 // Scheme returns how the user's password is hashed, for people.
 func (u *Users) Scheme(name string) string { return u.hashes[name].String() }
 

@@ -19,6 +19,9 @@ const (
 	// How long the directory's answers are remembered.
 	rememberYes = time.Minute
 	rememberNo  = 10 * time.Second
+	// presenceLife is how long it is remembered that the directory has a user. With
+	// the time of a search it stays below auth.RosterLife.
+	presenceLife = auth.RosterLife - operationTime
 	// maxUser and maxPassword bound what is sent to the directory, in bytes.
 	maxUser     = 255
 	maxPassword = 1024
@@ -33,6 +36,7 @@ type Directory struct {
 	c      config.LDAP
 	filter string // of users, in parentheses; "" if there is none
 	known  *auth.Remember
+	there  *auth.Presence
 	slots  *auth.Slots
 	log    *slog.Logger
 	search pool // bound as the account that may search
@@ -48,6 +52,7 @@ func open(c *config.LDAP, e auth.Env) (*Directory, error) {
 		c:      *c,
 		filter: c.UserFilter,
 		known:  auth.NewRemember("ldap", rememberYes, rememberNo),
+		there:  auth.NewPresence(presenceLife),
 		slots:  auth.NewSlots(logins),
 		log:    e.Log.With("method", "ldap"),
 	}
@@ -125,6 +130,30 @@ func (d *Directory) Authenticate(ctx context.Context, q *auth.Request) (registry
 	return a, auth.Accepted, nil
 }
 
+var via = auth.Via("ldap")
+
+// Has implements [auth.Roster]: one search, at most once in a while for each user. A
+// user whom the filter leaves out is gone, too. While the directory can't be asked
+// nobody can tell, and what needs the answer is refused as unavailable.
+func (d *Directory) Has(ctx context.Context, user string) (bool, error) {
+	if !sendable(user, "x") {
+		return false, nil
+	}
+	has, err := d.there.Ask(user, func() (has bool, err error) {
+		failed := d.slots.Do(ctx, "", func() {
+			var e *ldap.Entry
+			e, err = d.find(user)
+			has = e != nil
+		})
+		return has, errors.Join(failed, err)
+	})
+	if err != nil && !errors.Is(err, registry.ErrTooManyRequests) && ctx.Err() == nil {
+		d.log.Error("the directory can't be asked", "error", err.Error())
+		err = registry.ErrUnavailable.With("the directory can't be asked").Because(err)
+	}
+	return has, err
+}
+
 // sendable reports whether name and password are what a directory may be asked.
 // Some take a password to end at a NUL, so one of NULs is empty.
 func sendable(user, password string) bool {
@@ -146,7 +175,7 @@ func (d *Directory) login(user, password string) (registry.Actor, error) {
 	if err != nil || !right || e == nil {
 		return registry.Actor{}, err
 	}
-	a := registry.Actor{ID: d.name(e, user)}
+	a := registry.Actor{ID: d.name(e, user), Claims: via}
 	if d.c.UserGroupAttribute != "" {
 		groups := e.GetEqualFoldAttributeValues(d.c.UserGroupAttribute)
 		a.Groups = groups[:min(len(groups), maxGroups)]

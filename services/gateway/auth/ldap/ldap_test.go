@@ -247,6 +247,42 @@ func TestOutage(t *testing.T) {
 	}
 }
 
+// TestUserIsGone: whether the directory still has a user is asked with one search a
+// minute, and no bind; an outage is no answer.
+func TestUserIsGone(t *testing.T) {
+	server := newDirectory(t)
+	d := server.open(t, nil)
+	for range 3 {
+		if has, err := d.Has(t.Context(), "alice"); err != nil || !has {
+			t.Fatalf("alice: %v, %v", has, err)
+		}
+	}
+	for _, who := range []string{"nobody", "twin", "", "a\x00"} {
+		if has, err := d.Has(t.Context(), who); err != nil || has {
+			t.Errorf("%q: %v, %v", who, has, err)
+		}
+	}
+	if searches, binds := server.counts(); searches != 3 || binds != 0 {
+		t.Errorf("%d searches, %d binds; want 3 and none", searches, binds)
+	}
+	server.mu.Lock()
+	delete(server.users, "alice")
+	server.mu.Unlock()
+	d.there = auth.NewPresence(0) // time passes
+	if has, err := d.Has(t.Context(), "alice"); err != nil || has {
+		t.Errorf("alice, who is gone: %v, %v", has, err)
+	}
+	server.mu.Lock()
+	server.drop = true
+	server.mu.Unlock()
+	if _, err := d.Has(t.Context(), "alice"); !errors.Is(err, registry.ErrUnavailable) {
+		t.Errorf("without a directory: %v", err)
+	}
+	if presenceLife <= 0 || presenceLife+operationTime > auth.RosterLife {
+		t.Errorf("an answer may be older than %v", auth.RosterLife)
+	}
+}
+
 func TestOpenRefuses(t *testing.T) {
 	for name, change := range map[string]func(*config.LDAP){
 		"filter":      func(c *config.LDAP) { c.UserFilter = "(objectClass=person" },

@@ -64,7 +64,7 @@ func units(ctx context.Context, cfg *config.Config, p daemon.Process) (_ []daemo
 		return nil, err
 	}
 	units = append(units, daemon.Closer("metadata", catalog.Close), fatal)
-	serve := rpc.ServerOptions{Security: security, Log: p.Log, Metrics: p.Metrics, Traces: p.Traces}
+	serve := rpc.ServerOptions{Security: security, Audit: catalog, Log: p.Log, Metrics: p.Metrics, Traces: p.Traces}
 	if cfg.Services.Reflection {
 		serve.Reflect = reflect.Register
 	}

@@ -65,11 +65,11 @@ func units(ctx context.Context, cfg *config.Config, p daemon.Process) (_ []daemo
 		return nil, err
 	}
 	units = append(units, daemon.Closer("syncer", mirror.Close), fatal)
-	serve := rpc.ServerOptions{Security: security, Log: p.Log, Metrics: p.Metrics, Traces: p.Traces}
+	serve := rpc.ServerOptions{Security: security, Audit: catalog, Log: p.Log, Metrics: p.Metrics, Traces: p.Traces}
 	if cfg.Services.Reflection {
 		serve.Reflect = reflect.Register
 	}
-	server, err := rpc.MirrorUnit(ctx, cfg.Services.Syncer.Listen, mirror, serve)
+	server, err := rpc.MirrorUnit(ctx, cfg.Services.Syncer.Listen, mirror, catalog, serve)
 	if err != nil {
 		return nil, err
 	}
