@@ -309,11 +309,11 @@ func (r inRepo) Holds(q Question) (bool, error) { return q.Repo == registry.Name
 // TestIndex compares the index with trying all patterns.
 func TestIndex(t *testing.T) {
 	rules := registry.AccessRules{Repositories: map[string]registry.RepositoryRules{}}
-	for _, pattern := range []string{"**", "*", "a/**", "a/b/**", "a/*", "a/b*", "a/**/c", "{a,b}/**", "a", "a/b", "b?", "[ab]/c", "**/c", "ab**", "a/b/c/d"} {
+	for _, pattern := range []string{"**", "*", "a/**", "a/b/**", "a/*", "a/b*", "a/**/c", "**/d/**", "**/dd", "*-d/**", "a/**/dd/*", "**/{d,e}/x", "**/d?d", "{a,b}/**", "a", "a/b", "b?", "[ab]/c", "**/c", "ab**", "a/b/c/d"} {
 		rules.Repositories[pattern] = registry.RepositoryRules{}
 	}
 	p := compiled(t, rules, nil)
-	for _, name := range []string{"a", "b", "ab", "ba", "a/b", "a/c", "a/b/c", "a/b/c/d", "b/c", "b/d/c", "x/c", "x/y", "a/bc", ""} {
+	for _, name := range []string{"a", "b", "ab", "ba", "a/b", "a/c", "a/b/c", "a/b/c/d", "b/c", "b/d/c", "x/c", "x/y", "a/bc", "", "d", "x/d/y", "dd", "x/dd", "a/dd/x", "x/ddd", "a-d", "a-d/d", "x/d/x", "e/x", "x/dxd", "dddd"} {
 		want := -1
 		for i := range p.entries {
 			if p.entries[i].pattern.Match(name) {
@@ -329,7 +329,7 @@ func TestIndex(t *testing.T) {
 
 // BenchmarkList is a catalog page: 10,000 names, 1,000 patterns.
 func BenchmarkList(b *testing.B) {
-	for _, kind := range []string{"team%d/**", "team%d/*-svc", "**/t%d/**"} {
+	for _, kind := range []string{"team%d/**", "team%d/*-svc", "**/t%d/**", "**/app%d-*", "**/*-svc%d", "x/**/app%d-svc", "*%d/**"} {
 		rules := registry.AccessRules{Repositories: map[string]registry.RepositoryRules{}}
 		for i := range 1000 {
 			rules.Repositories[fmt.Sprintf(kind, i)] = registry.RepositoryRules{Policies: []registry.AccessPolicy{{Users: []string{fmt.Sprint("u", i)}, Actions: []string{"read"}}}}

@@ -108,11 +108,30 @@ func (p *Pattern) Match(name string) bool {
 // needOf returns the longest text that all names have in them which a well-formed
 // pattern matches. Looking for it is much faster than a regular expression.
 func needOf(text string) string {
-	longest, run, depth := "", 0, 0
+	longest := ""
+	for _, s := range needsOf(text) {
+		if len(s) > len(longest) {
+			longest = s
+		}
+	}
+	return longest
+}
+
+// Needs returns texts that all names have in them which the pattern matches. None for
+// patterns that are no more than what [Pattern.Prefix] says, or that name nothing.
+func (p *Pattern) Needs() []string {
+	if p.kind != complicated {
+		return nil
+	}
+	return needsOf(p.text)
+}
+
+func needsOf(text string) (all []string) {
+	run, depth := 0, 0
 	end := func(i int) {
 		// A slash beside ** may be missing.
-		if s := strings.Trim(text[run:i], "/"); depth == 0 && len(s) > len(longest) {
-			longest = s
+		if s := strings.Trim(text[run:i], "/"); depth == 0 && s != "" {
+			all = append(all, s)
 		}
 	}
 	for i := 0; i < len(text); i++ {
@@ -140,7 +159,7 @@ func needOf(text string) string {
 		run = min(i+1, len(text))
 	}
 	end(len(text))
-	return longest
+	return all
 }
 
 // match matches a pattern of a plain kind.
