@@ -12,17 +12,15 @@ import (
 	"github.com/berth-registry/berth/registry/access"
 	"github.com/berth-registry/berth/registry/cli"
 	"github.com/berth-registry/berth/registry/config"
+	"github.com/berth-registry/berth/registry/ctl"
 	"github.com/berth-registry/berth/registry/daemon"
 )
 
-// accessCommand are the commands about who may do what. They need no server: the
-// rules are those of the file, so that one can ask before one uses it.
+// accessCommand are the commands about who may do what. To explain needs no server:
+// the rules are those of the file, so that one can ask before one uses it.
 func accessCommand(program string, parts Parts) cli.Command {
 	name := program + " access "
-	return cli.Group(cli.Command{
-		Name: "access", Args: "COMMAND", Summary: "who may do what, by http.accessControl",
-		Example: name + "explain config.json ann update production/api:v1",
-	}, cli.Command{
+	commands := append(ctl.AccessCommands(program), cli.Command{
 		Name: "explain", Args: "FILE USER ACTION REPO[:TAG|@DIGEST]",
 		Summary: "say whether a user may do something, and which rule decides it: exit code 0 if he may, 1 if not; \"\" is who has not logged in",
 		Example: name + "explain config.json ann update production/api:v1\n" + name + "explain --group release config.json bob delete production/api",
@@ -38,6 +36,10 @@ func accessCommand(program string, parts Parts) cli.Command {
 			return explainAccess(args, *groups, parts.Conditions, out)
 		},
 	})
+	return cli.Group(cli.Command{
+		Name: "access", Args: "COMMAND", Summary: "who may do what, by http.accessControl",
+		Example: name + "explain config.json ann update production/api:v1",
+	}, commands...)
 }
 
 func explainAccess(args []string, groups string, compile access.Compiler, out io.Writer) error {

@@ -81,6 +81,20 @@ type Access interface {
 	// What depends on conditions is decided for this request, by what a.Request says;
 	// if it is nil, conditions on what may be done in repo count as true: for tokens.
 	Allowed(ctx context.Context, a Actor, repo Name, want Actions) (Actions, error)
+
+	// AccessRules returns the rules that hold, nil if there are none. a must be an
+	// administrator.
+	AccessRules(ctx context.Context, a Actor) (*AccessRules, error)
+
+	// ExplainAccess tells whether whom may do the one action act in repo, and what
+	// decides it. a must be an administrator.
+	ExplainAccess(ctx context.Context, a, whom Actor, repo Name, ref Reference, act Actions) (AccessDecision, error)
+
+	// ReviewAccess tells what rules would change if they held in place of those that
+	// do: for the users that are known here or that either names, in the repositories
+	// that are here. It changes nothing. a must be an administrator. nil: no rules.
+	// [ErrParameterInvalid] for rules that can't be used.
+	ReviewAccess(ctx context.Context, a Actor, rules *AccessRules) (AccessReview, error)
 }
 
 // AccessRules are who may do what: zot's http.accessControl.

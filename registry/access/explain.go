@@ -8,31 +8,25 @@ import (
 )
 
 // Decision is whether an actor may do something, and why.
-type Decision struct {
-	Allowed bool
-	// Rule is what decided, as a path in http.accessControl; "" if nothing grants it.
-	Rule string
-	// Because is for people.
-	Because string
-}
+type Decision = registry.AccessDecision
 
 // Explain tells whether a may do the one action act in repo, and what decides it. It
 // says what [Policy.Allow] does.
 func (p *Policy) Explain(a registry.Actor, repo registry.Name, ref registry.Reference, act registry.Actions) Decision {
 	if p == nil {
-		return Decision{true, "", "there are no access rules: whoever gets past authentication may do everything"}
+		return Decision{Allowed: true, Because: "there are no access rules: whoever gets past authentication may do everything"}
 	}
 	d := p.decision(a, repo, ref)
 	refused := Decision{Because: "no pattern matches the repository"}
 	if d.entry != nil {
 		at := "repositories." + d.entry.pattern.String()
 		if rule, because := d.explainEntry(at, act); rule != "" {
-			return Decision{true, rule, because}
+			return Decision{Allowed: true, Rule: rule, Because: because}
 		}
 		refused.Because = fmt.Sprintf("%s is the longest pattern that matches, and grants nobody like this %s", d.entry.pattern, act)
 	}
 	if d.grants(act) {
-		return Decision{true, "adminPolicy", "adminPolicy lists the user, or a group of his"}
+		return Decision{Allowed: true, Rule: "adminPolicy", Because: "adminPolicy lists the user, or a group of his"}
 	}
 	if d.message != "" {
 		refused.Because += "; a condition does not hold: " + d.message

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"flag"
-	"slices"
 	"strings"
 	"time"
 
@@ -112,27 +111,11 @@ func stamp(us int64) string {
 
 // user looks up who is known by a name.
 func (c *call) user(ctx context.Context, id string) (registry.User, error) {
-	list, err := c.Catalog.Users(ctx, operator, registry.Page[string]{After: before(id), Limit: 2})
-	if err != nil {
-		return registry.User{}, err
+	u, ok, err := registry.FindUser(ctx, c.Catalog, operator, id)
+	if !ok {
+		u.ID = id
 	}
-	if i := slices.IndexFunc(list.Items, func(u registry.User) bool { return u.ID == id }); i >= 0 {
-		return list.Items[i], nil
-	}
-	return registry.User{ID: id}, nil
-}
-
-// before returns a text that is before id in byte order, with next to nothing in
-// between.
-func before(id string) string {
-	if id == "" {
-		return ""
-	}
-	last := id[len(id)-1]
-	if last <= ' '+1 {
-		return id[:len(id)-1]
-	}
-	return strings.ToValidUTF8(id[:len(id)-1]+string(rune(last-1)), "")
+	return u, err
 }
 
 func disable(off bool) func(context.Context, *call) error {

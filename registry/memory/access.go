@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/access"
 )
 
 // Allowed implements [registry.Access].
@@ -43,4 +44,26 @@ func (c *Catalog) maySet(a registry.Actor, repo registry.Name, r *repository, t 
 		act = registry.ActUpdate
 	}
 	return c.options.Access.Allow(a, repo, registry.Reference{Tag: t}, act)
+}
+
+// AccessRules implements [registry.Access].
+func (c *Catalog) AccessRules(ctx context.Context, a registry.Actor) (*registry.AccessRules, error) {
+	if err := c.options.Access.Allow(a, "", registry.Reference{}, registry.ActAdmin); err != nil {
+		return nil, err
+	}
+	return c.options.Access.Rules(), ctx.Err()
+}
+
+// ExplainAccess implements [registry.Access].
+func (c *Catalog) ExplainAccess(ctx context.Context, a, whom registry.Actor, repo registry.Name, ref registry.Reference, act registry.Actions) (registry.AccessDecision, error) {
+	d, err := c.options.Access.ExplainTo(a, whom, repo, ref, act)
+	if err == nil {
+		err = ctx.Err()
+	}
+	return d, err
+}
+
+// ReviewAccess implements [registry.Access]. Rules can have no conditions.
+func (c *Catalog) ReviewAccess(ctx context.Context, a registry.Actor, r *registry.AccessRules) (registry.AccessReview, error) {
+	return access.Review(ctx, c, a, c.options.Access, r, nil)
 }

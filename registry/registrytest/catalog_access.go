@@ -18,6 +18,7 @@ func accessTests() []test[CatalogBackend] {
 		{"ManifestCollision", testManifestCollision},
 		{"S024RestoredTags", testS024RestoredTags},
 		{"S029Lists", testS029Lists},
+		{"RulesAreTold", testRulesAreTold},
 	}
 }
 

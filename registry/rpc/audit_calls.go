@@ -48,6 +48,9 @@ var audited = map[string]string{
 	metadatav1.IdentitiesService_ListUsers_FullMethodName:        adminRead,
 	metadatav1.IdentitiesService_RotateTokenKeys_FullMethodName:  "token.rotate",
 	metadatav1.AuditService_ListAudit_FullMethodName:             adminRead,
+	metadatav1.AccessService_GetAccessRules_FullMethodName:       adminRead,
+	metadatav1.AccessService_ExplainAccess_FullMethodName:        adminRead,
+	metadatav1.AccessService_CheckAccessRules_FullMethodName:     adminRead,
 
 	syncerv1.SyncService_Trigger_FullMethodName: "mirror.run",
 	syncerv1.SyncService_Pause_FullMethodName:   "mirror.pause",

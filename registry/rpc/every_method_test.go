@@ -157,6 +157,15 @@ func everyMethod(b registry.Blobs, c registry.Catalog) []methodCase {
 			_, err := c.Allowed(ctx, a, "r", registry.ActRead)
 			return err
 		}},
+		{metadatav1.AccessService_GetAccessRules_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.AccessRules(ctx, a); return err }},
+		{metadatav1.AccessService_ExplainAccess_FullMethodName, true, read, func(ctx context.Context) error {
+			_, err := c.ExplainAccess(ctx, a, a, "r", registry.Reference{}, registry.ActRead)
+			return err
+		}},
+		{metadatav1.AccessService_CheckAccessRules_FullMethodName, true, read, func(ctx context.Context) error {
+			_, err := c.ReviewAccess(ctx, a, nil)
+			return err
+		}},
 		{metadatav1.TakeOverService_ListTakeOvers_FullMethodName, true, read, func(ctx context.Context) error {
 			_, err := c.TakeOvers(ctx, a, registry.Page[registry.Name]{})
 			return err

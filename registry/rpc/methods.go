@@ -101,6 +101,9 @@ var methods = map[string]Role{
 	metadatav1.IdentitiesService_RemoveUser_FullMethodName:       Gateway | Automation,
 	metadatav1.IdentitiesService_RotateTokenKeys_FullMethodName:  Gateway | Automation,
 	metadatav1.AccessService_CheckAccess_FullMethodName:          Gateway | Syncer | Scanner | Automation,
+	metadatav1.AccessService_GetAccessRules_FullMethodName:       Gateway | Automation,
+	metadatav1.AccessService_ExplainAccess_FullMethodName:        Gateway | Automation,
+	metadatav1.AccessService_CheckAccessRules_FullMethodName:     Gateway | Automation,
 	// What is cached may have holes, and may go: who mirrors says what is.
 	metadatav1.CacheService_PutCached_FullMethodName:     Syncer,
 	metadatav1.CacheService_LinkCached_FullMethodName:    Syncer,

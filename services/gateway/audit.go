@@ -113,6 +113,13 @@ func auditOf(x *exchange) (action, object string) {
 	switch x.resource {
 	case restAPI:
 		path := x.r.URL.Path
+		if q := x.r.URL.Query(); path == "/api/v1/users" || path == "/api/v1/keys" {
+			for _, name := range []string{q.Get("user"), q.Get("id")} {
+				if name != "" {
+					path += " " + name
+				}
+			}
+		}
 		if !x.reading() {
 			return "api." + strings.ToLower(x.r.Method), path
 		}

@@ -58,3 +58,26 @@ func (c *Catalog) SetAccess(p *rules.Policy) { c.rights.policy.Store(p) }
 func (c *Catalog) Allowed(ctx context.Context, a registry.Actor, repo registry.Name, want registry.Actions) (registry.Actions, error) {
 	return c.rights.policy.Load().Allowed(a, repo, want), ctx.Err()
 }
+
+// AccessRules implements [registry.Access].
+func (c *Catalog) AccessRules(ctx context.Context, a registry.Actor) (*registry.AccessRules, error) {
+	p := c.rights.policy.Load()
+	if err := p.Allow(a, "", registry.Reference{}, registry.ActAdmin); err != nil {
+		return nil, err
+	}
+	return p.Rules(), ctx.Err()
+}
+
+// ExplainAccess implements [registry.Access].
+func (c *Catalog) ExplainAccess(ctx context.Context, a, whom registry.Actor, repo registry.Name, ref registry.Reference, act registry.Actions) (registry.AccessDecision, error) {
+	d, err := c.rights.policy.Load().ExplainTo(a, whom, repo, ref, act)
+	if err == nil {
+		err = ctx.Err()
+	}
+	return d, err
+}
+
+// ReviewAccess implements [registry.Access].
+func (c *Catalog) ReviewAccess(ctx context.Context, a registry.Actor, r *registry.AccessRules) (registry.AccessReview, error) {
+	return rules.Review(ctx, c, a, c.rights.policy.Load(), r, c.conditions)
+}

@@ -49,6 +49,8 @@ type Options struct {
 	MaxStaleness time.Duration
 	// Access says who may do what. nil: everybody may do everything.
 	Access *rules.Policy
+	// Conditions compiles those of rules that are reviewed. nil: they may have none.
+	Conditions rules.Compiler
 	// Cache says how much content of upstreams is kept.
 	Cache Cache
 	// Limits are what nobody may do.
@@ -81,6 +83,8 @@ type Catalog struct {
 	opt    Options
 	access access // rights, but for tests
 	rights *rights
+	// conditions compiles those of rules that are reviewed; nil: they may have none.
+	conditions rules.Compiler
 	rows   rows
 	log    *slog.Logger
 	meters *meters
@@ -149,6 +153,8 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 		db:      db,
 		opt:     o,
 		rights:  new(rights),
+
+		conditions: o.Conditions,
 		rows:    newRows(db.Dialect().Shared != nil, o.MaxStaleness/2, o.Now),
 		log:     log,
 		reaper:  reaper,

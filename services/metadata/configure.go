@@ -63,7 +63,7 @@ func OpenConfigured(ctx context.Context, file *config.Config, has Drivers, reape
 	if err != nil {
 		return nil, err
 	}
-	o := Options{Access: policy, AllowSparse: cfg.AllowSparse, AllowWrongSizes: cfg.AllowWrongSizes, MaxStaleness: cfg.Metadata.MaxStaleness, Metrics: p.Metrics}
+	o := Options{Access: policy, Conditions: has.Conditions, AllowSparse: cfg.AllowSparse, AllowWrongSizes: cfg.AllowWrongSizes, MaxStaleness: cfg.Metadata.MaxStaleness, Metrics: p.Metrics}
 	o.RetentionEvery, o.AuditKeep = cfg.GCInterval, file.Log.AuditRetention
 	if o.Limits, err = limitsOf(cfg); err == nil {
 		err = o.retain(cfg)

@@ -80,6 +80,9 @@ func TestDocumentIsComplete(t *testing.T) {
 			}
 			inPath := 0
 			for _, p := range op.Parameters {
+				if path == reviewPath && p.In == "body" && p.Name == "rules" && p.Description != "" {
+					continue // the one body: whoever reads it checks it
+				}
 				if p.Description == "" || p.In != "path" && p.In != "query" || (p.In == "path") != p.Required {
 					t.Errorf("%s: %+v", at, p)
 				}
@@ -137,7 +140,7 @@ func TestEveryMethodIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	annotated := map[string]string{}
-	for _, m := range regexp.MustCompile(`rpc (\w+)\([^{]*\{\s*option \(google\.api\.http\) = \{(\w+): "([^"]+)"\}`).FindAllSubmatch(source, -1) {
+	for _, m := range regexp.MustCompile(`rpc (\w+)\([^{]*\{\s*option \(google\.api\.http\) = \{\s*(\w+): "([^"]+)"(?:\s*body: "\w+")?\s*\}`).FindAllSubmatch(source, -1) {
 		annotated[string(m[1])] = string(m[2]) + " " + strings.ReplaceAll(string(m[3]), "=**}", "}")
 	}
 	documented := map[string]string{}

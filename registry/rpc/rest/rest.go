@@ -1,10 +1,13 @@
 package rest
 
 import (
+	"bytes"
 	"context"
 	_ "embed" // for the OpenAPI document
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -79,8 +82,16 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.ContentLength != 0 {
-		h.fail(w, r, registry.ErrParameterInvalid.With("the API takes no request bodies"))
-		return
+		if r.URL.Path != reviewPath || r.Method != http.MethodPost {
+			h.fail(w, r, registry.ErrParameterInvalid.With("the API takes no request bodies here"))
+			return
+		}
+		body, err := readBody(r)
+		if err != nil {
+			h.fail(w, r, err)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
 	}
 	if r.URL.Path == openapiPath {
 		h.openapi(w, r)
@@ -102,6 +113,21 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.mux.ServeHTTP(w, in)
+}
+
+// readBody returns the body of a request, one JSON value: whoever takes it apart later
+// would not mind what follows it.
+func readBody(r *http.Request) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r.Body, registry.MaxRulesBytes+1))
+	switch {
+	case err != nil:
+		return nil, registry.ErrParameterInvalid.With("the body ends too early").Because(err)
+	case len(b) > registry.MaxRulesBytes:
+		return nil, registry.ErrTooLarge.With("the body has at most %d bytes", registry.MaxRulesBytes)
+	case !json.Valid(b):
+		return nil, registry.ErrParameterInvalid.With("the body is no JSON value")
+	}
+	return b, nil
 }
 
 // openapi answers with the description of the API.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -44,7 +46,19 @@ func (k keys) Known(q *auth.Request) bool {
 
 // keyActor is who shows a key: its owner, within what the key is good for.
 func keyActor(c registry.Credential, u registry.User) registry.Actor {
-	return registry.Actor{ID: c.Owner, Groups: u.Groups, Claims: c.Claims, Scope: scope.Limit(c.Scopes)}
+	claims := cameBy("key", c.Claims)
+	if c.Expires != 0 {
+		claims[registry.ClaimUntil] = strconv.FormatInt(c.Expires, 10)
+	}
+	return registry.Actor{ID: c.Owner, Groups: u.Groups, Claims: claims, Scope: scope.Limit(c.Scopes)}
+}
+
+// cameBy returns the claims of an actor with how it came in.
+func cameBy(how string, claims map[string]string) map[string]string {
+	all := make(map[string]string, len(claims)+2)
+	maps.Copy(all, claims)
+	all[registry.ClaimBy] = how
+	return all
 }
 
 // keyJSON is an API key as zot shows it.
@@ -215,7 +229,7 @@ func (s *Service) newKey(ctx context.Context, a registry.Actor, c registry.Crede
 	}
 	secret := registry.NewSecret(keyPrefix)
 	hash := registry.SecretHash(registry.APIKey, secret)
-	c.Kind, c.ID, c.Owner, c.Claims, c.Agent = registry.APIKey, newID(), a.ID, a.Claims, cut(agent, registry.MaxLabel)
+	c.Kind, c.ID, c.Owner, c.Claims, c.Agent = registry.APIKey, newID(), a.ID, registry.LastingClaims(a.Claims), cut(agent, registry.MaxLabel)
 	c.Created = s.trust.now().UnixMicro()
 	return c, secret, s.o.Catalog.AddCredential(ctx, a, c, hash[:])
 }

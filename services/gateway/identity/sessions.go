@@ -48,7 +48,7 @@ func (m sessions) Authenticate(ctx context.Context, q *auth.Request) (registry.A
 }
 
 func sessionActor(c registry.Credential, u registry.User) registry.Actor {
-	return registry.Actor{ID: c.Owner, Groups: u.Groups, Claims: c.Claims}
+	return registry.Actor{ID: c.Owner, Groups: u.Groups, Claims: cameBy("session", c.Claims)}
 }
 
 // session returns the session whose cookie r has, or [registry.ErrUnauthorized].
@@ -93,7 +93,7 @@ func (s *Service) StartSession(w http.ResponseWriter, r *http.Request, a registr
 	secret := registry.NewSecret(sessionPrefix)
 	hash := registry.SecretHash(registry.Session, secret)
 	claims := map[string]string{}
-	for k, v := range a.Claims {
+	for k, v := range registry.LastingClaims(a.Claims) {
 		claims[k] = v
 	}
 	if provider != "" {

@@ -5350,6 +5350,1278 @@ func (x *TakeOver) GetProblemCount() int64 {
 	return 0
 }
 
+// GetAccessRequest asks for the access rules.
+type GetAccessRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetAccessRequest) Reset() {
+	*x = GetAccessRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[88]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetAccessRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetAccessRequest) ProtoMessage() {}
+
+func (x *GetAccessRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[88]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetAccessRequest.ProtoReflect.Descriptor instead.
+func (*GetAccessRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{88}
+}
+
+// GetAccessResponse has the access rules.
+type GetAccessResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the form of http.accessControl; null if there are none.
+	Rules         *structpb.Value `protobuf:"bytes,1,opt,name=rules,proto3" json:"rules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetAccessResponse) Reset() {
+	*x = GetAccessResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[89]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetAccessResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetAccessResponse) ProtoMessage() {}
+
+func (x *GetAccessResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[89]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetAccessResponse.ProtoReflect.Descriptor instead.
+func (*GetAccessResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{89}
+}
+
+func (x *GetAccessResponse) GetRules() *structpb.Value {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+// ExplainAccessRequest asks about a user.
+type ExplainAccessRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user; absent is who has not logged in.
+	User string `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// Groups that authentication would tell of, divided by semicolons (escaped: %3B).
+	Groups string `protobuf:"bytes,2,opt,name=groups,proto3" json:"groups,omitempty"`
+	// read, create, update or delete.
+	Action string `protobuf:"bytes,3,opt,name=action,proto3" json:"action,omitempty"`
+	// The repository, which need not exist.
+	Name string `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	// A tag or digest of it.
+	Reference     string `protobuf:"bytes,5,opt,name=reference,proto3" json:"reference,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainAccessRequest) Reset() {
+	*x = ExplainAccessRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[90]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainAccessRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainAccessRequest) ProtoMessage() {}
+
+func (x *ExplainAccessRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[90]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainAccessRequest.ProtoReflect.Descriptor instead.
+func (*ExplainAccessRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{90}
+}
+
+func (x *ExplainAccessRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *ExplainAccessRequest) GetGroups() string {
+	if x != nil {
+		return x.Groups
+	}
+	return ""
+}
+
+func (x *ExplainAccessRequest) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *ExplainAccessRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ExplainAccessRequest) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+// ExplainAccessResponse tells what decides.
+type ExplainAccessResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether the user may do it.
+	Allowed bool `protobuf:"varint,1,opt,name=allowed,proto3" json:"allowed,omitempty"`
+	// What decides, as a path in http.accessControl; empty if nothing grants it.
+	Rule string `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"`
+	// In words.
+	Because       string `protobuf:"bytes,3,opt,name=because,proto3" json:"because,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainAccessResponse) Reset() {
+	*x = ExplainAccessResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[91]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainAccessResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainAccessResponse) ProtoMessage() {}
+
+func (x *ExplainAccessResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[91]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainAccessResponse.ProtoReflect.Descriptor instead.
+func (*ExplainAccessResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{91}
+}
+
+func (x *ExplainAccessResponse) GetAllowed() bool {
+	if x != nil {
+		return x.Allowed
+	}
+	return false
+}
+
+func (x *ExplainAccessResponse) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *ExplainAccessResponse) GetBecause() string {
+	if x != nil {
+		return x.Because
+	}
+	return ""
+}
+
+// ReviewAccessRequest has access rules to look at.
+type ReviewAccessRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the form of http.accessControl; null for none.
+	Rules         *structpb.Value `protobuf:"bytes,1,opt,name=rules,proto3" json:"rules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReviewAccessRequest) Reset() {
+	*x = ReviewAccessRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[92]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReviewAccessRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReviewAccessRequest) ProtoMessage() {}
+
+func (x *ReviewAccessRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[92]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReviewAccessRequest.ProtoReflect.Descriptor instead.
+func (*ReviewAccessRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{92}
+}
+
+func (x *ReviewAccessRequest) GetRules() *structpb.Value {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+// ReviewAccessResponse tells what the rules would change.
+type ReviewAccessResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who would gain or lose what, at most 1,000.
+	Changes []*AccessChange `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
+	// There are more changes.
+	More bool `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
+	// How many users were looked at.
+	Users int64 `protobuf:"varint,3,opt,name=users,proto3" json:"users,omitempty"`
+	// How many repositories were looked at.
+	Repositories int64 `protobuf:"varint,4,opt,name=repositories,proto3" json:"repositories,omitempty"`
+	// Rules have conditions, which count as true: this is what could be done at most.
+	Conditional   bool `protobuf:"varint,5,opt,name=conditional,proto3" json:"conditional,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReviewAccessResponse) Reset() {
+	*x = ReviewAccessResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[93]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReviewAccessResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReviewAccessResponse) ProtoMessage() {}
+
+func (x *ReviewAccessResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[93]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReviewAccessResponse.ProtoReflect.Descriptor instead.
+func (*ReviewAccessResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{93}
+}
+
+func (x *ReviewAccessResponse) GetChanges() []*AccessChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *ReviewAccessResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *ReviewAccessResponse) GetUsers() int64 {
+	if x != nil {
+		return x.Users
+	}
+	return 0
+}
+
+func (x *ReviewAccessResponse) GetRepositories() int64 {
+	if x != nil {
+		return x.Repositories
+	}
+	return 0
+}
+
+func (x *ReviewAccessResponse) GetConditional() bool {
+	if x != nil {
+		return x.Conditional
+	}
+	return false
+}
+
+// AccessChange says who would gain or lose what.
+type AccessChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// user, group, known (any user whom no rule names) or anonymous.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Name of the user or group.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Actions that would be allowed.
+	Gains []string `protobuf:"bytes,3,rep,name=gains,proto3" json:"gains,omitempty"`
+	// Actions that would not be allowed any more.
+	Loses []string `protobuf:"bytes,4,rep,name=loses,proto3" json:"loses,omitempty"`
+	// In how many repositories that are here; 0 for what is about the store as a whole.
+	Repositories int64 `protobuf:"varint,5,opt,name=repositories,proto3" json:"repositories,omitempty"`
+	// Some of them, at most 10.
+	Examples      []string `protobuf:"bytes,6,rep,name=examples,proto3" json:"examples,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AccessChange) Reset() {
+	*x = AccessChange{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[94]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccessChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccessChange) ProtoMessage() {}
+
+func (x *AccessChange) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[94]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccessChange.ProtoReflect.Descriptor instead.
+func (*AccessChange) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{94}
+}
+
+func (x *AccessChange) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *AccessChange) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AccessChange) GetGains() []string {
+	if x != nil {
+		return x.Gains
+	}
+	return nil
+}
+
+func (x *AccessChange) GetLoses() []string {
+	if x != nil {
+		return x.Loses
+	}
+	return nil
+}
+
+func (x *AccessChange) GetRepositories() int64 {
+	if x != nil {
+		return x.Repositories
+	}
+	return 0
+}
+
+func (x *AccessChange) GetExamples() []string {
+	if x != nil {
+		return x.Examples
+	}
+	return nil
+}
+
+// ListUsersRequest asks for users.
+type ListUsersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The "next" of the page before.
+	After string `protobuf:"bytes,1,opt,name=after,proto3" json:"after,omitempty"`
+	// How many at most, 1 to 1,000; absent is 100.
+	Limit         *int32 `protobuf:"varint,2,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListUsersRequest) Reset() {
+	*x = ListUsersRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[95]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListUsersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListUsersRequest) ProtoMessage() {}
+
+func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[95]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListUsersRequest.ProtoReflect.Descriptor instead.
+func (*ListUsersRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{95}
+}
+
+func (x *ListUsersRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *ListUsersRequest) GetLimit() int32 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
+}
+
+// ListUsersResponse lists users.
+type ListUsersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In ascending byte order of their names.
+	Users []*User `protobuf:"bytes,1,rep,name=users,proto3" json:"users,omitempty"`
+	// Name of the last user if there are more.
+	Next          string `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListUsersResponse) Reset() {
+	*x = ListUsersResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[96]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListUsersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListUsersResponse) ProtoMessage() {}
+
+func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[96]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListUsersResponse.ProtoReflect.Descriptor instead.
+func (*ListUsersResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{96}
+}
+
+func (x *ListUsersResponse) GetUsers() []*User {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+func (x *ListUsersResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+// User is who has credentials here.
+type User struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// A program, which never logs in but has API keys.
+	Service bool `protobuf:"varint,2,opt,name=service,proto3" json:"service,omitempty"`
+	// May not come in.
+	Disabled bool `protobuf:"varint,3,opt,name=disabled,proto3" json:"disabled,omitempty"`
+	// Groups, at the last login or as they were set.
+	Groups []string `protobuf:"bytes,4,rep,name=groups,proto3" json:"groups,omitempty"`
+	// For people.
+	Note string `protobuf:"bytes,5,opt,name=note,proto3" json:"note,omitempty"`
+	// Since when it is known here.
+	Created *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=created,proto3" json:"created,omitempty"`
+	// Last login; absent if there was none.
+	Seen          *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=seen,proto3" json:"seen,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *User) Reset() {
+	*x = User{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[97]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *User) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*User) ProtoMessage() {}
+
+func (x *User) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[97]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use User.ProtoReflect.Descriptor instead.
+func (*User) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{97}
+}
+
+func (x *User) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *User) GetService() bool {
+	if x != nil {
+		return x.Service
+	}
+	return false
+}
+
+func (x *User) GetDisabled() bool {
+	if x != nil {
+		return x.Disabled
+	}
+	return false
+}
+
+func (x *User) GetGroups() []string {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *User) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *User) GetCreated() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Created
+	}
+	return nil
+}
+
+func (x *User) GetSeen() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Seen
+	}
+	return nil
+}
+
+// PutUserRequest says what a user is to be.
+type PutUserRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// true makes a service account.
+	Service *bool `protobuf:"varint,2,opt,name=service,proto3,oneof" json:"service,omitempty"`
+	// Whether the user is kept out.
+	Disabled *bool `protobuf:"varint,3,opt,name=disabled,proto3,oneof" json:"disabled,omitempty"`
+	// Groups of a service account, divided by semicolons (escaped: %3B).
+	Groups *string `protobuf:"bytes,4,opt,name=groups,proto3,oneof" json:"groups,omitempty"`
+	// For people, of a service account.
+	Note          *string `protobuf:"bytes,5,opt,name=note,proto3,oneof" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutUserRequest) Reset() {
+	*x = PutUserRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[98]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutUserRequest) ProtoMessage() {}
+
+func (x *PutUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[98]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutUserRequest.ProtoReflect.Descriptor instead.
+func (*PutUserRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{98}
+}
+
+func (x *PutUserRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PutUserRequest) GetService() bool {
+	if x != nil && x.Service != nil {
+		return *x.Service
+	}
+	return false
+}
+
+func (x *PutUserRequest) GetDisabled() bool {
+	if x != nil && x.Disabled != nil {
+		return *x.Disabled
+	}
+	return false
+}
+
+func (x *PutUserRequest) GetGroups() string {
+	if x != nil && x.Groups != nil {
+		return *x.Groups
+	}
+	return ""
+}
+
+func (x *PutUserRequest) GetNote() string {
+	if x != nil && x.Note != nil {
+		return *x.Note
+	}
+	return ""
+}
+
+// PutUserResponse says that it is done.
+type PutUserResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutUserResponse) Reset() {
+	*x = PutUserResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[99]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutUserResponse) ProtoMessage() {}
+
+func (x *PutUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[99]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutUserResponse.ProtoReflect.Descriptor instead.
+func (*PutUserResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{99}
+}
+
+// DeleteUserRequest names a user to remove.
+type DeleteUserRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteUserRequest) Reset() {
+	*x = DeleteUserRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[100]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteUserRequest) ProtoMessage() {}
+
+func (x *DeleteUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[100]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteUserRequest.ProtoReflect.Descriptor instead.
+func (*DeleteUserRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{100}
+}
+
+func (x *DeleteUserRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// DeleteUserResponse says that it is done.
+type DeleteUserResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteUserResponse) Reset() {
+	*x = DeleteUserResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[101]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteUserResponse) ProtoMessage() {}
+
+func (x *DeleteUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[101]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteUserResponse.ProtoReflect.Descriptor instead.
+func (*DeleteUserResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{101}
+}
+
+// ListKeysRequest asks for API keys.
+type ListKeysRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whose; absent is the caller's.
+	User          string `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListKeysRequest) Reset() {
+	*x = ListKeysRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[102]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListKeysRequest) ProtoMessage() {}
+
+func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[102]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListKeysRequest.ProtoReflect.Descriptor instead.
+func (*ListKeysRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{102}
+}
+
+func (x *ListKeysRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+// ListKeysResponse lists API keys.
+type ListKeysResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The oldest first, all there are: at most 1,000.
+	Keys          []*Key `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListKeysResponse) Reset() {
+	*x = ListKeysResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[103]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListKeysResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListKeysResponse) ProtoMessage() {}
+
+func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[103]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListKeysResponse.ProtoReflect.Descriptor instead.
+func (*ListKeysResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{103}
+}
+
+func (x *ListKeysResponse) GetKeys() []*Key {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+// Key is an API key, without its secret.
+type Key struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Identity.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Whose it is.
+	User string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	// For people.
+	Label string `protobuf:"bytes,3,opt,name=label,proto3" json:"label,omitempty"`
+	// What it is limited to; empty: it may do what its owner may.
+	Scopes []string `protobuf:"bytes,4,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	// When it was made.
+	Created *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created,proto3" json:"created,omitempty"`
+	// When it ends; absent: never.
+	Expires *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expires,proto3" json:"expires,omitempty"`
+	// When it was used last, to the minute; absent: never.
+	Used          *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=used,proto3" json:"used,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Key) Reset() {
+	*x = Key{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[104]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Key) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Key) ProtoMessage() {}
+
+func (x *Key) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[104]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Key.ProtoReflect.Descriptor instead.
+func (*Key) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{104}
+}
+
+func (x *Key) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Key) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *Key) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *Key) GetScopes() []string {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+func (x *Key) GetCreated() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Created
+	}
+	return nil
+}
+
+func (x *Key) GetExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Expires
+	}
+	return nil
+}
+
+func (x *Key) GetUsed() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Used
+	}
+	return nil
+}
+
+// CreateKeyRequest asks for an API key.
+type CreateKeyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whose; absent is the caller's.
+	User string `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// For people.
+	Label string `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
+	// What it is limited to, divided by spaces: PATTERN[:ACTION,...] with pull, push, delete.
+	Scopes string `protobuf:"bytes,3,opt,name=scopes,proto3" json:"scopes,omitempty"`
+	// When it ends (RFC 3339); absent: never.
+	Expires       *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires,proto3" json:"expires,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateKeyRequest) Reset() {
+	*x = CreateKeyRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[105]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateKeyRequest) ProtoMessage() {}
+
+func (x *CreateKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[105]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateKeyRequest.ProtoReflect.Descriptor instead.
+func (*CreateKeyRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{105}
+}
+
+func (x *CreateKeyRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *CreateKeyRequest) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *CreateKeyRequest) GetScopes() string {
+	if x != nil {
+		return x.Scopes
+	}
+	return ""
+}
+
+func (x *CreateKeyRequest) GetExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Expires
+	}
+	return nil
+}
+
+// CreateKeyResponse has the key.
+type CreateKeyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is known of it.
+	Key *Key `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// The key itself. It is told this once.
+	Secret        string `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateKeyResponse) Reset() {
+	*x = CreateKeyResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[106]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateKeyResponse) ProtoMessage() {}
+
+func (x *CreateKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[106]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateKeyResponse.ProtoReflect.Descriptor instead.
+func (*CreateKeyResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{106}
+}
+
+func (x *CreateKeyResponse) GetKey() *Key {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *CreateKeyResponse) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+// DeleteKeyRequest names an API key to end.
+type DeleteKeyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whose; absent is the caller's.
+	User string `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// Identity of the key.
+	Id            string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteKeyRequest) Reset() {
+	*x = DeleteKeyRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[107]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteKeyRequest) ProtoMessage() {}
+
+func (x *DeleteKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[107]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteKeyRequest.ProtoReflect.Descriptor instead.
+func (*DeleteKeyRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{107}
+}
+
+func (x *DeleteKeyRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *DeleteKeyRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// DeleteKeyResponse says that it is done.
+type DeleteKeyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteKeyResponse) Reset() {
+	*x = DeleteKeyResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[108]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteKeyResponse) ProtoMessage() {}
+
+func (x *DeleteKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[108]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteKeyResponse.ProtoReflect.Descriptor instead.
+func (*DeleteKeyResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{108}
+}
+
 var File_berth_api_v1_api_proto protoreflect.FileDescriptor
 
 const file_berth_api_v1_api_proto_rawDesc = "" +
@@ -5751,7 +7023,89 @@ const file_berth_api_v1_api_proto_rawDesc = "" +
 	"\x04pool\x18\x02 \x01(\tR\x04pool\x12\x14\n" +
 	"\x05state\x18\x03 \x01(\tR\x05state\x12\x1a\n" +
 	"\bproblems\x18\x04 \x03(\tR\bproblems\x12#\n" +
-	"\rproblem_count\x18\x05 \x01(\x03R\fproblemCount2\xa8\x17\n" +
+	"\rproblem_count\x18\x05 \x01(\x03R\fproblemCount\"\x12\n" +
+	"\x10GetAccessRequest\"A\n" +
+	"\x11GetAccessResponse\x12,\n" +
+	"\x05rules\x18\x01 \x01(\v2\x16.google.protobuf.ValueR\x05rules\"\x8c\x01\n" +
+	"\x14ExplainAccessRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x16\n" +
+	"\x06groups\x18\x02 \x01(\tR\x06groups\x12\x16\n" +
+	"\x06action\x18\x03 \x01(\tR\x06action\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x12\x1c\n" +
+	"\treference\x18\x05 \x01(\tR\treference\"_\n" +
+	"\x15ExplainAccessResponse\x12\x18\n" +
+	"\aallowed\x18\x01 \x01(\bR\aallowed\x12\x12\n" +
+	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x18\n" +
+	"\abecause\x18\x03 \x01(\tR\abecause\"C\n" +
+	"\x13ReviewAccessRequest\x12,\n" +
+	"\x05rules\x18\x01 \x01(\v2\x16.google.protobuf.ValueR\x05rules\"\xbc\x01\n" +
+	"\x14ReviewAccessResponse\x124\n" +
+	"\achanges\x18\x01 \x03(\v2\x1a.berth.api.v1.AccessChangeR\achanges\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\x12\x14\n" +
+	"\x05users\x18\x03 \x01(\x03R\x05users\x12\"\n" +
+	"\frepositories\x18\x04 \x01(\x03R\frepositories\x12 \n" +
+	"\vconditional\x18\x05 \x01(\bR\vconditional\"\xa2\x01\n" +
+	"\fAccessChange\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05gains\x18\x03 \x03(\tR\x05gains\x12\x14\n" +
+	"\x05loses\x18\x04 \x03(\tR\x05loses\x12\"\n" +
+	"\frepositories\x18\x05 \x01(\x03R\frepositories\x12\x1a\n" +
+	"\bexamples\x18\x06 \x03(\tR\bexamples\"M\n" +
+	"\x10ListUsersRequest\x12\x14\n" +
+	"\x05after\x18\x01 \x01(\tR\x05after\x12\x19\n" +
+	"\x05limit\x18\x02 \x01(\x05H\x00R\x05limit\x88\x01\x01B\b\n" +
+	"\x06_limit\"Q\n" +
+	"\x11ListUsersResponse\x12(\n" +
+	"\x05users\x18\x01 \x03(\v2\x12.berth.api.v1.UserR\x05users\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"\xde\x01\n" +
+	"\x04User\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\aservice\x18\x02 \x01(\bR\aservice\x12\x1a\n" +
+	"\bdisabled\x18\x03 \x01(\bR\bdisabled\x12\x16\n" +
+	"\x06groups\x18\x04 \x03(\tR\x06groups\x12\x12\n" +
+	"\x04note\x18\x05 \x01(\tR\x04note\x124\n" +
+	"\acreated\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x12.\n" +
+	"\x04seen\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x04seen\"\xc3\x01\n" +
+	"\x0ePutUserRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
+	"\aservice\x18\x02 \x01(\bH\x00R\aservice\x88\x01\x01\x12\x1f\n" +
+	"\bdisabled\x18\x03 \x01(\bH\x01R\bdisabled\x88\x01\x01\x12\x1b\n" +
+	"\x06groups\x18\x04 \x01(\tH\x02R\x06groups\x88\x01\x01\x12\x17\n" +
+	"\x04note\x18\x05 \x01(\tH\x03R\x04note\x88\x01\x01B\n" +
+	"\n" +
+	"\b_serviceB\v\n" +
+	"\t_disabledB\t\n" +
+	"\a_groupsB\a\n" +
+	"\x05_note\"\x11\n" +
+	"\x0fPutUserResponse\"#\n" +
+	"\x11DeleteUserRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x14\n" +
+	"\x12DeleteUserResponse\"%\n" +
+	"\x0fListKeysRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\"9\n" +
+	"\x10ListKeysResponse\x12%\n" +
+	"\x04keys\x18\x01 \x03(\v2\x11.berth.api.v1.KeyR\x04keys\"\xf3\x01\n" +
+	"\x03Key\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\x12\x14\n" +
+	"\x05label\x18\x03 \x01(\tR\x05label\x12\x16\n" +
+	"\x06scopes\x18\x04 \x03(\tR\x06scopes\x124\n" +
+	"\acreated\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x124\n" +
+	"\aexpires\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12.\n" +
+	"\x04used\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x04used\"\x8a\x01\n" +
+	"\x10CreateKeyRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x14\n" +
+	"\x05label\x18\x02 \x01(\tR\x05label\x12\x16\n" +
+	"\x06scopes\x18\x03 \x01(\tR\x06scopes\x124\n" +
+	"\aexpires\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\"P\n" +
+	"\x11CreateKeyResponse\x12#\n" +
+	"\x03key\x18\x01 \x01(\v2\x11.berth.api.v1.KeyR\x03key\x12\x16\n" +
+	"\x06secret\x18\x02 \x01(\tR\x06secret\"6\n" +
+	"\x10DeleteKeyRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"\x13\n" +
+	"\x11DeleteKeyResponse2\xf5\x1c\n" +
 	"\x0fRegistryService\x12L\n" +
 	"\tGetHealth\x12\x1e.berth.api.v1.GetHealthRequest\x1a\x1f.berth.api.v1.GetHealthResponse\x12a\n" +
 	"\x10ListRepositories\x12%.berth.api.v1.ListRepositoriesRequest\x1a&.berth.api.v1.ListRepositoriesResponse\x12I\n" +
@@ -5768,7 +7122,17 @@ const file_berth_api_v1_api_proto_rawDesc = "" +
 	"\fListReadOnly\x12!.berth.api.v1.ListReadOnlyRequest\x1a\".berth.api.v1.ListReadOnlyResponse\x12R\n" +
 	"\vSetReadOnly\x12 .berth.api.v1.SetReadOnlyRequest\x1a!.berth.api.v1.SetReadOnlyResponse\x12X\n" +
 	"\rClearReadOnly\x12\".berth.api.v1.ClearReadOnlyRequest\x1a#.berth.api.v1.ClearReadOnlyResponse\x12L\n" +
-	"\tListAudit\x12\x1e.berth.api.v1.ListAuditRequest\x1a\x1f.berth.api.v1.ListAuditResponse\x12I\n" +
+	"\tListAudit\x12\x1e.berth.api.v1.ListAuditRequest\x1a\x1f.berth.api.v1.ListAuditResponse\x12L\n" +
+	"\tGetAccess\x12\x1e.berth.api.v1.GetAccessRequest\x1a\x1f.berth.api.v1.GetAccessResponse\x12X\n" +
+	"\rExplainAccess\x12\".berth.api.v1.ExplainAccessRequest\x1a#.berth.api.v1.ExplainAccessResponse\x12U\n" +
+	"\fReviewAccess\x12!.berth.api.v1.ReviewAccessRequest\x1a\".berth.api.v1.ReviewAccessResponse\x12L\n" +
+	"\tListUsers\x12\x1e.berth.api.v1.ListUsersRequest\x1a\x1f.berth.api.v1.ListUsersResponse\x12F\n" +
+	"\aPutUser\x12\x1c.berth.api.v1.PutUserRequest\x1a\x1d.berth.api.v1.PutUserResponse\x12O\n" +
+	"\n" +
+	"DeleteUser\x12\x1f.berth.api.v1.DeleteUserRequest\x1a .berth.api.v1.DeleteUserResponse\x12I\n" +
+	"\bListKeys\x12\x1d.berth.api.v1.ListKeysRequest\x1a\x1e.berth.api.v1.ListKeysResponse\x12L\n" +
+	"\tCreateKey\x12\x1e.berth.api.v1.CreateKeyRequest\x1a\x1f.berth.api.v1.CreateKeyResponse\x12L\n" +
+	"\tDeleteKey\x12\x1e.berth.api.v1.DeleteKeyRequest\x1a\x1f.berth.api.v1.DeleteKeyResponse\x12I\n" +
 	"\bGetUsage\x12\x1d.berth.api.v1.GetUsageRequest\x1a\x1e.berth.api.v1.GetUsageResponse\x12L\n" +
 	"\tListPulls\x12\x1e.berth.api.v1.ListPullsRequest\x1a\x1f.berth.api.v1.ListPullsResponse\x12L\n" +
 	"\tDeleteTag\x12\x1e.berth.api.v1.DeleteTagRequest\x1a\x1f.berth.api.v1.DeleteTagResponse\x12R\n" +
@@ -5807,7 +7171,7 @@ func file_berth_api_v1_api_proto_rawDescGZIP() []byte {
 	return file_berth_api_v1_api_proto_rawDescData
 }
 
-var file_berth_api_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 90)
+var file_berth_api_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 111)
 var file_berth_api_v1_api_proto_goTypes = []any{
 	(*Error)(nil),                    // 0: berth.api.v1.Error
 	(*GetHealthRequest)(nil),         // 1: berth.api.v1.GetHealthRequest
@@ -5897,126 +7261,177 @@ var file_berth_api_v1_api_proto_goTypes = []any{
 	(*ListTakeOversRequest)(nil),     // 85: berth.api.v1.ListTakeOversRequest
 	(*ListTakeOversResponse)(nil),    // 86: berth.api.v1.ListTakeOversResponse
 	(*TakeOver)(nil),                 // 87: berth.api.v1.TakeOver
-	nil,                              // 88: berth.api.v1.GetManifestResponse.AnnotationsEntry
-	nil,                              // 89: berth.api.v1.Referrer.AnnotationsEntry
-	(*structpb.Value)(nil),           // 90: google.protobuf.Value
-	(*timestamppb.Timestamp)(nil),    // 91: google.protobuf.Timestamp
+	(*GetAccessRequest)(nil),         // 88: berth.api.v1.GetAccessRequest
+	(*GetAccessResponse)(nil),        // 89: berth.api.v1.GetAccessResponse
+	(*ExplainAccessRequest)(nil),     // 90: berth.api.v1.ExplainAccessRequest
+	(*ExplainAccessResponse)(nil),    // 91: berth.api.v1.ExplainAccessResponse
+	(*ReviewAccessRequest)(nil),      // 92: berth.api.v1.ReviewAccessRequest
+	(*ReviewAccessResponse)(nil),     // 93: berth.api.v1.ReviewAccessResponse
+	(*AccessChange)(nil),             // 94: berth.api.v1.AccessChange
+	(*ListUsersRequest)(nil),         // 95: berth.api.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),        // 96: berth.api.v1.ListUsersResponse
+	(*User)(nil),                     // 97: berth.api.v1.User
+	(*PutUserRequest)(nil),           // 98: berth.api.v1.PutUserRequest
+	(*PutUserResponse)(nil),          // 99: berth.api.v1.PutUserResponse
+	(*DeleteUserRequest)(nil),        // 100: berth.api.v1.DeleteUserRequest
+	(*DeleteUserResponse)(nil),       // 101: berth.api.v1.DeleteUserResponse
+	(*ListKeysRequest)(nil),          // 102: berth.api.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),         // 103: berth.api.v1.ListKeysResponse
+	(*Key)(nil),                      // 104: berth.api.v1.Key
+	(*CreateKeyRequest)(nil),         // 105: berth.api.v1.CreateKeyRequest
+	(*CreateKeyResponse)(nil),        // 106: berth.api.v1.CreateKeyResponse
+	(*DeleteKeyRequest)(nil),         // 107: berth.api.v1.DeleteKeyRequest
+	(*DeleteKeyResponse)(nil),        // 108: berth.api.v1.DeleteKeyResponse
+	nil,                              // 109: berth.api.v1.GetManifestResponse.AnnotationsEntry
+	nil,                              // 110: berth.api.v1.Referrer.AnnotationsEntry
+	(*structpb.Value)(nil),           // 111: google.protobuf.Value
+	(*timestamppb.Timestamp)(nil),    // 112: google.protobuf.Timestamp
 }
 var file_berth_api_v1_api_proto_depIdxs = []int32{
-	90, // 0: berth.api.v1.Error.detail:type_name -> google.protobuf.Value
-	3,  // 1: berth.api.v1.GetHealthResponse.services:type_name -> berth.api.v1.ServiceHealth
-	91, // 2: berth.api.v1.GetScrubResponse.requested:type_name -> google.protobuf.Timestamp
-	91, // 3: berth.api.v1.GetScrubResponse.oldest:type_name -> google.protobuf.Timestamp
-	16, // 4: berth.api.v1.ListDamagesResponse.damages:type_name -> berth.api.v1.Damage
-	91, // 5: berth.api.v1.Damage.found:type_name -> google.protobuf.Timestamp
-	19, // 6: berth.api.v1.ListTagHistoryResponse.changes:type_name -> berth.api.v1.TagChange
-	91, // 7: berth.api.v1.TagChange.time:type_name -> google.protobuf.Timestamp
-	19, // 8: berth.api.v1.RollbackTagResponse.change:type_name -> berth.api.v1.TagChange
-	24, // 9: berth.api.v1.ExplainRetentionResponse.decisions:type_name -> berth.api.v1.RetentionDecision
-	91, // 10: berth.api.v1.RetentionDecision.pushed:type_name -> google.protobuf.Timestamp
-	91, // 11: berth.api.v1.RetentionDecision.pulled:type_name -> google.protobuf.Timestamp
-	29, // 12: berth.api.v1.ListReadOnlyResponse.read_only:type_name -> berth.api.v1.ReadOnly
-	91, // 13: berth.api.v1.ReadOnly.since:type_name -> google.protobuf.Timestamp
-	38, // 14: berth.api.v1.ListPullsResponse.pulls:type_name -> berth.api.v1.Pull
-	91, // 15: berth.api.v1.Pull.time:type_name -> google.protobuf.Timestamp
-	88, // 16: berth.api.v1.GetManifestResponse.annotations:type_name -> berth.api.v1.GetManifestResponse.AnnotationsEntry
-	43, // 17: berth.api.v1.GetManifestResponse.references:type_name -> berth.api.v1.ManifestReference
-	48, // 18: berth.api.v1.ListReferrersResponse.referrers:type_name -> berth.api.v1.Referrer
-	89, // 19: berth.api.v1.Referrer.annotations:type_name -> berth.api.v1.Referrer.AnnotationsEntry
-	91, // 20: berth.api.v1.CollectGarbageResponse.next:type_name -> google.protobuf.Timestamp
-	57, // 21: berth.api.v1.ListDoomedResponse.items:type_name -> berth.api.v1.Doomed
-	91, // 22: berth.api.v1.Doomed.time:type_name -> google.protobuf.Timestamp
-	60, // 23: berth.api.v1.ListDeletedResponse.items:type_name -> berth.api.v1.Deleted
-	91, // 24: berth.api.v1.Deleted.time:type_name -> google.protobuf.Timestamp
-	91, // 25: berth.api.v1.Deleted.until:type_name -> google.protobuf.Timestamp
-	69, // 26: berth.api.v1.GetCacheResponse.pools:type_name -> berth.api.v1.CacheUsage
-	72, // 27: berth.api.v1.ListCachedResponse.items:type_name -> berth.api.v1.CachedManifest
-	91, // 28: berth.api.v1.CachedManifest.fetched:type_name -> google.protobuf.Timestamp
-	91, // 29: berth.api.v1.CachedManifest.used:type_name -> google.protobuf.Timestamp
-	77, // 30: berth.api.v1.ListPinsResponse.pins:type_name -> berth.api.v1.Pin
-	91, // 31: berth.api.v1.Pin.since:type_name -> google.protobuf.Timestamp
-	91, // 32: berth.api.v1.ListAuditRequest.since:type_name -> google.protobuf.Timestamp
-	91, // 33: berth.api.v1.ListAuditRequest.until:type_name -> google.protobuf.Timestamp
-	84, // 34: berth.api.v1.ListAuditResponse.events:type_name -> berth.api.v1.AuditEvent
-	91, // 35: berth.api.v1.AuditEvent.time:type_name -> google.protobuf.Timestamp
-	87, // 36: berth.api.v1.ListTakeOversResponse.items:type_name -> berth.api.v1.TakeOver
-	1,  // 37: berth.api.v1.RegistryService.GetHealth:input_type -> berth.api.v1.GetHealthRequest
-	4,  // 38: berth.api.v1.RegistryService.ListRepositories:input_type -> berth.api.v1.ListRepositoriesRequest
-	6,  // 39: berth.api.v1.RegistryService.ListTags:input_type -> berth.api.v1.ListTagsRequest
-	8,  // 40: berth.api.v1.RegistryService.GetTag:input_type -> berth.api.v1.GetTagRequest
-	10, // 41: berth.api.v1.RegistryService.GetScrub:input_type -> berth.api.v1.GetScrubRequest
-	12, // 42: berth.api.v1.RegistryService.StartScrub:input_type -> berth.api.v1.StartScrubRequest
-	14, // 43: berth.api.v1.RegistryService.ListDamages:input_type -> berth.api.v1.ListDamagesRequest
-	17, // 44: berth.api.v1.RegistryService.ListTagHistory:input_type -> berth.api.v1.ListTagHistoryRequest
-	20, // 45: berth.api.v1.RegistryService.RollbackTag:input_type -> berth.api.v1.RollbackTagRequest
-	22, // 46: berth.api.v1.RegistryService.ExplainRetention:input_type -> berth.api.v1.ExplainRetentionRequest
-	25, // 47: berth.api.v1.RegistryService.ApplyRetention:input_type -> berth.api.v1.ApplyRetentionRequest
-	27, // 48: berth.api.v1.RegistryService.ListReadOnly:input_type -> berth.api.v1.ListReadOnlyRequest
-	30, // 49: berth.api.v1.RegistryService.SetReadOnly:input_type -> berth.api.v1.SetReadOnlyRequest
-	32, // 50: berth.api.v1.RegistryService.ClearReadOnly:input_type -> berth.api.v1.ClearReadOnlyRequest
-	82, // 51: berth.api.v1.RegistryService.ListAudit:input_type -> berth.api.v1.ListAuditRequest
-	34, // 52: berth.api.v1.RegistryService.GetUsage:input_type -> berth.api.v1.GetUsageRequest
-	36, // 53: berth.api.v1.RegistryService.ListPulls:input_type -> berth.api.v1.ListPullsRequest
-	39, // 54: berth.api.v1.RegistryService.DeleteTag:input_type -> berth.api.v1.DeleteTagRequest
-	41, // 55: berth.api.v1.RegistryService.GetManifest:input_type -> berth.api.v1.GetManifestRequest
-	44, // 56: berth.api.v1.RegistryService.DeleteManifest:input_type -> berth.api.v1.DeleteManifestRequest
-	46, // 57: berth.api.v1.RegistryService.ListReferrers:input_type -> berth.api.v1.ListReferrersRequest
-	49, // 58: berth.api.v1.RegistryService.GetBlob:input_type -> berth.api.v1.GetBlobRequest
-	53, // 59: berth.api.v1.RegistryService.CollectGarbage:input_type -> berth.api.v1.CollectGarbageRequest
-	55, // 60: berth.api.v1.RegistryService.ListDoomed:input_type -> berth.api.v1.ListDoomedRequest
-	58, // 61: berth.api.v1.RegistryService.ListDeleted:input_type -> berth.api.v1.ListDeletedRequest
-	61, // 62: berth.api.v1.RegistryService.Purge:input_type -> berth.api.v1.PurgeRequest
-	63, // 63: berth.api.v1.RegistryService.DeleteRepository:input_type -> berth.api.v1.DeleteRepositoryRequest
-	65, // 64: berth.api.v1.RegistryService.Undelete:input_type -> berth.api.v1.UndeleteRequest
-	67, // 65: berth.api.v1.RegistryService.GetCache:input_type -> berth.api.v1.GetCacheRequest
-	70, // 66: berth.api.v1.RegistryService.ListCached:input_type -> berth.api.v1.ListCachedRequest
-	73, // 67: berth.api.v1.RegistryService.EvictCached:input_type -> berth.api.v1.EvictCachedRequest
-	75, // 68: berth.api.v1.RegistryService.ListPins:input_type -> berth.api.v1.ListPinsRequest
-	78, // 69: berth.api.v1.RegistryService.SetPin:input_type -> berth.api.v1.SetPinRequest
-	80, // 70: berth.api.v1.RegistryService.ClearPin:input_type -> berth.api.v1.ClearPinRequest
-	85, // 71: berth.api.v1.RegistryService.ListTakeOvers:input_type -> berth.api.v1.ListTakeOversRequest
-	51, // 72: berth.api.v1.RegistryService.UnlinkBlob:input_type -> berth.api.v1.UnlinkBlobRequest
-	2,  // 73: berth.api.v1.RegistryService.GetHealth:output_type -> berth.api.v1.GetHealthResponse
-	5,  // 74: berth.api.v1.RegistryService.ListRepositories:output_type -> berth.api.v1.ListRepositoriesResponse
-	7,  // 75: berth.api.v1.RegistryService.ListTags:output_type -> berth.api.v1.ListTagsResponse
-	9,  // 76: berth.api.v1.RegistryService.GetTag:output_type -> berth.api.v1.GetTagResponse
-	11, // 77: berth.api.v1.RegistryService.GetScrub:output_type -> berth.api.v1.GetScrubResponse
-	13, // 78: berth.api.v1.RegistryService.StartScrub:output_type -> berth.api.v1.StartScrubResponse
-	15, // 79: berth.api.v1.RegistryService.ListDamages:output_type -> berth.api.v1.ListDamagesResponse
-	18, // 80: berth.api.v1.RegistryService.ListTagHistory:output_type -> berth.api.v1.ListTagHistoryResponse
-	21, // 81: berth.api.v1.RegistryService.RollbackTag:output_type -> berth.api.v1.RollbackTagResponse
-	23, // 82: berth.api.v1.RegistryService.ExplainRetention:output_type -> berth.api.v1.ExplainRetentionResponse
-	26, // 83: berth.api.v1.RegistryService.ApplyRetention:output_type -> berth.api.v1.ApplyRetentionResponse
-	28, // 84: berth.api.v1.RegistryService.ListReadOnly:output_type -> berth.api.v1.ListReadOnlyResponse
-	31, // 85: berth.api.v1.RegistryService.SetReadOnly:output_type -> berth.api.v1.SetReadOnlyResponse
-	33, // 86: berth.api.v1.RegistryService.ClearReadOnly:output_type -> berth.api.v1.ClearReadOnlyResponse
-	83, // 87: berth.api.v1.RegistryService.ListAudit:output_type -> berth.api.v1.ListAuditResponse
-	35, // 88: berth.api.v1.RegistryService.GetUsage:output_type -> berth.api.v1.GetUsageResponse
-	37, // 89: berth.api.v1.RegistryService.ListPulls:output_type -> berth.api.v1.ListPullsResponse
-	40, // 90: berth.api.v1.RegistryService.DeleteTag:output_type -> berth.api.v1.DeleteTagResponse
-	42, // 91: berth.api.v1.RegistryService.GetManifest:output_type -> berth.api.v1.GetManifestResponse
-	45, // 92: berth.api.v1.RegistryService.DeleteManifest:output_type -> berth.api.v1.DeleteManifestResponse
-	47, // 93: berth.api.v1.RegistryService.ListReferrers:output_type -> berth.api.v1.ListReferrersResponse
-	50, // 94: berth.api.v1.RegistryService.GetBlob:output_type -> berth.api.v1.GetBlobResponse
-	54, // 95: berth.api.v1.RegistryService.CollectGarbage:output_type -> berth.api.v1.CollectGarbageResponse
-	56, // 96: berth.api.v1.RegistryService.ListDoomed:output_type -> berth.api.v1.ListDoomedResponse
-	59, // 97: berth.api.v1.RegistryService.ListDeleted:output_type -> berth.api.v1.ListDeletedResponse
-	62, // 98: berth.api.v1.RegistryService.Purge:output_type -> berth.api.v1.PurgeResponse
-	64, // 99: berth.api.v1.RegistryService.DeleteRepository:output_type -> berth.api.v1.DeleteRepositoryResponse
-	66, // 100: berth.api.v1.RegistryService.Undelete:output_type -> berth.api.v1.UndeleteResponse
-	68, // 101: berth.api.v1.RegistryService.GetCache:output_type -> berth.api.v1.GetCacheResponse
-	71, // 102: berth.api.v1.RegistryService.ListCached:output_type -> berth.api.v1.ListCachedResponse
-	74, // 103: berth.api.v1.RegistryService.EvictCached:output_type -> berth.api.v1.EvictCachedResponse
-	76, // 104: berth.api.v1.RegistryService.ListPins:output_type -> berth.api.v1.ListPinsResponse
-	79, // 105: berth.api.v1.RegistryService.SetPin:output_type -> berth.api.v1.SetPinResponse
-	81, // 106: berth.api.v1.RegistryService.ClearPin:output_type -> berth.api.v1.ClearPinResponse
-	86, // 107: berth.api.v1.RegistryService.ListTakeOvers:output_type -> berth.api.v1.ListTakeOversResponse
-	52, // 108: berth.api.v1.RegistryService.UnlinkBlob:output_type -> berth.api.v1.UnlinkBlobResponse
-	73, // [73:109] is the sub-list for method output_type
-	37, // [37:73] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	111, // 0: berth.api.v1.Error.detail:type_name -> google.protobuf.Value
+	3,   // 1: berth.api.v1.GetHealthResponse.services:type_name -> berth.api.v1.ServiceHealth
+	112, // 2: berth.api.v1.GetScrubResponse.requested:type_name -> google.protobuf.Timestamp
+	112, // 3: berth.api.v1.GetScrubResponse.oldest:type_name -> google.protobuf.Timestamp
+	16,  // 4: berth.api.v1.ListDamagesResponse.damages:type_name -> berth.api.v1.Damage
+	112, // 5: berth.api.v1.Damage.found:type_name -> google.protobuf.Timestamp
+	19,  // 6: berth.api.v1.ListTagHistoryResponse.changes:type_name -> berth.api.v1.TagChange
+	112, // 7: berth.api.v1.TagChange.time:type_name -> google.protobuf.Timestamp
+	19,  // 8: berth.api.v1.RollbackTagResponse.change:type_name -> berth.api.v1.TagChange
+	24,  // 9: berth.api.v1.ExplainRetentionResponse.decisions:type_name -> berth.api.v1.RetentionDecision
+	112, // 10: berth.api.v1.RetentionDecision.pushed:type_name -> google.protobuf.Timestamp
+	112, // 11: berth.api.v1.RetentionDecision.pulled:type_name -> google.protobuf.Timestamp
+	29,  // 12: berth.api.v1.ListReadOnlyResponse.read_only:type_name -> berth.api.v1.ReadOnly
+	112, // 13: berth.api.v1.ReadOnly.since:type_name -> google.protobuf.Timestamp
+	38,  // 14: berth.api.v1.ListPullsResponse.pulls:type_name -> berth.api.v1.Pull
+	112, // 15: berth.api.v1.Pull.time:type_name -> google.protobuf.Timestamp
+	109, // 16: berth.api.v1.GetManifestResponse.annotations:type_name -> berth.api.v1.GetManifestResponse.AnnotationsEntry
+	43,  // 17: berth.api.v1.GetManifestResponse.references:type_name -> berth.api.v1.ManifestReference
+	48,  // 18: berth.api.v1.ListReferrersResponse.referrers:type_name -> berth.api.v1.Referrer
+	110, // 19: berth.api.v1.Referrer.annotations:type_name -> berth.api.v1.Referrer.AnnotationsEntry
+	112, // 20: berth.api.v1.CollectGarbageResponse.next:type_name -> google.protobuf.Timestamp
+	57,  // 21: berth.api.v1.ListDoomedResponse.items:type_name -> berth.api.v1.Doomed
+	112, // 22: berth.api.v1.Doomed.time:type_name -> google.protobuf.Timestamp
+	60,  // 23: berth.api.v1.ListDeletedResponse.items:type_name -> berth.api.v1.Deleted
+	112, // 24: berth.api.v1.Deleted.time:type_name -> google.protobuf.Timestamp
+	112, // 25: berth.api.v1.Deleted.until:type_name -> google.protobuf.Timestamp
+	69,  // 26: berth.api.v1.GetCacheResponse.pools:type_name -> berth.api.v1.CacheUsage
+	72,  // 27: berth.api.v1.ListCachedResponse.items:type_name -> berth.api.v1.CachedManifest
+	112, // 28: berth.api.v1.CachedManifest.fetched:type_name -> google.protobuf.Timestamp
+	112, // 29: berth.api.v1.CachedManifest.used:type_name -> google.protobuf.Timestamp
+	77,  // 30: berth.api.v1.ListPinsResponse.pins:type_name -> berth.api.v1.Pin
+	112, // 31: berth.api.v1.Pin.since:type_name -> google.protobuf.Timestamp
+	112, // 32: berth.api.v1.ListAuditRequest.since:type_name -> google.protobuf.Timestamp
+	112, // 33: berth.api.v1.ListAuditRequest.until:type_name -> google.protobuf.Timestamp
+	84,  // 34: berth.api.v1.ListAuditResponse.events:type_name -> berth.api.v1.AuditEvent
+	112, // 35: berth.api.v1.AuditEvent.time:type_name -> google.protobuf.Timestamp
+	87,  // 36: berth.api.v1.ListTakeOversResponse.items:type_name -> berth.api.v1.TakeOver
+	111, // 37: berth.api.v1.GetAccessResponse.rules:type_name -> google.protobuf.Value
+	111, // 38: berth.api.v1.ReviewAccessRequest.rules:type_name -> google.protobuf.Value
+	94,  // 39: berth.api.v1.ReviewAccessResponse.changes:type_name -> berth.api.v1.AccessChange
+	97,  // 40: berth.api.v1.ListUsersResponse.users:type_name -> berth.api.v1.User
+	112, // 41: berth.api.v1.User.created:type_name -> google.protobuf.Timestamp
+	112, // 42: berth.api.v1.User.seen:type_name -> google.protobuf.Timestamp
+	104, // 43: berth.api.v1.ListKeysResponse.keys:type_name -> berth.api.v1.Key
+	112, // 44: berth.api.v1.Key.created:type_name -> google.protobuf.Timestamp
+	112, // 45: berth.api.v1.Key.expires:type_name -> google.protobuf.Timestamp
+	112, // 46: berth.api.v1.Key.used:type_name -> google.protobuf.Timestamp
+	112, // 47: berth.api.v1.CreateKeyRequest.expires:type_name -> google.protobuf.Timestamp
+	104, // 48: berth.api.v1.CreateKeyResponse.key:type_name -> berth.api.v1.Key
+	1,   // 49: berth.api.v1.RegistryService.GetHealth:input_type -> berth.api.v1.GetHealthRequest
+	4,   // 50: berth.api.v1.RegistryService.ListRepositories:input_type -> berth.api.v1.ListRepositoriesRequest
+	6,   // 51: berth.api.v1.RegistryService.ListTags:input_type -> berth.api.v1.ListTagsRequest
+	8,   // 52: berth.api.v1.RegistryService.GetTag:input_type -> berth.api.v1.GetTagRequest
+	10,  // 53: berth.api.v1.RegistryService.GetScrub:input_type -> berth.api.v1.GetScrubRequest
+	12,  // 54: berth.api.v1.RegistryService.StartScrub:input_type -> berth.api.v1.StartScrubRequest
+	14,  // 55: berth.api.v1.RegistryService.ListDamages:input_type -> berth.api.v1.ListDamagesRequest
+	17,  // 56: berth.api.v1.RegistryService.ListTagHistory:input_type -> berth.api.v1.ListTagHistoryRequest
+	20,  // 57: berth.api.v1.RegistryService.RollbackTag:input_type -> berth.api.v1.RollbackTagRequest
+	22,  // 58: berth.api.v1.RegistryService.ExplainRetention:input_type -> berth.api.v1.ExplainRetentionRequest
+	25,  // 59: berth.api.v1.RegistryService.ApplyRetention:input_type -> berth.api.v1.ApplyRetentionRequest
+	27,  // 60: berth.api.v1.RegistryService.ListReadOnly:input_type -> berth.api.v1.ListReadOnlyRequest
+	30,  // 61: berth.api.v1.RegistryService.SetReadOnly:input_type -> berth.api.v1.SetReadOnlyRequest
+	32,  // 62: berth.api.v1.RegistryService.ClearReadOnly:input_type -> berth.api.v1.ClearReadOnlyRequest
+	82,  // 63: berth.api.v1.RegistryService.ListAudit:input_type -> berth.api.v1.ListAuditRequest
+	88,  // 64: berth.api.v1.RegistryService.GetAccess:input_type -> berth.api.v1.GetAccessRequest
+	90,  // 65: berth.api.v1.RegistryService.ExplainAccess:input_type -> berth.api.v1.ExplainAccessRequest
+	92,  // 66: berth.api.v1.RegistryService.ReviewAccess:input_type -> berth.api.v1.ReviewAccessRequest
+	95,  // 67: berth.api.v1.RegistryService.ListUsers:input_type -> berth.api.v1.ListUsersRequest
+	98,  // 68: berth.api.v1.RegistryService.PutUser:input_type -> berth.api.v1.PutUserRequest
+	100, // 69: berth.api.v1.RegistryService.DeleteUser:input_type -> berth.api.v1.DeleteUserRequest
+	102, // 70: berth.api.v1.RegistryService.ListKeys:input_type -> berth.api.v1.ListKeysRequest
+	105, // 71: berth.api.v1.RegistryService.CreateKey:input_type -> berth.api.v1.CreateKeyRequest
+	107, // 72: berth.api.v1.RegistryService.DeleteKey:input_type -> berth.api.v1.DeleteKeyRequest
+	34,  // 73: berth.api.v1.RegistryService.GetUsage:input_type -> berth.api.v1.GetUsageRequest
+	36,  // 74: berth.api.v1.RegistryService.ListPulls:input_type -> berth.api.v1.ListPullsRequest
+	39,  // 75: berth.api.v1.RegistryService.DeleteTag:input_type -> berth.api.v1.DeleteTagRequest
+	41,  // 76: berth.api.v1.RegistryService.GetManifest:input_type -> berth.api.v1.GetManifestRequest
+	44,  // 77: berth.api.v1.RegistryService.DeleteManifest:input_type -> berth.api.v1.DeleteManifestRequest
+	46,  // 78: berth.api.v1.RegistryService.ListReferrers:input_type -> berth.api.v1.ListReferrersRequest
+	49,  // 79: berth.api.v1.RegistryService.GetBlob:input_type -> berth.api.v1.GetBlobRequest
+	53,  // 80: berth.api.v1.RegistryService.CollectGarbage:input_type -> berth.api.v1.CollectGarbageRequest
+	55,  // 81: berth.api.v1.RegistryService.ListDoomed:input_type -> berth.api.v1.ListDoomedRequest
+	58,  // 82: berth.api.v1.RegistryService.ListDeleted:input_type -> berth.api.v1.ListDeletedRequest
+	61,  // 83: berth.api.v1.RegistryService.Purge:input_type -> berth.api.v1.PurgeRequest
+	63,  // 84: berth.api.v1.RegistryService.DeleteRepository:input_type -> berth.api.v1.DeleteRepositoryRequest
+	65,  // 85: berth.api.v1.RegistryService.Undelete:input_type -> berth.api.v1.UndeleteRequest
+	67,  // 86: berth.api.v1.RegistryService.GetCache:input_type -> berth.api.v1.GetCacheRequest
+	70,  // 87: berth.api.v1.RegistryService.ListCached:input_type -> berth.api.v1.ListCachedRequest
+	73,  // 88: berth.api.v1.RegistryService.EvictCached:input_type -> berth.api.v1.EvictCachedRequest
+	75,  // 89: berth.api.v1.RegistryService.ListPins:input_type -> berth.api.v1.ListPinsRequest
+	78,  // 90: berth.api.v1.RegistryService.SetPin:input_type -> berth.api.v1.SetPinRequest
+	80,  // 91: berth.api.v1.RegistryService.ClearPin:input_type -> berth.api.v1.ClearPinRequest
+	85,  // 92: berth.api.v1.RegistryService.ListTakeOvers:input_type -> berth.api.v1.ListTakeOversRequest
+	51,  // 93: berth.api.v1.RegistryService.UnlinkBlob:input_type -> berth.api.v1.UnlinkBlobRequest
+	2,   // 94: berth.api.v1.RegistryService.GetHealth:output_type -> berth.api.v1.GetHealthResponse
+	5,   // 95: berth.api.v1.RegistryService.ListRepositories:output_type -> berth.api.v1.ListRepositoriesResponse
+	7,   // 96: berth.api.v1.RegistryService.ListTags:output_type -> berth.api.v1.ListTagsResponse
+	9,   // 97: berth.api.v1.RegistryService.GetTag:output_type -> berth.api.v1.GetTagResponse
+	11,  // 98: berth.api.v1.RegistryService.GetScrub:output_type -> berth.api.v1.GetScrubResponse
+	13,  // 99: berth.api.v1.RegistryService.StartScrub:output_type -> berth.api.v1.StartScrubResponse
+	15,  // 100: berth.api.v1.RegistryService.ListDamages:output_type -> berth.api.v1.ListDamagesResponse
+	18,  // 101: berth.api.v1.RegistryService.ListTagHistory:output_type -> berth.api.v1.ListTagHistoryResponse
+	21,  // 102: berth.api.v1.RegistryService.RollbackTag:output_type -> berth.api.v1.RollbackTagResponse
+	23,  // 103: berth.api.v1.RegistryService.ExplainRetention:output_type -> berth.api.v1.ExplainRetentionResponse
+	26,  // 104: berth.api.v1.RegistryService.ApplyRetention:output_type -> berth.api.v1.ApplyRetentionResponse
+	28,  // 105: berth.api.v1.RegistryService.ListReadOnly:output_type -> berth.api.v1.ListReadOnlyResponse
+	31,  // 106: berth.api.v1.RegistryService.SetReadOnly:output_type -> berth.api.v1.SetReadOnlyResponse
+	33,  // 107: berth.api.v1.RegistryService.ClearReadOnly:output_type -> berth.api.v1.ClearReadOnlyResponse
+	83,  // 108: berth.api.v1.RegistryService.ListAudit:output_type -> berth.api.v1.ListAuditResponse
+	89,  // 109: berth.api.v1.RegistryService.GetAccess:output_type -> berth.api.v1.GetAccessResponse
+	91,  // 110: berth.api.v1.RegistryService.ExplainAccess:output_type -> berth.api.v1.ExplainAccessResponse
+	93,  // 111: berth.api.v1.RegistryService.ReviewAccess:output_type -> berth.api.v1.ReviewAccessResponse
+	96,  // 112: berth.api.v1.RegistryService.ListUsers:output_type -> berth.api.v1.ListUsersResponse
+	99,  // 113: berth.api.v1.RegistryService.PutUser:output_type -> berth.api.v1.PutUserResponse
+	101, // 114: berth.api.v1.RegistryService.DeleteUser:output_type -> berth.api.v1.DeleteUserResponse
+	103, // 115: berth.api.v1.RegistryService.ListKeys:output_type -> berth.api.v1.ListKeysResponse
+	106, // 116: berth.api.v1.RegistryService.CreateKey:output_type -> berth.api.v1.CreateKeyResponse
+	108, // 117: berth.api.v1.RegistryService.DeleteKey:output_type -> berth.api.v1.DeleteKeyResponse
+	35,  // 118: berth.api.v1.RegistryService.GetUsage:output_type -> berth.api.v1.GetUsageResponse
+	37,  // 119: berth.api.v1.RegistryService.ListPulls:output_type -> berth.api.v1.ListPullsResponse
+	40,  // 120: berth.api.v1.RegistryService.DeleteTag:output_type -> berth.api.v1.DeleteTagResponse
+	42,  // 121: berth.api.v1.RegistryService.GetManifest:output_type -> berth.api.v1.GetManifestResponse
+	45,  // 122: berth.api.v1.RegistryService.DeleteManifest:output_type -> berth.api.v1.DeleteManifestResponse
+	47,  // 123: berth.api.v1.RegistryService.ListReferrers:output_type -> berth.api.v1.ListReferrersResponse
+	50,  // 124: berth.api.v1.RegistryService.GetBlob:output_type -> berth.api.v1.GetBlobResponse
+	54,  // 125: berth.api.v1.RegistryService.CollectGarbage:output_type -> berth.api.v1.CollectGarbageResponse
+	56,  // 126: berth.api.v1.RegistryService.ListDoomed:output_type -> berth.api.v1.ListDoomedResponse
+	59,  // 127: berth.api.v1.RegistryService.ListDeleted:output_type -> berth.api.v1.ListDeletedResponse
+	62,  // 128: berth.api.v1.RegistryService.Purge:output_type -> berth.api.v1.PurgeResponse
+	64,  // 129: berth.api.v1.RegistryService.DeleteRepository:output_type -> berth.api.v1.DeleteRepositoryResponse
+	66,  // 130: berth.api.v1.RegistryService.Undelete:output_type -> berth.api.v1.UndeleteResponse
+	68,  // 131: berth.api.v1.RegistryService.GetCache:output_type -> berth.api.v1.GetCacheResponse
+	71,  // 132: berth.api.v1.RegistryService.ListCached:output_type -> berth.api.v1.ListCachedResponse
+	74,  // 133: berth.api.v1.RegistryService.EvictCached:output_type -> berth.api.v1.EvictCachedResponse
+	76,  // 134: berth.api.v1.RegistryService.ListPins:output_type -> berth.api.v1.ListPinsResponse
+	79,  // 135: berth.api.v1.RegistryService.SetPin:output_type -> berth.api.v1.SetPinResponse
+	81,  // 136: berth.api.v1.RegistryService.ClearPin:output_type -> berth.api.v1.ClearPinResponse
+	86,  // 137: berth.api.v1.RegistryService.ListTakeOvers:output_type -> berth.api.v1.ListTakeOversResponse
+	52,  // 138: berth.api.v1.RegistryService.UnlinkBlob:output_type -> berth.api.v1.UnlinkBlobResponse
+	94,  // [94:139] is the sub-list for method output_type
+	49,  // [49:94] is the sub-list for method input_type
+	49,  // [49:49] is the sub-list for extension type_name
+	49,  // [49:49] is the sub-list for extension extendee
+	0,   // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_berth_api_v1_api_proto_init() }
@@ -6040,13 +7455,15 @@ func file_berth_api_v1_api_proto_init() {
 	file_berth_api_v1_api_proto_msgTypes[70].OneofWrappers = []any{}
 	file_berth_api_v1_api_proto_msgTypes[82].OneofWrappers = []any{}
 	file_berth_api_v1_api_proto_msgTypes[85].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[95].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[98].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_api_v1_api_proto_rawDesc), len(file_berth_api_v1_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   90,
+			NumMessages:   111,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

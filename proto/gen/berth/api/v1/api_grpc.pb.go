@@ -36,6 +36,15 @@ const (
 	RegistryService_SetReadOnly_FullMethodName      = "/berth.api.v1.RegistryService/SetReadOnly"
 	RegistryService_ClearReadOnly_FullMethodName    = "/berth.api.v1.RegistryService/ClearReadOnly"
 	RegistryService_ListAudit_FullMethodName        = "/berth.api.v1.RegistryService/ListAudit"
+	RegistryService_GetAccess_FullMethodName        = "/berth.api.v1.RegistryService/GetAccess"
+	RegistryService_ExplainAccess_FullMethodName    = "/berth.api.v1.RegistryService/ExplainAccess"
+	RegistryService_ReviewAccess_FullMethodName     = "/berth.api.v1.RegistryService/ReviewAccess"
+	RegistryService_ListUsers_FullMethodName        = "/berth.api.v1.RegistryService/ListUsers"
+	RegistryService_PutUser_FullMethodName          = "/berth.api.v1.RegistryService/PutUser"
+	RegistryService_DeleteUser_FullMethodName       = "/berth.api.v1.RegistryService/DeleteUser"
+	RegistryService_ListKeys_FullMethodName         = "/berth.api.v1.RegistryService/ListKeys"
+	RegistryService_CreateKey_FullMethodName        = "/berth.api.v1.RegistryService/CreateKey"
+	RegistryService_DeleteKey_FullMethodName        = "/berth.api.v1.RegistryService/DeleteKey"
 	RegistryService_GetUsage_FullMethodName         = "/berth.api.v1.RegistryService/GetUsage"
 	RegistryService_ListPulls_FullMethodName        = "/berth.api.v1.RegistryService/ListPulls"
 	RegistryService_DeleteTag_FullMethodName        = "/berth.api.v1.RegistryService/DeleteTag"
@@ -76,7 +85,7 @@ const (
 // In a path a repository's name is followed by "/-/". No name has a part "-", so
 // a repository may be called "tags" or "a/manifests/b". The slashes of a name
 // may be escaped (%2F) or not. Parameters that a method does not have are
-// refused, and so are request bodies: no method takes one.
+// refused, and so are request bodies where the document has none.
 //
 // Every failure is an Error.
 type RegistryServiceClient interface {
@@ -135,6 +144,33 @@ type RegistryServiceClient interface {
 	//
 	// For administrators.
 	ListAudit(ctx context.Context, in *ListAuditRequest, opts ...grpc.CallOption) (*ListAuditResponse, error)
+	// GetAccess returns the access rules that hold, for administrators.
+	GetAccess(ctx context.Context, in *GetAccessRequest, opts ...grpc.CallOption) (*GetAccessResponse, error)
+	// ExplainAccess tells whether a user may do something, and what decides it.
+	ExplainAccess(ctx context.Context, in *ExplainAccessRequest, opts ...grpc.CallOption) (*ExplainAccessResponse, error)
+	// ReviewAccess tells what other access rules would change: a dry run.
+	//
+	// The body is what http.accessControl would be: a JSON object, or null for none.
+	// For the users that are known here or that rules name it tells what each would
+	// gain and lose in the repositories that are here now. It changes nothing.
+	ReviewAccess(ctx context.Context, in *ReviewAccessRequest, opts ...grpc.CallOption) (*ReviewAccessResponse, error)
+	// ListUsers lists users who have logged in at a provider or have API keys, and
+	// service accounts, by name, for administrators.
+	ListUsers(ctx context.Context, in *ListUsersRequest, opts ...grpc.CallOption) (*ListUsersResponse, error)
+	// PutUser makes or changes a service account, or keeps a user out.
+	//
+	// What is absent stays as it is. A user who is disabled loses all sessions at once,
+	// and is out with passwords, keys and tokens within 10 seconds.
+	PutUser(ctx context.Context, in *PutUserRequest, opts ...grpc.CallOption) (*PutUserResponse, error)
+	// DeleteUser removes a user or service account, with all keys and sessions.
+	DeleteUser(ctx context.Context, in *DeleteUserRequest, opts ...grpc.CallOption) (*DeleteUserResponse, error)
+	// ListKeys lists the API keys of the caller, or, for administrators, of a user.
+	ListKeys(ctx context.Context, in *ListKeysRequest, opts ...grpc.CallOption) (*ListKeysResponse, error)
+	// CreateKey makes an API key for the caller, or, for administrators, for a user or
+	// service account. The answer has the key, once.
+	CreateKey(ctx context.Context, in *CreateKeyRequest, opts ...grpc.CallOption) (*CreateKeyResponse, error)
+	// DeleteKey ends an API key; it is gone everywhere within 10 seconds.
+	DeleteKey(ctx context.Context, in *DeleteKeyRequest, opts ...grpc.CallOption) (*DeleteKeyResponse, error)
 	// GetUsage counts what a repository has.
 	GetUsage(ctx context.Context, in *GetUsageRequest, opts ...grpc.CallOption) (*GetUsageResponse, error)
 	// ListPulls lists how often a manifest was pulled, by the name it was asked for.
@@ -357,6 +393,96 @@ func (c *registryServiceClient) ListAudit(ctx context.Context, in *ListAuditRequ
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListAuditResponse)
 	err := c.cc.Invoke(ctx, RegistryService_ListAudit_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) GetAccess(ctx context.Context, in *GetAccessRequest, opts ...grpc.CallOption) (*GetAccessResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetAccessResponse)
+	err := c.cc.Invoke(ctx, RegistryService_GetAccess_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) ExplainAccess(ctx context.Context, in *ExplainAccessRequest, opts ...grpc.CallOption) (*ExplainAccessResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainAccessResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ExplainAccess_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) ReviewAccess(ctx context.Context, in *ReviewAccessRequest, opts ...grpc.CallOption) (*ReviewAccessResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReviewAccessResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ReviewAccess_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) ListUsers(ctx context.Context, in *ListUsersRequest, opts ...grpc.CallOption) (*ListUsersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListUsersResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ListUsers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) PutUser(ctx context.Context, in *PutUserRequest, opts ...grpc.CallOption) (*PutUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PutUserResponse)
+	err := c.cc.Invoke(ctx, RegistryService_PutUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) DeleteUser(ctx context.Context, in *DeleteUserRequest, opts ...grpc.CallOption) (*DeleteUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteUserResponse)
+	err := c.cc.Invoke(ctx, RegistryService_DeleteUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) ListKeys(ctx context.Context, in *ListKeysRequest, opts ...grpc.CallOption) (*ListKeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListKeysResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ListKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) CreateKey(ctx context.Context, in *CreateKeyRequest, opts ...grpc.CallOption) (*CreateKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateKeyResponse)
+	err := c.cc.Invoke(ctx, RegistryService_CreateKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) DeleteKey(ctx context.Context, in *DeleteKeyRequest, opts ...grpc.CallOption) (*DeleteKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteKeyResponse)
+	err := c.cc.Invoke(ctx, RegistryService_DeleteKey_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -590,7 +716,7 @@ func (c *registryServiceClient) UnlinkBlob(ctx context.Context, in *UnlinkBlobRe
 // In a path a repository's name is followed by "/-/". No name has a part "-", so
 // a repository may be called "tags" or "a/manifests/b". The slashes of a name
 // may be escaped (%2F) or not. Parameters that a method does not have are
-// refused, and so are request bodies: no method takes one.
+// refused, and so are request bodies where the document has none.
 //
 // Every failure is an Error.
 type RegistryServiceServer interface {
@@ -649,6 +775,33 @@ type RegistryServiceServer interface {
 	//
 	// For administrators.
 	ListAudit(context.Context, *ListAuditRequest) (*ListAuditResponse, error)
+	// GetAccess returns the access rules that hold, for administrators.
+	GetAccess(context.Context, *GetAccessRequest) (*GetAccessResponse, error)
+	// ExplainAccess tells whether a user may do something, and what decides it.
+	ExplainAccess(context.Context, *ExplainAccessRequest) (*ExplainAccessResponse, error)
+	// ReviewAccess tells what other access rules would change: a dry run.
+	//
+	// The body is what http.accessControl would be: a JSON object, or null for none.
+	// For the users that are known here or that rules name it tells what each would
+	// gain and lose in the repositories that are here now. It changes nothing.
+	ReviewAccess(context.Context, *ReviewAccessRequest) (*ReviewAccessResponse, error)
+	// ListUsers lists users who have logged in at a provider or have API keys, and
+	// service accounts, by name, for administrators.
+	ListUsers(context.Context, *ListUsersRequest) (*ListUsersResponse, error)
+	// PutUser makes or changes a service account, or keeps a user out.
+	//
+	// What is absent stays as it is. A user who is disabled loses all sessions at once,
+	// and is out with passwords, keys and tokens within 10 seconds.
+	PutUser(context.Context, *PutUserRequest) (*PutUserResponse, error)
+	// DeleteUser removes a user or service account, with all keys and sessions.
+	DeleteUser(context.Context, *DeleteUserRequest) (*DeleteUserResponse, error)
+	// ListKeys lists the API keys of the caller, or, for administrators, of a user.
+	ListKeys(context.Context, *ListKeysRequest) (*ListKeysResponse, error)
+	// CreateKey makes an API key for the caller, or, for administrators, for a user or
+	// service account. The answer has the key, once.
+	CreateKey(context.Context, *CreateKeyRequest) (*CreateKeyResponse, error)
+	// DeleteKey ends an API key; it is gone everywhere within 10 seconds.
+	DeleteKey(context.Context, *DeleteKeyRequest) (*DeleteKeyResponse, error)
 	// GetUsage counts what a repository has.
 	GetUsage(context.Context, *GetUsageRequest) (*GetUsageResponse, error)
 	// ListPulls lists how often a manifest was pulled, by the name it was asked for.
@@ -771,6 +924,33 @@ func (UnimplementedRegistryServiceServer) ClearReadOnly(context.Context, *ClearR
 }
 func (UnimplementedRegistryServiceServer) ListAudit(context.Context, *ListAuditRequest) (*ListAuditResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListAudit not implemented")
+}
+func (UnimplementedRegistryServiceServer) GetAccess(context.Context, *GetAccessRequest) (*GetAccessResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetAccess not implemented")
+}
+func (UnimplementedRegistryServiceServer) ExplainAccess(context.Context, *ExplainAccessRequest) (*ExplainAccessResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExplainAccess not implemented")
+}
+func (UnimplementedRegistryServiceServer) ReviewAccess(context.Context, *ReviewAccessRequest) (*ReviewAccessResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReviewAccess not implemented")
+}
+func (UnimplementedRegistryServiceServer) ListUsers(context.Context, *ListUsersRequest) (*ListUsersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListUsers not implemented")
+}
+func (UnimplementedRegistryServiceServer) PutUser(context.Context, *PutUserRequest) (*PutUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PutUser not implemented")
+}
+func (UnimplementedRegistryServiceServer) DeleteUser(context.Context, *DeleteUserRequest) (*DeleteUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteUser not implemented")
+}
+func (UnimplementedRegistryServiceServer) ListKeys(context.Context, *ListKeysRequest) (*ListKeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListKeys not implemented")
+}
+func (UnimplementedRegistryServiceServer) CreateKey(context.Context, *CreateKeyRequest) (*CreateKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateKey not implemented")
+}
+func (UnimplementedRegistryServiceServer) DeleteKey(context.Context, *DeleteKeyRequest) (*DeleteKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteKey not implemented")
 }
 func (UnimplementedRegistryServiceServer) GetUsage(context.Context, *GetUsageRequest) (*GetUsageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetUsage not implemented")
@@ -1122,6 +1302,168 @@ func _RegistryService_ListAudit_Handler(srv interface{}, ctx context.Context, de
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(RegistryServiceServer).ListAudit(ctx, req.(*ListAuditRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_GetAccess_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetAccessRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).GetAccess(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_GetAccess_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).GetAccess(ctx, req.(*GetAccessRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_ExplainAccess_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainAccessRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ExplainAccess(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ExplainAccess_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ExplainAccess(ctx, req.(*ExplainAccessRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_ReviewAccess_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReviewAccessRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ReviewAccess(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ReviewAccess_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ReviewAccess(ctx, req.(*ReviewAccessRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_ListUsers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListUsersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ListUsers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ListUsers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ListUsers(ctx, req.(*ListUsersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_PutUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PutUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).PutUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_PutUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).PutUser(ctx, req.(*PutUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_DeleteUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).DeleteUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_DeleteUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).DeleteUser(ctx, req.(*DeleteUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_ListKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ListKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ListKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ListKeys(ctx, req.(*ListKeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_CreateKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).CreateKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_CreateKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).CreateKey(ctx, req.(*CreateKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_DeleteKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).DeleteKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_DeleteKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).DeleteKey(ctx, req.(*DeleteKeyRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1570,6 +1912,42 @@ var RegistryService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListAudit",
 			Handler:    _RegistryService_ListAudit_Handler,
+		},
+		{
+			MethodName: "GetAccess",
+			Handler:    _RegistryService_GetAccess_Handler,
+		},
+		{
+			MethodName: "ExplainAccess",
+			Handler:    _RegistryService_ExplainAccess_Handler,
+		},
+		{
+			MethodName: "ReviewAccess",
+			Handler:    _RegistryService_ReviewAccess_Handler,
+		},
+		{
+			MethodName: "ListUsers",
+			Handler:    _RegistryService_ListUsers_Handler,
+		},
+		{
+			MethodName: "PutUser",
+			Handler:    _RegistryService_PutUser_Handler,
+		},
+		{
+			MethodName: "DeleteUser",
+			Handler:    _RegistryService_DeleteUser_Handler,
+		},
+		{
+			MethodName: "ListKeys",
+			Handler:    _RegistryService_ListKeys_Handler,
+		},
+		{
+			MethodName: "CreateKey",
+			Handler:    _RegistryService_CreateKey_Handler,
+		},
+		{
+			MethodName: "DeleteKey",
+			Handler:    _RegistryService_DeleteKey_Handler,
 		},
 		{
 			MethodName: "GetUsage",

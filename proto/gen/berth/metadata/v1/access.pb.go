@@ -131,6 +131,472 @@ func (x *CheckAccessResponse) GetActions() []string {
 	return nil
 }
 
+// GetAccessRulesRequest asks for the rules.
+type GetAccessRulesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// On whose behalf: an administrator.
+	Actor         *Actor `protobuf:"bytes,1,opt,name=actor,proto3" json:"actor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetAccessRulesRequest) Reset() {
+	*x = GetAccessRulesRequest{}
+	mi := &file_berth_metadata_v1_access_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetAccessRulesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetAccessRulesRequest) ProtoMessage() {}
+
+func (x *GetAccessRulesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_metadata_v1_access_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetAccessRulesRequest.ProtoReflect.Descriptor instead.
+func (*GetAccessRulesRequest) Descriptor() ([]byte, []int) {
+	return file_berth_metadata_v1_access_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *GetAccessRulesRequest) GetActor() *Actor {
+	if x != nil {
+		return x.Actor
+	}
+	return nil
+}
+
+// GetAccessRulesResponse has the rules.
+type GetAccessRulesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// JSON in the form of http.accessControl; "null" if there are none.
+	Rules         []byte `protobuf:"bytes,1,opt,name=rules,proto3" json:"rules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetAccessRulesResponse) Reset() {
+	*x = GetAccessRulesResponse{}
+	mi := &file_berth_metadata_v1_access_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetAccessRulesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetAccessRulesResponse) ProtoMessage() {}
+
+func (x *GetAccessRulesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_metadata_v1_access_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetAccessRulesResponse.ProtoReflect.Descriptor instead.
+func (*GetAccessRulesResponse) Descriptor() ([]byte, []int) {
+	return file_berth_metadata_v1_access_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *GetAccessRulesResponse) GetRules() []byte {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+// ExplainAccessRequest asks about an actor.
+type ExplainAccessRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// On whose behalf: an administrator.
+	Actor *Actor `protobuf:"bytes,1,opt,name=actor,proto3" json:"actor,omitempty"`
+	// Whose rights are asked for.
+	Whom *Actor `protobuf:"bytes,2,opt,name=whom,proto3" json:"whom,omitempty"`
+	// Name of the repository, which need not exist.
+	Repository string `protobuf:"bytes,3,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Tag or manifest that would be named. Absent: none.
+	Reference *Reference `protobuf:"bytes,4,opt,name=reference,proto3" json:"reference,omitempty"`
+	// One action.
+	Action        string `protobuf:"bytes,5,opt,name=action,proto3" json:"action,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainAccessRequest) Reset() {
+	*x = ExplainAccessRequest{}
+	mi := &file_berth_metadata_v1_access_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainAccessRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainAccessRequest) ProtoMessage() {}
+
+func (x *ExplainAccessRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_metadata_v1_access_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainAccessRequest.ProtoReflect.Descriptor instead.
+func (*ExplainAccessRequest) Descriptor() ([]byte, []int) {
+	return file_berth_metadata_v1_access_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ExplainAccessRequest) GetActor() *Actor {
+	if x != nil {
+		return x.Actor
+	}
+	return nil
+}
+
+func (x *ExplainAccessRequest) GetWhom() *Actor {
+	if x != nil {
+		return x.Whom
+	}
+	return nil
+}
+
+func (x *ExplainAccessRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *ExplainAccessRequest) GetReference() *Reference {
+	if x != nil {
+		return x.Reference
+	}
+	return nil
+}
+
+func (x *ExplainAccessRequest) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+// ExplainAccessResponse tells what decides.
+type ExplainAccessResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether it may be done.
+	Allowed bool `protobuf:"varint,1,opt,name=allowed,proto3" json:"allowed,omitempty"`
+	// What decides, as a path in http.accessControl. Empty: nothing grants it.
+	Rule string `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"`
+	// For people.
+	Because       string `protobuf:"bytes,3,opt,name=because,proto3" json:"because,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainAccessResponse) Reset() {
+	*x = ExplainAccessResponse{}
+	mi := &file_berth_metadata_v1_access_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainAccessResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainAccessResponse) ProtoMessage() {}
+
+func (x *ExplainAccessResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_metadata_v1_access_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainAccessResponse.ProtoReflect.Descriptor instead.
+func (*ExplainAccessResponse) Descriptor() ([]byte, []int) {
+	return file_berth_metadata_v1_access_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ExplainAccessResponse) GetAllowed() bool {
+	if x != nil {
+		return x.Allowed
+	}
+	return false
+}
+
+func (x *ExplainAccessResponse) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *ExplainAccessResponse) GetBecause() string {
+	if x != nil {
+		return x.Because
+	}
+	return ""
+}
+
+// CheckAccessRulesRequest asks what rules would change.
+type CheckAccessRulesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// On whose behalf: an administrator.
+	Actor *Actor `protobuf:"bytes,1,opt,name=actor,proto3" json:"actor,omitempty"`
+	// JSON in the form of http.accessControl, at most 1 MiB; "null" for none.
+	Rules         []byte `protobuf:"bytes,2,opt,name=rules,proto3" json:"rules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckAccessRulesRequest) Reset() {
+	*x = CheckAccessRulesRequest{}
+	mi := &file_berth_metadata_v1_access_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckAccessRulesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckAccessRulesRequest) ProtoMessage() {}
+
+func (x *CheckAccessRulesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_metadata_v1_access_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckAccessRulesRequest.ProtoReflect.Descriptor instead.
+func (*CheckAccessRulesRequest) Descriptor() ([]byte, []int) {
+	return file_berth_metadata_v1_access_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *CheckAccessRulesRequest) GetActor() *Actor {
+	if x != nil {
+		return x.Actor
+	}
+	return nil
+}
+
+func (x *CheckAccessRulesRequest) GetRules() []byte {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+// CheckAccessRulesResponse tells what they would change.
+type CheckAccessRulesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who would gain or lose what.
+	Changes []*AccessChange `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
+	// There are more changes.
+	More bool `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
+	// How many users were looked at.
+	Users int64 `protobuf:"varint,3,opt,name=users,proto3" json:"users,omitempty"`
+	// How many repositories were looked at.
+	Repositories int64 `protobuf:"varint,4,opt,name=repositories,proto3" json:"repositories,omitempty"`
+	// Rules have conditions, which count as true.
+	Conditional   bool `protobuf:"varint,5,opt,name=conditional,proto3" json:"conditional,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckAccessRulesResponse) Reset() {
+	*x = CheckAccessRulesResponse{}
+	mi := &file_berth_metadata_v1_access_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckAccessRulesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckAccessRulesResponse) ProtoMessage() {}
+
+func (x *CheckAccessRulesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_metadata_v1_access_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckAccessRulesResponse.ProtoReflect.Descriptor instead.
+func (*CheckAccessRulesResponse) Descriptor() ([]byte, []int) {
+	return file_berth_metadata_v1_access_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *CheckAccessRulesResponse) GetChanges() []*AccessChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *CheckAccessRulesResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *CheckAccessRulesResponse) GetUsers() int64 {
+	if x != nil {
+		return x.Users
+	}
+	return 0
+}
+
+func (x *CheckAccessRulesResponse) GetRepositories() int64 {
+	if x != nil {
+		return x.Repositories
+	}
+	return 0
+}
+
+func (x *CheckAccessRulesResponse) GetConditional() bool {
+	if x != nil {
+		return x.Conditional
+	}
+	return false
+}
+
+// AccessChange says who would gain or lose what.
+type AccessChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// user, group, known (any user whom no rule names) or anonymous.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Name of the user or group.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Actions that would be allowed.
+	Gains []string `protobuf:"bytes,3,rep,name=gains,proto3" json:"gains,omitempty"`
+	// Actions that would not be allowed any more.
+	Loses []string `protobuf:"bytes,4,rep,name=loses,proto3" json:"loses,omitempty"`
+	// In how many repositories that are here. 0: about the store as a whole.
+	Repositories int64 `protobuf:"varint,5,opt,name=repositories,proto3" json:"repositories,omitempty"`
+	// Some of them.
+	Examples      []string `protobuf:"bytes,6,rep,name=examples,proto3" json:"examples,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AccessChange) Reset() {
+	*x = AccessChange{}
+	mi := &file_berth_metadata_v1_access_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccessChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccessChange) ProtoMessage() {}
+
+func (x *AccessChange) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_metadata_v1_access_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccessChange.ProtoReflect.Descriptor instead.
+func (*AccessChange) Descriptor() ([]byte, []int) {
+	return file_berth_metadata_v1_access_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *AccessChange) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *AccessChange) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AccessChange) GetGains() []string {
+	if x != nil {
+		return x.Gains
+	}
+	return nil
+}
+
+func (x *AccessChange) GetLoses() []string {
+	if x != nil {
+		return x.Loses
+	}
+	return nil
+}
+
+func (x *AccessChange) GetRepositories() int64 {
+	if x != nil {
+		return x.Repositories
+	}
+	return 0
+}
+
+func (x *AccessChange) GetExamples() []string {
+	if x != nil {
+		return x.Examples
+	}
+	return nil
+}
+
 var File_berth_metadata_v1_access_proto protoreflect.FileDescriptor
 
 const file_berth_metadata_v1_access_proto_rawDesc = "" +
@@ -143,9 +609,44 @@ const file_berth_metadata_v1_access_proto_rawDesc = "" +
 	"repository\x12\x18\n" +
 	"\aactions\x18\x03 \x03(\tR\aactions\"/\n" +
 	"\x13CheckAccessResponse\x12\x18\n" +
-	"\aactions\x18\x01 \x03(\tR\aactions2m\n" +
+	"\aactions\x18\x01 \x03(\tR\aactions\"G\n" +
+	"\x15GetAccessRulesRequest\x12.\n" +
+	"\x05actor\x18\x01 \x01(\v2\x18.berth.metadata.v1.ActorR\x05actor\".\n" +
+	"\x16GetAccessRulesResponse\x12\x14\n" +
+	"\x05rules\x18\x01 \x01(\fR\x05rules\"\xe8\x01\n" +
+	"\x14ExplainAccessRequest\x12.\n" +
+	"\x05actor\x18\x01 \x01(\v2\x18.berth.metadata.v1.ActorR\x05actor\x12,\n" +
+	"\x04whom\x18\x02 \x01(\v2\x18.berth.metadata.v1.ActorR\x04whom\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x03 \x01(\tR\n" +
+	"repository\x12:\n" +
+	"\treference\x18\x04 \x01(\v2\x1c.berth.metadata.v1.ReferenceR\treference\x12\x16\n" +
+	"\x06action\x18\x05 \x01(\tR\x06action\"_\n" +
+	"\x15ExplainAccessResponse\x12\x18\n" +
+	"\aallowed\x18\x01 \x01(\bR\aallowed\x12\x12\n" +
+	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x18\n" +
+	"\abecause\x18\x03 \x01(\tR\abecause\"_\n" +
+	"\x17CheckAccessRulesRequest\x12.\n" +
+	"\x05actor\x18\x01 \x01(\v2\x18.berth.metadata.v1.ActorR\x05actor\x12\x14\n" +
+	"\x05rules\x18\x02 \x01(\fR\x05rules\"\xc5\x01\n" +
+	"\x18CheckAccessRulesResponse\x129\n" +
+	"\achanges\x18\x01 \x03(\v2\x1f.berth.metadata.v1.AccessChangeR\achanges\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\x12\x14\n" +
+	"\x05users\x18\x03 \x01(\x03R\x05users\x12\"\n" +
+	"\frepositories\x18\x04 \x01(\x03R\frepositories\x12 \n" +
+	"\vconditional\x18\x05 \x01(\bR\vconditional\"\xa2\x01\n" +
+	"\fAccessChange\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05gains\x18\x03 \x03(\tR\x05gains\x12\x14\n" +
+	"\x05loses\x18\x04 \x03(\tR\x05loses\x12\"\n" +
+	"\frepositories\x18\x05 \x01(\x03R\frepositories\x12\x1a\n" +
+	"\bexamples\x18\x06 \x03(\tR\bexamples2\xa5\x03\n" +
 	"\rAccessService\x12\\\n" +
-	"\vCheckAccess\x12%.berth.metadata.v1.CheckAccessRequest\x1a&.berth.metadata.v1.CheckAccessResponseB\xd2\x01\n" +
+	"\vCheckAccess\x12%.berth.metadata.v1.CheckAccessRequest\x1a&.berth.metadata.v1.CheckAccessResponse\x12e\n" +
+	"\x0eGetAccessRules\x12(.berth.metadata.v1.GetAccessRulesRequest\x1a).berth.metadata.v1.GetAccessRulesResponse\x12b\n" +
+	"\rExplainAccess\x12'.berth.metadata.v1.ExplainAccessRequest\x1a(.berth.metadata.v1.ExplainAccessResponse\x12k\n" +
+	"\x10CheckAccessRules\x12*.berth.metadata.v1.CheckAccessRulesRequest\x1a+.berth.metadata.v1.CheckAccessRulesResponseB\xd2\x01\n" +
 	"\x15com.berth.metadata.v1B\vAccessProtoP\x01ZFgithub.com/berth-registry/berth/proto/gen/berth/metadata/v1;metadatav1\xa2\x02\x03BMX\xaa\x02\x11Berth.Metadata.V1\xca\x02\x11Berth\\Metadata\\V1\xe2\x02\x1dBerth\\Metadata\\V1\\GPBMetadata\xea\x02\x13Berth::Metadata::V1b\x06proto3"
 
 var (
@@ -160,21 +661,41 @@ func file_berth_metadata_v1_access_proto_rawDescGZIP() []byte {
 	return file_berth_metadata_v1_access_proto_rawDescData
 }
 
-var file_berth_metadata_v1_access_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_berth_metadata_v1_access_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_berth_metadata_v1_access_proto_goTypes = []any{
-	(*CheckAccessRequest)(nil),  // 0: berth.metadata.v1.CheckAccessRequest
-	(*CheckAccessResponse)(nil), // 1: berth.metadata.v1.CheckAccessResponse
-	(*Actor)(nil),               // 2: berth.metadata.v1.Actor
+	(*CheckAccessRequest)(nil),       // 0: berth.metadata.v1.CheckAccessRequest
+	(*CheckAccessResponse)(nil),      // 1: berth.metadata.v1.CheckAccessResponse
+	(*GetAccessRulesRequest)(nil),    // 2: berth.metadata.v1.GetAccessRulesRequest
+	(*GetAccessRulesResponse)(nil),   // 3: berth.metadata.v1.GetAccessRulesResponse
+	(*ExplainAccessRequest)(nil),     // 4: berth.metadata.v1.ExplainAccessRequest
+	(*ExplainAccessResponse)(nil),    // 5: berth.metadata.v1.ExplainAccessResponse
+	(*CheckAccessRulesRequest)(nil),  // 6: berth.metadata.v1.CheckAccessRulesRequest
+	(*CheckAccessRulesResponse)(nil), // 7: berth.metadata.v1.CheckAccessRulesResponse
+	(*AccessChange)(nil),             // 8: berth.metadata.v1.AccessChange
+	(*Actor)(nil),                    // 9: berth.metadata.v1.Actor
+	(*Reference)(nil),                // 10: berth.metadata.v1.Reference
 }
 var file_berth_metadata_v1_access_proto_depIdxs = []int32{
-	2, // 0: berth.metadata.v1.CheckAccessRequest.actor:type_name -> berth.metadata.v1.Actor
-	0, // 1: berth.metadata.v1.AccessService.CheckAccess:input_type -> berth.metadata.v1.CheckAccessRequest
-	1, // 2: berth.metadata.v1.AccessService.CheckAccess:output_type -> berth.metadata.v1.CheckAccessResponse
-	2, // [2:3] is the sub-list for method output_type
-	1, // [1:2] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	9,  // 0: berth.metadata.v1.CheckAccessRequest.actor:type_name -> berth.metadata.v1.Actor
+	9,  // 1: berth.metadata.v1.GetAccessRulesRequest.actor:type_name -> berth.metadata.v1.Actor
+	9,  // 2: berth.metadata.v1.ExplainAccessRequest.actor:type_name -> berth.metadata.v1.Actor
+	9,  // 3: berth.metadata.v1.ExplainAccessRequest.whom:type_name -> berth.metadata.v1.Actor
+	10, // 4: berth.metadata.v1.ExplainAccessRequest.reference:type_name -> berth.metadata.v1.Reference
+	9,  // 5: berth.metadata.v1.CheckAccessRulesRequest.actor:type_name -> berth.metadata.v1.Actor
+	8,  // 6: berth.metadata.v1.CheckAccessRulesResponse.changes:type_name -> berth.metadata.v1.AccessChange
+	0,  // 7: berth.metadata.v1.AccessService.CheckAccess:input_type -> berth.metadata.v1.CheckAccessRequest
+	2,  // 8: berth.metadata.v1.AccessService.GetAccessRules:input_type -> berth.metadata.v1.GetAccessRulesRequest
+	4,  // 9: berth.metadata.v1.AccessService.ExplainAccess:input_type -> berth.metadata.v1.ExplainAccessRequest
+	6,  // 10: berth.metadata.v1.AccessService.CheckAccessRules:input_type -> berth.metadata.v1.CheckAccessRulesRequest
+	1,  // 11: berth.metadata.v1.AccessService.CheckAccess:output_type -> berth.metadata.v1.CheckAccessResponse
+	3,  // 12: berth.metadata.v1.AccessService.GetAccessRules:output_type -> berth.metadata.v1.GetAccessRulesResponse
+	5,  // 13: berth.metadata.v1.AccessService.ExplainAccess:output_type -> berth.metadata.v1.ExplainAccessResponse
+	7,  // 14: berth.metadata.v1.AccessService.CheckAccessRules:output_type -> berth.metadata.v1.CheckAccessRulesResponse
+	11, // [11:15] is the sub-list for method output_type
+	7,  // [7:11] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_berth_metadata_v1_access_proto_init() }
@@ -189,7 +710,7 @@ func file_berth_metadata_v1_access_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_metadata_v1_access_proto_rawDesc), len(file_berth_metadata_v1_access_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,7 +19,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AccessService_CheckAccess_FullMethodName = "/berth.metadata.v1.AccessService/CheckAccess"
+	AccessService_CheckAccess_FullMethodName      = "/berth.metadata.v1.AccessService/CheckAccess"
+	AccessService_GetAccessRules_FullMethodName   = "/berth.metadata.v1.AccessService/GetAccessRules"
+	AccessService_ExplainAccess_FullMethodName    = "/berth.metadata.v1.AccessService/ExplainAccess"
+	AccessService_CheckAccessRules_FullMethodName = "/berth.metadata.v1.AccessService/CheckAccessRules"
 )
 
 // AccessServiceClient is the client API for AccessService service.
@@ -31,6 +34,12 @@ const (
 type AccessServiceClient interface {
 	// CheckAccess returns which of some actions the actor may do.
 	CheckAccess(ctx context.Context, in *CheckAccessRequest, opts ...grpc.CallOption) (*CheckAccessResponse, error)
+	// GetAccessRules returns the rules that hold.
+	GetAccessRules(ctx context.Context, in *GetAccessRulesRequest, opts ...grpc.CallOption) (*GetAccessRulesResponse, error)
+	// ExplainAccess tells whether somebody may do something, and what decides it.
+	ExplainAccess(ctx context.Context, in *ExplainAccessRequest, opts ...grpc.CallOption) (*ExplainAccessResponse, error)
+	// CheckAccessRules tells what other rules would change. It changes nothing.
+	CheckAccessRules(ctx context.Context, in *CheckAccessRulesRequest, opts ...grpc.CallOption) (*CheckAccessRulesResponse, error)
 }
 
 type accessServiceClient struct {
@@ -51,6 +60,36 @@ func (c *accessServiceClient) CheckAccess(ctx context.Context, in *CheckAccessRe
 	return out, nil
 }
 
+func (c *accessServiceClient) GetAccessRules(ctx context.Context, in *GetAccessRulesRequest, opts ...grpc.CallOption) (*GetAccessRulesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetAccessRulesResponse)
+	err := c.cc.Invoke(ctx, AccessService_GetAccessRules_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accessServiceClient) ExplainAccess(ctx context.Context, in *ExplainAccessRequest, opts ...grpc.CallOption) (*ExplainAccessResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainAccessResponse)
+	err := c.cc.Invoke(ctx, AccessService_ExplainAccess_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accessServiceClient) CheckAccessRules(ctx context.Context, in *CheckAccessRulesRequest, opts ...grpc.CallOption) (*CheckAccessRulesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckAccessRulesResponse)
+	err := c.cc.Invoke(ctx, AccessService_CheckAccessRules_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AccessServiceServer is the server API for AccessService service.
 // All implementations must embed UnimplementedAccessServiceServer
 // for forward compatibility.
@@ -60,6 +99,12 @@ func (c *accessServiceClient) CheckAccess(ctx context.Context, in *CheckAccessRe
 type AccessServiceServer interface {
 	// CheckAccess returns which of some actions the actor may do.
 	CheckAccess(context.Context, *CheckAccessRequest) (*CheckAccessResponse, error)
+	// GetAccessRules returns the rules that hold.
+	GetAccessRules(context.Context, *GetAccessRulesRequest) (*GetAccessRulesResponse, error)
+	// ExplainAccess tells whether somebody may do something, and what decides it.
+	ExplainAccess(context.Context, *ExplainAccessRequest) (*ExplainAccessResponse, error)
+	// CheckAccessRules tells what other rules would change. It changes nothing.
+	CheckAccessRules(context.Context, *CheckAccessRulesRequest) (*CheckAccessRulesResponse, error)
 	mustEmbedUnimplementedAccessServiceServer()
 }
 
@@ -72,6 +117,15 @@ type UnimplementedAccessServiceServer struct{}
 
 func (UnimplementedAccessServiceServer) CheckAccess(context.Context, *CheckAccessRequest) (*CheckAccessResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CheckAccess not implemented")
+}
+func (UnimplementedAccessServiceServer) GetAccessRules(context.Context, *GetAccessRulesRequest) (*GetAccessRulesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetAccessRules not implemented")
+}
+func (UnimplementedAccessServiceServer) ExplainAccess(context.Context, *ExplainAccessRequest) (*ExplainAccessResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExplainAccess not implemented")
+}
+func (UnimplementedAccessServiceServer) CheckAccessRules(context.Context, *CheckAccessRulesRequest) (*CheckAccessRulesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CheckAccessRules not implemented")
 }
 func (UnimplementedAccessServiceServer) mustEmbedUnimplementedAccessServiceServer() {}
 func (UnimplementedAccessServiceServer) testEmbeddedByValue()                       {}
@@ -112,6 +166,60 @@ func _AccessService_CheckAccess_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AccessService_GetAccessRules_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetAccessRulesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccessServiceServer).GetAccessRules(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccessService_GetAccessRules_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccessServiceServer).GetAccessRules(ctx, req.(*GetAccessRulesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccessService_ExplainAccess_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainAccessRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccessServiceServer).ExplainAccess(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccessService_ExplainAccess_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccessServiceServer).ExplainAccess(ctx, req.(*ExplainAccessRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccessService_CheckAccessRules_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckAccessRulesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccessServiceServer).CheckAccessRules(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccessService_CheckAccessRules_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccessServiceServer).CheckAccessRules(ctx, req.(*CheckAccessRulesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AccessService_ServiceDesc is the grpc.ServiceDesc for AccessService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -122,6 +230,18 @@ var AccessService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CheckAccess",
 			Handler:    _AccessService_CheckAccess_Handler,
+		},
+		{
+			MethodName: "GetAccessRules",
+			Handler:    _AccessService_GetAccessRules_Handler,
+		},
+		{
+			MethodName: "ExplainAccess",
+			Handler:    _AccessService_ExplainAccess_Handler,
+		},
+		{
+			MethodName: "CheckAccessRules",
+			Handler:    _AccessService_CheckAccessRules_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
