@@ -75,6 +75,34 @@ func TestSet(t *testing.T) {
 }
 
 // No text panics or matches what has a slash where only ** may have one.
+// TestS117Patterns: long patterns are refused, and what is not matches in time that is
+// linear in the name: twice the name is not four times the work. Steps are counted
+// by the length of the expression, which the matcher visits once for each byte.
+func TestS117Patterns(t *testing.T) {
+	for _, bad := range []string{
+		strings.Repeat("**/", 4000) + "a", strings.Repeat("a", MaxPattern+1), "(a{1000}){1000" + strings.Repeat("}", 2), strings.Repeat("{", 100) + "a",
+	} {
+		if _, err := Compile(bad); err == nil {
+			t.Errorf("%.40q… (%d bytes) is taken for a pattern", bad, len(bad))
+		}
+	}
+	for _, text := range []string{
+		strings.Repeat("**/", 50) + "a", strings.Repeat("*a", 50), strings.Repeat("{a,aa}", 50), strings.Repeat("*", 500) + "b", strings.Repeat("{a,", 30) + "b" + strings.Repeat("}", 30),
+	} {
+		p, err := Compile(text)
+		if err != nil {
+			t.Errorf("%.40q: %v", text, err)
+			continue
+		}
+		name := strings.Repeat("a", 255)
+		if !strings.HasSuffix(text, "a") {
+			name += "c"
+		}
+		_ = p.Match(name) // it ends: with backtracking it would not in this life
+		_ = p.Match(strings.Repeat("a/", 127) + "c")
+	}
+}
+
 func FuzzCompile(f *testing.F) {
 	for _, s := range []string{"a/**", "{a,b}/*", "[a-z]?", `\*`, "**/x/**", "{{a,b},c}", "[^/]", "a", "**", "a/b*", `a\/b*`, "[]a]b*", "x{a}/**"} {
 		f.Add(s, "a/b")

@@ -63,6 +63,29 @@ func TestConditions(t *testing.T) {
 	}
 }
 
+// TestS117Conditions: patterns and loops that would take long are refused when they are
+// compiled, or end without a value; then they grant nothing.
+func TestS117Conditions(t *testing.T) {
+	list := "[1" + strings.Repeat(",1", 60) + "]"
+	for _, expression := range []string{
+		`req.repository.matches("(a{1000}){1000}")`,
+		`req.repository.matches("((((a{100}){100}){100}){100})")`,
+		list + ".all(a, " + list + ".all(b, " + list + ".all(c, a+b+c > 0)))",
+		list + ".map(a, " + list + ".map(b, " + list + ".map(c, a+b+c))).size() > 0",
+		strings.Repeat(`"aaaaaaaaaaaaaaaaaaaaaaaa" + `, 100) + `"a" == ""`,
+		strings.Repeat("!", 5000) + "true",
+		strings.Repeat("[", 200) + strings.Repeat("]", 200) + " == []",
+	} {
+		c, err := Compile(expression)
+		if err != nil {
+			continue
+		}
+		if ok, err := c.Holds(question()); ok {
+			t.Errorf("%.60s holds, %v", expression, err)
+		}
+	}
+}
+
 // FuzzCompile compiles and evaluates any text: no panic, and an end.
 func FuzzCompile(f *testing.F) {
 	for _, s := range []string{`req.method == "GET"`, `client.forwardedFor.exists(a, a.matches("^(a+)+$"))`, `claims.teams.all(x, x > "")`, `"a".matches("(a|aa)+$")`} {
