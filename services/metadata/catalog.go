@@ -85,10 +85,10 @@ type Catalog struct {
 	rights *rights
 	// conditions compiles those of rules that are reviewed; nil: they may have none.
 	conditions rules.Compiler
-	rows   rows
-	log    *slog.Logger
-	meters *meters
-	usage  *usage
+	rows       rows
+	log        *slog.Logger
+	meters     *meters
+	usage      *usage
 
 	maintenance maintenance
 	uses        uses
@@ -150,17 +150,17 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 		o.Lease = defaultLease
 	}
 	c := &Catalog{
-		db:      db,
-		opt:     o,
-		rights:  new(rights),
+		db:     db,
+		opt:    o,
+		rights: new(rights),
 
 		conditions: o.Conditions,
-		rows:    newRows(db.Dialect().Shared != nil, o.MaxStaleness/2, o.Now),
-		log:     log,
-		reaper:  reaper,
-		feed:    newFeed(db.Dialect()),
-		garbage: make(chan struct{}, 1),
-		stopped: make(chan struct{}),
+		rows:       newRows(db.Dialect().Shared != nil, o.MaxStaleness/2, o.Now),
+		log:        log,
+		reaper:     reaper,
+		feed:       newFeed(db.Dialect()),
+		garbage:    make(chan struct{}, 1),
+		stopped:    make(chan struct{}),
 
 		collected: make(chan struct{}),
 		scrubWake: make(chan struct{}, 1),
