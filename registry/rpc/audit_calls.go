@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/peer"
 
 	metadatav1 "github.com/berth-registry/berth/proto/gen/berth/metadata/v1"
+	scannerv1 "github.com/berth-registry/berth/proto/gen/berth/scanner/v1"
 	syncerv1 "github.com/berth-registry/berth/proto/gen/berth/syncer/v1"
 	"github.com/berth-registry/berth/registry"
 )
@@ -56,6 +57,11 @@ var audited = map[string]string{
 	syncerv1.SyncService_Pause_FullMethodName:   "mirror.pause",
 	syncerv1.SyncService_Forget_FullMethodName:  "mirror.forget",
 	syncerv1.SyncService_Examine_FullMethodName: adminRead,
+
+	scannerv1.ScanService_ScanNow_FullMethodName:    "scan.run",
+	scannerv1.ScanService_AttachSBOM_FullMethodName: "scan.attach",
+	scannerv1.ScanService_UpdateDB_FullMethodName:   "scan.update",
+	scannerv1.ScanService_ImportDB_FullMethodName:   "scan.import",
 
 	// Only the owner of the store reaches these.
 	metadatav1.ExportService_Export_FullMethodName:     adminRead,

@@ -210,7 +210,7 @@ func TestOwnerIsAudited(t *testing.T) {
 		t.Fatal(err)
 	}
 	local := memory.NewCatalog(memory.CatalogOptions{})
-	u, err := ControlUnit(t.Context(), root, memory.NewBlobs(), local, nil, ServerOptions{})
+	u, err := ControlUnit(t.Context(), root, memory.NewBlobs(), local, nil, nil, ServerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -147,7 +147,7 @@ var methods = map[string]Role{
 	scannerv1.ScanService_Check_FullMethodName:         services | Automation,
 
 	// Who sees requests tells what they were.
-	metadatav1.AuditService_RecordAudit_FullMethodName: Gateway | Syncer,
+	metadatav1.AuditService_RecordAudit_FullMethodName: Gateway | Syncer | Scanner,
 	metadatav1.AuditService_ListAudit_FullMethodName:   Gateway | Automation,
 
 	// So does who sees more than the catalog.
