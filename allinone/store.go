@@ -25,6 +25,7 @@ var operator = registry.Actor{System: true}
 // storeCall is one run of a command on a store, served or not.
 type storeCall struct {
 	*Store
+	cfg  *config.Config
 	args []string // behind the config file
 	out  *report
 }
@@ -49,7 +50,7 @@ func onStore(parts Parts, least, most int, define func(*flag.FlagSet), run func(
 			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 			var s *Store
 			if s, err = Reach(ctx, cfg, parts, log); err == nil {
-				c := &storeCall{Store: s, args: args[1:], out: newReport(out, *asJSON)}
+				c := &storeCall{Store: s, cfg: cfg, args: args[1:], out: newReport(out, *asJSON)}
 				err = errors.Join(run(ctx, c), c.out.flush(), s.Close())
 			}
 		}

@@ -36,6 +36,7 @@ type Catalog interface {
 	Cache
 	Audit
 	Announcements
+	TrustStore
 	TakeOvers
 }
 

@@ -1,6 +1,9 @@
 package config
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 // Extensions holds the optional features. A block that is there is on, unless
 // it says "enable": false; lint and events need "enable": true.
@@ -12,6 +15,7 @@ type Extensions struct {
 	Lint      *Lint    `json:"lint"`
 	Trust     *Trust   `json:"trust"`
 	Events    *Events  `json:"events"`
+	Gates     []Gate   `json:"gates"`
 	Sync      *Sync    `json:"sync"`
 	Mgmt      *Feature `json:"mgmt"`
 	UserPrefs *Feature `json:"userprefs"`
@@ -120,6 +124,46 @@ type Trust struct {
 	Feature
 	Cosign   bool `json:"cosign"`
 	Notation bool `json:"notation"`
+}
+
+// Tools returns the tools whose signatures are verified. It may be called on nil.
+func (t *Trust) Tools() (tools []string) {
+	if t == nil || !t.Enabled() {
+		return nil
+	}
+	if t.Cosign {
+		tools = append(tools, "cosign")
+	}
+	if t.Notation {
+		tools = append(tools, "notation")
+	}
+	return tools
+}
+
+// Gate says which images can't be pulled.
+type Gate struct {
+	Repositories []string `json:"repositories"` // globs
+	Severity     string   `json:"severity"`
+	OnlyFixed    bool     `json:"onlyFixed"`
+	Allow        []string `json:"allow"`
+	Unknown      string   `json:"unknown"`  // allow or deny
+	SignedBy     string   `json:"signedBy"` // cosign, notation or any
+	From         string   `json:"from"`     // see [ParseDay]
+	Except       []string `json:"except"`   // users, and groups as group:NAME
+}
+
+func (g *Gate) setDefaults() { g.Unknown = "allow" }
+
+// ParseDay reads a day, 2027-01-31, or a time, 2027-01-31T12:00:00Z.
+func ParseDay(s string) (time.Time, error) {
+	if t, err := time.Parse(time.DateOnly, s); err == nil {
+		return t, nil
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return t, errors.New("must be a day such as 2027-01-31, or a time such as 2027-01-31T12:00:00Z")
+	}
+	return t, nil
 }
 
 // Events tells others what happens to repositories.

@@ -39,10 +39,20 @@ func extensionKeys() []Key {
 		{Path: "extensions.lint.enable", Type: Bool, Default: "false", when: never, Doc: "On only if true."},
 		{Path: "extensions.lint.mandatoryAnnotations", Type: Strings, Doc: "Annotations (or config labels) an image must have."},
 
-		{Path: "extensions.trust", Type: Object, Status: Refused, when: whenPresent, Doc: "Verify signatures."},
+		{Path: "extensions.trust", Type: Object, Status: Built, when: whenPresent, Doc: "Verify signatures, see docs/policy.md. Read by gateways."},
 		{Path: "extensions.trust.enable", Type: Bool, Default: "true", when: never, Doc: "On if the block is there."},
 		{Path: "extensions.trust.cosign", Type: Bool, Default: "false", Doc: "Cosign signatures."},
 		{Path: "extensions.trust.notation", Type: Bool, Default: "false", Doc: "Notation signatures."},
+
+		{Path: "extensions.gates", Type: List, Doc: "Which images can't be pulled, see docs/policy.md. Each entry that matches a repository holds. Read by gateways."},
+		{Path: "extensions.gates[].repositories", Type: Strings, Doc: "Globs of repositories."},
+		{Path: "extensions.gates[].severity", Type: String, Values: []string{"", "UNKNOWN", "LOW", "MEDIUM", "HIGH", "CRITICAL"}, Doc: "Block images that have a vulnerability as severe as this."},
+		{Path: "extensions.gates[].onlyFixed", Type: Bool, Default: "false", Doc: "Only vulnerabilities count for which there is a fixed version."},
+		{Path: "extensions.gates[].allow", Type: Strings, Doc: "Vulnerabilities that do not count, such as CVE-2024-3094."},
+		{Path: "extensions.gates[].unknown", Type: String, Default: "allow", Values: []string{"allow", "deny"}, Doc: "What becomes of images whose vulnerabilities are not known (yet): allow lets them pass with a Warning header."},
+		{Path: "extensions.gates[].signedBy", Type: String, Values: []string{"", "cosign", "notation", "any"}, Doc: "Block images without a trusted signature of this tool; needs extensions.trust."},
+		{Path: "extensions.gates[].from", Type: String, Doc: "Day or time when the gate begins; until then images pass with a Warning header."},
+		{Path: "extensions.gates[].except", Type: Strings, Doc: "Users, and groups as group:NAME, for whom the gate does not hold: those who sign."},
 
 		{Path: "extensions.events", Type: Object, Status: Built, when: whenEnabled, Doc: "Tell others what happens, as CloudEvents, see docs/events.md. Read by programs that run the metadata service."},
 		{Path: "extensions.events.enable", Type: Bool, Default: "false", when: never, Doc: "On only if true."},

@@ -97,11 +97,11 @@ func TestLoadFor(t *testing.T) {
 	if _, _, err := LoadFor("", OnlyGateway, nil); err == nil {
 		t.Error("a gateway without a file knows no services")
 	}
-	refused := write("refused.json", `{"storage":{"rootDirectory":"/x"},"extensions":{"trust":{}}}`)
-	if _, _, err := LoadFor(refused, AllInOne, nil); err == nil || !strings.Contains(err.Error(), "--accept-unbuilt extensions.trust") {
+	refused := write("refused.json", `{"storage":{"rootDirectory":"/x"},"http":{"auth":{"bearer":{"awsSecretsManager":{"region":"x","secretName":"y"}}}}}`)
+	if _, _, err := LoadFor(refused, AllInOne, nil); err == nil || !strings.Contains(err.Error(), "--accept-unbuilt http.auth.bearer") {
 		t.Errorf("refused key: %v", err)
 	}
-	if _, warnings, err := LoadFor(refused, AllInOne, []string{"extensions.trust"}); err != nil || len(warnings) != 1 {
+	if _, warnings, err := LoadFor(refused, AllInOne, []string{"http.auth.bearer"}); err != nil || len(warnings) != 1 {
 		t.Errorf("accepted key: %v, %v", warnings, err)
 	}
 	if _, _, err := LoadFor(filepath.Join(dir, "none.json"), AllInOne, nil); !errors.Is(err, os.ErrNotExist) {

@@ -127,7 +127,6 @@ func TestNeverOpenByAccident(t *testing.T) {
 		`{"http":{"auth":{"bearer":{"awsSecretsManager":{"region":"x"}}}}}`,
 		`{"http":{"auth":{"bearer":{"upstreamTokenEndpoint":{"realm":"x"}}}}}`,
 		`{"http":{"auth":{"openid":{"providers":{"x":{"keypath":"/k"}}}}}}`,
-		`{"extensions":{"trust":{}}}`,
 		`{"extensions":{"sync":{"registries":[{"credentialHelper":"ecr"}]}}}`,
 		`{"extensions":{"sync":{"registries":{"credentialHelper":"gcp"}}}}`,
 	} {
@@ -155,7 +154,6 @@ func TestAsksForNothing(t *testing.T) {
 		`{"storage":{"retention":{"dryRun":false,"policies":[]}}}`,
 		`{"storage":{"metadata":{"driver":"sqlite"}}}`,
 		`{"storage":{"metadata":{"driver":"postgres","dsn":"x"}}}`,
-		`{"extensions":{"trust":{"enable":"false","cosign":true}}}`,
 		`{"extensions":{"sync":{"enable":false,"registries":[{"credentialHelper":"ecr"}]}}}`,
 		`{"extensions":{"sync":{"registries":[{"credentialHelper":""}]}}}`,
 	} {
@@ -179,18 +177,18 @@ func unbuilt(t *testing.T, text string, accept ...string) error {
 }
 
 func TestAcceptUnbuilt(t *testing.T) {
-	const text = `{"extensions":{"trust":{"cosign":true},"sync":{"registries":[{"credentialHelper":"ecr"}]}}}`
+	const text = `{"http":{"auth":{"bearer":{"awsSecretsManager":{"region":"x"}}}},"extensions":{"sync":{"registries":[{"credentialHelper":"ecr"}]}}}`
 	for _, test := range []struct {
 		accept []string
 		want   string // in the error; empty: none
 	}{
-		{nil, "extensions.trust"},
-		{[]string{"extensions.trust"}, "extensions.sync"},
-		{[]string{"EXTENSIONS.Trust"}, "extensions.sync"},
-		{[]string{"extensions.trust", "extensions.sync"}, ""},
-		{[]string{"extensions"}, ""},
-		{[]string{"extensions.t", "extensions.sync"}, "no such key"},
-		{[]string{"extensions.sync"}, "extensions.trust"},
+		{nil, "http.auth.bearer"},
+		{[]string{"http.auth.bearer"}, "extensions.sync"},
+		{[]string{"HTTP.Auth.bearer"}, "extensions.sync"},
+		{[]string{"http.auth.bearer", "extensions.sync"}, ""},
+		{[]string{"http", "extensions"}, ""},
+		{[]string{"http.auth.b", "extensions.sync"}, "no such key"},
+		{[]string{"extensions.sync"}, "http.auth.bearer"},
 	} {
 		err := unbuilt(t, text, test.accept...)
 		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {

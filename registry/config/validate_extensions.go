@@ -28,6 +28,20 @@ func (ch *checker) extensions(e *Extensions) {
 		ch.require(strings.HasPrefix(p, "/") && path.Clean(p) == p && !taken, at.with("metrics", "prometheus", "path"),
 			"must be a clean absolute path, and neither / nor /v2 nor that of a probe")
 	}
+	for i, g := range e.Gates {
+		at, tools := at.with("gates", i), e.Trust.Tools()
+		ch.require(len(g.Repositories) > 0, at.with("repositories"), "needed")
+		for j, p := range g.Repositories {
+			ch.glob(p, at.with("repositories", j))
+		}
+		ch.require(g.Severity != "" || g.SignedBy != "", at.with("severity"), "give it or signedBy: the gate would block nothing")
+		ch.require(g.SignedBy == "" || g.SignedBy == "any" && len(tools) > 0 || slices.Contains(tools, g.SignedBy), at.with("signedBy"), "needs extensions.trust with that tool")
+		ch.require(g.Severity == "" || e.Scanning() != nil, at.with("severity"), "needs extensions.search.cve")
+		if g.From != "" {
+			_, err := ParseDay(g.From)
+			ch.require(err == nil, at.with("from"), "must be a day such as 2027-01-31, or a time such as 2027-01-31T12:00:00Z")
+		}
+	}
 	if e.Events != nil && e.Events.Enabled() {
 		for i, s := range e.Events.Sinks {
 			at := at.with("events", "sinks", i)

@@ -45,6 +45,7 @@ type Catalog struct {
 	audit   []registry.AuditEvent // ordered by id
 
 	announced []registry.Announcement // ordered by id
+	trusted   []registry.TrustedKey   // ordered by ID
 }
 
 var _ registry.Catalog = (*Catalog)(nil)

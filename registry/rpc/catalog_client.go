@@ -29,6 +29,7 @@ func newCatalog(conn grpc.ClientConnInterface, l limits) *catalog {
 		audit:         metadatav1.NewAuditServiceClient(conn),
 		takeOvers:     metadatav1.NewTakeOverServiceClient(conn),
 		announcements: metadatav1.NewAnnouncementServiceClient(conn),
+		trust:         metadatav1.NewTrustServiceClient(conn),
 		limits:        l,
 	}
 }
@@ -47,6 +48,7 @@ type catalog struct {
 	audit         metadatav1.AuditServiceClient
 	takeOvers     metadatav1.TakeOverServiceClient
 	announcements metadatav1.AnnouncementServiceClient
+	trust         metadatav1.TrustServiceClient
 	limits        limits
 }
 

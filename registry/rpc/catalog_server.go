@@ -23,6 +23,7 @@ func ServeCatalog(srv grpc.ServiceRegistrar, c registry.Catalog) {
 	metadatav1.RegisterCacheServiceServer(srv, &cacheServer{catalog: c})
 	metadatav1.RegisterAuditServiceServer(srv, &auditServer{catalog: c})
 	metadatav1.RegisterAnnouncementServiceServer(srv, &announcementServer{catalog: c})
+	metadatav1.RegisterTrustServiceServer(srv, &trustServer{catalog: c})
 	metadatav1.RegisterTakeOverServiceServer(srv, &takeOverServer{catalog: c})
 }
 

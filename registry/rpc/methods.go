@@ -155,6 +155,11 @@ var methods = map[string]Role{
 	metadatav1.AnnouncementService_ListAnnouncements_FullMethodName: Gateway | Automation,
 	metadatav1.AnnouncementService_ListSinks_FullMethodName:         Gateway | Automation,
 
+	metadatav1.TrustService_ListTrusted_FullMethodName:   services | Automation,
+	metadatav1.TrustService_AddTrusted_FullMethodName:    Gateway | Automation,
+	metadatav1.TrustService_RemoveTrusted_FullMethodName: Gateway | Automation,
+	metadatav1.TrustService_ListParents_FullMethodName:   Gateway | Scanner | Automation,
+
 	metadatav1.TakeOverService_ListTakeOvers_FullMethodName: Gateway | Automation,
 
 	healthv1.Health_Check_FullMethodName: anybody,

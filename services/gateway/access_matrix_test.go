@@ -33,6 +33,9 @@ var matrix = map[resource]map[string]matrixRow{
 	catalog:     {"GET": {"/v2/_catalog", [6]int{200, 200, 200, 200, 200, 200}}}, // see below
 	discover:    {"GET": {"/v2/_oci/ext/discover", [6]int{200, 200, 200, 200, 200, 200}}},
 	mgmt:        {"GET": {"/v2/_zot/ext/mgmt", [6]int{200, 200, 200, 200, 200, 200}}},
+	// Where no signatures are verified there are no keys for that.
+	cosignKeys:  {"POST": {"/v2/_zot/ext/cosign", [6]int{404, 404, 404, 404, 404, 404}}},
+	notaryCerts: {"POST": {"/v2/_zot/ext/notation", [6]int{404, 404, 404, 404, 404, 404}}},
 	tagList:     {"GET": {"/v2/a/secret/tags/list", [6]int{401, 403, 200, 200, 200, 403}}},
 	manifest: {
 		"GET":    {"/v2/a/secret/manifests/t", [6]int{401, 403, 200, 200, 200, 403}},

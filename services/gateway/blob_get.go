@@ -26,6 +26,11 @@ func (g *Gateway) blobGet(x *exchange) error {
 	if err != nil {
 		return doing("resolving a blob", g.mirroredBlob(x, err))
 	}
+	if b.Inline != nil { // a manifest
+		if err := g.admitPull(x, registry.Manifest{Digest: b.Digest, Bytes: b.Inline}); err != nil {
+			return err
+		}
+	}
 	tag := etag(x.ref.Digest)
 	x.set("Docker-Content-Digest", string(x.ref.Digest))
 	x.set("Etag", tag)

@@ -88,6 +88,11 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 	}
 	g.mgmtAuth.Store(mgmtAuth(h.Auth))
 	g.SetLint(lintOf(c))
+	ga, err := gateOf(c, d)
+	if err != nil {
+		return daemon.Unit{}, err
+	}
+	g.SetGate(ga)
 	g.follow(d, p)
 	srv := g.Server()
 	scheme := "http"

@@ -17,6 +17,7 @@ import (
 	"github.com/berth-registry/berth/registry/metrics"
 	"github.com/berth-registry/berth/registry/tracing"
 	"github.com/berth-registry/berth/services/gateway/auth"
+	"github.com/berth-registry/berth/services/gateway/gate"
 	"github.com/berth-registry/berth/services/gateway/identity"
 )
 
@@ -60,7 +61,8 @@ type Gateway struct {
 	auth      atomic.Pointer[auth.Chain]
 	mgmtAuth  atomic.Pointer[MgmtAuth] // nil: there is no authentication
 	mandatory atomic.Pointer[[]string] // annotations of images; nil: none
-	mirror    registry.Mirror          // nil if there is none
+	gate      atomic.Pointer[gate.Gate]
+	mirror    registry.Mirror // nil if there is none
 	rest      http.Handler
 	identity  *identity.Service
 	wanted    func() bool

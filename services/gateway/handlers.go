@@ -29,6 +29,8 @@ func table() [nResources]methods {
 		catalog:     {get: (*Gateway).repositories},
 		discover:    {get: (*Gateway).discover},
 		mgmt:        {get: (*Gateway).mgmt},
+		cosignKeys:  {post: (*Gateway).trustCosign},
+		notaryCerts: {post: (*Gateway).trustNotation},
 		tagList:     {get: (*Gateway).tags},
 		manifest:    {get: (*Gateway).manifestGet, put: (*Gateway).manifestPut, del: (*Gateway).manifestDelete},
 		blob:        {get: (*Gateway).blobGet, del: (*Gateway).blobDelete},

@@ -21,6 +21,13 @@ func (g *Gateway) follow(d Deps, p daemon.Process) {
 		return func() { g.SetLint(lintOf(next)) }, nil
 	}, "extensions.lint")
 	p.Live.Subscribe(func(_ context.Context, next *config.Config) (func(), error) {
+		ga, err := gateOf(next, d)
+		if err != nil {
+			return nil, err
+		}
+		return func() { g.SetGate(ga) }, nil
+	}, "extensions.trust", "extensions.gates")
+	p.Live.Subscribe(func(_ context.Context, next *config.Config) (func(), error) {
 		return func() { g.clients.limit(next.HTTP.UploadsPerClient) }, nil
 	}, "http.uploadsPerClient")
 

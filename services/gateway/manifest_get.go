@@ -27,6 +27,9 @@ func (g *Gateway) manifestGet(x *exchange) error {
 		}
 		g.recent.keepManifest(x.actor, x.repo, x.ref, m, when)
 	}
+	if err := g.admitPull(x, m); err != nil {
+		return err
+	}
 	tag := etag(m.Digest)
 	x.set("Docker-Content-Digest", string(m.Digest))
 	x.set("Etag", tag)

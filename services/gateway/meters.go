@@ -55,6 +55,8 @@ var patterns = [nResources]string{
 	catalog:      "/v2/_catalog",
 	discover:     "/v2/_oci/ext/discover",
 	mgmt:         "/v2/_zot/ext/mgmt",
+	cosignKeys:   "/v2/_zot/ext/cosign",
+	notaryCerts:  "/v2/_zot/ext/notation",
 	tagList:      "/v2/{name}/tags/list",
 	manifest:     "/v2/{name}/manifests/{reference}",
 	blob:         "/v2/{name}/blobs/{digest}",

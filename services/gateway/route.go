@@ -23,6 +23,8 @@ const (
 	catalog      // /v2/_catalog
 	discover     // /v2/_oci/ext/discover
 	mgmt         // /v2/_zot/ext/mgmt
+	cosignKeys   // /v2/_zot/ext/cosign
+	notaryCerts  // /v2/_zot/ext/notation
 	tagList      // /v2/<name>/tags/list
 	manifest     // /v2/<name>/manifests/<reference>
 	blob         // /v2/<name>/blobs/<digest>
@@ -62,6 +64,10 @@ func parsePath(path string) (route, error) {
 		return route{resource: discover}, nil
 	case "/v2/_zot/ext/mgmt":
 		return route{resource: mgmt}, nil
+	case "/v2/_zot/ext/cosign":
+		return route{resource: cosignKeys}, nil
+	case "/v2/_zot/ext/notation":
+		return route{resource: notaryCerts}, nil
 	}
 	if strings.HasPrefix(path, "/api/v1/") {
 		return route{resource: restAPI}, nil

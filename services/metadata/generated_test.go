@@ -70,6 +70,7 @@ var generated = []string{
 	`INSERT INTO outbox (id, type, at, repo, reference, media_type, actor, address, method, agent)
 		SELECT '000' || (1000000000000 + n) || '0000000000000000', 'x', n, 'r' || (n % $repos), 'v', '', '', '', '', '' FROM SERIES(manifests)`,
 	`INSERT INTO outbox_sinks (name, tx, seq, at, delivered, dropped, failures, error) SELECT 's' || n, 0, 0, 0, 0, 0, 0, '' FROM SERIES(repos)`,
+	`INSERT INTO trusted (id, tool, store, pem, actor, since) SELECT 't' || n, '', '', '', '', 0 FROM SERIES(repos)`,
 	`INSERT INTO users (id, origin, service, disabled, member_of, note, created, seen)
 		SELECT 'user' || n, '', 0, CASE WHEN n % 100 = 99 THEN 1 ELSE 0 END, '[]', '', 0, 0 FROM SERIES(manifests)`,
 	`INSERT INTO credentials (hash, kind, id, owner, label, scopes, claims, agent, created, expires, used)

@@ -107,6 +107,9 @@ var movedTables = []movedTable{
 		textColumn("id"), intColumn("at"), textColumn("actor"), textColumn("source"), textColumn("action"), textColumn("object"),
 		intColumn("status"), textColumn("result"), textColumn("request"),
 	}},
+	{"trusted", 1, []movedColumn{
+		textColumn("id"), textColumn("tool"), textColumn("store"), textColumn("pem"), textColumn("actor"), intColumn("since"),
+	}},
 	{"upload_keys", 1, []movedColumn{textColumn("id"), bytesColumn("secret"), intColumn("created")}},
 }
 

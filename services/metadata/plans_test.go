@@ -122,6 +122,7 @@ func TestQueryPlans(t *testing.T) {
 		"sqlOutboxOldest":  {"SCAN outbox"},
 		"sqlOutboxWaiting": {"SCAN few"},
 		"sqlSinks":         {"SCAN outbox_sinks"},
+		"sqlTrusted":       {"SCAN trusted"}, // a hundred rows at most
 		"sqlInUse": { // up to the first row
 			"SCAN repositories USING COVERING INDEX sqlite_autoindex_repositories_2", "SCAN blobs USING COVERING INDEX blobs_by_verified", "SCAN upload_keys",
 		},

@@ -1,0 +1,171 @@
+package gateway
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/config"
+	"github.com/berth-registry/berth/registry/memory"
+	"github.com/berth-registry/berth/services/gateway/gate"
+)
+
+// gated is a gateway with gates, and what it knows of.
+type gated struct {
+	*world
+	g     *Gateway
+	url   string
+	scans *memory.Scans
+	now   time.Time
+}
+
+func newGated(t *testing.T, gates ...config.Gate) *gated {
+	t.Helper()
+	x := &gated{world: newWorld(), scans: memory.NewScans(), now: time.Now()}
+	x.deps.Scans = x.scans
+	x.g = x.gateway(t)
+	x.url = serveGateway(t, x.g)
+	c := config.Defaults()
+	c.Extensions = &config.Extensions{Trust: &config.Trust{Cosign: true, Notation: true}, Gates: gates}
+	ga, err := gate.New(c, gate.Deps{Catalog: x.deps.Catalog, Blobs: x.deps.Blobs, Scans: x.scans, Now: func() time.Time { return x.now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.g.SetGate(ga)
+	return x
+}
+
+func (x *gated) get(t *testing.T, ref string) answer {
+	t.Helper()
+	return do(t, "GET", x.url+"/v2/"+ref, nil)
+}
+
+// TestGateBySeverity: what is known decides, and what is not known as the rule says.
+func TestGateBySeverity(t *testing.T) {
+	const high = "it has vulnerabilities of severity HIGH or worse: CVE-1"
+	finding := func(id string, s registry.Severity, fixed string) registry.ScanFinding {
+		return registry.ScanFinding{ID: id, Severity: s, Packages: []registry.FindingPackage{{Name: "x", Version: "1", Fixed: fixed}}}
+	}
+	for name, test := range map[string]struct {
+		gate     config.Gate
+		state    registry.ScanState
+		db       string
+		findings []registry.ScanFinding
+		denied   string // "": it may be pulled
+		warning  string
+	}{
+		"clean":          {config.Gate{}, registry.ScanDone, "1", nil, "", ""},
+		"below":          {config.Gate{}, registry.ScanDone, "1", []registry.ScanFinding{finding("CVE-1", registry.SeverityMedium, "")}, "", ""},
+		"as severe":      {config.Gate{}, registry.ScanDone, "1", []registry.ScanFinding{finding("CVE-1", registry.SeverityHigh, "")}, high, ""},
+		"worse":          {config.Gate{}, registry.ScanDone, "1", []registry.ScanFinding{finding("CVE-1", registry.SeverityCritical, "")}, high, ""},
+		"allowed":        {config.Gate{Allow: []string{"CVE-1"}}, registry.ScanDone, "1", []registry.ScanFinding{finding("CVE-1", registry.SeverityHigh, "")}, "", ""},
+		"no fix":         {config.Gate{OnlyFixed: true}, registry.ScanDone, "1", []registry.ScanFinding{finding("CVE-1", registry.SeverityHigh, "")}, "", ""},
+		"a fix":          {config.Gate{OnlyFixed: true}, registry.ScanDone, "1", []registry.ScanFinding{finding("CVE-1", registry.SeverityHigh, "2")}, high, ""},
+		"not begun":      {config.Gate{From: "2999-01-01"}, registry.ScanDone, "1", []registry.ScanFinding{finding("CVE-1", registry.SeverityHigh, "")}, "", "from 2999-01-01 on this image can't be pulled: " + high},
+		"begun":          {config.Gate{From: "2020-01-01"}, registry.ScanDone, "1", []registry.ScanFinding{finding("CVE-1", registry.SeverityHigh, "")}, high, ""},
+		"queued":         {config.Gate{}, registry.ScanQueued, "", nil, "", "it is not scanned (queued)"},
+		"failed":         {config.Gate{}, registry.ScanFailed, "", nil, "", "it is not scanned (failed)"},
+		"no database":    {config.Gate{}, registry.ScanDone, "", nil, "", "there is no vulnerability database yet"},
+		"must be known":  {config.Gate{Unknown: "deny"}, registry.ScanFailed, "", nil, "it is not scanned (failed), and images here must be", ""},
+		"nothing in it":  {config.Gate{Unknown: "deny"}, registry.ScanUnsupported, "", nil, "", ""},
+		"another's name": {config.Gate{Repositories: []string{"b/**"}}, registry.ScanDone, "1", []registry.ScanFinding{finding("CVE-1", registry.SeverityHigh, "")}, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if test.gate.Repositories == nil {
+				test.gate.Repositories = []string{"a"}
+			}
+			test.gate.Severity = "HIGH"
+			x := newGated(t, test.gate)
+			d := pushImage(t, x.url, "a", "v1")
+			var counts registry.SeverityCounts
+			for _, f := range test.findings {
+				counts[f.Severity]++
+			}
+			x.scans.Put(registry.ScanStatus{Digest: d, State: test.state, DB: test.db, Counts: counts}, test.findings...)
+			for _, ref := range []string{"a/manifests/v1", "a/manifests/" + string(d)} {
+				a := x.get(t, ref)
+				if want := map[bool]int{true: 200, false: 403}[test.denied == ""]; a.status != want {
+					t.Fatalf("%s: got %d, %s", ref, a.status, a.body)
+				}
+				if test.denied != "" && (!strings.Contains(a.body, "this image can't be pulled: "+test.denied) || !strings.Contains(a.body, `"DENIED"`) || strings.Contains(a.body, "schemaVersion")) {
+					t.Errorf("%s: %s", ref, a.body)
+				}
+				if w := a.header.Get("Warning"); (test.warning == "") != (w == "") || !strings.Contains(w, test.warning) {
+					t.Errorf("%s: Warning %q", ref, w)
+				}
+				do(t, "HEAD", x.url+"/v2/"+ref, nil).want(t, 200)
+			}
+		})
+	}
+}
+
+// sign stores a signature of cosign's by k over the digest named in it.
+func (x *gated) sign(t *testing.T, k *ecdsa.PrivateKey, tagged, named registry.Digest) {
+	t.Helper()
+	payload := fmt.Sprintf(`{"critical":{"identity":{"docker-reference":""},"image":{"docker-manifest-digest":%q},"type":"cosign container image signature"},"optional":null}`, named)
+	sum := sha256.Sum256([]byte(payload))
+	sig, err := ecdsa.SignASN1(rand.Reader, k, sum[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer := pushBlob(t, x.url, "a", payload)
+	m := `{"schemaVersion":2,"mediaType":"` + registry.TypeManifest + `","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"` + string(pushBlob(t, x.url, "a", "{}")) +
+		`","size":2},"layers":[{"mediaType":"application/vnd.dev.cosign.simplesigning.v1+json","digest":"` + string(layer) + `","size":` + strconv.Itoa(len(payload)) +
+		`,"annotations":{"dev.cosignproject.cosign/signature":"` + base64.StdEncoding.EncodeToString(sig) + `"}}]}`
+	tag := strings.Replace(string(tagged), ":", "-", 1) + ".sig"
+	do(t, "PUT", x.url+"/v2/a/manifests/"+tag, strings.NewReader(m), "Content-Type: "+registry.TypeManifest).want(t, 201)
+	x.get(t, "a/manifests/"+tag).want(t, 200) // no gate holds for it
+	x.now = x.now.Add(time.Minute)            // what was found out before is old now
+}
+
+// TestGateBySignature: an image, and what a signed index lists, may be pulled when an
+// uploaded key has signed it, and not before (S-086, S-089).
+func TestGateBySignature(t *testing.T) {
+	x := newGated(t, config.Gate{Repositories: []string{"a"}, SignedBy: "cosign", Except: []string{"ci", "group:signers"}})
+	mine, err1 := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	other, err2 := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	der, err3 := x509.MarshalPKIXPublicKey(mine.Public())
+	if err1 != nil || err2 != nil || err3 != nil {
+		t.Fatal(err1, err2, err3)
+	}
+	key := string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+	d := pushImage(t, x.url, "a", "v1")
+	blocked := func(why string) {
+		t.Helper()
+		if a := x.get(t, "a/manifests/v1").want(t, 403); !strings.Contains(a.body, why) {
+			t.Errorf("got %s, want %q", a.body, why)
+		}
+	}
+	blocked("it has no signature of cosign")
+	x.sign(t, mine, d, d)
+	blocked("its signature is not trusted: no uploaded key has made this signature")
+	do(t, "POST", x.url+"/v2/_zot/ext/cosign", strings.NewReader("no key")).want(t, 400)
+	do(t, "POST", x.url+"/v2/_zot/ext/cosign", strings.NewReader(strings.Repeat("x", registry.MaxTrustedPEM+1))).want(t, 413)
+	do(t, "POST", x.url+"/v2/_zot/ext/notation?truststoreType=x", strings.NewReader(key)).want(t, 400)
+	do(t, "POST", x.url+"/v2/_zot/ext/cosign", strings.NewReader(key)).want(t, 200)
+	x.get(t, "a/manifests/v1").want(t, 200)
+	x.sign(t, other, d, d)
+	blocked("its signature is not trusted")
+	x.sign(t, mine, d, registry.SHA256.FromString("another image"))
+	blocked("the signature is of another image")
+	if a := do(t, "GET", x.url+"/v2/a/blobs/"+string(d), nil).want(t, 403); !strings.Contains(a.body, "not trusted") {
+		t.Errorf("as a blob: %s", a.body)
+	}
+	index := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`, registry.TypeIndex, registry.TypeManifest, d, len(emptyImage))
+	do(t, "PUT", x.url+"/v2/a/manifests/all", strings.NewReader(index), "Content-Type: "+registry.TypeIndex).want(t, 201)
+	x.get(t, "a/manifests/all").want(t, 403)
+	root := registry.SHA256.FromString(index)
+	x.sign(t, mine, root, root)
+	x.get(t, "a/manifests/all").want(t, 200)
+	x.get(t, "a/manifests/"+string(d)).want(t, 200)
+}
