@@ -38,8 +38,8 @@ func syncCommand(program string, parts Parts) cli.Command {
 		Name: "rules", Args: "FILE", Summary: "the rules, in the order they are looked at, and what became of them",
 		Example: name + "rules config.json", Run: onStore(parts, 0, 0, nil, onMirror(listRules)),
 	}, cli.Command{
-		Name: "status", Args: "FILE", Summary: "the blobs that are being fetched, in bytes",
-		Example: name + "status config.json", Run: onStore(parts, 0, 0, nil, onMirror(listFills)),
+		Name: "status", Args: "FILE [REPO]", Summary: "the blobs that are being fetched, in bytes; or how much of each tag and platform of a repository is here",
+		Example: name + "status config.json library/nginx", Run: onStore(parts, 0, 1, nil, onMirror(mirrorStatus)),
 	}, cli.Command{
 		Name: "explain", Args: "FILE REPO", Summary: "what the rules say of a repository: whom a pull asks for what, and what a push means",
 		Example: name + "explain config.json library/nginx", Run: onStore(parts, 1, 1, nil, onMirror(explainMirror)),
@@ -69,7 +69,7 @@ func listRules(ctx context.Context, c *storeCall, m registry.Mirror) error {
 	if err != nil {
 		return err
 	}
-	c.out.header("RULE", "UPSTREAM", "ON DEMAND", "EVERY", "PUSH", "STATE", "LAST RUN", "TAGS", "REQUESTS", "BYTES", "LEFT", "LAST ERROR")
+	c.out.header("RULE", "UPSTREAM", "ON DEMAND", "EVERY", "PUSH", "STATE", "LAST RUN", "TAGS", "REQUESTS", "BYTES", "BYTES/S", "OF", "MONTH", "OF", "HITS", "PULLS LEFT", "LAST ERROR")
 	for _, r := range rules {
 		every, left, state, url := "-", "-", "idle", ""
 		if r.Interval > 0 {
@@ -83,16 +83,64 @@ func listRules(ctx context.Context, c *storeCall, m registry.Mirror) error {
 			state = "paused"
 		case r.Down:
 			state = "down"
+		case r.Waits != "":
+			state = "waits"
+			if r.LastError == "" {
+				r.LastError = r.Waits
+			}
 		case r.Running:
 			state = "copying"
+		}
+		hits := "-"
+		if all := r.Hits + r.Misses; all > 0 {
+			hits = strconv.FormatInt(r.Hits*100/all, 10) + "%"
 		}
 		if len(r.URLs) > 0 {
 			url = r.URLs[0]
 		}
 		c.out.row(r, r.Name, url, strconv.FormatBool(r.OnDemand), every, string(r.Push), state, moment(r.LastRun),
-			fmt.Sprintf("%d/%d", r.Done, r.Total), strconv.FormatInt(r.Requests, 10), strconv.FormatInt(r.Bytes, 10), left, orDash(r.LastError))
+			fmt.Sprintf("%d/%d", r.Done, r.Total), strconv.FormatInt(r.Requests, 10), strconv.FormatInt(r.Bytes, 10),
+			strconv.FormatInt(r.Speed, 10), limit(r.Rate), strconv.FormatInt(r.MonthBytes, 10), limit(r.MonthLimit), hits, left, orDash(r.LastError))
 	}
 	return nil
+}
+
+// limit returns a limit as text.
+func limit(n int64) string {
+	if n <= 0 {
+		return "-"
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+func mirrorStatus(ctx context.Context, c *storeCall, m registry.Mirror) error {
+	if len(c.args) == 0 {
+		return listFills(ctx, c, m)
+	}
+	repo, err := registry.ParseName(c.args[0])
+	if err != nil {
+		return wrongUsage("%q: %w", c.args[0], err)
+	}
+	c.out.header("TAG", "PLATFORM", "STATE", "BYTES", "OF", "DIGEST")
+	for p := (registry.Page[registry.Tag]{Limit: registry.MaxPage}); ; {
+		list, err := m.Presence(ctx, repo, p)
+		if err != nil {
+			return err
+		}
+		for _, t := range list.Items {
+			p.After = t.Tag
+			if c.out.json != nil {
+				c.out.row(t)
+				continue
+			}
+			for _, x := range t.Platforms {
+				c.out.row(nil, string(t.Tag), orDash(x.Platform), string(x.State), strconv.FormatInt(x.Have, 10), strconv.FormatInt(x.Size, 10), string(x.Digest))
+			}
+		}
+		if !list.More || len(list.Items) == 0 {
+			return nil
+		}
+	}
 }
 
 func listFills(ctx context.Context, c *storeCall, m registry.Mirror) error {
@@ -100,16 +148,21 @@ func listFills(ctx context.Context, c *storeCall, m registry.Mirror) error {
 	if err != nil {
 		return err
 	}
-	c.out.header("DIGEST", "REPOSITORY", "RULE", "BYTES", "OF", "DONE", "READERS", "SINCE", "TROUBLE")
+	c.out.header("DIGEST", "REPOSITORY", "RULE", "BYTES", "OF", "DONE", "BYTES/S", "SECONDS LEFT", "FOR", "READERS", "SINCE", "TROUBLE")
 	for _, f := range fills {
 		size, done := "-", "-"
 		if f.Size >= 0 {
 			size = strconv.FormatInt(f.Size, 10)
 		}
+		eta := "-"
+		if f.ETA >= 0 {
+			eta = strconv.FormatInt(f.ETA, 10)
+		}
 		if f.Size > 0 {
 			done = strconv.FormatInt(f.Have*100/f.Size, 10) + "%"
 		}
 		c.out.row(f, string(f.Digest), string(f.Repository), f.Rule, strconv.FormatInt(f.Have, 10), size, done,
+			strconv.FormatInt(f.Speed, 10), eta, f.Priority,
 			strconv.FormatInt(f.Readers, 10), moment(f.Since), orDash(f.Error))
 	}
 	return nil

@@ -3,6 +3,7 @@ package registry
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Code identifies a failure that a client may be told about. The zero Code is
@@ -188,6 +189,9 @@ type Error struct {
 	// Detail is anything encoding/json can write, nil if there is none. It is
 	// shown to the client.
 	Detail any
+	// RetryAfter is how long the caller is asked to wait before it tries again, 0 if
+	// nobody has said. It goes over the wire in milliseconds.
+	RetryAfter time.Duration
 	// Err is the cause. It is for the log only.
 	Err error
 }
@@ -230,6 +234,22 @@ func (e *Error) Detailed(detail any) *Error {
 	c := *e
 	c.Detail = detail
 	return &c
+}
+
+// After returns a copy of e that asks to wait before the next attempt.
+func (e *Error) After(wait time.Duration) *Error {
+	c := *e
+	c.RetryAfter = max(0, wait)
+	return &c
+}
+
+// RetryAfterSeconds returns what a Retry-After header says of e (RFC 9110 §10.2.3):
+// RetryAfter in whole seconds, rounded up, and otherwise if nobody has said.
+func (e *Error) RetryAfterSeconds(otherwise int) int {
+	if e.RetryAfter <= 0 {
+		return otherwise
+	}
+	return int((e.RetryAfter + time.Second - 1) / time.Second)
 }
 
 // Because returns a copy of e with a cause for the log.

@@ -109,6 +109,12 @@ type MirrorControl interface {
 	// Fills lists the blobs that are being fetched, ordered by digest.
 	Fills(ctx context.Context) ([]Fill, error)
 
+	// Presence lists the tags of repo in order, and how much of each is here; also
+	// of a repository that no rule covers. Page.Limit is at most 1,000, and a page
+	// may be shorter although there is more. [ErrNameUnknown] if there is no such
+	// repository.
+	Presence(ctx context.Context, repo Name, p Page[Tag]) (List[TagPresence], error)
+
 	// Explain tells in sentences what the rules say of repo: what a pull would ask
 	// whom for, and what a push means.
 	Explain(ctx context.Context, repo Name) ([]string, error)
@@ -152,6 +158,20 @@ type MirrorRule struct {
 	Bytes    int64 `json:"bytes"`
 	// Budget is how many pulls the upstream says are left, -1 if it does not say.
 	Budget int64 `json:"budget"`
+	// Scope are globs (package glob) of local names: the rule covers no other. Not
+	// all of them need be covered.
+	Scope []string `json:"scope"`
+	Rate  int64    `json:"rate,omitempty"` // bytes a second that it may take now, 0: no limit
+	Speed int64    `json:"speed"`          // bytes a second that came in the last seconds
+	// MonthBytes came in this month (UTC), also before a restart; MonthLimit is how
+	// many may, 0: no limit.
+	MonthBytes int64  `json:"monthBytes"`
+	MonthLimit int64  `json:"monthLimit,omitempty"`
+	Waits      string `json:"waits,omitempty"` // why scheduled copies wait
+	// Hits are requests for tags that were answered with what was here, since the
+	// start; Misses are those that had to wait for the upstream.
+	Hits   int64 `json:"hits"`
+	Misses int64 `json:"misses"`
 }
 
 // Fill is a blob that is being fetched.
@@ -164,6 +184,49 @@ type Fill struct {
 	Readers    int64  `json:"readers"`
 	Since      int64  `json:"since"` // microseconds since 1970
 	Error      string `json:"error,omitempty"`
+	// Priority says whom it is for: a client that waits, what is pinned, or else a
+	// schedule. Those behind wait for those before them.
+	Priority string `json:"priority"`
+	Speed    int64  `json:"speed"` // bytes a second that came in the last seconds
+	ETA      int64  `json:"eta"`   // seconds until it is here at that speed, -1: not known
+}
+
+// The values of [Fill.Priority].
+const (
+	PriorityClient   = "client"
+	PriorityPinned   = "pinned"
+	PrioritySchedule = "schedule"
+)
+
+// Presence is how much of something is here.
+type Presence string
+
+// The kinds of presence. Content that no mirror can fetch, such as layers with URLs
+// of their own, is not looked at.
+const (
+	Complete Presence = "complete"
+	Partial  Presence = "partial"
+	Missing  Presence = "missing" // nothing but, perhaps, its name
+)
+
+// TagPresence is how much of a tag's image is here.
+type TagPresence struct {
+	Tag    Tag      `json:"tag"`
+	Digest Digest   `json:"digest"`
+	State  Presence `json:"state"` // complete if all platforms are
+	Have   int64    `json:"have"`  // bytes of blobs that are here
+	Size   int64    `json:"size"`  // bytes of all blobs of the manifests that are here
+	// Platforms are those of an index, or the image itself.
+	Platforms []PlatformPresence `json:"platforms"`
+}
+
+// PlatformPresence is how much of an image is here.
+type PlatformPresence struct {
+	Platform string   `json:"platform"` // os/architecture[/variant], "" if nothing says
+	Digest   Digest   `json:"digest"`
+	State    Presence `json:"state"`
+	Have     int64    `json:"have"` // bytes of blobs
+	Size     int64    `json:"size"` // 0 if the manifest is not here
 }
 
 // MirrorCheck is a step of [MirrorControl.Examine].

@@ -139,6 +139,13 @@ func syncKeys() []Key {
 		{Path: reg + ".maxIdleConnsPerHost", Type: Int, Doc: "Idle connections kept; when absent 2, or reqConcurrent if disableHTTP2."},
 		{Path: reg + ".platforms", Type: Strings, Doc: "Platforms of an index that polling copies, such as linux/amd64; absent is all. On demand only what clients ask for is fetched."},
 		{Path: reg + ".downloadRate", Type: String, Doc: "Limit in bytes per second, such as 2MB."},
+		{Path: reg + ".bandwidth", Type: List, Doc: "Parts of the week in which other limits hold; of several the first counts."},
+		{Path: reg + ".bandwidth[].days", Type: String, Doc: "Days on which it begins, such as mon-fri,sun; absent is every day."},
+		{Path: reg + ".bandwidth[].from", Type: String, Doc: "Time of day it begins, local time, such as 08:00."},
+		{Path: reg + ".bandwidth[].to", Type: String, Doc: "Time of day it ends, on the next day if that is not later."},
+		{Path: reg + ".bandwidth[].rate", Type: String, Doc: "Limit in bytes per second then, in place of downloadRate; absent is no limit."},
+		{Path: reg + ".bandwidth[].copies", Type: Bool, Default: "true", Doc: "Whether scheduled copies go on then."},
+		{Path: reg + ".monthlyBytes", Type: String, Doc: "Bytes of content that may come in a calendar month (UTC), such as 50GB. Scheduled copies stop at 80 % of them; then what is not here is refused with 429."},
 		{Path: reg + ".localPushes", Type: String, Default: "allow", Values: []string{"allow", "deny"}, Doc: "What a push into a mirrored repository means: allow takes it, and nothing is fetched into that repository from then on; deny refuses it."},
 		{Path: reg + ".stream", Type: Bool, Default: "true", Status: Unneeded, Doc: "Content is always passed on while it arrives."},
 	}

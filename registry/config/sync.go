@@ -42,24 +42,112 @@ type SyncRegistry struct {
 	Stream                 bool                    `json:"stream"`
 	Platforms              []string                `json:"platforms"`
 	DownloadRate           string                  `json:"downloadRate"`
+	Bandwidth              []SyncWindow            `json:"bandwidth"`
+	MonthlyBytes           string                  `json:"monthlyBytes"`
 	LocalPushes            string                  `json:"localPushes"` // allow or deny
 }
+
+// SyncWindow is a part of each week in which a rule has other limits.
+type SyncWindow struct {
+	Days   string `json:"days"` // mon-fri, sat,sun; "": every day
+	From   string `json:"from"` // 15:04, local time
+	To     string `json:"to"`
+	Rate   string `json:"rate"` // "": no limit
+	Copies bool   `json:"copies"`
+}
+
+func (w *SyncWindow) setDefaults() { w.Copies = true }
 
 // Rate returns DownloadRate in bytes per second, 0 if there is no limit. A suffix of
 // K, M or G, with or without a B, stands for powers of 1,000; Ki, Mi and Gi for those
 // of 1,024.
 func (r *SyncRegistry) Rate() (int64, error) {
-	text := strings.TrimSuffix(strings.TrimSpace(r.DownloadRate), "/s")
+	n, err := parseBytes(strings.TrimSuffix(strings.TrimSpace(r.DownloadRate), "/s"))
+	if err != nil {
+		return 0, errors.New("downloadRate: must be bytes per second, such as 2MB")
+	}
+	return n, nil
+}
+
+// Monthly returns MonthlyBytes, with the suffixes of Rate; 0 if there is no limit.
+func (r *SyncRegistry) Monthly() (int64, error) {
+	n, err := parseBytes(r.MonthlyBytes)
+	if err != nil {
+		return 0, errors.New("monthlyBytes: must be bytes, such as 50GB")
+	}
+	return n, nil
+}
+
+// Limit returns Rate in bytes per second, 0 if there is no limit.
+func (w *SyncWindow) Limit() (int64, error) {
+	n, err := parseBytes(strings.TrimSuffix(strings.TrimSpace(w.Rate), "/s"))
+	if err != nil {
+		return 0, errors.New("rate: must be bytes per second, such as 2MB")
+	}
+	return n, nil
+}
+
+func parseBytes(text string) (int64, error) {
+	text = strings.TrimSpace(text)
 	if text == "" {
 		return 0, nil
 	}
 	i := strings.LastIndexAny(text, "0123456789.") + 1
 	n, err := strconv.ParseFloat(text[:i], 64)
-	unit := map[string]float64{"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}[strings.TrimSuffix(strings.ToLower(strings.TrimSpace(text[i:])), "b")]
-	if err != nil || unit == 0 || n*unit < 1 || n*unit > 1e15 {
-		return 0, errors.New("downloadRate: must be bytes per second, such as 2MB")
+	unit := map[string]float64{
+		"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40,
+	}[strings.TrimSuffix(strings.ToLower(strings.TrimSpace(text[i:])), "b")]
+	if err != nil || unit == 0 || !(n*unit >= 1 && n*unit <= 1e15) {
+		return 0, errors.New("must be bytes, such as 2MB")
 	}
 	return int64(n * unit), nil
+}
+
+var weekdays = map[string]time.Weekday{"sun": 0, "mon": 1, "tue": 2, "wed": 3, "thu": 4, "fri": 5, "sat": 6}
+
+// Weekdays returns the days of Days, by [time.Weekday].
+func (w *SyncWindow) Weekdays() (days [7]bool, err error) {
+	text := strings.ToLower(strings.ReplaceAll(w.Days, " ", ""))
+	if text == "" {
+		text = "mon-sun"
+	}
+	for part := range strings.SplitSeq(text, ",") {
+		first, last, ranged := strings.Cut(part, "-")
+		if !ranged {
+			last = first
+		}
+		from, ok := weekdays[first]
+		to, ok2 := weekdays[last]
+		if !ok || !ok2 {
+			return days, errors.New("days: must be days such as mon-fri,sun")
+		}
+		for d := from; ; d = (d + 1) % 7 {
+			days[d] = true
+			if d == to {
+				break
+			}
+		}
+	}
+	return days, nil
+}
+
+// Times returns From and To since midnight.
+func (w *SyncWindow) Times() (from, to time.Duration, err error) {
+	if from, err = clockTime(w.From); err != nil {
+		return 0, 0, errors.New("from: must be a time of day such as 08:00")
+	}
+	if to, err = clockTime(w.To); err != nil {
+		return 0, 0, errors.New("to: must be a time of day such as 18:00, or 24:00")
+	}
+	return from, to, nil
+}
+
+func clockTime(text string) (time.Duration, error) {
+	if text == "24:00" {
+		return 24 * time.Hour, nil
+	}
+	t, err := time.Parse("15:04", text)
+	return time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute, err
 }
 
 func (r *SyncRegistry) setDefaults() {

@@ -91,6 +91,11 @@ func (ch *checker) registry(r *SyncRegistry, at place) {
 	ch.require(!r.OnlySigned || !r.OnDemand, at.with("onlySigned"), "is for polling: what clients ask for is fetched whether it is signed or not; remove onDemand, or make it a rule of its own")
 	_, err := r.Rate()
 	ch.require(err == nil, at.with("downloadRate"), "must be bytes per second, such as 2MB")
+	_, err = r.Monthly()
+	ch.require(err == nil, at.with("monthlyBytes"), "must be bytes, such as 50GB")
+	for i := range r.Bandwidth {
+		ch.window(&r.Bandwidth[i], at.with("bandwidth", i))
+	}
 	for i, c := range r.Content {
 		ch.content(&c, at.with("content", i))
 	}
@@ -103,6 +108,17 @@ func (ch *checker) registry(r *SyncRegistry, at place) {
 	if h := r.OAuth2CredentialHelper; h != nil {
 		ch.oauth2(h, at.with("oauth2CredentialHelper"))
 	}
+}
+
+func (ch *checker) window(w *SyncWindow, at place) {
+	_, err := w.Weekdays()
+	ch.require(err == nil, at.with("days"), "must be days such as mon-fri,sun")
+	_, err = w.Limit()
+	ch.require(err == nil, at.with("rate"), "must be bytes per second, such as 2MB")
+	_, err = clockTime(w.From)
+	ch.require(err == nil, at.with("from"), "must be a time of day such as 08:00")
+	_, err = clockTime(w.To)
+	ch.require(err == nil, at.with("to"), "must be a time of day such as 18:00")
 }
 
 func (ch *checker) content(c *SyncContent, at place) {

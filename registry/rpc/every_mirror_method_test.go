@@ -39,6 +39,10 @@ func everyMirrorMethod(m registry.Mirror) []methodCase {
 		{syncerv1.SyncService_Claim_FullMethodName, true, write, func(ctx context.Context) error { return m.Claim(ctx, a, "r") }},
 		{syncerv1.SyncService_ListRules_FullMethodName, true, read, func(ctx context.Context) error { _, err := m.MirrorRules(ctx); return err }},
 		{syncerv1.SyncService_ListFills_FullMethodName, true, read, func(ctx context.Context) error { _, err := m.Fills(ctx); return err }},
+		{syncerv1.SyncService_ListPresence_FullMethodName, true, read, func(ctx context.Context) error {
+			_, err := m.Presence(ctx, "r", registry.Page[registry.Tag]{Limit: 1})
+			return err
+		}},
 		{syncerv1.SyncService_Explain_FullMethodName, true, read, func(ctx context.Context) error { _, err := m.Explain(ctx, "r"); return err }},
 		{syncerv1.SyncService_Examine_FullMethodName, true, resolveTime, func(ctx context.Context) error { _, err := m.Examine(ctx, "r"); return err }},
 		{syncerv1.SyncService_Trigger_FullMethodName, true, write, func(ctx context.Context) error { return m.Trigger(ctx, "r") }},

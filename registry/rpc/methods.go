@@ -124,6 +124,7 @@ var methods = map[string]Role{
 	syncerv1.SyncService_Claim_FullMethodName:          Gateway,
 	syncerv1.SyncService_ListRules_FullMethodName:      Gateway | Automation,
 	syncerv1.SyncService_ListFills_FullMethodName:      Gateway | Automation,
+	syncerv1.SyncService_ListPresence_FullMethodName:   Gateway | Automation,
 	syncerv1.SyncService_Explain_FullMethodName:        Gateway | Automation,
 	syncerv1.SyncService_Examine_FullMethodName:        Gateway | Automation,
 	syncerv1.SyncService_Trigger_FullMethodName:        Gateway | Automation,

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-
+	"math"
 	"time"
 
 	"google.golang.org/grpc"
@@ -207,7 +207,9 @@ func (m *mirror) MirrorRules(ctx context.Context) ([]registry.MirrorRule, error)
 			Name: r.GetName(), URLs: r.GetUrls(), OnDemand: r.GetOnDemand(), Interval: time.Duration(r.GetIntervalUs()) * time.Microsecond,
 			Push: registry.PushRule(r.GetPush()), Paused: r.GetPaused(), Running: r.GetRunning(), Down: r.GetDown(),
 			LastRun: r.GetLastRunUs(), LastError: r.GetLastError(), Done: r.GetDone(), Total: r.GetTotal(),
-			Requests: r.GetRequests(), Bytes: r.GetBytes(), Budget: r.GetBudget(),
+			Requests: r.GetRequests(), Bytes: r.GetBytes(), Budget: r.GetBudget(), Scope: r.GetScope(),
+			Rate: r.GetRate(), Speed: r.GetSpeed(), MonthBytes: r.GetMonthBytes(), MonthLimit: r.GetMonthLimit(),
+			Waits: r.GetWaits(), Hits: r.GetHits(), Misses: r.GetMisses(),
 		}
 	}
 	return all, err
@@ -220,9 +222,28 @@ func (m *mirror) Fills(ctx context.Context) ([]registry.Fill, error) {
 		all[i] = registry.Fill{
 			Digest: registry.Digest(f.GetDigest()), Repository: registry.Name(f.GetRepository()), Rule: f.GetRule(),
 			Have: f.GetHave(), Size: f.GetSize(), Readers: f.GetReaders(), Since: f.GetSinceUs(), Error: f.GetError(),
+			Priority: f.GetPriority(), Speed: f.GetSpeed(), ETA: f.GetEtaS(),
 		}
 	}
 	return all, err
+}
+
+func (m *mirror) Presence(ctx context.Context, repo registry.Name, p registry.Page[registry.Tag]) (registry.List[registry.TagPresence], error) {
+	resp, err := unary(ctx, m.limits, m.limits.read, true, m.client.ListPresence,
+		&syncerv1.ListPresenceRequest{Repository: text(string(repo)), After: text(string(p.After)), Limit: int32(min(p.Limit, math.MaxInt32))})
+	list := registry.List[registry.TagPresence]{More: resp.GetMore()}
+	for _, t := range resp.GetTags() {
+		x := registry.TagPresence{
+			Tag: registry.Tag(t.GetTag()), Digest: registry.Digest(t.GetDigest()), State: registry.Presence(t.GetState()), Have: t.GetHave(), Size: t.GetSize(),
+		}
+		for _, i := range t.GetPlatforms() {
+			x.Platforms = append(x.Platforms, registry.PlatformPresence{
+				Platform: i.GetPlatform(), Digest: registry.Digest(i.GetDigest()), State: registry.Presence(i.GetState()), Have: i.GetHave(), Size: i.GetSize(),
+			})
+		}
+		list.Items = append(list.Items, x)
+	}
+	return list, err
 }
 
 func (m *mirror) Explain(ctx context.Context, repo registry.Name) ([]string, error) {

@@ -183,15 +183,43 @@ func (s *mirrorServer) ListRules(ctx context.Context, _ *syncerv1.ListRulesReque
 	}
 	resp := &syncerv1.ListRulesResponse{Rules: make([]*syncerv1.Rule, len(all))}
 	for i, r := range all {
-		urls := make([]string, len(r.URLs))
-		for j, u := range r.URLs {
-			urls[j] = text(u)
-		}
 		resp.Rules[i] = &syncerv1.Rule{
-			Name: text(r.Name), Urls: urls, OnDemand: r.OnDemand, IntervalUs: r.Interval.Microseconds(), Push: text(string(r.Push)),
+			Name: text(r.Name), Urls: texts(r.URLs), OnDemand: r.OnDemand, IntervalUs: r.Interval.Microseconds(), Push: text(string(r.Push)),
 			Paused: r.Paused, Running: r.Running, Down: r.Down, LastRunUs: r.LastRun, LastError: text(r.LastError),
-			Done: r.Done, Total: r.Total, Requests: r.Requests, Bytes: r.Bytes, Budget: r.Budget,
+			Done: r.Done, Total: r.Total, Requests: r.Requests, Bytes: r.Bytes, Budget: r.Budget, Scope: texts(r.Scope),
+			Rate: r.Rate, Speed: r.Speed, MonthBytes: r.MonthBytes, MonthLimit: r.MonthLimit, Waits: text(r.Waits), Hits: r.Hits, Misses: r.Misses,
 		}
+	}
+	return resp, nil
+}
+
+// texts is text for each of all.
+func texts(all []string) []string {
+	out := make([]string, len(all))
+	for i, s := range all {
+		out[i] = text(s)
+	}
+	return out
+}
+
+func (s *mirrorServer) ListPresence(ctx context.Context, req *syncerv1.ListPresenceRequest) (*syncerv1.ListPresenceResponse, error) {
+	repo, err := registry.ParseName(req.GetRepository())
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.mirror.Presence(ctx, repo, registry.Page[registry.Tag]{After: registry.Tag(req.GetAfter()), Limit: int(req.GetLimit())})
+	if err != nil {
+		return nil, err
+	}
+	resp := &syncerv1.ListPresenceResponse{More: list.More}
+	for _, t := range list.Items {
+		x := &syncerv1.TagPresence{Tag: text(string(t.Tag)), Digest: text(string(t.Digest)), State: text(string(t.State)), Have: t.Have, Size: t.Size}
+		for _, p := range t.Platforms {
+			x.Platforms = append(x.Platforms, &syncerv1.PlatformPresence{
+				Platform: text(p.Platform), Digest: text(string(p.Digest)), State: text(string(p.State)), Have: p.Have, Size: p.Size,
+			})
+		}
+		resp.Tags = append(resp.Tags, x)
 	}
 	return resp, nil
 }
@@ -208,7 +236,7 @@ func (s *mirrorServer) ListFills(ctx context.Context, _ *syncerv1.ListFillsReque
 	for i, f := range all {
 		resp.Fills[i] = &syncerv1.Fill{
 			Digest: text(string(f.Digest)), Repository: text(string(f.Repository)), Rule: text(f.Rule), Have: f.Have, Size: f.Size,
-			Readers: f.Readers, SinceUs: f.Since, Error: text(f.Error),
+			Readers: f.Readers, SinceUs: f.Since, Error: text(f.Error), Priority: text(f.Priority), Speed: f.Speed, EtaS: f.ETA,
 		}
 	}
 	return resp, nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -14,6 +15,9 @@ import (
 	failurev1 "github.com/berth-registry/berth/proto/gen/berth/failure/v1"
 	"github.com/berth-registry/berth/registry"
 )
+
+// maxRetryAfter is the longest wait that is believed.
+const maxRetryAfter = 24 * time.Hour
 
 // grpcCode returns the code that tells a client without knowledge of our own
 // codes the most.
@@ -62,7 +66,7 @@ func toStatus(err error) *status.Status {
 		known = registry.ErrInternal
 	}
 	text := strings.ToValidUTF8(known.Text(), "\uFFFD")
-	f := &failurev1.Failure{Code: known.Code.String()}
+	f := &failurev1.Failure{Code: known.Code.String(), RetryAfterMs: known.RetryAfter.Milliseconds()}
 	if known.Message != "" {
 		f.Message = text
 	}
@@ -87,6 +91,9 @@ func failureOf(st *status.Status) (*registry.Error, bool) {
 			continue
 		}
 		e := &registry.Error{Code: codeNamed(f.GetCode()), Message: f.GetMessage()}
+		if ms := f.GetRetryAfterMs(); ms > 0 {
+			e.RetryAfter = time.Duration(min(ms, maxRetryAfter.Milliseconds())) * time.Millisecond
+		}
 		if json.Valid(f.GetDetail()) {
 			e.Detail = json.RawMessage(f.GetDetail())
 		}

@@ -202,7 +202,14 @@ func (s *Store) commit(ctx context.Context, p *pool, ses *session, last io.Reade
 	if ses.hash.of(want.Algorithm()) != nil {
 		ses.file.Expect(want)
 	}
-	if last != nil {
+	taken := false
+	if given, ok := last.(*registry.GivenFile); ok {
+		var err error
+		if taken, err = s.take(ctx, p, ses, given); err != nil {
+			return registry.Stored{}, s.keep(ses, before, err)
+		}
+	}
+	if last != nil && !taken {
 		if err := s.receive(ctx, p, ses, last); err != nil {
 			return registry.Stored{}, s.keep(ses, before, err)
 		}

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/berth-registry/berth/registry"
@@ -94,6 +95,17 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 	}
 	g.SetGate(ga)
 	g.follow(d, p)
+	learning, stopLearning := context.WithCancel(context.WithoutCancel(ctx))
+	var learner sync.WaitGroup
+	if d.Mirror != nil {
+		learner.Go(func() { g.learnCoverage(learning) })
+	}
+	endLearning := func() { stopLearning(); learner.Wait() }
+	defer func() {
+		if err != nil {
+			endLearning()
+		}
+	}()
 	srv := g.Server()
 	scheme := "http"
 	if h.Encrypted() {
@@ -119,9 +131,10 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 	// The port may be one we did not choose.
 	log.Info("listening for HTTP", "network", network, "scheme", scheme, "address", l.Addr().String())
 	unit := daemon.HTTP("gateway", l, srv)
-	unit.Abandon = l.Close
+	unit.Abandon = func() error { endLearning(); return l.Close() }
 	stop := unit.Stop
 	unit.Stop = func(ctx context.Context) error {
+		endLearning()
 		err := errors.Join(stop(ctx), g.auth.Load().Close())
 		if d.Identity != nil {
 			err = errors.Join(err, d.Identity.Close())

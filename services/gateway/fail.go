@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strconv"
 
 	"github.com/berth-registry/berth/registry"
 )
@@ -35,7 +36,7 @@ func (g *Gateway) fail(x *exchange, err error) {
 		}
 	case e.Code == registry.TooManyRequests, e.Code.Kind() == registry.Passing:
 		if h.Get("Retry-After") == "" {
-			x.set("Retry-After", "5")
+			x.set("Retry-After", strconv.Itoa(e.RetryAfterSeconds(5)))
 		}
 	}
 	if x.r.Method == http.MethodHead {

@@ -63,6 +63,7 @@ type Gateway struct {
 	mandatory atomic.Pointer[[]string] // annotations of images; nil: none
 	gate      atomic.Pointer[gate.Gate]
 	mirror    registry.Mirror // nil if there is none
+	coverage  coverage
 	rest      http.Handler
 	identity  *identity.Service
 	wanted    func() bool

@@ -86,7 +86,7 @@ func (g *Gateway) mirroredBlob(x *exchange, missing error) error {
 	part, status := registry.Whole, http.StatusOK
 	rh := x.header("Range")
 	if x.r.Method == http.MethodHead {
-		switch c, err := g.mirror.Covers(ctx, x.repo); {
+		switch c, err := g.covers(ctx, x.repo); {
 		case err != nil:
 			return doing("looking for a mirror rule", err)
 		case c.Rule == "" || c.Claimed || c.Push != registry.PushDeny:
@@ -144,7 +144,7 @@ func (g *Gateway) mayPush(x *exchange) error {
 	if g.mirror == nil {
 		return nil
 	}
-	c, err := g.mirror.Covers(x.context(), x.repo)
+	c, err := g.covers(x.context(), x.repo)
 	if err != nil {
 		return doing("looking for a mirror rule", err)
 	}
@@ -159,7 +159,7 @@ func (g *Gateway) pushed(ctx context.Context, x *exchange) error {
 	if g.mirror == nil {
 		return nil
 	}
-	c, err := g.mirror.Covers(ctx, x.repo)
+	c, err := g.covers(ctx, x.repo)
 	if err != nil || c.Rule == "" || c.Claimed {
 		return doing("looking for a mirror rule", err)
 	}
@@ -172,7 +172,7 @@ func (g *Gateway) fetchReferrers(x *exchange) error {
 		return nil
 	}
 	ctx := x.context()
-	c, err := g.mirror.Covers(ctx, x.repo)
+	c, err := g.covers(ctx, x.repo)
 	if err != nil || c.Rule == "" || c.Claimed {
 		return nil //nolint:nilerr // what is here is listed
 	}

@@ -107,10 +107,20 @@ func ruleOf(c *config.SyncRegistry, credentialsFile string, rules outbound.Rules
 	if r.Rate, err = c.Rate(); err != nil {
 		return nil, err
 	}
+	if r.Monthly, err = c.Monthly(); err != nil {
+		return nil, err
+	}
+	for i := range c.Bandwidth {
+		w, err := windowOf(&c.Bandwidth[i])
+		if err != nil {
+			return nil, fmt.Errorf("bandwidth[%d].%w", i, err)
+		}
+		r.Windows = append(r.Windows, w)
+	}
 	for _, u := range c.URLs {
 		h, err := upstream.New(upstream.Options{
 			URL: u, Transport: rt, Credentials: credentials(c, credentialsFile, u),
-			Background: c.ReqConcurrent, PerSecond: c.ReqPerSec, UserAgent: "berth/" + p.Version,
+			Background: c.ReqConcurrent, PerSecond: c.ReqPerSec, Answer: c.ResponseHeaderTimeout, UserAgent: "berth/" + p.Version,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("urls: %w", err)
@@ -135,6 +145,18 @@ func ruleOf(c *config.SyncRegistry, credentialsFile string, rules outbound.Rules
 		r.Content = append(r.Content, x)
 	}
 	return r, nil
+}
+
+func windowOf(c *config.SyncWindow) (w Window, err error) {
+	w.Copies = c.Copies
+	if w.Days, err = c.Weekdays(); err != nil {
+		return w, err
+	}
+	if w.From, w.To, err = c.Times(); err != nil {
+		return w, err
+	}
+	w.Rate, err = c.Limit()
+	return w, err
 }
 
 // credentials returns where the user of a host comes from: the rule itself, or the

@@ -45,6 +45,16 @@ func (s *Service) MirrorRules(context.Context) ([]registry.MirrorRule, error) {
 		if text := r.state.lastErr.Load(); m.LastError == "" && text != nil {
 			m.LastError = *text
 		}
+		now := s.now()
+		m.Scope, m.Hits, m.Misses = r.scope(), r.state.hits.Load(), r.state.misses.Load()
+		m.Rate, _ = r.limits(now)
+		m.MonthBytes, m.MonthLimit, m.Waits = r.state.line.used(now), r.Monthly, ""
+		if why := r.state.waits.Load(); why != nil {
+			m.Waits = *why
+		}
+		r.state.line.mu.Lock()
+		m.Speed = r.state.line.speed.rate(now)
+		r.state.line.mu.Unlock()
 		for _, h := range r.Hosts {
 			m.URLs = append(m.URLs, h.URL())
 		}
@@ -55,15 +65,21 @@ func (s *Service) MirrorRules(context.Context) ([]registry.MirrorRule, error) {
 
 // Fills implements [registry.MirrorControl].
 func (s *Service) Fills(context.Context) ([]registry.Fill, error) {
+	now := s.now()
 	s.mu.Lock()
 	all := make([]registry.Fill, 0, len(s.fills))
 	for _, f := range s.fills {
+		whose := priorityNames[f.priority()]
 		f.mu.Lock()
-		all = append(all, registry.Fill{
+		x := registry.Fill{
 			Digest: f.digest, Repository: f.repo(), Rule: f.targets[0].rule.Name, Have: f.have, Size: f.size,
-			Readers: int64(f.refs - 1), Since: f.since.UnixMicro(), Error: f.trouble,
-		})
+			Readers: int64(f.refs - 1), Since: f.since.UnixMicro(), Error: f.trouble, Priority: whose, Speed: f.speed.rate(now), ETA: -1,
+		}
 		f.mu.Unlock()
+		if x.Speed > 0 && x.Size >= 0 {
+			x.ETA = (x.Size - x.Have + x.Speed - 1) / x.Speed
+		}
+		all = append(all, x)
 	}
 	s.mu.Unlock()
 	slices.SortFunc(all, func(a, b registry.Fill) int { return strings.Compare(string(a.Digest), string(b.Digest)) })

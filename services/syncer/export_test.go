@@ -13,3 +13,9 @@ func (s *Service) SetStall(d time.Duration) { s.stall = d }
 
 // SetMost sets how many blobs are fetched at a time. Call it before a fill begins.
 func (s *Service) SetMost(n int) { s.most = n }
+
+// Heal looks once for what is damaged.
+func (s *Service) Heal(ctx context.Context) error { return s.healAll(ctx, make(map[damaged]time.Time)) }
+
+// SetConfirm sets how long a request for a tag that is here waits for the upstream.
+func (s *Service) SetConfirm(d time.Duration) { s.patience = d }

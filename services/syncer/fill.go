@@ -59,6 +59,9 @@ type fill struct {
 	trouble  string          // the last error, for people
 	changed  chan struct{}   // closed when any of these changes
 	refs     int             // readers, and the fill itself
+	clients  int             // of refs: those that a client waits for
+	pinned   bool            // a schedule wants it for something that is pinned
+	speed    speed
 }
 
 var errBusy = registry.ErrUnavailable.With("too many blobs are being fetched")
@@ -130,6 +133,44 @@ func (f *fill) release() {
 	}
 }
 
+// attend notes that one client more, or less, waits for the fill.
+func (f *fill) attend(n int) {
+	f.mu.Lock()
+	f.clients += n
+	f.mu.Unlock()
+	for _, t := range f.targets {
+		t.rule.state.line.wake()
+	}
+}
+
+// pin notes that the fill is for something that is pinned.
+func (f *fill) pin() {
+	f.mu.Lock()
+	f.pinned = true
+	f.mu.Unlock()
+	for _, t := range f.targets {
+		t.rule.state.line.wake()
+	}
+}
+
+// depart gives back the reference of a client.
+func (f *fill) depart() {
+	f.attend(-1)
+	f.release()
+}
+
+func (f *fill) priority() priority {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.clients > 0:
+		return forClient
+	case f.pinned:
+		return forPins
+	}
+	return forSchedule
+}
+
 // repo returns the repository that the fill began for.
 func (f *fill) repo() registry.Name { return f.targets[0].repo }
 
@@ -150,7 +191,11 @@ func (f *fill) run(ctx context.Context) {
 	// What has come stays for the next attempt, unless it is of no use.
 	if err == nil || !stopping && (errors.Is(err, errWrong) || errors.Is(err, errNoRoom) || f.have == 0) {
 		clean, done := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-		if err := errors.Join(os.Remove(f.file.Name()), s.store.endFill(clean, f.digest, s.holder)); err != nil {
+		gone := os.Remove(f.file.Name())
+		if errors.Is(gone, os.ErrNotExist) { // the blobstore has it
+			gone = nil
+		}
+		if err := errors.Join(gone, s.store.endFill(clean, f.digest, s.holder)); err != nil {
 			s.log.Warn("the end of a fetch could not be noted", "digest", f.digest, "error", err)
 		}
 		done()
@@ -309,6 +354,15 @@ var errStalled = errors.New("no byte comes")
 // receive takes bytes from one host, from where the staged file ends, until the end
 // or an error.
 func (f *fill) receive(ctx context.Context, t target, h *upstream.Host) error {
+	if err := t.rule.spent(f.s.now(), f.priority()); err != nil {
+		return err
+	}
+	line := &t.rule.state.line
+	leave := line.enter(f)
+	defer leave()
+	if err := line.turn(ctx, f); err != nil {
+		return err
+	}
 	within, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stall := time.AfterFunc(f.s.stall, func() { cancel(errStalled) })
@@ -340,6 +394,10 @@ func (f *fill) receiveWithin(ctx context.Context, stall *time.Timer, t target, h
 	}
 	buf := make([]byte, chunk)
 	for !f.complete() {
+		stall.Stop()
+		if err := t.rule.state.line.turn(ctx, f); err != nil {
+			return err
+		}
 		stall.Reset(f.s.stall)
 		part := buf
 		if f.size >= 0 {
@@ -351,11 +409,17 @@ func (f *fill) receiveWithin(ctx context.Context, stall *time.Timer, t target, h
 				return registry.ErrStorageFull.With("the staging directory takes no more").Because(errors.Join(errNoRoom, werr))
 			}
 			f.hash.Write(part[:n])
-			f.update(func() { f.have += int64(n) })
+			now := f.s.now()
+			f.update(func() { f.have += int64(n); f.speed.add(now, int64(n)) })
 			t.rule.state.bytes.Add(int64(n))
 			f.s.meters.upstreamBytes.Add(int64(n))
 			stall.Stop() // this is us
-			if perr := t.rule.pace(ctx, n); perr != nil {
+			if t.rule.state.line.took(n, now) >= saveEvery {
+				if serr := f.s.saveLine(ctx, t.rule); serr != nil && ctx.Err() == nil {
+					f.s.log.Warn("bytes could not be counted", "rule", t.rule.Name, "error", serr)
+				}
+			}
+			if perr := t.rule.pace(ctx, n, now); perr != nil {
 				return perr
 			}
 		}
@@ -373,107 +437,4 @@ func (f *fill) receiveWithin(ctx context.Context, stall *time.Timer, t target, h
 		}
 	}
 	return nil
-}
-
-// mount makes a copy that another repository has known here. One of another size
-// than readers were told, or one that is no copy, is of no use.
-func (f *fill) mount(ctx context.Context) bool {
-	err := f.settle(func(repo registry.Name) (registry.Stored, error) {
-		stored, err := f.s.catalog.Mount(ctx, installation, repo, f.digest, "")
-		if err == nil && (stored.Locator == "" || f.size >= 0 && f.size != stored.Size) {
-			err = registry.ErrBlobUnknown
-		}
-		return stored, err
-	})
-	if err != nil {
-		return false
-	}
-	f.s.meters.mounted.Inc()
-	return true
-}
-
-// settle links the blob in each repository that wants it, also in those that come
-// meanwhile. It is stored then: who comes after that links it himself.
-func (f *fill) settle(link func(registry.Name) (registry.Stored, error)) error {
-	linked := make(map[registry.Name]bool)
-	var stored registry.Stored
-	for {
-		next, found := registry.Name(""), false
-		f.mu.Lock()
-		for r := range f.repos {
-			if !linked[r] {
-				next, found = r, true
-			}
-		}
-		if !found {
-			f.stored = stored
-			if f.size < 0 {
-				f.size = stored.Size
-			}
-			close(f.changed)
-			f.changed = make(chan struct{})
-			f.mu.Unlock()
-			return nil
-		}
-		f.mu.Unlock()
-		var err error
-		if stored, err = link(next); err != nil {
-			return err
-		}
-		linked[next] = true
-	}
-}
-
-// keep hands the staged bytes to the blobstore and links them.
-func (f *fill) keep(ctx context.Context) error {
-	if f.stored.Digest != "" { // it was here
-		return nil
-	}
-	s := f.s
-	pool, err := s.catalog.Admit(ctx, installation, f.repo())
-	if err != nil {
-		return fmt.Errorf("asking where a blob belongs: %w", err)
-	}
-	u, err := s.blobs.Start(ctx, pool, f.digest.Algorithm())
-	if err != nil {
-		return fmt.Errorf("starting to store a blob: %w", err)
-	}
-	stored, err := s.blobs.Commit(ctx, u, io.NewSectionReader(f.file, 0, f.size), f.digest)
-	if err != nil {
-		abort, done := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-		defer done()
-		return fmt.Errorf("storing a blob: %w", errors.Join(err, s.blobs.Abort(abort, u)))
-	}
-	err = f.settle(func(repo registry.Name) (registry.Stored, error) {
-		return s.catalog.LinkCached(ctx, installation, repo, stored)
-	})
-	if err != nil {
-		return fmt.Errorf("linking a blob: %w", err)
-	}
-	s.meters.blobs.Inc()
-	return nil
-}
-
-// pace waits so that a rule takes no more bytes than it may.
-func (r *Rule) pace(ctx context.Context, n int) error {
-	if r.Rate <= 0 {
-		return nil
-	}
-	cost := time.Duration(float64(n) / float64(r.Rate) * float64(time.Second))
-	r.state.mu.Lock()
-	now := time.Now()
-	if r.state.next.Before(now) {
-		r.state.next = now
-	}
-	r.state.next = r.state.next.Add(cost)
-	wait := r.state.next.Sub(now)
-	r.state.mu.Unlock()
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -97,3 +99,8 @@ func (w *world) linked(t *testing.T, repo registry.Name, d registry.Digest) regi
 	t.Fatalf("%s did not come into %s", d, repo)
 	return registry.Blob{}
 }
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// nothing matches no tag.
+var nothing = regexp.MustCompile(`^$`)

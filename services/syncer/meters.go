@@ -9,6 +9,7 @@ type meters struct {
 	upstreamBytes, resumed                *metrics.Counter
 	failedFills, wrong, joined            *metrics.Counter
 	filling, readers                      *metrics.Gauge
+	healed                                *metrics.Counter
 	copied, copyFailed, copyRuns, skipped *metrics.Counter
 }
 
@@ -28,6 +29,7 @@ func newMeters(m *metrics.Set, s *Service) *meters {
 		wrong:         m.Counter("berth_sync_wrong_content_total", "Blobs whose bytes were other than their digest says. None was stored."),
 		joined:        m.Counter("berth_sync_joined_total", "Requests for a blob that was being fetched already."),
 		filling:       m.Gauge("berth_sync_fills", "Blobs that are being fetched."),
+		healed:        m.Counter("berth_sync_healed_total", "Blobs and manifests that were damaged and have been fetched again."),
 		readers:       m.Gauge("berth_sync_readers", "Requests that follow a blob which is being fetched."),
 		copied:        m.Counter("berth_sync_copied_tags_total", "Tags that scheduled copies have looked at, by result.", "result", "ok"),
 		copyFailed:    m.Counter("berth_sync_copied_tags_total", "Tags that scheduled copies have looked at, by result.", "result", "error"),
@@ -46,6 +48,30 @@ func newMeters(m *metrics.Set, s *Service) *meters {
 	m.Collect(metrics.CounterKind, "berth_sync_upstream_requests_total", "Requests to an upstream.", func(e *metrics.Emitter) {
 		for _, r := range s.rules {
 			e.Emit(float64(r.requests()), "rule", r.Name)
+		}
+	})
+	perRule := func(kind metrics.Kind, name, help string, value func(*Rule) float64) {
+		m.Collect(kind, name, help, func(e *metrics.Emitter) {
+			for _, r := range s.rules {
+				e.Emit(value(r), "rule", r.Name)
+			}
+		})
+	}
+	perRule(metrics.GaugeKind, "berth_sync_speed_bytes", "Bytes a second that came from an upstream in the last seconds.", func(r *Rule) float64 {
+		r.state.line.mu.Lock()
+		defer r.state.line.mu.Unlock()
+		return float64(r.state.line.speed.rate(s.now()))
+	})
+	perRule(metrics.GaugeKind, "berth_sync_month_bytes", "Bytes that came from an upstream in this month (UTC).", func(r *Rule) float64 { return float64(r.state.line.used(s.now())) })
+	perRule(metrics.GaugeKind, "berth_sync_month_limit_bytes", "Bytes that may come from an upstream in a month, 0 for no limit.", func(r *Rule) float64 { return float64(r.Monthly) })
+	perRule(metrics.GaugeKind, "berth_sync_pulls_left", "Pulls that an upstream says are left, -1 if it does not say.", func(r *Rule) float64 { return float64(r.Hosts[0].Budget()) })
+	perRule(metrics.CounterKind, "berth_sync_tag_hits_total", "Requests for mirrored tags that were answered with what was here.", func(r *Rule) float64 { return float64(r.state.hits.Load()) })
+	perRule(metrics.CounterKind, "berth_sync_tag_misses_total", "Requests for mirrored tags that had to wait for the upstream.", func(r *Rule) float64 { return float64(r.state.misses.Load()) })
+	m.Collect(metrics.GaugeKind, "berth_sync_tags", "Tags of mirrored repositories by how much of them is here: complete, partial or missing. Counted each ten minutes, at most 20,000.", func(e *metrics.Emitter) {
+		if c := s.census.Load(); c != nil {
+			for k, n := range *c {
+				e.Emit(float64(n), "rule", k.rule, "state", string(k.state))
+			}
 		}
 	})
 	return x

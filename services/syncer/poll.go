@@ -96,6 +96,13 @@ func (s *Service) copyAll(ctx context.Context, r *Rule) error {
 	}
 	targets, err := s.remotes(ctx, r)
 	note(err)
+	pins := s.pins(ctx)
+	type job struct {
+		t      target
+		tag    registry.Tag
+		pinned bool
+	}
+	var jobs []job
 	for _, t := range targets {
 		claimed, err := s.isClaimed(ctx, t.repo)
 		if err != nil {
@@ -125,27 +132,41 @@ func (s *Service) copyAll(ctx context.Context, r *Rule) error {
 		slices.Sort(tags)
 		r.count(0, int64(len(tags)))
 		for _, tag := range tags {
-			if r.state.paused.Load() {
-				return errors.Join(first, errors.New("the rule was paused"))
-			}
-			err := s.copyTag(ctx, t, registry.Tag(tag))
-			switch {
-			case ctx.Err() != nil:
-				return ctx.Err()
-			case errors.Is(err, errUnsigned):
-				s.meters.skipped.Inc()
-			case err != nil:
-				s.meters.copyFailed.Inc()
-				note(fmt.Errorf("copying %s:%s: %w", t.remote, tag, err))
-				if errors.Is(err, registry.ErrTooManyRequests) {
-					return first
-				}
-				continue
-			default:
-				s.meters.copied.Inc()
-			}
-			r.count(1, 0)
+			jobs = append(jobs, job{t, registry.Tag(tag), pins.match(t.repo, registry.Tag(tag))})
 		}
+	}
+	// What is pinned goes first.
+	slices.SortStableFunc(jobs, func(a, b job) int {
+		switch {
+		case a.pinned == b.pinned:
+			return 0
+		case a.pinned:
+			return -1
+		}
+		return 1
+	})
+	for _, j := range jobs {
+		if err := s.mayCopy(ctx, r); err != nil {
+			note(err)
+			return first
+		}
+		err := s.copyTag(ctx, j.t, j.tag, j.pinned)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, errUnsigned):
+			s.meters.skipped.Inc()
+		case err != nil:
+			s.meters.copyFailed.Inc()
+			note(fmt.Errorf("copying %s:%s: %w", j.t.remote, j.tag, err))
+			if errors.Is(err, registry.ErrTooManyRequests) {
+				return first
+			}
+			continue
+		default:
+			s.meters.copied.Inc()
+		}
+		r.count(1, 0)
 	}
 	return first
 }
@@ -209,27 +230,26 @@ func (s *Service) remotes(ctx context.Context, r *Rule) ([]target, error) {
 var errUnsigned = errors.New("the image has no signature")
 
 // copyTag copies one tag with all it refers to. The tag is set when all is here.
-func (s *Service) copyTag(ctx context.Context, t target, tag registry.Tag) error {
+func (s *Service) copyTag(ctx context.Context, t target, tag registry.Tag, pinned bool) error {
 	ctx, cancel := context.WithTimeout(ctx, t.rule.Timeout)
 	defer cancel()
 	return s.each([]target{t}, func(t target, h *upstream.Host) error {
-		c := &copying{s: s, t: t, h: h, done: make(map[registry.Digest]bool)}
+		c := &copying{s: s, t: t, h: h, pinned: pinned, done: make(map[registry.Digest]bool)}
 		return c.tag(ctx, tag)
 	})
 }
 
 // copying is one image on its way.
 type copying struct {
-	s    *Service
-	t    target
-	h    *upstream.Host
-	done map[registry.Digest]bool
+	s      *Service
+	t      target
+	h      *upstream.Host
+	pinned bool
+	done   map[registry.Digest]bool
 }
 
 func (c *copying) tag(ctx context.Context, tag registry.Tag) error {
-	if left := c.h.Budget(); left >= 0 && left < minBudget {
-		return registry.ErrTooManyRequests.With("the upstream registry %s allows %d more pulls, which are left to clients", c.h.Name(), left)
-	}
+	// HEAD counts as no pull, and tells what is left.
 	d, err := c.h.HeadManifest(ctx, c.t.remote, registry.Reference{Tag: tag})
 	if err != nil {
 		return err
@@ -267,6 +287,9 @@ func (c *copying) manifest(ctx context.Context, ref registry.Reference) (registr
 		if err == nil {
 			return m, nil
 		}
+	}
+	if left := c.h.Budget(); left >= 0 && left < minBudget {
+		return registry.Manifest{}, registry.ErrTooManyRequests.With("the upstream registry %s allows %d more pulls, which are left to clients", c.h.Name(), left)
 	}
 	m, err := c.h.Manifest(ctx, c.t.remote, ref)
 	if err == nil {
@@ -394,14 +417,22 @@ func (c *copying) blob(ctx context.Context, d registry.Digest, size int64) error
 	if _, err := c.s.catalog.Blob(ctx, installation, c.t.repo, d); err == nil {
 		return nil
 	}
+	return c.s.whole(ctx, []target{c.t}, d, size, c.pinned)
+}
+
+// whole fetches a blob that is not here, and waits until it is kept.
+func (s *Service) whole(ctx context.Context, targets []target, d registry.Digest, size int64, pinned bool) error {
 	if size < 0 {
 		size = -1
 	}
-	f, err := c.s.follow(ctx, d, c.t.repo, []target{c.t}, size)
+	f, err := s.follow(ctx, d, targets[0].repo, targets, size)
 	if err != nil {
 		return err
 	}
 	defer f.release()
+	if pinned {
+		f.pin()
+	}
 	for {
 		f.mu.Lock()
 		ended, stored, err, changed := f.ended, f.stored, f.err, f.changed

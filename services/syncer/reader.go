@@ -33,7 +33,8 @@ func (s *Service) Stat(ctx context.Context, _ registry.Actor, repo registry.Name
 	}
 	s.mu.Unlock()
 	if ok {
-		defer f.release()
+		f.attend(1)
+		defer f.depart()
 		return f.sized(ctx)
 	}
 	size, err := s.headBlob(ctx, targets, d)
@@ -44,7 +45,8 @@ func (s *Service) Stat(ctx context.Context, _ registry.Actor, repo registry.Name
 	if f, err = s.follow(ctx, d, repo, targets, -1); err != nil {
 		return 0, err
 	}
-	defer f.release()
+	f.attend(1)
+	defer f.depart()
 	return f.sized(ctx)
 }
 
@@ -76,13 +78,15 @@ func (s *Service) Open(ctx context.Context, _ registry.Actor, repo registry.Name
 			return nil, err
 		}
 	}
+	f.attend(1)
 	size, err := f.sized(ctx)
 	for tries := 0; err != nil && ctx.Err() == nil && tries < 3 && !f.joinable(targets); tries++ {
 		// It was another upstream that failed, or has no such blob.
-		f.release()
+		f.depart()
 		if f, err = s.follow(ctx, d, repo, targets, -1); err != nil {
 			return nil, err
 		}
+		f.attend(1)
 		size, err = f.sized(ctx)
 	}
 	if err == nil && size == 0 {
@@ -95,7 +99,7 @@ func (s *Service) Open(ctx context.Context, _ registry.Actor, repo registry.Name
 			return &reader{f: f, ctx: ctx, at: offset, end: offset + length, length: length, whole: size}, nil
 		}
 	}
-	f.release()
+	f.depart()
 	return nil, err
 }
 
@@ -247,7 +251,7 @@ func (r *reader) Close() error {
 		if r.local != nil {
 			err = r.local.Close()
 		}
-		r.leave.Do(r.f.release)
+		r.leave.Do(r.f.depart)
 	})
 	return err
 }
@@ -335,7 +339,7 @@ func (r *reader) turn() error {
 		return err
 	}
 	r.local = c
-	r.leave.Do(r.f.release)
+	r.leave.Do(r.f.depart)
 	return nil
 }
 

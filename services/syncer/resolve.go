@@ -131,6 +131,7 @@ func (s *Service) Resolve(ctx context.Context, _ registry.Actor, repo registry.N
 	if fl == nil {
 		return registry.Resolution{}, errClosing
 	}
+	targets[0].rule.state.misses.Add(1)
 	select {
 	case <-fl.done:
 		return registry.Resolution{Digest: fl.v}, fl.err
@@ -153,6 +154,7 @@ func (s *Service) confirm(ctx context.Context, key tagKey, targets []target, loc
 	age := s.now().Sub(was.at)
 	if age >= 0 && age < targets[0].rule.Fresh {
 		s.meters.fresh.Inc()
+		targets[0].rule.state.hits.Add(1)
 		return res, nil
 	}
 	// If the first can't be asked, no other is.
@@ -163,6 +165,7 @@ func (s *Service) confirm(ctx context.Context, key tagKey, targets []target, loc
 	}
 	if down {
 		s.meters.stale.Inc()
+		targets[0].rule.state.hits.Add(1)
 		res.Warning = staleText(targets[0].rule, was)
 		return res, nil
 	}
@@ -171,7 +174,7 @@ func (s *Service) confirm(ctx context.Context, key tagKey, targets []target, loc
 		return res, nil
 	}
 	// Whoever failed last is not waited for.
-	wait := time.NewTimer(confirmTime)
+	wait := time.NewTimer(s.patience)
 	defer wait.Stop()
 	if shaky {
 		wait.Reset(0)
@@ -179,7 +182,11 @@ func (s *Service) confirm(ctx context.Context, key tagKey, targets []target, loc
 	select {
 	case <-fl.done:
 	case <-wait.C:
+		if !shaky {
+			targets[0].rule.Hosts[0].Silent() // who comes next does not wait
+		}
 		s.meters.stale.Inc()
+		targets[0].rule.state.hits.Add(1)
 		res.Warning = staleText(targets[0].rule, was)
 		return res, nil
 	case <-ctx.Done():
@@ -188,6 +195,7 @@ func (s *Service) confirm(ctx context.Context, key tagKey, targets []target, loc
 	switch {
 	case fl.err == nil:
 		s.meters.confirmed.Inc()
+		targets[0].rule.state.hits.Add(1)
 		res.Digest = fl.v
 	case errors.Is(fl.err, errPushed):
 	case errors.Is(fl.err, registry.ErrManifestUnknown):
@@ -195,6 +203,7 @@ func (s *Service) confirm(ctx context.Context, key tagKey, targets []target, loc
 		res.Warning = "the tag is gone from the upstream registry " + targets[0].rule.Host + "; this is what it was"
 	default:
 		s.meters.stale.Inc()
+		targets[0].rule.state.hits.Add(1)
 		res.Warning = staleText(targets[0].rule, was)
 	}
 	return res, nil
@@ -400,80 +409,10 @@ func (t target) origin() registry.Origin {
 	if len(o.Upstream) > registry.MaxUpstream {
 		o.Upstream = o.Upstream[:registry.MaxUpstream]
 	}
-	if t.rule.Rate > 0 || t.rule.Hosts[0].Budget() >= 0 {
+	if t.rule.Rate > 0 || t.rule.Monthly > 0 || len(t.rule.Windows) > 0 || t.rule.Hosts[0].Budget() >= 0 {
 		o.Cost = costly.Microseconds()
 	}
 	return o
-}
-
-type refKey struct {
-	repo   registry.Name
-	digest registry.Digest
-}
-
-// refsFresh is how long a list of referrers is trusted.
-const refsFresh = time.Minute
-
-// FetchReferrers implements [registry.Puller].
-func (s *Service) FetchReferrers(ctx context.Context, _ registry.Actor, repo registry.Name, d registry.Digest) error {
-	targets, err := s.sources(ctx, repo)
-	if err != nil {
-		return err
-	}
-	k := refKey{repo, d}
-	s.mu.Lock()
-	fresh := s.now().Sub(s.refs[k]) < refsFresh
-	s.mu.Unlock()
-	if fresh {
-		return nil
-	}
-	if down, _ := targets[0].rule.health(); down {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	err = s.each(targets, func(t target, h *upstream.Host) error { return s.referrers(ctx, t, h, d) })
-	if err != nil && !errors.Is(err, registry.ErrManifestUnknown) {
-		s.log.Info("referrers could not be fetched", "repository", repo, "digest", d, "error", err)
-		return nil // what is here is listed
-	}
-	s.mu.Lock()
-	s.refs[k] = s.now()
-	s.mu.Unlock()
-	return nil
-}
-
-// maxReferrers is how many referrers of one manifest are fetched.
-const maxReferrers = 1000
-
-// referrers fetches the manifests whose subject is d from one host.
-func (s *Service) referrers(ctx context.Context, t target, h *upstream.Host, d registry.Digest) error {
-	list, err := h.Referrers(ctx, t.remote, d)
-	if err != nil {
-		return err
-	}
-	for i, desc := range list {
-		if i == maxReferrers {
-			return registry.ErrUnavailable.With("the upstream registry %s has more than %d referrers of one manifest", h.Name(), maxReferrers)
-		}
-		ref := registry.Reference{Digest: desc.Digest}
-		_, err := s.catalog.Manifest(ctx, installation, t.repo, registry.ManifestQuery{Ref: ref, NoBytes: true})
-		if err == nil {
-			continue
-		}
-		m, err := h.Manifest(ctx, t.remote, ref)
-		if err != nil {
-			return err
-		}
-		info, err := registry.ParseManifest(m.MediaType, m.Bytes)
-		if err != nil || info.Subject != d {
-			continue // a list may say anything
-		}
-		if err := s.put(ctx, t, m, "", registry.Condition{}); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Covers implements [registry.PushRules].

@@ -34,6 +34,8 @@ type Rule struct {
 	MaxDelay   time.Duration
 	Timeout    time.Duration // of one image or blob
 	Rate       int64         // bytes a second, 0: no limit
+	Windows    []Window      // parts of the week in which other limits hold
+	Monthly    int64         // bytes a month (UTC), 0: no limit
 
 	state ruleState
 }

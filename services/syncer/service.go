@@ -31,6 +31,8 @@ type Catalog interface {
 	PutCached(ctx context.Context, a registry.Actor, repo registry.Name, m registry.ManifestPut, o registry.Origin) (registry.ManifestInfo, error)
 	LinkCached(ctx context.Context, a registry.Actor, repo registry.Name, s registry.Stored) (registry.Stored, error)
 	PushedTo(ctx context.Context, a registry.Actor, repo registry.Name) (bool, error)
+	Pins(ctx context.Context, a registry.Actor) ([]registry.Pin, error)
+	Damages(ctx context.Context, a registry.Actor, after *registry.Damage, limit int) ([]registry.Damage, error)
 }
 
 // Options configure a [Service].
@@ -48,32 +50,35 @@ type Options struct {
 
 // Service implements [registry.Mirror].
 type Service struct {
-	rules   []*Rule
-	byHost  map[string]bool
-	inPath  map[string]bool
-	blobs   Blobs
-	catalog Catalog
-	store   store
-	staging string
-	holder  string
-	now     func() time.Time
-	log     *slog.Logger
-	meters  *meters
-	stall   time.Duration // stallTime
-	most    int           // maxFills
+	rules    []*Rule
+	byHost   map[string]bool
+	inPath   map[string]bool
+	blobs    Blobs
+	catalog  Catalog
+	store    store
+	staging  string
+	holder   string
+	now      func() time.Time
+	log      *slog.Logger
+	meters   *meters
+	stall    time.Duration // stallTime
+	patience time.Duration // confirmTime
+	most     int           // maxFills
+	census   atomic.Pointer[census]
 
 	ctx  context.Context // ends when the service closes
 	stop context.CancelFunc
 	work sync.WaitGroup
 
-	mu      sync.Mutex // guards all below
-	closed  bool
-	fills   map[registry.Digest]*fill
-	claimed map[registry.Name]bool // true: pushed to; false: somebody said that this does not count
-	ours    map[registry.Name]bool // that tags were fetched into, and were not claimed then
-	tags    flights[tagKey, registry.Digest]
-	missing missing
-	refs    map[refKey]time.Time // when referrers were last asked for
+	mu        sync.Mutex // guards all below
+	closed    bool
+	fills     map[registry.Digest]*fill
+	claimed   map[registry.Name]bool // true: pushed to; false: somebody said that this does not count
+	ours      map[registry.Name]bool // that tags were fetched into, and were not claimed then
+	tags      flights[tagKey, registry.Digest]
+	referring flights[refKey, struct{}]
+	missing   missing
+	refs      map[refKey]time.Time // when referrers were last asked for
 }
 
 // ruleState is what changes of a rule.
@@ -82,7 +87,10 @@ type ruleState struct {
 	row     ruleRow
 	running bool
 	kick    chan struct{}
-	next    time.Time // when the next byte may come
+	line    line
+	waits   atomic.Pointer[string] // why scheduled copies wait, nil if they do not
+	hits    atomic.Int64
+	misses  atomic.Int64
 	bytes   atomic.Int64
 	paused  atomic.Bool
 	lastErr atomic.Pointer[string]
@@ -103,7 +111,7 @@ func New(ctx context.Context, db *sqldb.DB, blobs Blobs, catalog Catalog, o Opti
 	}
 	s := &Service{
 		rules: o.Rules, byHost: make(map[string]bool), inPath: make(map[string]bool), blobs: blobs, catalog: catalog, store: st,
-		stall: stallTime, most: maxFills, staging: o.Staging, holder: o.Holder, now: o.Now, log: o.Log,
+		stall: stallTime, patience: confirmTime, most: maxFills, staging: o.Staging, holder: o.Holder, now: o.Now, log: o.Log,
 		fills: make(map[registry.Digest]*fill), ours: make(map[registry.Name]bool), refs: make(map[refKey]time.Time),
 	}
 	if err := os.MkdirAll(o.Staging, 0o700); err != nil {
@@ -124,7 +132,13 @@ func New(ctx context.Context, db *sqldb.DB, blobs Blobs, catalog Catalog, o Opti
 	if err != nil {
 		return nil, fmt.Errorf("reading the syncer's database: %w", err)
 	}
+	month, _ := monthOf(s.now())
+	bytes, err := st.months(ctx, month)
+	if err != nil {
+		return nil, fmt.Errorf("reading the syncer's database: %w", err)
+	}
 	for _, r := range s.rules {
+		r.state.line.month, r.state.line.bytes = month, bytes[r.Name]
 		r.state.row = rows[r.Name]
 		r.state.paused.Store(r.state.row.paused)
 	}
@@ -140,6 +154,10 @@ func New(ctx context.Context, db *sqldb.DB, blobs Blobs, catalog Catalog, o Opti
 		}
 	}
 	s.work.Go(s.janitor)
+	s.work.Go(s.healer)
+	if o.Metrics != nil {
+		s.work.Go(s.counter)
+	}
 	return s, nil
 }
 
@@ -151,7 +169,13 @@ func (s *Service) Close() error {
 	s.mu.Unlock()
 	s.stop()
 	s.work.Wait()
-	return nil
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	var err error
+	for _, r := range s.rules {
+		err = errors.Join(err, s.saveLine(ctx, r))
+	}
+	return err
 }
 
 // Check implements [registry.Checker].
@@ -228,6 +252,11 @@ const unfinished = 24 * time.Hour
 
 func (s *Service) tidy(ctx context.Context) {
 	now := s.now()
+	for _, r := range s.rules {
+		if err := s.saveLine(ctx, r); err != nil && ctx.Err() == nil {
+			s.log.Warn("bytes could not be counted", "rule", r.Name, "error", err)
+		}
+	}
 	s.mu.Lock()
 	for k, at := range s.refs {
 		if now.Sub(at) > refsFresh {

@@ -210,3 +210,38 @@ func (s store) setRule(ctx context.Context, name string, r ruleRow) error {
 			done = excluded.done, total = excluded.total`,
 		name, paused, r.lastRun, r.lastError, r.done, r.total)
 }
+
+// addBytes counts n more bytes of a month and returns how many there are.
+func (s store) addBytes(ctx context.Context, rule, month string, n int64) (total int64, err error) {
+	err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := tx.Lock(sqldb.Lock{Name: "month " + rule}); err != nil {
+			return err
+		}
+		_, err := tx.Exec(`INSERT INTO months (rule, month, bytes) VALUES ($1, $2, $3)
+			ON CONFLICT (rule, month) DO UPDATE SET bytes = months.bytes + excluded.bytes`, rule, month, n)
+		if err != nil {
+			return err
+		}
+		return tx.QueryRow(`SELECT bytes FROM months WHERE rule = $1 AND month = $2`, rule, month).Scan(&total)
+	})
+	return total, err
+}
+
+// months returns the bytes that each rule has taken in a month.
+func (s store) months(ctx context.Context, month string) (map[string]int64, error) {
+	rows, err := s.db.Query(ctx, `SELECT rule, bytes FROM months WHERE month = $1`, month)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	all := make(map[string]int64)
+	for rows.Next() {
+		var rule string
+		var n int64
+		if err := rows.Scan(&rule, &n); err != nil {
+			return nil, err
+		}
+		all[rule] = n
+	}
+	return all, rows.Err()
+}

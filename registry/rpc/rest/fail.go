@@ -28,7 +28,7 @@ func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 		h.log.WarnContext(ctx, "API request failed", "method", r.Method, "path", clip(r.URL.Path), "code", e.Code.String(), "error", err.Error())
 	}
 	if e.Code == registry.TooManyRequests || e.Code.Kind() == registry.Passing {
-		w.Header().Set("Retry-After", "5")
+		w.Header().Set("Retry-After", strconv.Itoa(e.RetryAfterSeconds(5)))
 	}
 	item := errorJSON{Code: e.Code.String(), Message: e.Text(), Detail: e.Detail}
 	b, jsonErr := json.Marshal(item)

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/berth-registry/berth/registry"
@@ -46,6 +47,37 @@ func (u *upload) Write(_ context.Context, p []byte) (int, error) {
 		u.started = u.size
 	}
 	return n, err
+}
+
+// Take implements [blobstore.Taker]: the file is moved to the upload's name if it lies
+// on the same file system and has no other name, through which it could be changed.
+func (u *upload) Take(name string, size int64) bool {
+	if u.size != 0 || name == "" {
+		return false
+	}
+	f, err := u.driver.fs.open(name, os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm() != fileMode || info.Size() != size || !onlyName(info) ||
+		u.driver.fs.rename(name, u.driver.uploadPath(u.id)) != nil {
+		f.Close()
+		return false
+	}
+	u.data.Close() // it is empty, and has no name any more
+	u.data, u.size, u.started = f, size, 0
+	if u.driver.durable {
+		u.driver.fs.startWriting(f, 0, size)
+		u.started = size
+	}
+	return true
+}
+
+// onlyName reports whether a file has one name.
+func onlyName(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && st.Nlink == 1
 }
 
 // Reader implements [blobstore.UploadFile].

@@ -30,6 +30,7 @@ type Breaker struct {
 	until   time.Time       // no request before
 	held    *registry.Error // until comes from the host's own word, and this is what it said; nil if not
 	probing bool
+	silent  bool // the last request that was made got no answer in time, or has none yet
 }
 
 // Allow returns an error if no request should be made now. Each nil is followed by
@@ -39,13 +40,14 @@ func (b *Breaker) Allow() error {
 	defer b.mu.Unlock()
 	now := b.now()
 	if b.held != nil && now.Before(b.until) {
-		return b.held.With("the upstream registry allows no more requests for %v", b.until.Sub(now).Round(time.Second))
+		wait := b.until.Sub(now)
+		return b.held.With("the upstream registry allows no more requests for %v", wait.Round(time.Second)).After(wait)
 	}
 	if b.failed < failures {
 		return nil
 	}
 	if b.probing || now.Before(b.until) {
-		return registry.ErrUnavailable.With("the upstream registry does not answer; it is tried again within %v", probeEvery)
+		return registry.ErrUnavailable.With("the upstream registry does not answer; it is tried again within %v", probeEvery).After(max(time.Second, b.until.Sub(now)))
 	}
 	b.probing = true
 	return nil
@@ -58,18 +60,18 @@ func (b *Breaker) Down() bool {
 	return b.now().Before(b.until) && (b.held != nil || b.failed >= failures) || b.probing
 }
 
-// Shaky reports whether the last request failed.
+// Shaky reports whether the last request failed, or has not been answered in time.
 func (b *Breaker) Shaky() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.failed > 0 || b.held != nil && b.now().Before(b.until)
+	return b.failed > 0 || b.silent || b.held != nil && b.now().Before(b.until)
 }
 
 // Succeeded notes an answer. A pause that was asked for meanwhile is kept.
 func (b *Breaker) Succeeded() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.failed, b.probing = 0, false
+	b.failed, b.probing, b.silent = 0, false, false
 	if !b.now().Before(b.until) {
 		b.held = nil
 	}
@@ -84,6 +86,21 @@ func (b *Breaker) Failed() {
 	if until := b.now().Add(probeEvery); b.failed >= failures && (b.held == nil || b.until.Before(until)) {
 		b.until, b.held = until, nil
 	}
+}
+
+// Silent notes that somebody has waited for an answer in vain: until there is one,
+// nobody waits long.
+func (b *Breaker) Silent() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.silent = true
+}
+
+// wasSilent reports whether the last request was not answered in time.
+func (b *Breaker) wasSilent() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.silent
 }
 
 // Ignore notes that the request tells nothing of the host.

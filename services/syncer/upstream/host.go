@@ -1,12 +1,15 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,6 +37,8 @@ type Options struct {
 	// 0 is no limit. PerSecond limits all requests; 0 is no limit.
 	Background int
 	PerSecond  float64
+	// Answer is how long the host may take to begin an answer, 0 for [DefaultAnswer].
+	Answer time.Duration
 	// UserAgent names us.
 	UserAgent string
 	Now       func() time.Time // nil: time.Now
@@ -45,6 +50,7 @@ type Host struct {
 	http   http.RoundTripper
 	creds  func(context.Context) (*Credentials, error)
 	agent  string
+	answer time.Duration
 	now    func() time.Time
 	slots  chan struct{} // nil: no limit
 	pace   pace
@@ -52,7 +58,7 @@ type Host struct {
 	Breaker
 
 	requests atomic.Int64
-	budget   atomic.Int64 // pulls left, -1: unknown
+	budget   atomic.Pointer[budget] // nil: unknown
 }
 
 // New returns the host that o describes. It asks nobody.
@@ -68,10 +74,9 @@ func New(o Options) (*Host, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	h := &Host{base: u, http: o.Transport, creds: o.Credentials, agent: o.UserAgent, now: o.Now}
+	h := &Host{base: u, http: o.Transport, creds: o.Credentials, agent: o.UserAgent, answer: cmp.Or(o.Answer, DefaultAnswer), now: o.Now}
 	h.pace = pace{every: interval(o.PerSecond), now: o.Now}
 	h.Breaker.now = o.Now
-	h.budget.Store(-1)
 	if o.Background > 0 {
 		h.slots = make(chan struct{}, o.Background)
 	}
@@ -87,10 +92,26 @@ func (h *Host) URL() string { return h.base.String() }
 // Requests returns how many requests were made.
 func (h *Host) Requests() int64 { return h.requests.Load() }
 
-// Budget returns how many pulls the host says are left, -1 if it does not say.
-func (h *Host) Budget() int64 { return h.budget.Load() }
+// Budget returns how many pulls the host says are left, -1 if it does not say, or
+// has said it so long ago that it counts anew.
+func (h *Host) Budget() int64 {
+	b := h.budget.Load()
+	if b == nil || !b.until.IsZero() && !h.now().Before(b.until) {
+		return -1
+	}
+	return b.left
+}
+
+// budget is what a host has said of the pulls that it allows.
+type budget struct {
+	left  int64
+	until time.Time // when it counts anew, zero if it does not say
+}
 
 type backgroundKey struct{}
+
+// limitKey is the timer that ends a request which is not answered.
+type limitKey struct{}
 
 // Background marks requests that nobody waits for: they are limited to
 // [Options.Background] at a time.
@@ -117,17 +138,27 @@ func (h *Host) do(ctx context.Context, c call) (*http.Response, error) {
 	if err := h.Allow(); err != nil {
 		return nil, err
 	}
-	release, err := h.enter(ctx)
+	var release func()
+	leave, err := h.enter(ctx)
 	if err != nil {
 		h.Ignore()
 		return nil, err
 	}
-	resp, err := h.try(ctx, c)
+	within, end := context.WithCancelCause(ctx)
+	release = sync.OnceFunc(func() { end(nil); leave() })
+	limit := time.AfterFunc(h.patience(), func() { end(errNoAnswer) })
+	resp, err := h.try(context.WithValue(within, limitKey{}, limit), c)
+	limit.Stop()
 	if err != nil {
+		late := errors.Is(context.Cause(within), errNoAnswer) || isTimeout(err)
 		release()
 		if ctx.Err() != nil {
 			h.Ignore() // our own doing
 			return nil, err
+		}
+		if late {
+			h.Silent()
+			err = fmt.Errorf("no answer in time: %w", err)
 		}
 		if e, ok := errors.AsType[*registry.Error](err); ok {
 			h.Ignore() // it answered
@@ -136,6 +167,13 @@ func (h *Host) do(ctx context.Context, c call) (*http.Response, error) {
 		h.Failed()
 		return nil, registry.ErrUnavailable.With("the upstream registry %s can't be reached", h.base.Host).Because(err)
 	}
+	if errors.Is(context.Cause(within), errNoAnswer) { // it came at the last moment
+		resp.Body.Close()
+		release()
+		h.Silent()
+		h.Failed()
+		return nil, registry.ErrUnavailable.With("the upstream registry %s does not answer in time", h.base.Host)
+	}
 	if err := h.judge(resp, c); err != nil {
 		drain(resp)
 		release()
@@ -143,6 +181,28 @@ func (h *Host) do(ctx context.Context, c call) (*http.Response, error) {
 	}
 	resp.Body = &body{resp.Body, release}
 	return resp, nil
+}
+
+// DefaultAnswer is how long a host may take to begin an answer if nobody says, and
+// silentAnswer how long at most when it has just let somebody wait in vain.
+const (
+	DefaultAnswer = 30 * time.Second
+	silentAnswer  = 2 * time.Second
+)
+
+var errNoAnswer = errors.New("the upstream registry does not answer in time")
+
+// patience returns how long the next answer may take to begin. A host that hangs costs the full time once, not each client.
+func (h *Host) patience() time.Duration {
+	if h.wasSilent() {
+		return min(h.answer, silentAnswer)
+	}
+	return h.answer
+}
+
+func isTimeout(err error) bool {
+	t, ok := errors.AsType[net.Error](err)
+	return ok && t.Timeout()
 }
 
 // try makes the request, and once more if it lacked credentials.
@@ -178,9 +238,12 @@ func (h *Host) send(ctx context.Context, c call, auth string) (*http.Response, e
 	u.Path, u.RawPath, u.RawQuery = h.base.Path+target.Path, "", target.RawQuery
 	next := &u
 	for range maxRedirects + 1 {
+		limit, _ := ctx.Value(limitKey{}).(*time.Timer)
+		limit.Stop() // waiting for our turn is not the host's doing
 		if err := h.pace.wait(ctx); err != nil {
 			return nil, err
 		}
+		limit.Reset(h.patience())
 		req, err := http.NewRequestWithContext(ctx, c.method, next.String(), nil)
 		if err != nil {
 			return nil, err
@@ -237,16 +300,19 @@ func (h *Host) judge(resp *http.Response, c call) error {
 	case s == http.StatusTooManyRequests:
 		wait := retryAfter(resp.Header, h.now())
 		h.Hold(wait, registry.ErrTooManyRequests)
-		return registry.ErrTooManyRequests.With("the upstream registry %s allows no more requests for %v", h.base.Host, wait.Round(time.Second))
+		return registry.ErrTooManyRequests.With("the upstream registry %s allows no more requests for %v", h.base.Host, wait.Round(time.Second)).After(wait)
 	case s == http.StatusRequestedRangeNotSatisfiable:
 		h.Succeeded()
 		return errRange
 	default:
 		h.Failed()
+		err := registry.ErrUnavailable.With("the upstream registry %s answers with status %d", h.base.Host, s)
 		if s == http.StatusServiceUnavailable && resp.Header.Get("Retry-After") != "" {
-			h.Hold(min(retryAfter(resp.Header, h.now()), probeEvery), registry.ErrUnavailable)
+			wait := retryAfter(resp.Header, h.now())
+			h.Hold(min(wait, probeEvery), registry.ErrUnavailable)
+			err = err.After(wait)
 		}
-		return registry.ErrUnavailable.With("the upstream registry %s answers with status %d", h.base.Host, s)
+		return err
 	}
 }
 
@@ -256,16 +322,24 @@ var ErrWrong = errors.New("other content than its digest says")
 // errRange says that the upstream has no bytes from there on.
 var errRange = errors.New("the upstream registry has no such range")
 
-// readBudget notes what the registry says is left (Docker Hub's ratelimit-remaining:
-// "57;w=21600").
+// readBudget notes what the registry says is left. Docker Hub's ratelimit-remaining
+// has the window in seconds behind it: "57;w=21600".
 func (h *Host) readBudget(header http.Header) {
 	for _, key := range []string{"Ratelimit-Remaining", "X-Ratelimit-Remaining"} {
-		text, _, _ := strings.Cut(header.Get(key), ";")
-		var left int64
-		if _, err := fmt.Sscan(text, &left); err == nil && left >= 0 {
-			h.budget.Store(left)
-			return
+		text, more, _ := strings.Cut(header.Get(key), ";")
+		left, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
+		if err != nil || left < 0 {
+			continue
 		}
+		b := &budget{left: left}
+		if _, w, ok := strings.Cut(more, "w="); ok {
+			w, _, _ = strings.Cut(w, ";")
+			if n, err := strconv.ParseInt(strings.TrimSpace(w), 10, 32); err == nil && n > 0 {
+				b.until = h.now().Add(time.Duration(n) * time.Second)
+			}
+		}
+		h.budget.Store(b)
+		return
 	}
 }
 

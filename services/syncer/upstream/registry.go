@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"mime"
 	"net/http"
 	"net/url"
@@ -307,6 +308,20 @@ func HostOf(raw string) string {
 
 // hub are the names of Docker Hub.
 var hub = map[string]bool{"docker.io": true, "index.docker.io": true, "registry-1.docker.io": true, "registry.hub.docker.com": true}
+
+// Names returns the names that a registry has besides its canonical one.
+func Names(canonical string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if canonical != "docker.io" {
+			return
+		}
+		for name := range hub {
+			if name != canonical && !yield(name) {
+				return
+			}
+		}
+	}
+}
 
 // Canonical returns the one name of a registry that has several.
 func Canonical(host string) string {

@@ -38,7 +38,9 @@ type Failure struct {
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	// More about it as JSON text, empty if there is none. May be shown to the
 	// user. A detail larger than 1 MiB is left out.
-	Detail        []byte `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
+	Detail []byte `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
+	// How long to wait before the next attempt in milliseconds, 0 if nobody has said.
+	RetryAfterMs  int64 `protobuf:"varint,4,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -94,15 +96,23 @@ func (x *Failure) GetDetail() []byte {
 	return nil
 }
 
+func (x *Failure) GetRetryAfterMs() int64 {
+	if x != nil {
+		return x.RetryAfterMs
+	}
+	return 0
+}
+
 var File_berth_failure_v1_failure_proto protoreflect.FileDescriptor
 
 const file_berth_failure_v1_failure_proto_rawDesc = "" +
 	"\n" +
-	"\x1eberth/failure/v1/failure.proto\x12\x10berth.failure.v1\"O\n" +
+	"\x1eberth/failure/v1/failure.proto\x12\x10berth.failure.v1\"u\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +
-	"\x06detail\x18\x03 \x01(\fR\x06detailB\xcc\x01\n" +
+	"\x06detail\x18\x03 \x01(\fR\x06detail\x12$\n" +
+	"\x0eretry_after_ms\x18\x04 \x01(\x03R\fretryAfterMsB\xcc\x01\n" +
 	"\x14com.berth.failure.v1B\fFailureProtoP\x01ZDgithub.com/berth-registry/berth/proto/gen/berth/failure/v1;failurev1\xa2\x02\x03BFX\xaa\x02\x10Berth.Failure.V1\xca\x02\x10Berth\\Failure\\V1\xe2\x02\x1cBerth\\Failure\\V1\\GPBMetadata\xea\x02\x12Berth::Failure::V1b\x06proto3"
 
 var (

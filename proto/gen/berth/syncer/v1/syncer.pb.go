@@ -916,7 +916,22 @@ type Rule struct {
 	// Bytes of content it sent since the start.
 	Bytes int64 `protobuf:"varint,14,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	// Pulls that the upstream allows, -1 if it does not say.
-	Budget        int64 `protobuf:"varint,15,opt,name=budget,proto3" json:"budget,omitempty"`
+	Budget int64 `protobuf:"varint,15,opt,name=budget,proto3" json:"budget,omitempty"`
+	// Globs of the local names it may cover, and others.
+	Scope []string `protobuf:"bytes,16,rep,name=scope,proto3" json:"scope,omitempty"`
+	// Bytes a second that it may take now, 0 for no limit.
+	Rate int64 `protobuf:"varint,17,opt,name=rate,proto3" json:"rate,omitempty"`
+	// Bytes a second that came in the last seconds.
+	Speed int64 `protobuf:"varint,18,opt,name=speed,proto3" json:"speed,omitempty"`
+	// Bytes of this month.
+	MonthBytes int64 `protobuf:"varint,19,opt,name=month_bytes,json=monthBytes,proto3" json:"month_bytes,omitempty"`
+	// Bytes a month that it may take, 0 for no limit.
+	MonthLimit int64 `protobuf:"varint,20,opt,name=month_limit,json=monthLimit,proto3" json:"month_limit,omitempty"`
+	// Why scheduled copies wait, empty if they do not.
+	Waits string `protobuf:"bytes,21,opt,name=waits,proto3" json:"waits,omitempty"`
+	// Requests for tags that were answered with what was here, and those that were not.
+	Hits          int64 `protobuf:"varint,22,opt,name=hits,proto3" json:"hits,omitempty"`
+	Misses        int64 `protobuf:"varint,23,opt,name=misses,proto3" json:"misses,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1056,6 +1071,62 @@ func (x *Rule) GetBudget() int64 {
 	return 0
 }
 
+func (x *Rule) GetScope() []string {
+	if x != nil {
+		return x.Scope
+	}
+	return nil
+}
+
+func (x *Rule) GetRate() int64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *Rule) GetSpeed() int64 {
+	if x != nil {
+		return x.Speed
+	}
+	return 0
+}
+
+func (x *Rule) GetMonthBytes() int64 {
+	if x != nil {
+		return x.MonthBytes
+	}
+	return 0
+}
+
+func (x *Rule) GetMonthLimit() int64 {
+	if x != nil {
+		return x.MonthLimit
+	}
+	return 0
+}
+
+func (x *Rule) GetWaits() string {
+	if x != nil {
+		return x.Waits
+	}
+	return ""
+}
+
+func (x *Rule) GetHits() int64 {
+	if x != nil {
+		return x.Hits
+	}
+	return 0
+}
+
+func (x *Rule) GetMisses() int64 {
+	if x != nil {
+		return x.Misses
+	}
+	return 0
+}
+
 // ListFillsRequest asks for all blobs that are being fetched.
 type ListFillsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1157,7 +1228,13 @@ type Fill struct {
 	// When it began, microseconds since 1970.
 	SinceUs int64 `protobuf:"varint,7,opt,name=since_us,json=sinceUs,proto3" json:"since_us,omitempty"`
 	// Why it does not go on at the moment.
-	Error         string `protobuf:"bytes,8,opt,name=error,proto3" json:"error,omitempty"`
+	Error string `protobuf:"bytes,8,opt,name=error,proto3" json:"error,omitempty"`
+	// client, pinned or schedule: whom it is for.
+	Priority string `protobuf:"bytes,9,opt,name=priority,proto3" json:"priority,omitempty"`
+	// Bytes a second that came in the last seconds.
+	Speed int64 `protobuf:"varint,10,opt,name=speed,proto3" json:"speed,omitempty"`
+	// Seconds until it is here at that speed, -1 if that is not known.
+	EtaS          int64 `protobuf:"varint,11,opt,name=eta_s,json=etaS,proto3" json:"eta_s,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1248,6 +1325,317 @@ func (x *Fill) GetError() string {
 	return ""
 }
 
+func (x *Fill) GetPriority() string {
+	if x != nil {
+		return x.Priority
+	}
+	return ""
+}
+
+func (x *Fill) GetSpeed() int64 {
+	if x != nil {
+		return x.Speed
+	}
+	return 0
+}
+
+func (x *Fill) GetEtaS() int64 {
+	if x != nil {
+		return x.EtaS
+	}
+	return 0
+}
+
+// ListPresenceRequest asks for a page of tags.
+type ListPresenceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Local name of the repository.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Begins behind this tag.
+	After string `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
+	// At most so many, 1 to 1,000.
+	Limit         int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPresenceRequest) Reset() {
+	*x = ListPresenceRequest{}
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPresenceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPresenceRequest) ProtoMessage() {}
+
+func (x *ListPresenceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPresenceRequest.ProtoReflect.Descriptor instead.
+func (*ListPresenceRequest) Descriptor() ([]byte, []int) {
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ListPresenceRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *ListPresenceRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *ListPresenceRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// ListPresenceResponse has them in order.
+type ListPresenceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tags.
+	Tags []*TagPresence `protobuf:"bytes,1,rep,name=tags,proto3" json:"tags,omitempty"`
+	// There are more.
+	More          bool `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPresenceResponse) Reset() {
+	*x = ListPresenceResponse{}
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPresenceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPresenceResponse) ProtoMessage() {}
+
+func (x *ListPresenceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPresenceResponse.ProtoReflect.Descriptor instead.
+func (*ListPresenceResponse) Descriptor() ([]byte, []int) {
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ListPresenceResponse) GetTags() []*TagPresence {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *ListPresenceResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+// TagPresence is how much of a tag's image is here.
+type TagPresence struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tag.
+	Tag string `protobuf:"bytes,1,opt,name=tag,proto3" json:"tag,omitempty"`
+	// Of its manifest.
+	Digest string `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	// complete, partial or missing.
+	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	// Bytes of blobs that are here, and of all.
+	Have int64 `protobuf:"varint,4,opt,name=have,proto3" json:"have,omitempty"`
+	Size int64 `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`
+	// Those of an index, or the one of an image.
+	Platforms     []*PlatformPresence `protobuf:"bytes,6,rep,name=platforms,proto3" json:"platforms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TagPresence) Reset() {
+	*x = TagPresence{}
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TagPresence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TagPresence) ProtoMessage() {}
+
+func (x *TagPresence) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TagPresence.ProtoReflect.Descriptor instead.
+func (*TagPresence) Descriptor() ([]byte, []int) {
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *TagPresence) GetTag() string {
+	if x != nil {
+		return x.Tag
+	}
+	return ""
+}
+
+func (x *TagPresence) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *TagPresence) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *TagPresence) GetHave() int64 {
+	if x != nil {
+		return x.Have
+	}
+	return 0
+}
+
+func (x *TagPresence) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *TagPresence) GetPlatforms() []*PlatformPresence {
+	if x != nil {
+		return x.Platforms
+	}
+	return nil
+}
+
+// PlatformPresence is how much of an image is here.
+type PlatformPresence struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// os/architecture[/variant], empty if nothing says.
+	Platform string `protobuf:"bytes,1,opt,name=platform,proto3" json:"platform,omitempty"`
+	// Of its manifest.
+	Digest string `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	// complete, partial or missing.
+	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	// Bytes of blobs that are here, and of all; 0 if the manifest is not here.
+	Have          int64 `protobuf:"varint,4,opt,name=have,proto3" json:"have,omitempty"`
+	Size          int64 `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlatformPresence) Reset() {
+	*x = PlatformPresence{}
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlatformPresence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlatformPresence) ProtoMessage() {}
+
+func (x *PlatformPresence) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlatformPresence.ProtoReflect.Descriptor instead.
+func (*PlatformPresence) Descriptor() ([]byte, []int) {
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *PlatformPresence) GetPlatform() string {
+	if x != nil {
+		return x.Platform
+	}
+	return ""
+}
+
+func (x *PlatformPresence) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *PlatformPresence) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *PlatformPresence) GetHave() int64 {
+	if x != nil {
+		return x.Have
+	}
+	return 0
+}
+
+func (x *PlatformPresence) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
 // ExplainRequest names a repository.
 type ExplainRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1259,7 +1647,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[20]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1271,7 +1659,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[20]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1284,7 +1672,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{20}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ExplainRequest) GetRepository() string {
@@ -1305,7 +1693,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[21]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1705,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[21]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1718,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{21}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExplainResponse) GetLines() []string {
@@ -1351,7 +1739,7 @@ type ExamineRequest struct {
 
 func (x *ExamineRequest) Reset() {
 	*x = ExamineRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[22]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1363,7 +1751,7 @@ func (x *ExamineRequest) String() string {
 func (*ExamineRequest) ProtoMessage() {}
 
 func (x *ExamineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[22]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1376,7 +1764,7 @@ func (x *ExamineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExamineRequest.ProtoReflect.Descriptor instead.
 func (*ExamineRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{22}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ExamineRequest) GetRule() string {
@@ -1397,7 +1785,7 @@ type ExamineResponse struct {
 
 func (x *ExamineResponse) Reset() {
 	*x = ExamineResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[23]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1409,7 +1797,7 @@ func (x *ExamineResponse) String() string {
 func (*ExamineResponse) ProtoMessage() {}
 
 func (x *ExamineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[23]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1422,7 +1810,7 @@ func (x *ExamineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExamineResponse.ProtoReflect.Descriptor instead.
 func (*ExamineResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{23}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ExamineResponse) GetSteps() []*Step {
@@ -1447,7 +1835,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[24]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1459,7 +1847,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[24]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1472,7 +1860,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{24}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Step) GetStep() string {
@@ -1507,7 +1895,7 @@ type TriggerRequest struct {
 
 func (x *TriggerRequest) Reset() {
 	*x = TriggerRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[25]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1519,7 +1907,7 @@ func (x *TriggerRequest) String() string {
 func (*TriggerRequest) ProtoMessage() {}
 
 func (x *TriggerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[25]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1532,7 +1920,7 @@ func (x *TriggerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TriggerRequest.ProtoReflect.Descriptor instead.
 func (*TriggerRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{25}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TriggerRequest) GetRule() string {
@@ -1551,7 +1939,7 @@ type TriggerResponse struct {
 
 func (x *TriggerResponse) Reset() {
 	*x = TriggerResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[26]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1563,7 +1951,7 @@ func (x *TriggerResponse) String() string {
 func (*TriggerResponse) ProtoMessage() {}
 
 func (x *TriggerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[26]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1576,7 +1964,7 @@ func (x *TriggerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TriggerResponse.ProtoReflect.Descriptor instead.
 func (*TriggerResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{26}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{30}
 }
 
 // PauseRequest names a rule.
@@ -1592,7 +1980,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[27]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1992,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[27]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +2005,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{27}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PauseRequest) GetRule() string {
@@ -1643,7 +2031,7 @@ type PauseResponse struct {
 
 func (x *PauseResponse) Reset() {
 	*x = PauseResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[28]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1655,7 +2043,7 @@ func (x *PauseResponse) String() string {
 func (*PauseResponse) ProtoMessage() {}
 
 func (x *PauseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[28]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1668,7 +2056,7 @@ func (x *PauseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
 func (*PauseResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{28}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{32}
 }
 
 // ForgetRequest names a repository.
@@ -1682,7 +2070,7 @@ type ForgetRequest struct {
 
 func (x *ForgetRequest) Reset() {
 	*x = ForgetRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[29]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1694,7 +2082,7 @@ func (x *ForgetRequest) String() string {
 func (*ForgetRequest) ProtoMessage() {}
 
 func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[29]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1707,7 +2095,7 @@ func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
 func (*ForgetRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{29}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ForgetRequest) GetRepository() string {
@@ -1726,7 +2114,7 @@ type ForgetResponse struct {
 
 func (x *ForgetResponse) Reset() {
 	*x = ForgetResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[30]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1738,7 +2126,7 @@ func (x *ForgetResponse) String() string {
 func (*ForgetResponse) ProtoMessage() {}
 
 func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[30]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1751,7 +2139,7 @@ func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetResponse.ProtoReflect.Descriptor instead.
 func (*ForgetResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{30}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{34}
 }
 
 // CheckRequest asks whether the service can work.
@@ -1763,7 +2151,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[31]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1775,7 +2163,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[31]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1788,7 +2176,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{31}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{35}
 }
 
 // CheckResponse says that it can.
@@ -1800,7 +2188,7 @@ type CheckResponse struct {
 
 func (x *CheckResponse) Reset() {
 	*x = CheckResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[32]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1812,7 +2200,7 @@ func (x *CheckResponse) String() string {
 func (*CheckResponse) ProtoMessage() {}
 
 func (x *CheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[32]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1825,7 +2213,7 @@ func (x *CheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
 func (*CheckResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{32}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{36}
 }
 
 var File_berth_syncer_v1_syncer_proto protoreflect.FileDescriptor
@@ -1894,7 +2282,7 @@ const file_berth_syncer_v1_syncer_proto_rawDesc = "" +
 	"\rClaimResponse\"\x12\n" +
 	"\x10ListRulesRequest\"@\n" +
 	"\x11ListRulesResponse\x12+\n" +
-	"\x05rules\x18\x01 \x03(\v2\x15.berth.syncer.v1.RuleR\x05rules\"\xf9\x02\n" +
+	"\x05rules\x18\x01 \x03(\v2\x15.berth.syncer.v1.RuleR\x05rules\"\xbd\x04\n" +
 	"\x04Rule\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04urls\x18\x02 \x03(\tR\x04urls\x12\x1b\n" +
@@ -1913,10 +2301,20 @@ const file_berth_syncer_v1_syncer_proto_rawDesc = "" +
 	"\x05total\x18\f \x01(\x03R\x05total\x12\x1a\n" +
 	"\brequests\x18\r \x01(\x03R\brequests\x12\x14\n" +
 	"\x05bytes\x18\x0e \x01(\x03R\x05bytes\x12\x16\n" +
-	"\x06budget\x18\x0f \x01(\x03R\x06budget\"\x12\n" +
+	"\x06budget\x18\x0f \x01(\x03R\x06budget\x12\x14\n" +
+	"\x05scope\x18\x10 \x03(\tR\x05scope\x12\x12\n" +
+	"\x04rate\x18\x11 \x01(\x03R\x04rate\x12\x14\n" +
+	"\x05speed\x18\x12 \x01(\x03R\x05speed\x12\x1f\n" +
+	"\vmonth_bytes\x18\x13 \x01(\x03R\n" +
+	"monthBytes\x12\x1f\n" +
+	"\vmonth_limit\x18\x14 \x01(\x03R\n" +
+	"monthLimit\x12\x14\n" +
+	"\x05waits\x18\x15 \x01(\tR\x05waits\x12\x12\n" +
+	"\x04hits\x18\x16 \x01(\x03R\x04hits\x12\x16\n" +
+	"\x06misses\x18\x17 \x01(\x03R\x06misses\"\x12\n" +
 	"\x10ListFillsRequest\"@\n" +
 	"\x11ListFillsResponse\x12+\n" +
-	"\x05fills\x18\x01 \x03(\v2\x15.berth.syncer.v1.FillR\x05fills\"\xc5\x01\n" +
+	"\x05fills\x18\x01 \x03(\v2\x15.berth.syncer.v1.FillR\x05fills\"\x8c\x02\n" +
 	"\x04Fill\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x1e\n" +
 	"\n" +
@@ -1927,7 +2325,33 @@ const file_berth_syncer_v1_syncer_proto_rawDesc = "" +
 	"\x04size\x18\x05 \x01(\x03R\x04size\x12\x18\n" +
 	"\areaders\x18\x06 \x01(\x03R\areaders\x12\x19\n" +
 	"\bsince_us\x18\a \x01(\x03R\asinceUs\x12\x14\n" +
-	"\x05error\x18\b \x01(\tR\x05error\"0\n" +
+	"\x05error\x18\b \x01(\tR\x05error\x12\x1a\n" +
+	"\bpriority\x18\t \x01(\tR\bpriority\x12\x14\n" +
+	"\x05speed\x18\n" +
+	" \x01(\x03R\x05speed\x12\x13\n" +
+	"\x05eta_s\x18\v \x01(\x03R\x04etaS\"a\n" +
+	"\x13ListPresenceRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\tR\x05after\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x05R\x05limit\"\\\n" +
+	"\x14ListPresenceResponse\x120\n" +
+	"\x04tags\x18\x01 \x03(\v2\x1c.berth.syncer.v1.TagPresenceR\x04tags\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"\xb6\x01\n" +
+	"\vTagPresence\x12\x10\n" +
+	"\x03tag\x18\x01 \x01(\tR\x03tag\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x12\n" +
+	"\x04have\x18\x04 \x01(\x03R\x04have\x12\x12\n" +
+	"\x04size\x18\x05 \x01(\x03R\x04size\x12?\n" +
+	"\tplatforms\x18\x06 \x03(\v2!.berth.syncer.v1.PlatformPresenceR\tplatforms\"\x84\x01\n" +
+	"\x10PlatformPresence\x12\x1a\n" +
+	"\bplatform\x18\x01 \x01(\tR\bplatform\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x12\n" +
+	"\x04have\x18\x04 \x01(\x03R\x04have\x12\x12\n" +
+	"\x04size\x18\x05 \x01(\x03R\x04size\"0\n" +
 	"\x0eExplainRequest\x12\x1e\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\tR\n" +
@@ -1955,7 +2379,8 @@ const file_berth_syncer_v1_syncer_proto_rawDesc = "" +
 	"repository\"\x10\n" +
 	"\x0eForgetResponse\"\x0e\n" +
 	"\fCheckRequest\"\x0f\n" +
-	"\rCheckResponse2\xaa\t\n" +
+	"\rCheckResponse2\x87\n" +
+	"\n" +
 	"\vSyncService\x12F\n" +
 	"\x05Route\x12\x1d.berth.syncer.v1.RouteRequest\x1a\x1e.berth.syncer.v1.RouteResponse\x12L\n" +
 	"\aResolve\x12\x1f.berth.syncer.v1.ResolveRequest\x1a .berth.syncer.v1.ResolveResponse\x12O\n" +
@@ -1965,7 +2390,8 @@ const file_berth_syncer_v1_syncer_proto_rawDesc = "" +
 	"\x06Covers\x12\x1e.berth.syncer.v1.CoversRequest\x1a\x1f.berth.syncer.v1.CoversResponse\x12F\n" +
 	"\x05Claim\x12\x1d.berth.syncer.v1.ClaimRequest\x1a\x1e.berth.syncer.v1.ClaimResponse\x12R\n" +
 	"\tListRules\x12!.berth.syncer.v1.ListRulesRequest\x1a\".berth.syncer.v1.ListRulesResponse\x12R\n" +
-	"\tListFills\x12!.berth.syncer.v1.ListFillsRequest\x1a\".berth.syncer.v1.ListFillsResponse\x12L\n" +
+	"\tListFills\x12!.berth.syncer.v1.ListFillsRequest\x1a\".berth.syncer.v1.ListFillsResponse\x12[\n" +
+	"\fListPresence\x12$.berth.syncer.v1.ListPresenceRequest\x1a%.berth.syncer.v1.ListPresenceResponse\x12L\n" +
 	"\aExplain\x12\x1f.berth.syncer.v1.ExplainRequest\x1a .berth.syncer.v1.ExplainResponse\x12L\n" +
 	"\aExamine\x12\x1f.berth.syncer.v1.ExamineRequest\x1a .berth.syncer.v1.ExamineResponse\x12L\n" +
 	"\aTrigger\x12\x1f.berth.syncer.v1.TriggerRequest\x1a .berth.syncer.v1.TriggerResponse\x12F\n" +
@@ -1986,7 +2412,7 @@ func file_berth_syncer_v1_syncer_proto_rawDescGZIP() []byte {
 	return file_berth_syncer_v1_syncer_proto_rawDescData
 }
 
-var file_berth_syncer_v1_syncer_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_berth_syncer_v1_syncer_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_berth_syncer_v1_syncer_proto_goTypes = []any{
 	(*RouteRequest)(nil),           // 0: berth.syncer.v1.RouteRequest
 	(*RouteResponse)(nil),          // 1: berth.syncer.v1.RouteResponse
@@ -2008,65 +2434,73 @@ var file_berth_syncer_v1_syncer_proto_goTypes = []any{
 	(*ListFillsRequest)(nil),       // 17: berth.syncer.v1.ListFillsRequest
 	(*ListFillsResponse)(nil),      // 18: berth.syncer.v1.ListFillsResponse
 	(*Fill)(nil),                   // 19: berth.syncer.v1.Fill
-	(*ExplainRequest)(nil),         // 20: berth.syncer.v1.ExplainRequest
-	(*ExplainResponse)(nil),        // 21: berth.syncer.v1.ExplainResponse
-	(*ExamineRequest)(nil),         // 22: berth.syncer.v1.ExamineRequest
-	(*ExamineResponse)(nil),        // 23: berth.syncer.v1.ExamineResponse
-	(*Step)(nil),                   // 24: berth.syncer.v1.Step
-	(*TriggerRequest)(nil),         // 25: berth.syncer.v1.TriggerRequest
-	(*TriggerResponse)(nil),        // 26: berth.syncer.v1.TriggerResponse
-	(*PauseRequest)(nil),           // 27: berth.syncer.v1.PauseRequest
-	(*PauseResponse)(nil),          // 28: berth.syncer.v1.PauseResponse
-	(*ForgetRequest)(nil),          // 29: berth.syncer.v1.ForgetRequest
-	(*ForgetResponse)(nil),         // 30: berth.syncer.v1.ForgetResponse
-	(*CheckRequest)(nil),           // 31: berth.syncer.v1.CheckRequest
-	(*CheckResponse)(nil),          // 32: berth.syncer.v1.CheckResponse
-	(*v1.Actor)(nil),               // 33: berth.metadata.v1.Actor
+	(*ListPresenceRequest)(nil),    // 20: berth.syncer.v1.ListPresenceRequest
+	(*ListPresenceResponse)(nil),   // 21: berth.syncer.v1.ListPresenceResponse
+	(*TagPresence)(nil),            // 22: berth.syncer.v1.TagPresence
+	(*PlatformPresence)(nil),       // 23: berth.syncer.v1.PlatformPresence
+	(*ExplainRequest)(nil),         // 24: berth.syncer.v1.ExplainRequest
+	(*ExplainResponse)(nil),        // 25: berth.syncer.v1.ExplainResponse
+	(*ExamineRequest)(nil),         // 26: berth.syncer.v1.ExamineRequest
+	(*ExamineResponse)(nil),        // 27: berth.syncer.v1.ExamineResponse
+	(*Step)(nil),                   // 28: berth.syncer.v1.Step
+	(*TriggerRequest)(nil),         // 29: berth.syncer.v1.TriggerRequest
+	(*TriggerResponse)(nil),        // 30: berth.syncer.v1.TriggerResponse
+	(*PauseRequest)(nil),           // 31: berth.syncer.v1.PauseRequest
+	(*PauseResponse)(nil),          // 32: berth.syncer.v1.PauseResponse
+	(*ForgetRequest)(nil),          // 33: berth.syncer.v1.ForgetRequest
+	(*ForgetResponse)(nil),         // 34: berth.syncer.v1.ForgetResponse
+	(*CheckRequest)(nil),           // 35: berth.syncer.v1.CheckRequest
+	(*CheckResponse)(nil),          // 36: berth.syncer.v1.CheckResponse
+	(*v1.Actor)(nil),               // 37: berth.metadata.v1.Actor
 }
 var file_berth_syncer_v1_syncer_proto_depIdxs = []int32{
-	33, // 0: berth.syncer.v1.ResolveRequest.actor:type_name -> berth.metadata.v1.Actor
-	33, // 1: berth.syncer.v1.StatBlobRequest.actor:type_name -> berth.metadata.v1.Actor
-	33, // 2: berth.syncer.v1.OpenBlobRequest.actor:type_name -> berth.metadata.v1.Actor
-	33, // 3: berth.syncer.v1.FetchReferrersRequest.actor:type_name -> berth.metadata.v1.Actor
-	33, // 4: berth.syncer.v1.ClaimRequest.actor:type_name -> berth.metadata.v1.Actor
+	37, // 0: berth.syncer.v1.ResolveRequest.actor:type_name -> berth.metadata.v1.Actor
+	37, // 1: berth.syncer.v1.StatBlobRequest.actor:type_name -> berth.metadata.v1.Actor
+	37, // 2: berth.syncer.v1.OpenBlobRequest.actor:type_name -> berth.metadata.v1.Actor
+	37, // 3: berth.syncer.v1.FetchReferrersRequest.actor:type_name -> berth.metadata.v1.Actor
+	37, // 4: berth.syncer.v1.ClaimRequest.actor:type_name -> berth.metadata.v1.Actor
 	16, // 5: berth.syncer.v1.ListRulesResponse.rules:type_name -> berth.syncer.v1.Rule
 	19, // 6: berth.syncer.v1.ListFillsResponse.fills:type_name -> berth.syncer.v1.Fill
-	24, // 7: berth.syncer.v1.ExamineResponse.steps:type_name -> berth.syncer.v1.Step
-	0,  // 8: berth.syncer.v1.SyncService.Route:input_type -> berth.syncer.v1.RouteRequest
-	2,  // 9: berth.syncer.v1.SyncService.Resolve:input_type -> berth.syncer.v1.ResolveRequest
-	4,  // 10: berth.syncer.v1.SyncService.StatBlob:input_type -> berth.syncer.v1.StatBlobRequest
-	6,  // 11: berth.syncer.v1.SyncService.OpenBlob:input_type -> berth.syncer.v1.OpenBlobRequest
-	8,  // 12: berth.syncer.v1.SyncService.FetchReferrers:input_type -> berth.syncer.v1.FetchReferrersRequest
-	10, // 13: berth.syncer.v1.SyncService.Covers:input_type -> berth.syncer.v1.CoversRequest
-	12, // 14: berth.syncer.v1.SyncService.Claim:input_type -> berth.syncer.v1.ClaimRequest
-	14, // 15: berth.syncer.v1.SyncService.ListRules:input_type -> berth.syncer.v1.ListRulesRequest
-	17, // 16: berth.syncer.v1.SyncService.ListFills:input_type -> berth.syncer.v1.ListFillsRequest
-	20, // 17: berth.syncer.v1.SyncService.Explain:input_type -> berth.syncer.v1.ExplainRequest
-	22, // 18: berth.syncer.v1.SyncService.Examine:input_type -> berth.syncer.v1.ExamineRequest
-	25, // 19: berth.syncer.v1.SyncService.Trigger:input_type -> berth.syncer.v1.TriggerRequest
-	27, // 20: berth.syncer.v1.SyncService.Pause:input_type -> berth.syncer.v1.PauseRequest
-	29, // 21: berth.syncer.v1.SyncService.Forget:input_type -> berth.syncer.v1.ForgetRequest
-	31, // 22: berth.syncer.v1.SyncService.Check:input_type -> berth.syncer.v1.CheckRequest
-	1,  // 23: berth.syncer.v1.SyncService.Route:output_type -> berth.syncer.v1.RouteResponse
-	3,  // 24: berth.syncer.v1.SyncService.Resolve:output_type -> berth.syncer.v1.ResolveResponse
-	5,  // 25: berth.syncer.v1.SyncService.StatBlob:output_type -> berth.syncer.v1.StatBlobResponse
-	7,  // 26: berth.syncer.v1.SyncService.OpenBlob:output_type -> berth.syncer.v1.OpenBlobResponse
-	9,  // 27: berth.syncer.v1.SyncService.FetchReferrers:output_type -> berth.syncer.v1.FetchReferrersResponse
-	11, // 28: berth.syncer.v1.SyncService.Covers:output_type -> berth.syncer.v1.CoversResponse
-	13, // 29: berth.syncer.v1.SyncService.Claim:output_type -> berth.syncer.v1.ClaimResponse
-	15, // 30: berth.syncer.v1.SyncService.ListRules:output_type -> berth.syncer.v1.ListRulesResponse
-	18, // 31: berth.syncer.v1.SyncService.ListFills:output_type -> berth.syncer.v1.ListFillsResponse
-	21, // 32: berth.syncer.v1.SyncService.Explain:output_type -> berth.syncer.v1.ExplainResponse
-	23, // 33: berth.syncer.v1.SyncService.Examine:output_type -> berth.syncer.v1.ExamineResponse
-	26, // 34: berth.syncer.v1.SyncService.Trigger:output_type -> berth.syncer.v1.TriggerResponse
-	28, // 35: berth.syncer.v1.SyncService.Pause:output_type -> berth.syncer.v1.PauseResponse
-	30, // 36: berth.syncer.v1.SyncService.Forget:output_type -> berth.syncer.v1.ForgetResponse
-	32, // 37: berth.syncer.v1.SyncService.Check:output_type -> berth.syncer.v1.CheckResponse
-	23, // [23:38] is the sub-list for method output_type
-	8,  // [8:23] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	22, // 7: berth.syncer.v1.ListPresenceResponse.tags:type_name -> berth.syncer.v1.TagPresence
+	23, // 8: berth.syncer.v1.TagPresence.platforms:type_name -> berth.syncer.v1.PlatformPresence
+	28, // 9: berth.syncer.v1.ExamineResponse.steps:type_name -> berth.syncer.v1.Step
+	0,  // 10: berth.syncer.v1.SyncService.Route:input_type -> berth.syncer.v1.RouteRequest
+	2,  // 11: berth.syncer.v1.SyncService.Resolve:input_type -> berth.syncer.v1.ResolveRequest
+	4,  // 12: berth.syncer.v1.SyncService.StatBlob:input_type -> berth.syncer.v1.StatBlobRequest
+	6,  // 13: berth.syncer.v1.SyncService.OpenBlob:input_type -> berth.syncer.v1.OpenBlobRequest
+	8,  // 14: berth.syncer.v1.SyncService.FetchReferrers:input_type -> berth.syncer.v1.FetchReferrersRequest
+	10, // 15: berth.syncer.v1.SyncService.Covers:input_type -> berth.syncer.v1.CoversRequest
+	12, // 16: berth.syncer.v1.SyncService.Claim:input_type -> berth.syncer.v1.ClaimRequest
+	14, // 17: berth.syncer.v1.SyncService.ListRules:input_type -> berth.syncer.v1.ListRulesRequest
+	17, // 18: berth.syncer.v1.SyncService.ListFills:input_type -> berth.syncer.v1.ListFillsRequest
+	20, // 19: berth.syncer.v1.SyncService.ListPresence:input_type -> berth.syncer.v1.ListPresenceRequest
+	24, // 20: berth.syncer.v1.SyncService.Explain:input_type -> berth.syncer.v1.ExplainRequest
+	26, // 21: berth.syncer.v1.SyncService.Examine:input_type -> berth.syncer.v1.ExamineRequest
+	29, // 22: berth.syncer.v1.SyncService.Trigger:input_type -> berth.syncer.v1.TriggerRequest
+	31, // 23: berth.syncer.v1.SyncService.Pause:input_type -> berth.syncer.v1.PauseRequest
+	33, // 24: berth.syncer.v1.SyncService.Forget:input_type -> berth.syncer.v1.ForgetRequest
+	35, // 25: berth.syncer.v1.SyncService.Check:input_type -> berth.syncer.v1.CheckRequest
+	1,  // 26: berth.syncer.v1.SyncService.Route:output_type -> berth.syncer.v1.RouteResponse
+	3,  // 27: berth.syncer.v1.SyncService.Resolve:output_type -> berth.syncer.v1.ResolveResponse
+	5,  // 28: berth.syncer.v1.SyncService.StatBlob:output_type -> berth.syncer.v1.StatBlobResponse
+	7,  // 29: berth.syncer.v1.SyncService.OpenBlob:output_type -> berth.syncer.v1.OpenBlobResponse
+	9,  // 30: berth.syncer.v1.SyncService.FetchReferrers:output_type -> berth.syncer.v1.FetchReferrersResponse
+	11, // 31: berth.syncer.v1.SyncService.Covers:output_type -> berth.syncer.v1.CoversResponse
+	13, // 32: berth.syncer.v1.SyncService.Claim:output_type -> berth.syncer.v1.ClaimResponse
+	15, // 33: berth.syncer.v1.SyncService.ListRules:output_type -> berth.syncer.v1.ListRulesResponse
+	18, // 34: berth.syncer.v1.SyncService.ListFills:output_type -> berth.syncer.v1.ListFillsResponse
+	21, // 35: berth.syncer.v1.SyncService.ListPresence:output_type -> berth.syncer.v1.ListPresenceResponse
+	25, // 36: berth.syncer.v1.SyncService.Explain:output_type -> berth.syncer.v1.ExplainResponse
+	27, // 37: berth.syncer.v1.SyncService.Examine:output_type -> berth.syncer.v1.ExamineResponse
+	30, // 38: berth.syncer.v1.SyncService.Trigger:output_type -> berth.syncer.v1.TriggerResponse
+	32, // 39: berth.syncer.v1.SyncService.Pause:output_type -> berth.syncer.v1.PauseResponse
+	34, // 40: berth.syncer.v1.SyncService.Forget:output_type -> berth.syncer.v1.ForgetResponse
+	36, // 41: berth.syncer.v1.SyncService.Check:output_type -> berth.syncer.v1.CheckResponse
+	26, // [26:42] is the sub-list for method output_type
+	10, // [10:26] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_berth_syncer_v1_syncer_proto_init() }
@@ -2080,7 +2514,7 @@ func file_berth_syncer_v1_syncer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_syncer_v1_syncer_proto_rawDesc), len(file_berth_syncer_v1_syncer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   33,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

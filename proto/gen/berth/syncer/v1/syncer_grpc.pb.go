@@ -28,6 +28,7 @@ const (
 	SyncService_Claim_FullMethodName          = "/berth.syncer.v1.SyncService/Claim"
 	SyncService_ListRules_FullMethodName      = "/berth.syncer.v1.SyncService/ListRules"
 	SyncService_ListFills_FullMethodName      = "/berth.syncer.v1.SyncService/ListFills"
+	SyncService_ListPresence_FullMethodName   = "/berth.syncer.v1.SyncService/ListPresence"
 	SyncService_Explain_FullMethodName        = "/berth.syncer.v1.SyncService/Explain"
 	SyncService_Examine_FullMethodName        = "/berth.syncer.v1.SyncService/Examine"
 	SyncService_Trigger_FullMethodName        = "/berth.syncer.v1.SyncService/Trigger"
@@ -64,6 +65,8 @@ type SyncServiceClient interface {
 	ListRules(ctx context.Context, in *ListRulesRequest, opts ...grpc.CallOption) (*ListRulesResponse, error)
 	// ListFills lists the blobs that are being fetched.
 	ListFills(ctx context.Context, in *ListFillsRequest, opts ...grpc.CallOption) (*ListFillsResponse, error)
+	// ListPresence tells of each tag of a repository how much of it is here.
+	ListPresence(ctx context.Context, in *ListPresenceRequest, opts ...grpc.CallOption) (*ListPresenceResponse, error)
 	// Explain tells in sentences what the rules say of a repository.
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
 	// Examine asks the upstream of a rule something that changes nothing.
@@ -185,6 +188,16 @@ func (c *syncServiceClient) ListFills(ctx context.Context, in *ListFillsRequest,
 	return out, nil
 }
 
+func (c *syncServiceClient) ListPresence(ctx context.Context, in *ListPresenceRequest, opts ...grpc.CallOption) (*ListPresenceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListPresenceResponse)
+	err := c.cc.Invoke(ctx, SyncService_ListPresence_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *syncServiceClient) Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ExplainResponse)
@@ -273,6 +286,8 @@ type SyncServiceServer interface {
 	ListRules(context.Context, *ListRulesRequest) (*ListRulesResponse, error)
 	// ListFills lists the blobs that are being fetched.
 	ListFills(context.Context, *ListFillsRequest) (*ListFillsResponse, error)
+	// ListPresence tells of each tag of a repository how much of it is here.
+	ListPresence(context.Context, *ListPresenceRequest) (*ListPresenceResponse, error)
 	// Explain tells in sentences what the rules say of a repository.
 	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
 	// Examine asks the upstream of a rule something that changes nothing.
@@ -321,6 +336,9 @@ func (UnimplementedSyncServiceServer) ListRules(context.Context, *ListRulesReque
 }
 func (UnimplementedSyncServiceServer) ListFills(context.Context, *ListFillsRequest) (*ListFillsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListFills not implemented")
+}
+func (UnimplementedSyncServiceServer) ListPresence(context.Context, *ListPresenceRequest) (*ListPresenceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListPresence not implemented")
 }
 func (UnimplementedSyncServiceServer) Explain(context.Context, *ExplainRequest) (*ExplainResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Explain not implemented")
@@ -516,6 +534,24 @@ func _SyncService_ListFills_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SyncService_ListPresence_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListPresenceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SyncServiceServer).ListPresence(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SyncService_ListPresence_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SyncServiceServer).ListPresence(ctx, req.(*ListPresenceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SyncService_Explain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ExplainRequest)
 	if err := dec(in); err != nil {
@@ -662,6 +698,10 @@ var SyncService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListFills",
 			Handler:    _SyncService_ListFills_Handler,
+		},
+		{
+			MethodName: "ListPresence",
+			Handler:    _SyncService_ListPresence_Handler,
 		},
 		{
 			MethodName: "Explain",

@@ -1,0 +1,114 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/glob"
+)
+
+const (
+	// coversTime is how long a push waits to hear whether a mirror covers its
+	// repository, once it is known what the mirror may cover.
+	coversTime = 2 * time.Second
+	// learnEvery is how often the mirror is asked what it may cover.
+	learnEvery = 30 * time.Second
+)
+
+// coverage is what a gateway remembers of a mirror that is another process: pushes
+// into repositories that are not its business go on when it does not answer.
+type coverage struct {
+	mu     sync.Mutex // guards all below
+	known  bool
+	scopes []*glob.Pattern
+}
+
+// excludes reports whether the mirror is known not to cover a repository.
+func (c *coverage) excludes(repo registry.Name) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.known {
+		return false
+	}
+	for _, p := range c.scopes {
+		if p.Match(string(repo)) {
+			return false
+		}
+	}
+	return true
+}
+
+// learn keeps what rules say. A glob that can't be read may mean anything.
+func (c *coverage) learn(rules []registry.MirrorRule) {
+	var all []*glob.Pattern
+	for _, r := range rules {
+		scope := r.Scope
+		if len(scope) == 0 { // a mirror that does not say
+			scope = []string{"**"}
+		}
+		for _, text := range scope {
+			p, err := glob.Compile(text)
+			if err != nil {
+				p, _ = glob.Compile("**")
+			}
+			all = append(all, p)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.known, c.scopes = true, all
+}
+
+// LearnMirror asks the mirror once what it may cover, if there is one. Until that has
+// worked all pushes depend on the mirror's answers.
+func (g *Gateway) LearnMirror(ctx context.Context) error {
+	if g.mirror == nil {
+		return nil
+	}
+	rules, err := g.mirror.MirrorRules(ctx)
+	if err == nil {
+		g.coverage.learn(rules)
+	}
+	return doing("asking for the rules of the mirror", err)
+}
+
+// learnCoverage asks the mirror what it may cover, until ctx ends.
+func (g *Gateway) learnCoverage(ctx context.Context) {
+	for wait := time.Duration(0); ; {
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		_ = g.LearnMirror(ctx) // it is asked again
+		if wait = learnEvery; !g.coverage.isKnown() {
+			wait = time.Second
+		}
+	}
+}
+
+func (c *coverage) isKnown() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.known
+}
+
+// covers asks the mirror about a repository. A mirror that does not answer covers
+// nothing that it has never covered.
+func (g *Gateway) covers(ctx context.Context, repo registry.Name) (registry.Coverage, error) {
+	if !g.coverage.excludes(repo) {
+		return g.mirror.Covers(ctx, repo)
+	}
+	within, cancel := context.WithTimeout(ctx, coversTime)
+	defer cancel()
+	c, err := g.mirror.Covers(within, repo)
+	if err != nil && ctx.Err() == nil && (errors.Is(err, registry.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)) {
+		return registry.Coverage{}, nil
+	}
+	return c, err
+}
