@@ -131,7 +131,7 @@ func TestPushesWithoutMirror(t *testing.T) {
 		t.Fatal(err)
 	}
 	srv := rpc.NewServer(rpc.ServerOptions{})
-	rpc.ServeMirror(srv, s)
+	rpc.ServeMirror(srv, s, catalog)
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Serve(l) }()
 	m, err := rpc.DialMirror([]string{l.Addr().String()}, rpc.DialOptions{})

@@ -46,6 +46,10 @@ func (s *steered) Explain(context.Context, registry.Name) ([]string, error) {
 	s.calls++
 	return nil, nil
 }
+func (s *steered) Presence(context.Context, registry.Name, registry.Page[registry.Tag]) (registry.List[registry.TagPresence], error) {
+	s.calls++
+	return registry.List[registry.TagPresence]{}, nil
+}
 func (s *steered) Examine(context.Context, string) ([]registry.MirrorCheck, error) {
 	s.calls++
 	return nil, nil
@@ -76,8 +80,12 @@ func TestOnlyAdministratorsSteerMirrors(t *testing.T) {
 			m := NewMirror(connect(t, address, DialOptions{Security: named(t, ca, test.client), Server: Syncer}))
 			ctx := t.Context()
 			calls := map[string]func() error{
-				"rules":   func() error { _, err := m.MirrorRules(ctx); return err },
-				"fills":   func() error { _, err := m.Fills(ctx); return err },
+				"rules": func() error { _, err := m.MirrorRules(ctx); return err },
+				"fills": func() error { _, err := m.Fills(ctx); return err },
+				"presence": func() error {
+					_, err := m.Presence(ctx, "a/b", registry.Page[registry.Tag]{Limit: 1})
+					return err
+				},
 				"explain": func() error { _, err := m.Explain(ctx, "a/b"); return err },
 				"examine": func() error { _, err := m.Examine(ctx, "r"); return err },
 				"trigger": func() error { return m.Trigger(ctx, "r") },

@@ -203,6 +203,9 @@ func texts(all []string) []string {
 }
 
 func (s *mirrorServer) ListPresence(ctx context.Context, req *syncerv1.ListPresenceRequest) (*syncerv1.ListPresenceResponse, error) {
+	if err := s.admit(ctx); err != nil {
+		return nil, err
+	}
 	repo, err := registry.ParseName(req.GetRepository())
 	if err != nil {
 		return nil, err
