@@ -68,7 +68,7 @@ of our own: a zot configuration works as it is.
 ## Changes while a program runs
 
 The file is followed, also behind a symlink that is swapped: a second after it was written last it is read again, and at once on SIGHUP. What is wrong
-with it is logged, and the old configuration goes on (` + "`berth_config_reload_success`" + ` is 0). These keys take effect then: ` + "`log.level`, `log.auditRetention`,\n`http.auth` with `failDelay`, `htpasswd`, `ldap`, `bearer` and `mtls` in it, `http.accessControl`, `http.realm`, `http.ratelimit`, `http.uploadsPerClient`" + `, and what stands below them. Others that changed are named in the log: they need a restart.
+with it is logged, and the old configuration goes on (` + "`berth_config_reload_success`" + ` is 0). These keys take effect then: ` + "`log.level`, `log.auditRetention`,\n`http.auth`, `http.accessControl`, `http.realm`, `http.ratelimit`, `http.uploadsPerClient`,\n`storage` with `gc`, `gcDelay`, `gcInterval`, `gcTimeWindow`, `undoWindow`, `retention`, `readOnly` and `immutableTags` in it" + `, and what stands below them. Others that changed are named in the log: they need a restart.
 Files that the configuration names (certificates, htpasswd) are followed by themselves.
 
 ## States

@@ -59,11 +59,8 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 				_ = d.Identity.Close() // nothing to lose
 			}
 		}()
-		d.Methods.Identity = &auth.Identity{
-			APIKey: d.Identity.Basic(), Token: d.Identity.Bearer(), Session: d.Identity.Session(), Admit: d.Identity.Admit,
-			Realm: identity.Realm(h), Service: identity.Audience(h),
-		}
 	}
+	d.Methods.Identity = methodsOf(d.Identity, h)
 	chain, err := auth.Configured(ctx, c, d.Methods, p)
 	if err != nil {
 		return daemon.Unit{}, err
@@ -136,13 +133,24 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 	unit.Stop = func(ctx context.Context) error {
 		endLearning()
 		err := errors.Join(stop(ctx), g.auth.Load().Close())
-		if d.Identity != nil {
-			err = errors.Join(err, d.Identity.Close())
+		if who := g.who.Load(); who != nil {
+			err = errors.Join(err, who.Close())
 		}
 		g.Close()
 		return errors.Join(err, audit.Close())
 	}
 	return unit, nil
+}
+
+// methodsOf returns the methods of authentication that a service has, nil if there is
+// none.
+func methodsOf(who *identity.Service, h config.HTTP) *auth.Identity {
+	if who == nil {
+		return nil
+	}
+	return &auth.Identity{
+		APIKey: who.Basic(), Token: who.Bearer(), Session: who.Session(), Admit: who.Admit, Realm: identity.Realm(h), Service: identity.Audience(h),
+	}
 }
 
 // acceptCertificates has clients asked for a certificate, which they need not have:

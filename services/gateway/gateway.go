@@ -65,7 +65,7 @@ type Gateway struct {
 	mirror    registry.Mirror // nil if there is none
 	coverage  coverage
 	rest      http.Handler
-	identity  *identity.Service
+	who       atomic.Pointer[identity.Service] // nil: there is none
 	wanted    func() bool
 	log       *slog.Logger
 	keys      keyring
@@ -96,24 +96,24 @@ func New(cfg Config, d Deps, log *slog.Logger) (*Gateway, error) {
 		return nil, errors.New("gateway: Deps lacks Blobs or Catalog")
 	}
 	g := &Gateway{
-		cfg:      cfg,
-		blobs:    d.Blobs,
-		catalog:  d.Catalog,
-		rest:     d.REST,
-		identity: d.Identity,
-		wanted:   d.Ready,
-		log:      log.With("module", "http", "component", "session"),
-		keys:     keyring{from: d.Catalog},
-		table:    table(),
-		vary:     "Authorization",
-		ids:      tracing.NewIDs(),
-		tracer:   d.Traces,
-		mirror:   d.Mirror,
+		cfg:     cfg,
+		blobs:   d.Blobs,
+		catalog: d.Catalog,
+		rest:    d.REST,
+		wanted:  d.Ready,
+		log:     log.With("module", "http", "component", "session"),
+		keys:    keyring{from: d.Catalog},
+		table:   table(),
+		vary:    "Authorization",
+		ids:     tracing.NewIDs(),
+		tracer:  d.Traces,
+		mirror:  d.Mirror,
 	}
 	if len(cfg.AllowOrigin) > 0 {
 		g.vary += ", Origin"
 	}
 	g.auth.Store(d.Auth)
+	g.who.Store(d.Identity)
 	if g.wanted == nil {
 		g.wanted = func() bool { return true }
 	}
@@ -195,7 +195,7 @@ func (g *Gateway) handle(x *exchange) error {
 		x.resource, pathErr = noResource, registry.ErrEndpointUnknown
 	}
 	if x.resource == identityPath {
-		if g.identity != nil {
+		if g.who.Load() != nil {
 			return g.identify(x)
 		}
 		x.resource, pathErr = noResource, registry.ErrEndpointUnknown
@@ -248,8 +248,8 @@ func (g *Gateway) handle(x *exchange) error {
 	if err := g.narrow(x); err != nil {
 		return err
 	}
-	if x.resource == apiBase && g.identity != nil && x.header("X-Zot-Api-Client") == "zot-ui" {
-		if err := g.identity.Login(x.w, x.r, x.actor); err != nil {
+	if who := g.who.Load(); x.resource == apiBase && who != nil && x.header("X-Zot-Api-Client") == "zot-ui" {
+		if err := who.Login(x.w, x.r, x.actor); err != nil {
 			return err
 		}
 	}

@@ -24,7 +24,10 @@ func (g *Gateway) auditIdentity(x *exchange, now time.Time) {
 func (g *Gateway) identify(x *exchange) error {
 	x.set("X-Content-Type-Options", "nosniff")
 	x.set(requestID, x.ctx.ID)
-	chain := g.auth.Load()
+	chain, who := g.auth.Load(), g.who.Load()
+	if who == nil { // it has just gone
+		return registry.ErrEndpointUnknown
+	}
 	// By address: who it is turns out later, or never.
 	err := g.limited(x, registry.Actor{})
 	if err != nil {
@@ -37,7 +40,7 @@ func (g *Gateway) identify(x *exchange) error {
 	}
 	w := &restWriter{x: x}
 	ctx := identity.WithEvents(x.context(), func(e identity.Event) { x.events = append(x.events, e) })
-	err = g.identity.Serve(w, x.r.WithContext(ctx), x.actor, func(r *http.Request) (registry.Actor, error) {
+	err = who.Serve(w, x.r.WithContext(ctx), x.actor, func(r *http.Request) (registry.Actor, error) {
 		return chain.Authenticate(r, auth.Wants{Open: true})
 	})
 	if err == nil {

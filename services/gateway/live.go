@@ -3,12 +3,14 @@ package gateway
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
 	"github.com/berth-registry/berth/services/gateway/auth"
+	"github.com/berth-registry/berth/services/gateway/identity"
 )
 
 // follow has the gateway apply what changes in its configuration while it runs. A
@@ -31,24 +33,24 @@ func (g *Gateway) follow(d Deps, p daemon.Process) {
 		return func() { g.clients.limit(next.HTTP.UploadsPerClient) }, nil
 	}, "http.uploadsPerClient")
 
-	var ready *auth.Chain // opened and not in use: another part refused the file
+	var ready *admission // opened and not in use: another part refused the file
 	p.Live.Subscribe(func(ctx context.Context, next *config.Config) (func(), error) {
-		_ = ready.Close() // it has only read
+		ready.close(g.who.Load()) // it has only read
 		ready = nil
-		chain, err := auth.Configured(context.WithoutCancel(ctx), next, d.Methods, p)
+		a, err := g.newAdmission(context.WithoutCancel(ctx), next, d, p)
 		if err != nil {
 			return nil, err
 		}
-		ready = chain
+		ready = a
 		return func() {
 			ready = nil
-			old := g.SetAuth(chain)
+			old := &admission{g.SetAuth(a.chain), g.who.Swap(a.who)}
 			g.mgmtAuth.Store(mgmtAuth(next.HTTP.Auth))
-			if chain.Open() && !old.Open() {
+			if a.chain.Open() && !old.chain.Open() {
 				p.Log.Warn("anyone who reaches this address may come in: no authentication is configured any more")
 			}
 			// Requests that have begun may be asking it still.
-			time.AfterFunc(authDrain, func() { _ = old.Close() })
+			time.AfterFunc(authDrain, func() { old.close(g.who.Load()) })
 		}, nil
 	}, append(slices.Clone(authKeys), "http.accessControl", "http.realm")...)
 	// Who may do what is another matter from now on.
@@ -63,7 +65,54 @@ func (g *Gateway) follow(d Deps, p daemon.Process) {
 }
 
 // authKeys are the keys of authentication that take effect while the program runs.
-var authKeys = []string{"http.auth.failDelay", "http.auth.htpasswd", "http.auth.ldap", "http.auth.bearer", "http.auth.mtls"}
+var authKeys = append([]string{"http.auth.failDelay", "http.auth.htpasswd", "http.auth.ldap", "http.auth.mtls"}, identityKeys...)
+
+// identityKeys are those of them that the identity service goes by: whatever else
+// changes, logins that have begun and what is known of credentials stay.
+var identityKeys = []string{"http.auth.bearer", "http.auth.openid", "http.auth.apikey", "http.auth.secureSession", "http.auth.sessionKeysFile", "http.auth.token"}
+
+// admission is how users are found out, by one configuration.
+type admission struct {
+	chain *auth.Chain
+	who   *identity.Service // nil: there is none
+}
+
+// newAdmission opens what a new configuration asks for. The identity service stays the
+// same one unless its keys have changed.
+func (g *Gateway) newAdmission(ctx context.Context, next *config.Config, d Deps, p daemon.Process) (a *admission, err error) {
+	a = &admission{who: g.who.Load()}
+	if slices.ContainsFunc(config.Changed(p.Live.Current(), next), touchesIdentity) {
+		if a.who, err = identity.Configured(next, d.Catalog, p); err != nil {
+			return nil, err
+		}
+	}
+	methods := d.Methods
+	methods.Identity = methodsOf(a.who, next.HTTP)
+	if a.chain, err = auth.Configured(ctx, next, methods, p); err != nil {
+		a.close(g.who.Load())
+		return nil, err
+	}
+	return a, nil
+}
+
+// touchesIdentity reports whether a change of a key is one of what stands in
+// identityKeys, or above it.
+func touchesIdentity(changed string) bool {
+	return slices.ContainsFunc(identityKeys, func(key string) bool {
+		return changed == key || strings.HasPrefix(changed, key+".") || strings.HasPrefix(key, changed+".")
+	})
+}
+
+// close closes all but what is in use. It may be called on nil.
+func (a *admission) close(inUse *identity.Service) {
+	if a == nil {
+		return
+	}
+	_ = a.chain.Close() // it has only read
+	if a.who != nil && a.who != inUse {
+		_ = a.who.Close()
+	}
+}
 
 // authDrain is for how long a chain of methods stays open that is not asked any more.
 const authDrain = time.Minute

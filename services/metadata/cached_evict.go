@@ -189,7 +189,7 @@ func (c *Catalog) evictManifest(ctx context.Context, x candidate, a registry.Act
 	p := c.poolOf(x.repo)
 	err = c.db.WriteLow(ctx, func(tx *sqldb.Tx) error {
 		done = registry.Eviction{}
-		if err := tx.Lock(append([]sqldb.Lock{removesFrom(x.repo)}, c.opt.Limits.quotaLocks(x.repo)...)...); err != nil {
+		if err := tx.Lock(append([]sqldb.Lock{removesFrom(x.repo)}, c.limits().quotaLocks(x.repo)...)...); err != nil {
 			return err
 		}
 		id, err := repoID(tx, x.repo)
@@ -255,7 +255,7 @@ func (c *Catalog) evict(tx *sqldb.Tx, x candidate, p registry.Pool, a registry.A
 		return err
 	}
 	for _, t := range tags {
-		if err := c.opt.Limits.keepsTag(x.repo, t); err != nil {
+		if err := c.limits().keepsTag(x.repo, t); err != nil {
 			return err
 		}
 		if err := c.removeTag(tx, x.id, t, a); err != nil {
@@ -316,7 +316,7 @@ func (c *Catalog) evictBlob(ctx context.Context, repo registry.Name, d registry.
 	}
 	err = c.db.WriteLow(ctx, func(tx *sqldb.Tx) error {
 		done = registry.Eviction{}
-		if err := tx.Lock(append([]sqldb.Lock{removesFrom(repo)}, c.opt.Limits.quotaLocks(repo)...)...); err != nil {
+		if err := tx.Lock(append([]sqldb.Lock{removesFrom(repo)}, c.limits().quotaLocks(repo)...)...); err != nil {
 			return err
 		}
 		id, err := repoID(tx, repo)

@@ -83,6 +83,10 @@ type Catalog struct {
 	opt    Options
 	access access // rights, but for tests
 	rights *rights
+	// policies are what may change while the catalog is open; retentionWake tells whoever
+	// waits for the next run of retention.
+	policies      atomic.Pointer[policies]
+	retentionWake chan struct{}
 	// conditions compiles those of rules that are reviewed; nil: they may have none.
 	conditions rules.Compiler
 	rows       rows
@@ -143,9 +147,6 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 	if o.Follow == 0 {
 		o.Follow = 2 * time.Second
 	}
-	if o.Retention == nil {
-		o.Retention = retention.Default(0)
-	}
 	if o.Lease == 0 {
 		o.Lease = defaultLease
 	}
@@ -154,13 +155,14 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 		opt:    o,
 		rights: new(rights),
 
-		conditions: o.Conditions,
-		rows:       newRows(db.Dialect().Shared != nil, o.MaxStaleness/2, o.Now),
-		log:        log,
-		reaper:     reaper,
-		feed:       newFeed(db.Dialect()),
-		garbage:    make(chan struct{}, 1),
-		stopped:    make(chan struct{}),
+		conditions:    o.Conditions,
+		retentionWake: make(chan struct{}, 1),
+		rows:          newRows(db.Dialect().Shared != nil, o.MaxStaleness/2, o.Now),
+		log:           log,
+		reaper:        reaper,
+		feed:          newFeed(db.Dialect()),
+		garbage:       make(chan struct{}, 1),
+		stopped:       make(chan struct{}),
 
 		collected: make(chan struct{}),
 		scrubWake: make(chan struct{}, 1),
@@ -170,6 +172,7 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 	c.outbox = newOutbox(c, o.Metrics)
 	c.access = c.rights
 	c.SetAccess(o.Access)
+	c.policies.Store(o.policiesOf(o.Limits))
 	for _, p := range c.pools() {
 		c.clock.lease = max(c.clock.lease, c.policy(p).Lease)
 	}
@@ -202,7 +205,7 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 	if db.Dialect().Shared != nil {
 		c.work.Go(func() { c.followMaintenance(ctx) })
 	}
-	if len(c.opt.Limits.Quotas) > 0 {
+	if len(c.limits().Quotas) > 0 {
 		c.work.Go(func() {
 			if err := c.countQuotas(ctx); err != nil && ctx.Err() == nil {
 				c.log.Error("counting what repositories hold", "error", err)

@@ -63,21 +63,16 @@ func OpenConfigured(ctx context.Context, file *config.Config, has Drivers, reape
 	if err != nil {
 		return nil, err
 	}
-	o := Options{Access: policy, Conditions: has.Conditions, AllowSparse: cfg.AllowSparse, AllowWrongSizes: cfg.AllowWrongSizes, MaxStaleness: cfg.Metadata.MaxStaleness, Metrics: p.Metrics}
-	o.RetentionEvery, o.AuditKeep = cfg.GCInterval, file.Log.AuditRetention
-	if o.Limits, err = limitsOf(cfg); err == nil {
-		err = o.retain(cfg)
-	}
+	o, err := policyOptions(cfg)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	o.Access, o.Conditions, o.AllowSparse, o.AllowWrongSizes = policy, has.Conditions, cfg.AllowSparse, cfg.AllowWrongSizes
+	o.MaxStaleness, o.Metrics, o.AuditKeep = cfg.Metadata.MaxStaleness, p.Metrics, file.Log.AuditRetention
 	o.Cache = cacheOf(cfg)
 	o.Scrub, o.Reserve = scrubOf(file), int64(cfg.Reserve)/2
 	for name := range cfg.SubPaths {
 		o.Pools = append(o.Pools, registry.Pool(name))
-	}
-	if err := o.collect(cfg); err != nil {
-		return nil, errors.Join(err, db.Close())
 	}
 	if o.Outbox.Sinks, err = sinksOf(file, has, p); err != nil {
 		return nil, errors.Join(err, db.Close())
@@ -86,17 +81,8 @@ func OpenConfigured(ctx context.Context, file *config.Config, has Drivers, reape
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	p.Live.Subscribe(func(_ context.Context, next *config.Config) (func(), error) {
-		return func() { c.auditKeep.Store(int64(next.Log.AuditRetention)) }, nil
-	}, "log.auditRetention")
 	s := &Service{Catalog: c, DB: db}
-	p.Live.Subscribe(func(_ context.Context, next *config.Config) (func(), error) {
-		policy, err := rules.Compile(next.HTTP.AccessControl, has.Conditions)
-		if err != nil {
-			return nil, fmt.Errorf("http.accessControl.%w", err)
-		}
-		return func() { c.SetAccess(policy) }, nil
-	}, "http.accessControl")
+	c.follow(p, has.Conditions)
 	if blobs, ok := reaper.(LayoutBlobs); ok {
 		s.takeover = newTakeover(ctx, c, blobs)
 		s.takeover.observe(p.Metrics)

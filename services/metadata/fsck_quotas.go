@@ -22,8 +22,8 @@ const (
 
 // quotas checks that the counters of each quota are what counting again finds.
 func (k *fsck) quotas() error {
-	for i := range k.c.opt.Limits.Quotas {
-		if err := k.quota(k.c.opt.Limits.Quotas[i].name()); err != nil {
+	for i := range k.c.limits().Quotas {
+		if err := k.quota(k.c.limits().Quotas[i].name()); err != nil {
 			return err
 		}
 	}

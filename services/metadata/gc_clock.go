@@ -12,12 +12,18 @@ const jumpSize = time.Minute
 // jumps notices that the clock was set forward. Leases are by the clock; until
 // one has passed since, nothing is collected.
 type jumps struct {
-	lease time.Duration
-
-	mu     sync.Mutex // guards the fields below
-	last   time.Time  // with the monotonic clock, if it has one
+	mu     sync.Mutex // guards all below
+	lease  time.Duration
+	last   time.Time // with the monotonic clock, if it has one
 	passed time.Duration
 	since  bool // there was a jump, passed ago
+}
+
+// atLeast makes the lease no shorter than d.
+func (j *jumps) atLeast(d time.Duration) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.lease = max(j.lease, d)
 }
 
 // hold returns how long nothing may be collected. now is what the clock says; the

@@ -127,7 +127,7 @@ func (c *Catalog) repositoriesOf(all []due) []sqldb.Lock {
 	for _, n := range slices.Compact(names) {
 		locks = append(locks, removesFrom(n))
 	}
-	return append(locks, c.opt.Limits.quotaLocks(names...)...)
+	return append(locks, c.limits().quotaLocks(names...)...)
 }
 
 const (

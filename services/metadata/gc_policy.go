@@ -39,9 +39,10 @@ const (
 
 // policy returns what holds for a pool.
 func (c *Catalog) policy(p registry.Pool) GC {
-	g, ok := c.opt.PoolGC[p]
+	now := c.policies.Load()
+	g, ok := now.poolGC[p]
 	if !ok {
-		g = c.opt.GC
+		g = now.gc
 	}
 	if g.Lease == 0 {
 		g.Lease = c.opt.Lease

@@ -145,7 +145,7 @@ func (c *Catalog) dismantle(ctx context.Context, d due, sum *Collected) error {
 	var done Collected
 	err = c.db.WriteLow(ctx, func(tx *sqldb.Tx) error {
 		done = Collected{}
-		if err := tx.Lock(append([]sqldb.Lock{removesFrom(name)}, c.opt.Limits.quotaLocks(name)...)...); err != nil {
+		if err := tx.Lock(append([]sqldb.Lock{removesFrom(name)}, c.limits().quotaLocks(name)...)...); err != nil {
 			return err
 		}
 		now := c.now()

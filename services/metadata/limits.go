@@ -81,7 +81,7 @@ func (c *Catalog) room() error {
 
 // readOnly returns an error if nobody may change a repository.
 func (c *Catalog) readOnly(repo registry.Name) error {
-	if p := c.opt.Limits.ReadOnly.Find(string(repo)); p != nil {
+	if p := c.limits().ReadOnly.Find(string(repo)); p != nil {
 		return errReadOnly(p.String(), byConfig)
 	}
 	if f := c.maintenance.find(repo); f != nil {

@@ -169,7 +169,7 @@ func (c *Catalog) linkAs(ctx context.Context, a registry.Actor, repo registry.Na
 	damaged := false
 	err = c.db.Write(ctx, func(tx *sqldb.Tx) error {
 		kept, damaged = registry.Stored{}, false
-		quotas := c.opt.Limits.quotaLocks(repo)
+		quotas := c.limits().quotaLocks(repo)
 		if err := tx.Lock(append([]sqldb.Lock{usesRepo(repo), decidesCopy(s.Pool, s.Digest)}, quotas...)...); err != nil {
 			return err
 		}
@@ -180,7 +180,7 @@ func (c *Catalog) linkAs(ctx context.Context, a registry.Actor, repo registry.Na
 		}
 		return tx.Last(steps...)
 	})
-	if len(c.opt.Limits.Quotas) > 0 && errors.Is(err, registry.ErrDenied) {
+	if len(c.limits().Quotas) > 0 && errors.Is(err, registry.ErrDenied) {
 		c.discardRefused(ctx, s, digest)
 	}
 	if err == nil && kept.Locator == "" { // or the answer was lost
@@ -263,7 +263,7 @@ func (c *Catalog) link(tx *sqldb.Tx, id int64, repo registry.Name, s registry.St
 		return fmt.Errorf("recording an event: %w", err)
 	}
 	linked := true // or nobody counts
-	if len(c.opt.Limits.quotasOf(repo)) > 0 {
+	if len(c.limits().quotasOf(repo)) > 0 {
 		var err error
 		if linked, err = exists(tx.QueryRow(sqlHasLink, id, digest)); err != nil {
 			return err
@@ -311,7 +311,7 @@ func (c *Catalog) Unlink(ctx context.Context, a registry.Actor, repo registry.Na
 		return err
 	}
 	return c.db.Write(ctx, func(tx *sqldb.Tx) error {
-		if err := tx.Lock(append([]sqldb.Lock{removesFrom(repo)}, c.opt.Limits.quotaLocks(repo)...)...); err != nil {
+		if err := tx.Lock(append([]sqldb.Lock{removesFrom(repo)}, c.limits().quotaLocks(repo)...)...); err != nil {
 			return err
 		}
 		id, err := repoID(tx, repo)

@@ -74,7 +74,7 @@ func (c *Catalog) ReadOnlys(ctx context.Context, a registry.Actor) ([]registry.R
 		return nil, err
 	}
 	var list []registry.ReadOnly
-	for _, p := range c.opt.Limits.ReadOnly {
+	for _, p := range c.limits().ReadOnly {
 		list = append(list, registry.ReadOnly{Repositories: p.String(), Reason: byConfig})
 	}
 	for _, f := range *c.maintenance.current.Load() {

@@ -31,7 +31,7 @@ func (c *Catalog) DeleteManifest(ctx context.Context, a registry.Actor, repo reg
 	}
 	detects := c.access.detectsCollision(a, repo)
 	return c.db.Write(ctx, func(tx *sqldb.Tx) error {
-		if err := tx.Lock(append([]sqldb.Lock{removesFrom(repo)}, c.opt.Limits.quotaLocks(repo)...)...); err != nil {
+		if err := tx.Lock(append([]sqldb.Lock{removesFrom(repo)}, c.limits().quotaLocks(repo)...)...); err != nil {
 			return err
 		}
 		id, err := repoID(tx, repo)
@@ -79,7 +79,7 @@ func (c *Catalog) discardManifest(tx *sqldb.Tx, ch *change, id int64, repo regis
 		return err
 	}
 	for _, t := range tags {
-		if err := c.opt.Limits.keepsTag(repo, t); err != nil {
+		if err := c.limits().keepsTag(repo, t); err != nil {
 			return err
 		}
 		if err := c.removeTag(tx, id, t, a); err != nil {

@@ -151,7 +151,7 @@ func (p *put) run(tx *sqldb.Tx) error {
 	if p.addsRepo {
 		locks = append(locks, countsRepos())
 	}
-	locks = append(locks, p.c.opt.Limits.quotaLocks(p.repo)...)
+	locks = append(locks, p.c.limits().quotaLocks(p.repo)...)
 	if err := tx.Lock(locks...); err != nil {
 		return err
 	}
@@ -171,7 +171,7 @@ func (p *put) apply(tx *sqldb.Tx) error {
 		if !p.addsRepo {
 			return errAddsRepo
 		}
-		if err := p.c.opt.Limits.admitRepo(tx); err != nil {
+		if err := p.c.limits().admitRepo(tx); err != nil {
 			return err
 		}
 	}
@@ -250,7 +250,7 @@ func (p *put) mayTag(f *found) error {
 		if old == nil || bytes.Equal(old, p.digest) {
 			continue
 		}
-		if err := p.c.opt.Limits.keepsTag(p.repo, p.tags[i]); err != nil {
+		if err := p.c.limits().keepsTag(p.repo, p.tags[i]); err != nil {
 			return err
 		}
 	}
@@ -266,7 +266,7 @@ func (p *put) look(tx *sqldb.Tx) (*found, error) {
 		{Text: sqlRepo, Args: []any{repo}, Row: func(scan func(dest ...any) error) error { return scan(&f.repo) }},
 		{Text: sqlKnownManifest, Args: []any{repo, p.digest}, Row: func(scan func(dest ...any) error) error { f.manifest = true; return scan(&f.fetched) }},
 	}
-	if f.content = p.c.opt.Limits.MaxRepos == 0; !f.content {
+	if f.content = p.c.limits().MaxRepos == 0; !f.content {
 		all = append(all, sqldb.Statement{Text: sqlHasContentOf, Args: []any{repo}, Row: func(func(dest ...any) error) error { f.content = true; return nil }})
 	}
 	for i, t := range p.tags {

@@ -24,7 +24,7 @@ func (c *Catalog) Mount(ctx context.Context, a registry.Actor, repo registry.Nam
 	}
 	var s registry.Stored
 	err = c.db.Write(ctx, func(tx *sqldb.Tx) error {
-		if err := tx.Lock(append([]sqldb.Lock{usesRepo(repo), decidesCopy(registry.PoolOf(repo, c.opt.Pools), d)}, c.opt.Limits.quotaLocks(repo)...)...); err != nil {
+		if err := tx.Lock(append([]sqldb.Lock{usesRepo(repo), decidesCopy(registry.PoolOf(repo, c.opt.Pools), d)}, c.limits().quotaLocks(repo)...)...); err != nil {
 			return err
 		}
 		s, err = c.mount(tx, a, repo, d, digest, from)

@@ -92,7 +92,7 @@ func (l *Limits) quotaLocks(repos ...registry.Name) []sqldb.Lock {
 
 // roomFor returns an error if nothing at all may be added to a repository.
 func (c *Catalog) roomFor(ctx context.Context, repo registry.Name) error {
-	for _, q := range c.opt.Limits.quotasOf(repo) {
+	for _, q := range c.limits().quotasOf(repo) {
 		var used int64
 		err := c.db.QueryRow(ctx, sqlQuotaUsed, q.name()).Scan(&used)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
@@ -114,7 +114,7 @@ func (q *Quota) over(used int64) error {
 // a quota has no room for it. The quotas' locks must be held. unlimited is for
 // what was there before.
 func (c *Catalog) charge(tx *sqldb.Tx, id int64, repo registry.Name, digest []byte, size int64, unlimited bool) error {
-	for _, q := range c.opt.Limits.quotasOf(repo) {
+	for _, q := range c.limits().quotasOf(repo) {
 		fresh, err := q.countRepo(tx, id)
 		if err != nil {
 			return err
@@ -149,7 +149,7 @@ func (c *Catalog) charge(tx *sqldb.Tx, id int64, repo registry.Name, digest []by
 
 // discharge counts a link or manifest that tx removes from a repository.
 func (c *Catalog) discharge(tx *sqldb.Tx, id int64, repo registry.Name, digest []byte) error {
-	for _, q := range c.opt.Limits.quotasOf(repo) {
+	for _, q := range c.limits().quotasOf(repo) {
 		if counted, err := exists(tx.QueryRow(sqlIsCounted, q.name(), id)); err != nil {
 			return err
 		} else if !counted {
@@ -217,7 +217,7 @@ func (c *Catalog) countQuotas(ctx context.Context) error {
 		}
 		for _, r := range repos {
 			last = string(r.name)
-			for _, q := range c.opt.Limits.quotasOf(r.name) {
+			for _, q := range c.limits().quotasOf(r.name) {
 				if counted, err := exists(c.db.QueryRow(ctx, sqlIsCounted, q.name(), r.id)); err != nil || counted {
 					if err != nil {
 						return err
@@ -225,7 +225,7 @@ func (c *Catalog) countQuotas(ctx context.Context) error {
 					continue
 				}
 				err := c.db.WriteLow(ctx, func(tx *sqldb.Tx) error {
-					if err := tx.Lock(append([]sqldb.Lock{usesRepo(r.name)}, c.opt.Limits.quotaLocks(r.name)...)...); err != nil {
+					if err := tx.Lock(append([]sqldb.Lock{usesRepo(r.name)}, c.limits().quotaLocks(r.name)...)...); err != nil {
 						return err
 					}
 					if id, err := repoID(tx, r.name); err != nil || id != r.id {
@@ -259,7 +259,7 @@ func (c *Catalog) forgetQuotas(ctx context.Context) error {
 	_, err := c.page(ctx, sqlQuotaNames, nil, func(rows *sqldb.Rows) error {
 		var name string
 		err := rows.Scan(&name)
-		if !slices.ContainsFunc(c.opt.Limits.Quotas, func(q Quota) bool { return q.name() == name }) {
+		if !slices.ContainsFunc(c.limits().Quotas, func(q Quota) bool { return q.name() == name }) {
 			old = append(old, name)
 		}
 		return err
@@ -295,7 +295,7 @@ func (c *Catalog) discardRefused(ctx context.Context, s registry.Stored, digest 
 
 // linkWithin runs the steps of a Link into a repository that may have quotas.
 func (c *Catalog) linkWithin(tx *sqldb.Tx, repo registry.Name, digest []byte, steps []sqldb.Statement, kept *registry.Stored, unlimited bool) error {
-	if len(c.opt.Limits.quotasOf(repo)) == 0 {
+	if len(c.limits().quotasOf(repo)) == 0 {
 		return tx.Run(steps...)
 	}
 	linked, err := exists(tx.QueryRow(sqlHasLinkIn, string(repo), digest))

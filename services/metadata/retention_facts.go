@@ -55,7 +55,7 @@ func (c *Catalog) tagImages(ctx context.Context, id int64, repo registry.Name) (
 				return err
 			}
 			m.Tag, m.Pushed = registry.Tag(last), max(m.Pushed, set)
-			m.Immutable = c.opt.Limits.immutable(repo, m.Tag)
+			m.Immutable = c.limits().immutable(repo, m.Tag)
 			m.Subject = retention.SubjectOf(m.Tag)
 			all = append(all, m)
 			return nil

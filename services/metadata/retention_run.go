@@ -2,6 +2,7 @@ package metadata
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/berth-registry/berth/registry"
@@ -37,14 +38,25 @@ const (
 // it from one run to the next, so that there is one run in each interval whatever
 // the number of processes.
 func (c *Catalog) keepRetention(ctx context.Context) {
-	every := c.opt.RetentionEvery
+	every := c.policies.Load().retentionEvery
 	lease := c.db.Lease("retention")
 	clock := jumps{lease: retentionHold}
 	wait := retentionFirst
 	if every > 0 {
 		wait = min(wait, every)
 	}
-	for c.sleep(ctx, wait) {
+	for {
+		woken, alive := c.sleepOr(ctx, wait, c.retentionWake)
+		if !alive {
+			return
+		}
+		every = c.policies.Load().retentionEvery
+		if woken { // other policies hold: they are applied soon
+			if wait = retentionFirst; every > 0 {
+				wait = min(wait, every)
+			}
+			continue
+		}
 		if wait = clock.hold(c.opt.Now()); wait > 0 {
 			c.log.Warn("retention policies wait: the clock was set forward", "until", c.opt.Now().Add(wait))
 			continue
@@ -69,27 +81,44 @@ func (c *Catalog) keepRetention(ctx context.Context) {
 			wait = min(retentionLook, every)
 		}
 		if every == 0 {
-			return
+			wait = math.MaxInt64 // once, unless the policies change
 		}
+	}
+}
+
+// sleepOr waits for d, or until something comes on wake; it reports which, and whether
+// ctx lives.
+func (c *Catalog) sleepOr(ctx context.Context, d time.Duration, wake <-chan struct{}) (woken, alive bool) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return false, true
+	case <-wake:
+		return true, true
+	case <-ctx.Done():
+		return false, false
 	}
 }
 
 // retention returns the policies that are for a repository.
 func (c *Catalog) retention(repo registry.Name) *retention.Policies {
-	if p := c.opt.PoolRetention[c.poolOf(repo)]; p != nil {
+	now := c.policies.Load()
+	if p := now.poolRetention[c.poolOf(repo)]; p != nil {
 		return p
 	}
-	return c.opt.Retention
+	return now.retention
 }
 
 // deletesTags reports whether some policy may delete tags.
 func (c *Catalog) deletesTags() bool {
-	for _, p := range c.opt.PoolRetention {
+	now := c.policies.Load()
+	for _, p := range now.poolRetention {
 		if p.DeleteTags() {
 			return true
 		}
 	}
-	return c.opt.Retention.DeleteTags()
+	return now.retention.DeleteTags()
 }
 
 // sleep reports whether ctx lived for d.
@@ -152,7 +181,7 @@ func (c *Catalog) retainAll(ctx context.Context) error {
 	}
 	c.meters.retentionRuns.Inc()
 	for _, sum := range []registry.RetentionReport{total, planned} {
-		if sum.Kept+sum.Deleted > 0 || sum.DryRun == c.opt.Retention.DryRun {
+		if sum.Kept+sum.Deleted > 0 || sum.DryRun == c.policies.Load().retention.DryRun {
 			c.log.Info("retention policies applied", "module", "retention", "dry-run", sum.DryRun, "kept", sum.Kept, "deleted", sum.Deleted)
 		}
 	}

@@ -76,7 +76,7 @@ func (c *Catalog) RollbackTag(ctx context.Context, a registry.Actor, repo regist
 func (c *Catalog) pointBack(tx *sqldb.Tx, id int64, repo registry.Name, t registry.Tag, a registry.Actor, old, digest []byte) error {
 	ch := c.change()
 	if old != nil {
-		if err := c.opt.Limits.keepsTag(repo, t); err != nil {
+		if err := c.limits().keepsTag(repo, t); err != nil {
 			return err
 		}
 		if err := c.untagged(tx, ch, id, repo, old); err != nil {

@@ -126,7 +126,7 @@ func (c *Catalog) DeleteTag(ctx context.Context, a registry.Actor, repo registry
 		if err := holds(cond, old); err != nil {
 			return err
 		}
-		if err := c.opt.Limits.keepsTag(repo, t); err != nil {
+		if err := c.limits().keepsTag(repo, t); err != nil {
 			return err
 		}
 		if err := c.removeTag(tx, id, t, a); err != nil {

@@ -324,7 +324,7 @@ func (r *takingRepo) linkPart(part []registry.LayoutCopy) error {
 	for _, s := range part {
 		locks = append(locks, decidesCopy(s.Pool, s.Digest))
 	}
-	locks = append(locks, r.c.opt.Limits.quotaLocks(r.repo)...)
+	locks = append(locks, r.c.limits().quotaLocks(r.repo)...)
 	return r.c.db.WriteLow(r.ctx, func(tx *sqldb.Tx) error {
 		if err := tx.Lock(locks...); err != nil {
 			return err

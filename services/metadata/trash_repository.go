@@ -69,7 +69,7 @@ func (c *Catalog) DeleteRepository(ctx context.Context, a registry.Actor, repo r
 
 // keepsNoTag returns an error if a tag of the repository must stay.
 func (c *Catalog) keepsNoTag(tx *sqldb.Tx, id int64, repo registry.Name) error {
-	if len(c.opt.Limits.Immutable) == 0 {
+	if len(c.limits().Immutable) == 0 {
 		return nil
 	}
 	const page = 1000
@@ -79,7 +79,7 @@ func (c *Catalog) keepsNoTag(tx *sqldb.Tx, id int64, repo registry.Name) error {
 		err := tx.Run(sqldb.Statement{Text: sqlSomeTags, Args: []any{id, last, page}, Row: func(scan func(dest ...any) error) error {
 			n++
 			err := scan(&last)
-			kept = errors.Join(kept, c.opt.Limits.keepsTag(repo, registry.Tag(last)))
+			kept = errors.Join(kept, c.limits().keepsTag(repo, registry.Tag(last)))
 			return err
 		}})
 		if err != nil || kept != nil {
@@ -92,7 +92,7 @@ func (c *Catalog) keepsNoTag(tx *sqldb.Tx, id int64, repo registry.Name) error {
 // undeleteRepository brings a deleted repository back, the one that was deleted last.
 func (c *Catalog) undeleteRepository(tx *sqldb.Tx, a registry.Actor, repo registry.Name) error {
 	locks := []sqldb.Lock{removesFrom(repo)}
-	limited := c.opt.Limits.MaxRepos > 0
+	limited := c.limits().MaxRepos > 0
 	if limited {
 		locks = append(locks, countsRepos())
 	}
@@ -115,7 +115,7 @@ func (c *Catalog) undeleteRepository(tx *sqldb.Tx, a registry.Actor, repo regist
 		return fmt.Errorf("looking for a deleted repository: %w", err)
 	}
 	if limited {
-		if err := c.opt.Limits.admitRepo(tx); err != nil {
+		if err := c.limits().admitRepo(tx); err != nil {
 			return err
 		}
 	}

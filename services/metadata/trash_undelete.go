@@ -141,7 +141,7 @@ func (u *undelete) run(tx *sqldb.Tx) error {
 		}
 		locks = append(locks, decidesCopy(u.pool, d))
 	}
-	locks = append(locks, u.c.opt.Limits.quotaLocks(u.repo)...)
+	locks = append(locks, u.c.limits().quotaLocks(u.repo)...)
 	if err := tx.Lock(locks...); err != nil {
 		return err
 	}
@@ -316,7 +316,7 @@ func (u *undelete) find(tx *sqldb.Tx, id int64, r reference) (bool, error) {
 		return false, err
 	}
 	u.ch.blobs = append(u.ch.blobs, rowKey{u.repo, string(d)})
-	if len(u.c.opt.Limits.quotasOf(u.repo)) > 0 {
+	if len(u.c.limits().quotasOf(u.repo)) > 0 {
 		var size int64
 		if err := tx.QueryRow(sqlBlobSize, string(u.pool), r.digest).Scan(&size); err != nil {
 			return false, err
