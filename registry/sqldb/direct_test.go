@@ -129,6 +129,76 @@ func TestDirectSendsTogether(t *testing.T) {
 	})
 }
 
+// Statements of a group run by their texts, and before whatever asks for something.
+func TestGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, fake := openFake(t, sharing, nil)
+		defer db.Close()
+		group := func(texts ...string) func(*Tx) error {
+			return func(tx *Tx) error {
+				return tx.Group(func() error {
+					for _, text := range texts {
+						var err error
+						if strings.HasPrefix(text, "SELECT") {
+							err = tx.Run(Statement{Text: text})
+						} else {
+							err = tx.Queue(text)
+						}
+						if err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+			}
+		}
+		for texts, want := range map[string]string{
+			"a b a c b a":        "a a a b b c",
+			"a b a SELECT b a b": "a a b SELECT b b a",
+			"":                   "",
+		} {
+			if err := db.Write(t.Context(), group(strings.Fields(texts)...)); err != nil {
+				t.Error(err)
+			}
+			if want == "" {
+				wantNothing(t, fake)
+			} else {
+				wantLog(t, fake, "BEGIN lock-everything "+want+" record COMMIT")
+			}
+		}
+		oops := errors.New("oops")
+		err := db.Write(t.Context(), func(tx *Tx) error {
+			return tx.Group(func() error { return errors.Join(tx.Queue("a"), oops) })
+		})
+		if !errors.Is(err, oops) {
+			t.Errorf("got error %v, want %v", err, oops)
+		}
+		wantNothing(t, fake)
+	})
+}
+
+// Queries that need not see the same moment go together, and again on another
+// connection when one breaks.
+func TestReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, fake := openFake(t, sharing, nil)
+		defer db.Close()
+		if err := db.Reads(t.Context(), Statement{Text: "SELECT"}, Statement{Text: "SELECT"}); err != nil {
+			t.Error(err)
+		}
+		wantLog(t, fake, "SELECT SELECT")
+		if err := db.Reads(t.Context()); err != nil {
+			t.Error(err)
+		}
+		wantNothing(t, fake)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := db.Reads(ctx, Statement{Text: "SELECT"}); !errors.Is(err, context.Canceled) {
+			t.Errorf("got error %v, want Canceled", err)
+		}
+	})
+}
+
 func wantNothing(t *testing.T, fake *fakeDriver) {
 	t.Helper()
 	if got := fake.took(); len(got) > 0 {

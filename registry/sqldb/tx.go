@@ -14,6 +14,13 @@ type Tx struct {
 	s        session
 	rows     []*Rows
 	brackets []bracket
+	groups   *groups // nil: nothing is grouped
+}
+
+// groups are statements that wait to be queued, those with the same text together.
+type groups struct {
+	texts []string // in the order in which they came
+	by    map[string][]Statement
 }
 
 // session runs statements in the current transaction.
@@ -56,6 +63,7 @@ func (tx *Tx) LockAll() error {
 
 // Run runs statements one after another, in one round trip.
 func (tx *Tx) Run(all ...Statement) error {
+	tx.ungroup()
 	if p, ok := tx.s.(pipe); ok {
 		return p.send(tx.ctx, all)
 	}
@@ -92,12 +100,47 @@ func (tx *Tx) runOne(s Statement) error {
 // with the next one, or with the end of the transaction. An error may come from
 // whatever the operation does next, or from [DB.Write].
 func (tx *Tx) Queue(query string, args ...any) error {
-	if p, ok := tx.s.(pipe); ok {
-		p.queue(Statement{Text: query, Args: args})
+	p, ok := tx.s.(pipe)
+	if !ok {
+		_, err := tx.Exec(query, args...)
+		return err
+	}
+	s := Statement{Text: query, Args: args}
+	if g := tx.groups; g != nil {
+		if g.by[query] == nil {
+			g.texts = append(g.texts, query)
+		}
+		g.by[query] = append(g.by[query], s)
 		return nil
 	}
-	_, err := tx.Exec(query, args...)
+	p.queue(s)
+	return nil
+}
+
+// Group calls fn, of whose queued statements those with the same text may run
+// together, which spares a database work: those of the text that came first, then
+// those of the next. What fn asks for at once sees all that it has queued before.
+func (tx *Tx) Group(fn func() error) error {
+	if _, ok := tx.s.(pipe); !ok || tx.groups != nil {
+		return fn()
+	}
+	tx.groups = &groups{by: make(map[string][]Statement)}
+	err := fn()
+	tx.ungroup()
+	tx.groups = nil
 	return err
+}
+
+// ungroup queues what is grouped.
+func (tx *Tx) ungroup() {
+	if tx.groups == nil {
+		return
+	}
+	for _, text := range tx.groups.texts {
+		tx.s.(pipe).queue(tx.groups.by[text]...)
+	}
+	tx.groups.texts = nil
+	clear(tx.groups.by)
 }
 
 // Last runs the statements that end the operation: where they can be sent
@@ -105,6 +148,7 @@ func (tx *Tx) Queue(query string, args ...any) error {
 // operation's function has returned. [DB.Write] may succeed without them, if the
 // connection broke: an operation that needs them must be able to read them again.
 func (tx *Tx) Last(all ...Statement) error {
+	tx.ungroup()
 	if p, ok := tx.s.(pipe); ok {
 		p.queue(all...)
 		return nil
@@ -114,6 +158,7 @@ func (tx *Tx) Last(all ...Statement) error {
 
 // Exec runs a statement and returns how many rows it changed.
 func (tx *Tx) Exec(query string, args ...any) (int64, error) {
+	tx.ungroup()
 	r, err := tx.s.ExecContext(tx.ctx, query, args...)
 	if err != nil {
 		return 0, err
@@ -123,11 +168,13 @@ func (tx *Tx) Exec(query string, args ...any) (int64, error) {
 
 // QueryRow runs a query that returns at most one row. Scan must be called.
 func (tx *Tx) QueryRow(query string, args ...any) Row {
+	tx.ungroup()
 	return tx.s.QueryRowContext(tx.ctx, query, args...)
 }
 
 // Query runs a query. Rows that the operation leaves open are closed after it.
 func (tx *Tx) Query(query string, args ...any) (*Rows, error) {
+	tx.ungroup()
 	r, err := tx.s.QueryContext(tx.ctx, query, args...) //nolint:rowserrcheck // the caller reads them
 	if err != nil {
 		return nil, err

@@ -67,12 +67,14 @@ func (c *Catalog) decideBlobs(ctx context.Context, all []due, sum *Collected) er
 		if err != nil {
 			return err
 		}
-		for i, d := range all {
-			if err := c.decideBlob(tx, d, states[i], now, &done); err != nil {
-				return err
+		return tx.Group(func() error {
+			for i, d := range all {
+				if err := c.decideBlob(tx, d, states[i], now, &done); err != nil {
+					return err
+				}
 			}
-		}
-		return nil
+			return nil
+		})
 	})
 	if err != nil {
 		return err

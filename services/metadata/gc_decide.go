@@ -244,42 +244,44 @@ func (c *Catalog) decideManifests(tx *sqldb.Tx, ch *change, all []due, now int64
 	if err := tx.Run(look...); err != nil {
 		return fmt.Errorf("looking who needs a manifest: %w", err)
 	}
-	for i, d := range all {
-		if d.kind != reviewManifest {
-			continue
+	return tx.Group(func() error {
+		for i, d := range all {
+			if d.kind == reviewManifest {
+				if err := c.decideManifest(tx, ch, d, goes[i], now, done); err != nil {
+					return err
+				}
+			}
 		}
-		if goes[i] && d.retained {
-			again := c.opt.Now().Add(retainedAgain).UnixMicro()
-			if err := tx.Queue(sqlReviewLater, d.repoID, d.packed, d.kind, string(d.pool), again); err != nil {
-				return err
-			}
-			continue
-		}
-		if goes[i] {
-			digest, err := unpack(d.packed)
-			if err != nil {
-				return err
-			}
-			ch.manifests = append(ch.manifests, rowKey{d.repo, string(digest)})
-			if err := c.removeManifest(tx, ch, d.repoID, d.repo, d.packed, c.dropped(d.pool), collectorActor); err != nil {
-				return err
-			}
-			// Nobody has said that it is to stay away: should the index it was taken
-			// over from name it again it comes back.
-			if err := tx.Queue(sqlForgetOne, string(d.repo), d.packed); err != nil {
-				return err
-			}
-			done.Manifests++
-		}
-		if err := tx.Queue(sqlReviewOver, d.repoID, d.packed, d.kind, string(d.pool), now); err != nil {
+		return nil
+	})
+}
+
+func (c *Catalog) decideManifest(tx *sqldb.Tx, ch *change, d due, goes bool, now int64, done *Collected) error {
+	if goes && d.retained {
+		again := c.opt.Now().Add(retainedAgain).UnixMicro()
+		return tx.Queue(sqlReviewLater, d.repoID, d.packed, d.kind, string(d.pool), again)
+	}
+	if goes {
+		digest, err := unpack(d.packed)
+		if err != nil {
 			return err
 		}
+		ch.manifests = append(ch.manifests, rowKey{d.repo, string(digest)})
+		if err := c.removeManifest(tx, ch, d.repoID, d.repo, d.packed, c.dropped(d.pool), collectorActor); err != nil {
+			return err
+		}
+		// Nobody has said that it is to stay away: should the index it was taken
+		// over from name it again it comes back.
+		if err := tx.Queue(sqlForgetOne, string(d.repo), d.packed); err != nil {
+			return err
+		}
+		done.Manifests++
 	}
-	return nil
+	return tx.Queue(sqlReviewOver, d.repoID, d.packed, d.kind, string(d.pool), now)
 }
 
 func (c *Catalog) decideLinks(tx *sqldb.Tx, ch *change, all []due, now int64, done *Collected) error {
-	var steps []sqldb.Statement
+	var blobs, collect, over []sqldb.Statement
 	emptied := make(map[int64]registry.Pool)
 	var gone []due
 	for _, d := range all {
@@ -292,27 +294,28 @@ func (c *Catalog) decideLinks(tx *sqldb.Tx, ch *change, all []due, now int64, do
 		}
 		ch.blobs = append(ch.blobs, rowKey{d.repo, string(digest)})
 		args := []any{d.repoID, d.packed, now}
-		steps = append(steps,
-			sqldb.Statement{Text: sqlReviewBlob, Args: args},
-			sqldb.Statement{Text: sqlCollectLink, Args: args, Changed: func(n int64) {
-				if n > 0 {
-					done.Links += n
-					emptied[d.repoID] = d.pool
-					gone = append(gone, d)
-				}
-			}},
-			sqldb.Statement{Text: sqlReviewOver, Args: []any{d.repoID, d.packed, d.kind, string(d.pool), now}})
+		blobs = append(blobs, sqldb.Statement{Text: sqlReviewBlob, Args: args})
+		collect = append(collect, sqldb.Statement{Text: sqlCollectLink, Args: args, Changed: func(n int64) {
+			if n > 0 {
+				done.Links += n
+				emptied[d.repoID] = d.pool
+				gone = append(gone, d)
+			}
+		}})
+		over = append(over, sqldb.Statement{Text: sqlReviewOver, Args: []any{d.repoID, d.packed, d.kind, string(d.pool), now}})
 	}
-	if len(steps) == 0 {
+	if len(over) == 0 {
 		return nil
 	}
-	if err := tx.Run(steps...); err != nil {
+	if err := tx.Run(slices.Concat(blobs, collect, over)...); err != nil {
 		return fmt.Errorf("removing links: %w", err)
 	}
 	for _, d := range gone {
 		if err := c.discharge(tx, d.repoID, d.repo, d.packed); err != nil {
 			return err
 		}
+	}
+	for _, d := range gone {
 		if err := c.tell(tx, BlobUnlinked, d.repoID, collectorActor, d.packed); err != nil {
 			return err
 		}

@@ -204,6 +204,36 @@ func testS152QuotaInParallel(t *testing.T, at newPlace) {
 	counted(t, s)
 }
 
+// The same manifest and blob of several repositories are collected together: each
+// of the quota's counters sees what the one before it has counted.
+func TestI10QuotaOfWhatGoesTogether(t *testing.T) {
+	onEach(t, func(t *testing.T, at newPlace) {
+		k := newKeeper(t, at(t), metadata.Options{Limits: quota(t, 1_000_000, "team/**")})
+		for i := range 5 {
+			k.push(t, registry.Name(fmt.Sprint("team/r", i)), "same")
+		}
+		k.push(t, "team/kept", "same", "latest")
+		k.settle(t)
+		counted(t, k.store)
+		var refs []int64
+		rows, err := k.db.Query(t.Context(), `SELECT refs FROM quota_content ORDER BY digest`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var n int64
+			if err := rows.Scan(&n); err != nil {
+				t.Fatal(err)
+			}
+			refs = append(refs, n)
+		}
+		if diff := cmp.Diff([]int64{1, 1, 1}, refs); diff != "" { // the manifest and two blobs of the repository that is kept
+			t.Error(diff)
+		}
+	})
+}
+
 // I10: after any program of pushes, mounts, deletes, undeletes and collections
 // the counters are what counting again finds.
 func TestI10QuotaCounters(t *testing.T) { onEach(t, testI10QuotaCounters) }

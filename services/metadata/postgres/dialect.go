@@ -1,14 +1,9 @@
 package postgres
 
 import (
-	"context"
-	"database/sql"
 	"fmt"
 	"regexp"
 	"strings"
-
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/berth-registry/berth/registry/sqldb"
 )
@@ -81,49 +76,4 @@ func lock(all []sqldb.Lock, durable, patient bool) sqldb.Statement {
 	}
 	s.Text = b.String()
 	return s
-}
-
-// send runs statements in one round trip: they are sent together, and the
-// database skips those behind one that failed.
-func send(ctx context.Context, conn *sql.Conn, all []sqldb.Statement) error {
-	return conn.Raw(func(driverConn any) error {
-		c := driverConn.(*stdlib.Conn).Conn()
-		batch := new(pgx.Batch)
-		for _, s := range all {
-			batch.Queue(s.Text, s.Args...)
-		}
-		results := c.SendBatch(ctx, batch)
-		for _, s := range all {
-			if err := receive(results, s); err != nil {
-				results.Close() // says the same
-				return err
-			}
-		}
-		return results.Close()
-	})
-}
-
-// receive reads the answer to a statement.
-func receive(results pgx.BatchResults, s sqldb.Statement) error {
-	if s.Row == nil {
-		tag, err := results.Exec()
-		if err == nil && s.Text == "COMMIT" && tag.String() != "COMMIT" {
-			return errRolledBack
-		}
-		if err == nil && s.Changed != nil {
-			s.Changed(tag.RowsAffected())
-		}
-		return err
-	}
-	rows, err := results.Query()
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := s.Row(rows.Scan); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
 }
