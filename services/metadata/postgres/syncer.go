@@ -14,14 +14,17 @@ import (
 // SyncerSchema is the schema that the syncer's tables are in.
 const SyncerSchema = "berth_syncer"
 
+const sqlMakeSyncerSchema = "CREATE SCHEMA IF NOT EXISTS " + SyncerSchema
+
 // OpenSyncer opens the syncer's own schema in the database that the catalog is in,
 // and makes it where it is missing.
 func OpenSyncer(ctx context.Context, cfg config.Storage, _ func(error), log *slog.Logger) (*sqldb.DB, error) {
-	return openOwn(ctx, cfg, SyncerSchema, log)
+	return openOwn(ctx, cfg, SyncerSchema, sqlMakeSyncerSchema, log)
 }
 
-// openOwn opens a schema of its own for a service, and makes it where it is missing.
-func openOwn(ctx context.Context, cfg config.Storage, schema string, log *slog.Logger) (*sqldb.DB, error) {
+// openOwn opens a schema of its own for a service, and makes it where it is missing,
+// by the statement.
+func openOwn(ctx context.Context, cfg config.Storage, schema, statement string, log *slog.Logger) (*sqldb.DB, error) {
 	o := Options{DSN: cfg.Metadata.ReadDSN, Durable: cfg.Durable()}
 	first, err := openPatiently(ctx, o, patience, log)
 	if err != nil {
@@ -31,7 +34,7 @@ func openOwn(ctx context.Context, cfg config.Storage, schema string, log *slog.L
 		if err := tx.LockAll(); err != nil {
 			return err
 		}
-		_, err := tx.Exec("CREATE SCHEMA IF NOT EXISTS " + schema)
+		_, err := tx.Exec(statement)
 		return err
 	})
 	if cerr := first.Close(); err == nil {
