@@ -159,14 +159,11 @@ func (o *observer) HandleRPC(ctx context.Context, s stats.RPCStats) {
 	if !ok {
 		return
 	}
-	o.inFlight.Add(-1)
 	err := end.Error
 	if errors.Is(err, io.EOF) {
 		err = nil // a stream that ended well
 	}
 	code := status.Code(err)
-	o.took(c.meter).Since(c.began)
-	o.ended(c.meter, code).Inc()
 	c.span.Int("rpc.grpc.status_code", int64(code))
 	switch code {
 	case codes.Unknown, codes.DeadlineExceeded, codes.Unimplemented, codes.Internal, codes.Unavailable, codes.DataLoss:
@@ -174,6 +171,10 @@ func (o *observer) HandleRPC(ctx context.Context, s stats.RPCStats) {
 	default:
 		c.span.End(nil)
 	}
+	// Counted last: who sees the call in the metrics finds its span ended, too.
+	o.took(c.meter).Since(c.began)
+	o.ended(c.meter, code).Inc()
+	o.inFlight.Add(-1)
 }
 
 // TagConn and HandleConn implement [stats.Handler].

@@ -386,7 +386,7 @@ func TestDenied(t *testing.T) {
 		"metadata":       "Open Remove Verify Copies Check",
 		"blobstore":      "Check",
 		"syncer":         "Open Start Repositories Link Check",
-		"scanner":        "Open Repositories Link Check",
+		"scanner":        "Open Start Repositories Link Check",
 		"ci.example.org": "Repositories Check",
 	} {
 		conn := connect(t, address, DialOptions{Security: named(t, ca, who), Server: Blobstore})
