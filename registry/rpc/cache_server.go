@@ -3,8 +3,6 @@ package rpc
 import (
 	"context"
 
-	"google.golang.org/protobuf/proto"
-
 	metadatav1 "github.com/berth-registry/berth/proto/gen/berth/metadata/v1"
 	"github.com/berth-registry/berth/registry"
 )
@@ -70,15 +68,13 @@ func (s *cacheServer) ListCached(ctx context.Context, req *metadatav1.ListCached
 	if err != nil {
 		return nil, err
 	}
-	all := make([]*metadatav1.CachedManifest, len(list.Items))
-	for i, m := range list.Items {
-		all[i] = &metadatav1.CachedManifest{
+	all, more := fitted(list, func(m registry.CachedManifest) *metadatav1.CachedManifest {
+		return &metadatav1.CachedManifest{
 			Digest: text(m.Digest.String()), Tags: toStrings(m.Tags), Size: m.Size, Origin: originToWire(m.Origin),
 			FetchedUs: m.Fetched, UsedUs: m.Used, Pinned: text(m.Pinned),
 		}
-	}
-	n := fit(len(all), func(i int) int { return proto.Size(all[i]) })
-	return &metadatav1.ListCachedResponse{Items: all[:n], More: list.More || n < len(all)}, nil
+	})
+	return &metadatav1.ListCachedResponse{Items: all, More: more}, nil
 }
 
 func (s *cacheServer) GetPushedTo(ctx context.Context, req *metadatav1.GetPushedToRequest) (*metadatav1.GetPushedToResponse, error) {

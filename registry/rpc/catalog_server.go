@@ -50,6 +50,17 @@ func fit(n int, size func(i int) int) int {
 	return n
 }
 
+// fitted turns the items of a list into messages, as many as fit into an answer, and
+// reports whether there are more.
+func fitted[T any, M proto.Message](list registry.List[T], message func(T) M) (all []M, more bool) {
+	all = make([]M, len(list.Items))
+	for i, item := range list.Items {
+		all[i] = message(item)
+	}
+	n := fit(len(all), func(i int) int { return proto.Size(all[i]) })
+	return all[:n], list.More || n < len(all)
+}
+
 func (s *catalogServer) ListRepositories(ctx context.Context, req *metadatav1.ListRepositoriesRequest) (*metadatav1.ListRepositoriesResponse, error) {
 	list, err := s.catalog.Repositories(ctx, actorOf(ctx, req.GetActor()), pageFromWire[registry.Name](req.GetPage()))
 	if err != nil {
@@ -132,12 +143,8 @@ func (s *catalogServer) ListReferrers(ctx context.Context, req *metadatav1.ListR
 	if err != nil {
 		return nil, err
 	}
-	all := make([]*metadatav1.Descriptor, len(list.Items))
-	for i, d := range list.Items {
-		all[i] = descriptorToWire(d)
-	}
-	n := fit(len(all), func(i int) int { return proto.Size(all[i]) })
-	return &metadatav1.ListReferrersResponse{Referrers: all[:n], More: list.More || n < len(all)}, nil
+	all, more := fitted(list, descriptorToWire)
+	return &metadatav1.ListReferrersResponse{Referrers: all, More: more}, nil
 }
 
 func (s *catalogServer) ListUploadKeys(ctx context.Context, _ *metadatav1.ListUploadKeysRequest) (*metadatav1.ListUploadKeysResponse, error) {

@@ -3,8 +3,6 @@ package rpc
 import (
 	"context"
 
-	"google.golang.org/protobuf/proto"
-
 	metadatav1 "github.com/berth-registry/berth/proto/gen/berth/metadata/v1"
 	"github.com/berth-registry/berth/registry"
 )
@@ -36,15 +34,13 @@ func (s *collectorServer) ListDeleted(ctx context.Context, req *metadatav1.ListD
 	if err != nil {
 		return nil, err
 	}
-	all := make([]*metadatav1.DeletedItem, len(list.Items))
-	for i, d := range list.Items {
-		all[i] = &metadatav1.DeletedItem{
+	all, more := fitted(list, func(d registry.Deleted) *metadatav1.DeletedItem {
+		return &metadatav1.DeletedItem{
 			Cursor: text(string(d.Cursor)), Repository: text(string(d.Repo)), Digest: text(d.Digest.String()),
 			Tags: toStrings(d.Tags), Size: d.Size, ActorId: text(d.Actor), AtUs: d.At, UntilUs: d.Until,
 		}
-	}
-	n := fit(len(all), func(i int) int { return proto.Size(all[i]) })
-	return &metadatav1.ListDeletedResponse{Items: all[:n], More: list.More || n < len(all)}, nil
+	})
+	return &metadatav1.ListDeletedResponse{Items: all, More: more}, nil
 }
 
 func (s *collectorServer) Undelete(ctx context.Context, req *metadatav1.UndeleteRequest) (*metadatav1.UndeleteResponse, error) {
@@ -91,15 +87,13 @@ func (s *collectorServer) ListDoomed(ctx context.Context, req *metadatav1.ListDo
 	if err != nil {
 		return nil, err
 	}
-	all := make([]*metadatav1.DoomedItem, len(list.Items))
-	for i, d := range list.Items {
-		all[i] = &metadatav1.DoomedItem{
+	all, more := fitted(list, func(d registry.Doomed) *metadatav1.DoomedItem {
+		return &metadatav1.DoomedItem{
 			Cursor: text(string(d.Cursor)), Kind: text(d.Kind), Repository: text(string(d.Repo)), Pool: text(string(d.Pool)),
 			Digest: text(d.Digest.String()), Size: d.Size, AtUs: d.At, Reason: text(d.Reason),
 		}
-	}
-	n := fit(len(all), func(i int) int { return proto.Size(all[i]) })
-	return &metadatav1.ListDoomedResponse{Items: all[:n], More: list.More || n < len(all)}, nil
+	})
+	return &metadatav1.ListDoomedResponse{Items: all, More: more}, nil
 }
 
 // parseOptionalName parses the name of a repository, or "".

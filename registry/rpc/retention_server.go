@@ -3,8 +3,6 @@ package rpc
 import (
 	"context"
 
-	"google.golang.org/protobuf/proto"
-
 	metadatav1 "github.com/berth-registry/berth/proto/gen/berth/metadata/v1"
 	"github.com/berth-registry/berth/registry"
 )
@@ -43,12 +41,8 @@ func (s *retentionServer) ListPulls(ctx context.Context, req *metadatav1.ListPul
 	if err != nil {
 		return nil, err
 	}
-	all := make([]*metadatav1.Pull, len(list.Items))
-	for i, p := range list.Items {
-		all[i] = pullToWire(p)
-	}
-	n := fit(len(all), func(i int) int { return proto.Size(all[i]) })
-	return &metadatav1.ListPullsResponse{Pulls: all[:n], More: list.More || n < len(all)}, nil
+	all, more := fitted(list, pullToWire)
+	return &metadatav1.ListPullsResponse{Pulls: all, More: more}, nil
 }
 
 func (s *retentionServer) ExplainRetention(ctx context.Context, req *metadatav1.ExplainRetentionRequest) (*metadatav1.ExplainRetentionResponse, error) {
@@ -66,15 +60,13 @@ func (s *retentionServer) ExplainRetention(ctx context.Context, req *metadatav1.
 	if err != nil {
 		return nil, err
 	}
-	all := make([]*metadatav1.RetentionDecision, len(list.Items))
-	for i, d := range list.Items {
-		all[i] = &metadatav1.RetentionDecision{
+	all, more := fitted(list, func(d registry.RetentionDecision) *metadatav1.RetentionDecision {
+		return &metadatav1.RetentionDecision{
 			Tag: text(string(d.Tag)), Digest: text(d.Digest.String()), Keep: d.Keep, Policy: size32(d.Policy), Entry: size32(d.Entry),
 			Rule: text(d.Rule), Reason: text(d.Reason), PushedUs: d.Pushed, PulledUs: d.Pulled,
 		}
-	}
-	n := fit(len(all), func(i int) int { return proto.Size(all[i]) })
-	return &metadatav1.ExplainRetentionResponse{Decisions: all[:n], More: list.More || n < len(all)}, nil
+	})
+	return &metadatav1.ExplainRetentionResponse{Decisions: all, More: more}, nil
 }
 
 func (s *retentionServer) ApplyRetention(ctx context.Context, req *metadatav1.ApplyRetentionRequest) (*metadatav1.ApplyRetentionResponse, error) {

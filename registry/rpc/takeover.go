@@ -3,8 +3,6 @@ package rpc
 import (
 	"context"
 
-	"google.golang.org/protobuf/proto"
-
 	metadatav1 "github.com/berth-registry/berth/proto/gen/berth/metadata/v1"
 	"github.com/berth-registry/berth/registry"
 )
@@ -20,14 +18,12 @@ func (s *takeOverServer) ListTakeOvers(ctx context.Context, req *metadatav1.List
 	if err != nil {
 		return nil, err
 	}
-	all := make([]*metadatav1.TakeOver, len(list.Items))
-	for i, t := range list.Items {
-		all[i] = &metadatav1.TakeOver{
+	all, more := fitted(list, func(t registry.TakeOver) *metadatav1.TakeOver {
+		return &metadatav1.TakeOver{
 			Repository: text(string(t.Repo)), Pool: text(string(t.Pool)), State: text(t.State), Problems: toStrings(t.Problems), ProblemCount: t.ProblemCount,
 		}
-	}
-	n := fit(len(all), func(i int) int { return proto.Size(all[i]) })
-	return &metadatav1.ListTakeOversResponse{Items: all[:n], More: list.More || n < len(all)}, nil
+	})
+	return &metadatav1.ListTakeOversResponse{Items: all, More: more}, nil
 }
 
 func (c *catalog) TakeOvers(ctx context.Context, a registry.Actor, p registry.Page[registry.Name]) (registry.List[registry.TakeOver], error) {
