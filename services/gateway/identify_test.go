@@ -60,7 +60,13 @@ type tokenAnswer struct {
 // askToken asks for a token with scopes.
 func askToken(t testing.TB, at string, headers []string, scopes ...string) tokenAnswer {
 	t.Helper()
-	q := url.Values{"service": {"berth.test"}, "scope": scopes}
+	return askTokenOf(t, at, "berth.test", headers, scopes...)
+}
+
+// askTokenOf asks for a token for a registry that is known under another name.
+func askTokenOf(t testing.TB, at, service string, headers []string, scopes ...string) tokenAnswer {
+	t.Helper()
+	q := url.Values{"service": {service}, "scope": scopes}
 	a := do(t, "GET", at+"/zot/auth/token?"+q.Encode(), nil, headers...).want(t, 200)
 	var got tokenAnswer
 	if err := json.Unmarshal([]byte(a.body), &got); err != nil {

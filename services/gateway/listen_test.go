@@ -21,8 +21,14 @@ import (
 // address that the log names.
 func run(t *testing.T, h config.HTTP) string {
 	t.Helper()
+	return runWith(t, h, newWorld().deps)
+}
+
+// runWith is run on other services.
+func runWith(t *testing.T, h config.HTTP, deps Deps) string {
+	t.Helper()
 	var out logBuffer
-	unit, err := Configured(t.Context(), httpOf(h), newWorld().deps, process("", slog.New(slog.NewJSONHandler(&out, nil))))
+	unit, err := Configured(t.Context(), httpOf(h), deps, process("", slog.New(slog.NewJSONHandler(&out, nil))))
 	if err != nil {
 		t.Fatal(err)
 	}
