@@ -243,7 +243,9 @@ func putBig(t *testing.T, b *bench) []figure {
 			value: median(got[i], sample.cost), format: "%.2f CPU-s/GiB", goal: atMost(1.6)}
 	}
 	return []figure{
-		speed(0, "PUT 1 GiB blob, durable", atLeast(0.6), atLeast(0.45)),
+		// The speed is that of two cores which client, server and disk share: 0.47 to 0.60
+		// of one machine's days. The floor is half the goal's.
+		speed(0, "PUT 1 GiB blob, durable", atLeast(0.6), atLeast(0.3)),
 		cost(0, "PUT 1 GiB blob, durable"),
 		{row: "the same", berth: perGiB(got[0]), peer: "docker-registry, not durable " + perGiB(got[4]),
 			value: ratio(got[0], got[4], sample.rate), format: "%.2f ×"},
