@@ -362,3 +362,26 @@ func TestTranslate(t *testing.T) {
 		t.Errorf("got error %v, want none", err)
 	}
 }
+
+// TestUnless leaves out what an earlier statement has made needless, and nothing else.
+func TestUnless(t *testing.T) {
+	for _, done := range []bool{false, true} {
+		collect(t, func(t *testing.T, db *DB, fake *fakeDriver, release func()) {
+			told := false
+			c := start(t.Context(), db.Write, func(tx *Tx) error {
+				return tx.Run(
+					Statement{Text: "a", Changed: func(int64) { told = done }},
+					Statement{Text: "b", Unless: &told},
+					Statement{Text: "c", Unless: &told, Row: func(func(...any) error) error { return nil }},
+					Statement{Text: "d", Unless: new(bool)},
+				)
+			})[0]
+			fake.took()
+			release()
+			if err := <-c; err != nil {
+				t.Fatal(err)
+			}
+			wantLog(t, fake, map[bool]string{false: "BEGIN a b c d COMMIT", true: "BEGIN a d COMMIT"}[done])
+		})
+	}
+}

@@ -68,4 +68,9 @@ type Statement struct {
 	Row func(scan func(dest ...any) error) error
 	// Changed is told how many rows the statement changed; nil if nobody asks.
 	Changed func(rows int64)
+	// Unless points to what an earlier statement finds out, in its Changed or Row: if
+	// that is true, this one would change nothing and tell nothing new, and is left out
+	// where statements run one after another. Where they are sent together it runs all
+	// the same. nil if it is always needed.
+	Unless *bool
 }

@@ -9,7 +9,7 @@ import (
 )
 
 func TestPadded(t *testing.T) {
-	for n, want := range map[int][]int{0: nil, 1: {1}, 2: {2}, 3: {4}, 5: {8}, 1024: {1024}, 1025: {1024, 1}, 1100: {1024, 128}} {
+	for n, want := range map[int][]int{0: nil, 1: {1}, 2: {2}, 3: {4}, 5: {8}, 128: {128}, 129: {128, 1}, 300: {128, 128, 64}} {
 		items := make([]int, n)
 		for i := range items {
 			items[i] = i

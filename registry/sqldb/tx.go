@@ -76,6 +76,9 @@ func (tx *Tx) Run(all ...Statement) error {
 }
 
 func (tx *Tx) runOne(s Statement) error {
+	if s.Unless != nil && *s.Unless {
+		return nil
+	}
 	if s.Row == nil {
 		n, err := tx.Exec(s.Text, s.Args...)
 		if err == nil && s.Changed != nil {

@@ -3,6 +3,7 @@ package metadata
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -12,13 +13,28 @@ import (
 )
 
 const (
-	sqlRecordAudit  = `INSERT INTO audit (id, at, actor, source, action, object, status, result, request) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO NOTHING`
 	sqlAudit        = `SELECT id, at, actor, source, action, object, status, result, request FROM audit WHERE id >= $1 AND id < $2 ORDER BY id DESC LIMIT $3`
 	sqlAuditOf      = `SELECT id, at, actor, source, action, object, status, result, request FROM audit WHERE actor = $1 AND id >= $2 AND id < $3 ORDER BY id DESC LIMIT $4`
 	sqlExpireAudit  = `DELETE FROM audit WHERE id < $1 AND id <= (SELECT MAX(id) FROM (SELECT id FROM audit WHERE id < $1 ORDER BY id LIMIT $2) oldest)`
+	auditColumns    = 9
+	auditRows       = 16 // in one statement
 	auditPage       = 500
 	expireAuditTime = time.Hour
 )
+
+// sqlRecordAudit adds n events.
+func sqlRecordAudit(n int) string {
+	var b strings.Builder
+	b.WriteString("INSERT INTO audit (id, at, actor, source, action, object, status, result, request) VALUES ")
+	for i := range n {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString("(" + sqldb.Placeholders(1+auditColumns*i, auditColumns) + ")")
+	}
+	b.WriteString(" ON CONFLICT (id) DO NOTHING")
+	return b.String()
+}
 
 // RecordAudit remembers events.
 func (c *Catalog) RecordAudit(ctx context.Context, events []registry.AuditEvent) error {
@@ -34,13 +50,19 @@ func (c *Catalog) RecordAudit(ctx context.Context, events []registry.AuditEvent)
 		return nil
 	}
 	err := c.db.WriteLow(ctx, func(tx *sqldb.Tx) error {
-		all := make([]sqldb.Statement, len(events))
-		for i, e := range events {
-			all[i] = sqldb.Statement{Text: sqlRecordAudit, Args: []any{
-				e.ID, e.At, cut(e.Actor), cut(e.Source), cut(e.Action), cut(e.Object), int64(e.Status), cut(e.Result), cut(e.RequestID),
-			}}
+		for some := range slices.Chunk(events, auditRows) {
+			err := sqldb.Padded(some, func(part []registry.AuditEvent) error {
+				args := make([]any, 0, auditColumns*len(part))
+				for _, e := range part {
+					args = append(args, e.ID, e.At, cut(e.Actor), cut(e.Source), cut(e.Action), cut(e.Object), int64(e.Status), cut(e.Result), cut(e.RequestID))
+				}
+				return tx.Queue(sqlRecordAudit(len(part)), args...)
+			})
+			if err != nil {
+				return err
+			}
 		}
-		return tx.Run(all...)
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("recording audit events: %w", err)

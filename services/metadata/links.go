@@ -136,7 +136,7 @@ const (
 	sqlMakeRepoFor = `
 		INSERT INTO repositories (name, id, created)
 		SELECT $1, COALESCE($2, (SELECT COALESCE(MAX(n), 0) + 1 FROM (SELECT MAX(id) AS n FROM repositories UNION ALL SELECT last FROM repository_ids WHERE one = 1) ids)), $3
-		FROM blobs WHERE pool = $4 AND digest = $5 AND inline IS NULL
+		FROM blobs WHERE pool = $4 AND digest = $5 AND inline IS NULL AND NOT EXISTS (SELECT 1 FROM repositories WHERE name = $1)
 		ON CONFLICT (name) DO NOTHING`
 	sqlLinkKept = `
 		INSERT INTO links (repo_id, digest, pool)
@@ -212,16 +212,21 @@ func (c *Catalog) linkSteps(a registry.Actor, repo registry.Name, s registry.Sto
 	if as == blobCached {
 		revive = sqlReviveCached
 	}
+	fresh := new(bool) // the pool had no copy: s is the one that is used
 	return []sqldb.Statement{
-		{Text: sqlKeepFirst, Args: []any{pool, digest, s.Size, locator, promised, now, verified, as}},
-		{Text: revive, Args: []any{pool, digest}},
-		{Text: sqlReplaceInline, Args: []any{pool, digest, locator}},
-		{Text: sqlDiscardSecond, Args: []any{pool, digest, locator, s.Size, now}},
+		{Text: sqlKeepFirst, Args: []any{pool, digest, s.Size, locator, promised, now, verified, as}, Changed: func(rows int64) {
+			if rows > 0 {
+				*fresh, *kept = true, registry.Stored{Digest: s.Digest, Size: s.Size, Pool: s.Pool, Locator: s.Locator}
+			}
+		}},
+		{Text: revive, Args: []any{pool, digest}, Unless: fresh},
+		{Text: sqlReplaceInline, Args: []any{pool, digest, locator}, Unless: fresh},
+		{Text: sqlDiscardSecond, Args: []any{pool, digest, locator, s.Size, now}, Unless: fresh},
 		{Text: sqlMakeRepoFor, Args: []any{string(repo), c.newID(), now, pool, digest}},
 		c.linkEvents(repo, s.Pool, digest, a, false),
 		{Text: sqlLinkKept, Args: []any{string(repo), pool, digest}},
 		{Text: sqlReviewNewLink, Args: []any{string(repo), digest, string(c.poolOf(repo)), promised}},
-		{Text: sqlCopy, Args: []any{pool, digest}, Row: func(scan func(dest ...any) error) error {
+		{Text: sqlCopy, Args: []any{pool, digest}, Unless: fresh, Row: func(scan func(dest ...any) error) error {
 			*kept = registry.Stored{Digest: s.Digest, Pool: s.Pool}
 			return scan(&kept.Size, &kept.Locator, damaged)
 		}},
