@@ -243,6 +243,10 @@ prove-faults: ## Each call that changes a file fails, in each way, below the blo
 prove-mutants: clients-install ## Known mistakes (allinone/e2e/mutants), one after the other: the test of each must find it
 	allinone/e2e/mutants.sh $(MUTANTS)
 
+.PHONY: mirror-clients
+mirror-clients: build clients-install ## Docker, containerd, podman, skopeo and crane through a mirror, with its upstreams up and gone; the guide's mirrors and exercise
+	$(E2E) -v -run '^TestMirror(Clients|Guide)$$'
+
 MIRROR_FILLS ?= 300
 .PHONY: prove-mirror
 prove-mirror: ## MIRROR_FILLS (300) blobs through a mirror whose upstream breaks off, fails and lies while the process ends; MIRROR_SEED repeats a run

@@ -11,11 +11,10 @@ import (
 	"github.com/berth-registry/berth/services/syncer"
 )
 
-// Mirrors returns the constructor of a syncer that has the given database drivers in
-// it, by the names that the config file uses.
-func Mirrors(databases map[string]syncer.OpenDB) func(context.Context, *config.Config, registry.Blobs, registry.Catalog, func(error), daemon.Process) (Mirror, error) {
+// Mirrors returns the constructor of a syncer that has the given parts in it.
+func Mirrors(parts syncer.Parts) func(context.Context, *config.Config, registry.Blobs, registry.Catalog, func(error), daemon.Process) (Mirror, error) {
 	return func(ctx context.Context, cfg *config.Config, blobs registry.Blobs, catalog registry.Catalog, fatal func(error), p daemon.Process) (Mirror, error) {
-		s, err := syncer.OpenConfigured(ctx, cfg, databases, blobs, catalog, fatal, p)
+		s, err := syncer.OpenConfigured(ctx, cfg, parts, blobs, catalog, fatal, p)
 		if err != nil {
 			return nil, err
 		}

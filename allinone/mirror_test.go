@@ -87,7 +87,7 @@ func testMirrorOfBerth(t *testing.T, split bool) {
 		t.Fatal(err)
 	}
 	blobs, catalog := memory.NewBlobs(), memory.NewCatalog(memory.CatalogOptions{})
-	s, err := syncer.OpenConfigured(ctx, cfg, map[string]syncer.OpenDB{"sqlite": sqlite.OpenSyncer}, blobs, catalog, func(err error) { t.Error(err) },
+	s, err := syncer.OpenConfigured(ctx, cfg, syncer.Parts{Databases: map[string]syncer.OpenDB{"sqlite": sqlite.OpenSyncer}}, blobs, catalog, func(err error) { t.Error(err) },
 		daemon.Process{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)

@@ -59,6 +59,13 @@ func syncCommand(program string, parts Parts) cli.Command {
 		Example: name + "resume config.json docker.io",
 		Run:     onStore(parts, 1, 1, nil, ruled("resumed", func(ctx context.Context, m registry.Mirror, rule string) error { return m.Pause(ctx, rule, false) })),
 	}, cli.Command{
+		Name: "forwards", Args: "FILE [RULE]", Summary: "pushes that are passed on to other registries: what waits, and what became of the last of each tag",
+		Example: name + "forwards config.json", Run: onStore(parts, 0, 1, nil, onMirror(listForwards)),
+	}, cli.Command{
+		Name: "retry", Args: "FILE RULE", Summary: "pass on now what waits for a rule's next attempt, and what was refused or kept back",
+		Example: name + "retry config.json registry.example.com",
+		Run:     onStore(parts, 1, 1, nil, ruled("tries again", func(ctx context.Context, m registry.Mirror, rule string) error { return m.Reforward(ctx, rule) })),
+	}, cli.Command{
 		Name: "forget", Args: "FILE REPO", Summary: "forget when tags of a repository were compared, and that it was pushed to; what is stored stays",
 		Example: name + "forget config.json library/nginx", Run: onStore(parts, 1, 1, nil, onMirror(forgetMirror)),
 	})
@@ -166,6 +173,28 @@ func listFills(ctx context.Context, c *storeCall, m registry.Mirror) error {
 			strconv.FormatInt(f.Readers, 10), moment(f.Since), orDash(f.Error))
 	}
 	return nil
+}
+
+func listForwards(ctx context.Context, c *storeCall, m registry.Mirror) error {
+	q := registry.ForwardQuery{Limit: 1000}
+	if len(c.args) > 0 {
+		q.Rule = c.args[0]
+	}
+	c.out.header("NUMBER", "RULE", "REPOSITORY", "TAG", "DIGEST", "TO", "STATE", "SINCE", "ATTEMPTS", "TROUBLE")
+	for {
+		all, err := m.Forwards(ctx, q)
+		if err != nil {
+			return err
+		}
+		for _, f := range all {
+			c.out.row(f, strconv.FormatInt(f.Number, 10), f.Rule, string(f.Repository), orDash(string(f.Tag)), string(f.Digest), f.Upstream,
+				string(f.State), moment(f.Since), strconv.FormatInt(f.Attempts, 10), orDash(f.Error))
+			q.After = f.Number
+		}
+		if len(all) < q.Limit {
+			return nil
+		}
+	}
 }
 
 func explainMirror(ctx context.Context, c *storeCall, m registry.Mirror) error {

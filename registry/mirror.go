@@ -20,6 +20,7 @@ import (
 type Mirror interface {
 	Puller
 	PushRules
+	Forwarding
 	MirrorControl
 	Checker
 }
@@ -87,6 +88,8 @@ type Coverage struct {
 	Push PushRule
 	// Claimed says that the repository was pushed to: nothing is fetched into it.
 	Claimed bool
+	// Forward says that a rule passes pushes on: they are to be announced.
+	Forward bool
 }
 
 // PushRule says what a push into a mirrored repository means.
@@ -98,6 +101,9 @@ const (
 	PushAllow PushRule = "allow"
 	// PushDeny refuses the push.
 	PushDeny PushRule = "deny"
+	// PushForward takes the push and passes it on to the upstream, at once or when it
+	// can be reached. The repository goes on being a mirror.
+	PushForward PushRule = "forward"
 )
 
 // MirrorControl is the part of [Mirror] for people.

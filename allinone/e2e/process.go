@@ -30,7 +30,8 @@ type Process struct {
 	Args []string
 	Env  []string
 
-	ready string // URL that answers 200 when the program can serve; empty for gRPC servers
+	ready   string // URL that answers 200 when the program can serve; empty for gRPC servers
+	healthy bool   // it has no such URL, and is ready when its healthcheck says so
 
 	cmd     *exec.Cmd
 	exited  chan struct{} // closed when the process is gone
@@ -75,8 +76,36 @@ func (p *Process) start(t testing.TB) {
 func (p *Process) Restart(t testing.TB) {
 	t.Helper()
 	p.start(t)
-	if p.ready != "" {
+	p.await(t)
+}
+
+// await waits until the program can serve, if it tells.
+func (p *Process) await(t testing.TB) {
+	t.Helper()
+	switch {
+	case p.ready != "":
 		p.waitReady(t)
+	case p.healthy:
+		p.waitHealthy(t)
+	}
+}
+
+// waitHealthy waits until a program that speaks gRPC says that it is well.
+func (p *Process) waitHealthy(t testing.TB) {
+	t.Helper()
+	for deadline := time.Now().Add(readyWithin); ; {
+		out, err := exec.Command(p.Path, "healthcheck", p.Args[1]).CombinedOutput()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s is not well: %s", p.Name, bytes.TrimSpace(out))
+		}
+		select {
+		case <-p.exited:
+			t.Fatalf("%s ended before it was ready: %v\n%s", p.Name, p.exitErr, p.tail())
+		case <-time.After(readyPause):
+		}
 	}
 }
 

@@ -3,14 +3,12 @@
 package e2e
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	mrand "math/rand/v2"
 	"net/http"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -273,19 +271,8 @@ func (l *replicaLoop) kill(t *testing.T, n int, p *Process) {
 // awaitHealth waits until a program that speaks gRPC says that it is well.
 func awaitHealth(t *testing.T, p *Process) {
 	t.Helper()
-	if p.ready != "" {
-		return
-	}
-	deadline := time.Now().Add(readyWithin)
-	for {
-		out, err := exec.Command(p.Path, "healthcheck", p.Args[1]).CombinedOutput()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s is not well: %s", p.Name, bytes.TrimSpace(out))
-		}
-		<-time.After(readyPause)
+	if p.ready == "" {
+		p.waitHealthy(t)
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 )
 
 // addServices adds the programs of a system of many: first blobstores, then
-// metadata services, then gateways, each with a config file of its own.
+// metadata services, a syncer if there is one, then gateways, each with a config file of its own.
 func (s *System) addServices(t testing.TB, etc string, opt Options) {
 	t.Helper()
 	count := map[string]int{"blobstore": 1, "metadata": 1, "gateway": 1}
@@ -20,8 +20,12 @@ func (s *System) addServices(t testing.TB, etc string, opt Options) {
 	if opt.Topology == Replicas {
 		count = map[string]int{"blobstore": 2, "metadata": 2, "gateway": 2}
 	}
+	called := []string{"blobstore", "metadata"}
+	if opt.Mirror {
+		called, count["syncer"] = append(called, "syncer"), 1
+	}
 	address := map[string][]string{}
-	for _, name := range []string{"blobstore", "metadata"} {
+	for _, name := range called {
 		for range count[name] {
 			address[name] = append(address[name], loopback(freePort(t)))
 		}
@@ -31,15 +35,15 @@ func (s *System) addServices(t testing.TB, etc string, opt Options) {
 		certificates = issuer(t)
 	}
 	var gateways []string
-	for _, name := range []string{"blobstore", "metadata", "gateway"} {
+	for _, name := range append(called[:len(called):len(called)], "gateway") {
 		for i := range count[name] {
 			services := map[string]any{}
-			for _, called := range []string{"blobstore", "metadata"} {
+			for _, to := range called {
 				var told []string
-				for _, a := range address[called] {
-					told = append(told, opt.through(name, called, a))
+				for _, a := range address[to] {
+					told = append(told, opt.through(name, to, a))
 				}
-				services[called] = map[string]any{"listen": address[called][i%count[called]], "address": told}
+				services[to] = map[string]any{"listen": address[to][i%count[to]], "address": told}
 			}
 			if certificates != nil {
 				services["tls"] = certificates(name)

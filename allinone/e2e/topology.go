@@ -58,6 +58,13 @@ type Options struct {
 	// blobstore, postgres and s3. nil means address itself.
 	Through func(from, to, address string) string
 
+	// Mirror adds berth-syncer where services are programs of their own. Edit gives
+	// it something to mirror.
+	Mirror bool
+
+	// Env is the environment of the programs besides that of the test.
+	Env []string
+
 	// Edit may change the configuration before it is written. It is called
 	// once for each file; the value is what encoding/json would decode.
 	Edit func(config map[string]any)
@@ -122,9 +129,7 @@ func Start(t testing.TB, opt Options) *System {
 		p.start(t)
 	}
 	for _, p := range s.Processes {
-		if p.ready != "" {
-			p.waitReady(t)
-		}
+		p.await(t)
 	}
 	return s
 }
@@ -174,7 +179,10 @@ func (s *System) add(t testing.TB, opt Options, program, config string) {
 	if p.Path == "" {
 		p.Path = Program(t, program)
 	}
-	if program != "berth-blobstore" && program != "berth-metadata" {
+	p.Env = opt.Env
+	if program == "berth-syncer" {
+		p.healthy = true
+	} else if program != "berth-blobstore" && program != "berth-metadata" {
 		p.ready = "http://" + loopback(httpPort(t, config)) + "/readyz"
 	}
 	s.Processes = append(s.Processes, p)

@@ -118,8 +118,8 @@ func syncKeys() []Key {
 		{Path: reg + ".credentials.username", Type: String, Doc: "User name."},
 		{Path: reg + ".credentials.password", Type: SecretT, Doc: "Password."},
 		{Path: reg + ".credentials.passwordFile", Type: Path, Doc: "File that holds the password."},
-		{Path: reg + ".credentialHelper", Type: String, Status: Refused, Values: []string{"", "ecr", "gcp", "oauth2"}, Doc: "Where credentials that expire come from."},
-		{Path: oauth, Type: Object, Status: Refused, Doc: "Exchange an assertion for a token."},
+		{Path: reg + ".credentialHelper", Type: String, Values: []string{"", "ecr", "gcp", "oauth2"}, Doc: "Where credentials that expire come from: ecr asks AWS (keys from the environment, the profile or the machine's role), gcp Google (application default credentials), oauth2 the server of oauth2CredentialHelper. berth-edge has oauth2 only. Without it and without an entry in credentialsFile, what docker has stored is used: auths, credHelpers and credsStore of $DOCKER_CONFIG/config.json or ~/.docker/config.json."},
+		{Path: oauth, Type: Object, Doc: "Exchange an assertion for a token."},
 		{Path: oauth + ".tokenURL", Type: URL, Doc: "Token endpoint."},
 		{Path: oauth + ".assertionFile", Type: Path, Doc: "File with the assertion; this or signingFile."},
 		{Path: oauth + ".signingFile", Type: Path, Doc: "Key that signs an assertion."},
@@ -146,7 +146,10 @@ func syncKeys() []Key {
 		{Path: reg + ".bandwidth[].rate", Type: String, Doc: "Limit in bytes per second then, in place of downloadRate; absent is no limit."},
 		{Path: reg + ".bandwidth[].copies", Type: Bool, Default: "true", Doc: "Whether scheduled copies go on then."},
 		{Path: reg + ".monthlyBytes", Type: String, Doc: "Bytes of content that may come in a calendar month (UTC), such as 50GB. Scheduled copies stop at 80 % of them; then what is not here is refused with 429."},
-		{Path: reg + ".localPushes", Type: String, Default: "allow", Values: []string{"allow", "deny"}, Doc: "What a push into a mirrored repository means: allow takes it, and nothing is fetched into that repository from then on; deny refuses it."},
+		{Path: reg + ".localPushes", Type: String, Default: "allow", Values: []string{"allow", "deny", "forward"}, Doc: "What a push into a mirrored repository means: allow takes it, and nothing is fetched into that repository from then on; deny refuses it; forward takes it and passes it on to the first of urls, at once or when that can be reached, and the repository goes on being a mirror. A rule with forward and neither onDemand nor pollInterval only passes on."},
+		{Path: reg + ".forward", Type: Object, Doc: "How pushes are passed on; needs localPushes forward."},
+		{Path: reg + ".forward.conflict", Type: String, Default: "overwrite", Values: []string{"overwrite", "keep"}, Doc: "When the tag is something else there that it never was here: overwrite puts ours in its place, keep leaves it and says so in berth sync forwards."},
+		{Path: reg + ".forward.interval", Type: Duration, Doc: "Look this often for tags that were pushed and not passed on, for instance before there was the rule; absent is never, berth sync trigger does it once."},
 		{Path: reg + ".stream", Type: Bool, Default: "true", Status: Unneeded, Doc: "Content is always passed on while it arrives."},
 	}
 }

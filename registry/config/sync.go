@@ -44,7 +44,14 @@ type SyncRegistry struct {
 	DownloadRate           string                  `json:"downloadRate"`
 	Bandwidth              []SyncWindow            `json:"bandwidth"`
 	MonthlyBytes           string                  `json:"monthlyBytes"`
-	LocalPushes            string                  `json:"localPushes"` // allow or deny
+	LocalPushes            string                  `json:"localPushes"` // allow, deny or forward
+	Forward                SyncForward             `json:"forward"`
+}
+
+// SyncForward says how pushes are passed on to the registry.
+type SyncForward struct {
+	Conflict string        `json:"conflict"` // overwrite or keep
+	Interval time.Duration `json:"interval"` // 0: never
 }
 
 // SyncWindow is a part of each week in which a rule has other limits.
@@ -158,6 +165,7 @@ func (r *SyncRegistry) setDefaults() {
 	r.ReqConcurrent = 3
 	r.Stream = true
 	r.LocalPushes = "allow"
+	r.Forward.Conflict = "overwrite"
 }
 
 // SyncContent selects upstream repositories and says what they are called here.

@@ -127,8 +127,6 @@ func TestNeverOpenByAccident(t *testing.T) {
 		`{"http":{"auth":{"bearer":{"awsSecretsManager":{"region":"x"}}}}}`,
 		`{"http":{"auth":{"bearer":{"upstreamTokenEndpoint":{"realm":"x"}}}}}`,
 		`{"http":{"auth":{"openid":{"providers":{"x":{"keypath":"/k"}}}}}}`,
-		`{"extensions":{"sync":{"registries":[{"credentialHelper":"ecr"}]}}}`,
-		`{"extensions":{"sync":{"registries":{"credentialHelper":"gcp"}}}}`,
 	} {
 		if err := unbuilt(t, text); err == nil {
 			t.Errorf("%s is not refused", text)
@@ -154,8 +152,6 @@ func TestAsksForNothing(t *testing.T) {
 		`{"storage":{"retention":{"dryRun":false,"policies":[]}}}`,
 		`{"storage":{"metadata":{"driver":"sqlite"}}}`,
 		`{"storage":{"metadata":{"driver":"postgres","dsn":"x"}}}`,
-		`{"extensions":{"sync":{"enable":false,"registries":[{"credentialHelper":"ecr"}]}}}`,
-		`{"extensions":{"sync":{"registries":[{"credentialHelper":""}]}}}`,
 	} {
 		if err := unbuilt(t, text); err != nil {
 			t.Errorf("%s: %v", text, err)

@@ -37,6 +37,16 @@ func everyMirrorMethod(m registry.Mirror) []methodCase {
 		{syncerv1.SyncService_FetchReferrers_FullMethodName, true, read, func(ctx context.Context) error { return m.FetchReferrers(ctx, a, "r", d) }},
 		{syncerv1.SyncService_Covers_FullMethodName, true, read, func(ctx context.Context) error { _, err := m.Covers(ctx, "r"); return err }},
 		{syncerv1.SyncService_Claim_FullMethodName, true, write, func(ctx context.Context) error { return m.Claim(ctx, a, "r") }},
+		{syncerv1.SyncService_Announce_FullMethodName, true, write, func(ctx context.Context) error {
+			_, err := m.Announce(ctx, a, "r", registry.Announcement{Tags: []registry.Tag{"t"}, Digest: d})
+			return err
+		}},
+		{syncerv1.SyncService_Settle_FullMethodName, true, write, func(ctx context.Context) error { return m.Settle(ctx, "1+1", true) }},
+		{syncerv1.SyncService_ListForwards_FullMethodName, true, read, func(ctx context.Context) error {
+			_, err := m.Forwards(ctx, registry.ForwardQuery{Limit: 1})
+			return err
+		}},
+		{syncerv1.SyncService_Reforward_FullMethodName, true, write, func(ctx context.Context) error { return m.Reforward(ctx, "r") }},
 		{syncerv1.SyncService_ListRules_FullMethodName, true, read, func(ctx context.Context) error { _, err := m.MirrorRules(ctx); return err }},
 		{syncerv1.SyncService_ListFills_FullMethodName, true, read, func(ctx context.Context) error { _, err := m.Fills(ctx); return err }},
 		{syncerv1.SyncService_ListPresence_FullMethodName, true, read, func(ctx context.Context) error {

@@ -187,7 +187,7 @@ func (m *mirror) FetchReferrers(ctx context.Context, a registry.Actor, repo regi
 
 func (m *mirror) Covers(ctx context.Context, repo registry.Name) (registry.Coverage, error) {
 	resp, err := unary(ctx, m.limits, m.limits.read, true, m.client.Covers, &syncerv1.CoversRequest{Repository: text(string(repo))})
-	return registry.Coverage{Rule: resp.GetRule(), Push: registry.PushRule(resp.GetPush()), Claimed: resp.GetClaimed()}, err
+	return registry.Coverage{Rule: resp.GetRule(), Push: registry.PushRule(resp.GetPush()), Claimed: resp.GetClaimed(), Forward: resp.GetForward()}, err
 }
 
 func (m *mirror) Claim(ctx context.Context, a registry.Actor, repo registry.Name) error {

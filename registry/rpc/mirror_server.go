@@ -159,7 +159,7 @@ func (s *mirrorServer) Covers(ctx context.Context, req *syncerv1.CoversRequest) 
 	if err != nil {
 		return nil, err
 	}
-	return &syncerv1.CoversResponse{Rule: text(c.Rule), Push: text(string(c.Push)), Claimed: c.Claimed}, nil
+	return &syncerv1.CoversResponse{Rule: text(c.Rule), Push: text(string(c.Push)), Claimed: c.Claimed, Forward: c.Forward}, nil
 }
 
 func (s *mirrorServer) Claim(ctx context.Context, req *syncerv1.ClaimRequest) (*syncerv1.ClaimResponse, error) {

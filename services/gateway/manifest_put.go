@@ -28,7 +28,8 @@ func (g *Gateway) manifestPut(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	if err := g.mayPush(x); err != nil {
+	covered, err := g.mayPush(x)
+	if err != nil {
 		return err
 	}
 	cond, err := g.condition(x, len(tags))
@@ -44,7 +45,11 @@ func (g *Gateway) manifestPut(x *exchange) error {
 	}
 	ctx, cancel := finish(x.context())
 	defer cancel()
-	info, err := g.catalog.PutManifest(ctx, x.actor, x.repo, put)
+	var info registry.ManifestInfo
+	err = g.announced(ctx, x, covered, registry.Announcement{Tags: tags, Digest: put.Digest}, func() (err error) {
+		info, err = g.catalog.PutManifest(ctx, x.actor, x.repo, put)
+		return err
+	})
 	g.recent.changed(x.repo)
 	if err != nil {
 		return doing("storing a manifest", err)

@@ -140,18 +140,44 @@ func mirrorError(what string, err, missing error) error {
 }
 
 // mayPush refuses pushes into repositories that only a mirror fills.
-func (g *Gateway) mayPush(x *exchange) error {
+func (g *Gateway) mayPush(x *exchange) (registry.Coverage, error) {
 	if g.mirror == nil {
-		return nil
+		return registry.Coverage{}, nil
 	}
 	c, err := g.covers(x.context(), x.repo)
 	if err != nil {
-		return doing("looking for a mirror rule", err)
+		return c, doing("looking for a mirror rule", err)
 	}
 	if c.Push == registry.PushDeny {
-		return registry.ErrDenied.With("this repository is a mirror of %s and takes no pushes", c.Rule)
+		return c, registry.ErrDenied.With("this repository is a mirror of %s and takes no pushes", c.Rule)
 	}
-	return nil
+	return c, nil
+}
+
+// announced stores a manifest by put, and sees to it that the push is passed on to
+// other registries if a rule wants that.
+func (g *Gateway) announced(ctx context.Context, x *exchange, c registry.Coverage, p registry.Announcement, put func() error) error {
+	if !c.Forward {
+		return put()
+	}
+	p.Via = x.header(registry.ViaHeader)
+	receipt, err := g.mirror.Announce(ctx, x.actor, x.repo, p)
+	if err != nil {
+		return doing("announcing a push that is to be forwarded", err)
+	}
+	failed := put()
+	if receipt == "" {
+		return failed
+	}
+	// Who stored it does not fail because of this: the syncer looks for itself then.
+	// What the catalog may have stored without saying so it has to look for, too.
+	unsure := errors.Is(failed, registry.ErrUnavailable) || errors.Is(failed, registry.ErrCanceled) || failed != nil && registry.AsError(failed).Code == registry.Internal
+	if !unsure {
+		if err := g.mirror.Settle(ctx, receipt, failed == nil); err != nil {
+			g.log.Warn("the syncer was not told what became of a push that it forwards", "repository", x.repo, "error", err)
+		}
+	}
+	return failed
 }
 
 // pushed tells the mirror that a repository has content of ours.
@@ -160,7 +186,7 @@ func (g *Gateway) pushed(ctx context.Context, x *exchange) error {
 		return nil
 	}
 	c, err := g.covers(ctx, x.repo)
-	if err != nil || c.Rule == "" || c.Claimed {
+	if err != nil || c.Rule == "" || c.Claimed || c.Push == registry.PushForward {
 		return doing("looking for a mirror rule", err)
 	}
 	return doing("noting a push into a mirrored repository", g.mirror.Claim(ctx, x.actor, x.repo))

@@ -17,7 +17,7 @@ func (g *Gateway) uploadStart(x *exchange) error {
 	if err != nil {
 		return doing("admitting an upload", err)
 	}
-	if err := g.mayPush(x); err != nil {
+	if _, err := g.mayPush(x); err != nil {
 		return err
 	}
 	var want registry.Digest

@@ -3,12 +3,10 @@ package syncer
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -19,11 +17,18 @@ import (
 	"github.com/berth-registry/berth/registry/daemon"
 	"github.com/berth-registry/berth/registry/outbound"
 	"github.com/berth-registry/berth/registry/sqldb"
+	"github.com/berth-registry/berth/services/syncer/credentials"
 	"github.com/berth-registry/berth/services/syncer/upstream"
 )
 
 // OpenDB opens the syncer's database as the storage section of a config file says.
 type OpenDB func(ctx context.Context, cfg config.Storage, fatal func(error), log *slog.Logger) (*sqldb.DB, error)
+
+// Parts are what a program has in it of what a config file may ask for.
+type Parts struct {
+	Databases map[string]OpenDB             // by storage.metadata.driver
+	Helpers   map[string]credentials.Helper // by credentialHelper, besides oauth2, which all have
+}
 
 // Configured is a [Service] with the database it was opened on.
 type Configured struct {
@@ -40,16 +45,15 @@ func Wanted(cfg *config.Config) bool {
 	return e != nil && e.Sync != nil && e.Sync.Enabled() && len(e.Sync.Registries) > 0
 }
 
-// OpenConfigured opens the syncer that a config file describes. drivers are those
-// that the program has in it, by the name in storage.metadata.driver.
-func OpenConfigured(ctx context.Context, cfg *config.Config, drivers map[string]OpenDB, blobs Blobs, catalog Catalog, fatal func(error), p daemon.Process) (*Configured, error) {
-	o, err := optionsOf(cfg, p)
+// OpenConfigured opens the syncer that a config file describes.
+func OpenConfigured(ctx context.Context, cfg *config.Config, parts Parts, blobs Blobs, catalog Catalog, fatal func(error), p daemon.Process) (*Configured, error) {
+	o, err := optionsOf(cfg, parts.Helpers, p)
 	if err != nil {
 		return nil, err
 	}
-	open := drivers[cfg.Storage.Metadata.Driver]
+	open := parts.Databases[cfg.Storage.Metadata.Driver]
 	if open == nil {
-		return nil, fmt.Errorf("storage.metadata.driver: the syncer of this program has no driver %q, only %s", cfg.Storage.Metadata.Driver, strings.Join(slices.Sorted(maps.Keys(drivers)), ", "))
+		return nil, fmt.Errorf("storage.metadata.driver: the syncer of this program has no driver %q, only %s", cfg.Storage.Metadata.Driver, strings.Join(slices.Sorted(maps.Keys(parts.Databases)), ", "))
 	}
 	db, err := open(ctx, cfg.Storage, fatal, p.Log)
 	if err != nil {
@@ -63,7 +67,7 @@ func OpenConfigured(ctx context.Context, cfg *config.Config, drivers map[string]
 }
 
 // optionsOf returns what a config file says of mirroring.
-func optionsOf(cfg *config.Config, p daemon.Process) (Options, error) {
+func optionsOf(cfg *config.Config, helpers map[string]credentials.Helper, p daemon.Process) (Options, error) {
 	sync := cfg.Extensions.Sync
 	o := Options{Metrics: p.Metrics, Log: p.Log, Holder: "syncer"}
 	switch {
@@ -79,7 +83,7 @@ func optionsOf(cfg *config.Config, p daemon.Process) (Options, error) {
 		return o, fmt.Errorf("outbound.allow: %w", err)
 	}
 	for i := range sync.Registries {
-		r, err := ruleOf(&sync.Registries[i], sync.CredentialsFile, rules, p)
+		r, err := ruleOf(&sync.Registries[i], sync.CredentialsFile, helpers, rules, p)
 		if err != nil {
 			return o, fmt.Errorf("extensions.sync.registries[%d]: %w", i, err)
 		}
@@ -88,16 +92,13 @@ func optionsOf(cfg *config.Config, p daemon.Process) (Options, error) {
 	return o, nil
 }
 
-func ruleOf(c *config.SyncRegistry, credentialsFile string, rules outbound.Rules, p daemon.Process) (*Rule, error) {
+func ruleOf(c *config.SyncRegistry, credentialsFile string, helpers map[string]credentials.Helper, rules outbound.Rules, p daemon.Process) (*Rule, error) {
 	if len(c.URLs) == 0 {
 		return nil, errors.New("urls: needed")
 	}
-	if c.CredentialHelper != "" {
-		return nil, fmt.Errorf("credentialHelper: %s is not built yet", c.CredentialHelper)
-	}
 	r := &Rule{
 		Host: upstream.HostOf(c.URLs[0]), OnDemand: c.OnDemand, Interval: c.PollInterval, Fresh: cmp.Or(c.ManifestCheckInterval, defaultFresh),
-		Push: registry.PushRule(c.LocalPushes), Platforms: c.Platforms, OnlySigned: c.OnlySigned, CosignTags: c.SyncLegacyCosignTags,
+		Push: registry.PushRule(c.LocalPushes), Conflict: Conflict(c.Forward.Conflict), Compare: c.Forward.Interval, Platforms: c.Platforms, OnlySigned: c.OnlySigned, CosignTags: c.SyncLegacyCosignTags,
 		Retries: c.MaxRetries, RetryDelay: c.RetryDelay, MaxDelay: c.MaxRetryDelay, Timeout: cmp.Or(c.SyncTimeout, defaultTimeout),
 	}
 	rt, err := transport(c, rules, p)
@@ -118,8 +119,12 @@ func ruleOf(c *config.SyncRegistry, credentialsFile string, rules outbound.Rules
 		r.Windows = append(r.Windows, w)
 	}
 	for _, u := range c.URLs {
+		user, err := userOf(c, credentialsFile, helpers, u, rules, p)
+		if err != nil {
+			return nil, err
+		}
 		h, err := upstream.New(upstream.Options{
-			URL: u, Transport: rt, Credentials: credentials(c, credentialsFile, u),
+			URL: u, Transport: rt, Credentials: user,
 			Background: c.ReqConcurrent, PerSecond: c.ReqPerSec, Answer: c.ResponseHeaderTimeout, UserAgent: "berth/" + p.Version,
 		})
 		if err != nil {
@@ -157,41 +162,4 @@ func windowOf(c *config.SyncWindow) (w Window, err error) {
 	}
 	w.Rate, err = c.Limit()
 	return w, err
-}
-
-// credentials returns where the user of a host comes from: the rule itself, or the
-// file of all hosts, by exactly host[:port].
-func credentials(c *config.SyncRegistry, file, rawURL string) func(context.Context) (*upstream.Credentials, error) {
-	if own := c.Credentials; own != nil {
-		return func(context.Context) (*upstream.Credentials, error) {
-			password, err := own.ReadPassword()
-			if err != nil {
-				return nil, err
-			}
-			return &upstream.Credentials{Username: own.Username, Password: string(password)}, nil
-		}
-	}
-	if file == "" {
-		return nil
-	}
-	host := upstream.HostOf(rawURL)
-	return func(context.Context) (*upstream.Credentials, error) {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			return nil, fmt.Errorf("reading the credentials of upstreams: %w", err)
-		}
-		var all map[string]struct {
-			Username string `json:"username"`
-			Password string `json:"password"`
-		}
-		if err := json.Unmarshal(b, &all); err != nil {
-			return nil, errors.New("the file of credentials is no JSON object of hosts")
-		}
-		for name, u := range all {
-			if upstream.Canonical(name) == host {
-				return &upstream.Credentials{Username: u.Username, Password: u.Password}, nil
-			}
-		}
-		return nil, nil //nolint:nilnil // there are none for this host
-	}
 }

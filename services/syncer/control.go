@@ -118,7 +118,11 @@ func (s *Service) Explain(ctx context.Context, repo registry.Name) ([]string, er
 			say = append(say, fmt.Sprintf("%s is not asked at the moment: the rule is paused, or too many requests have failed.", r.Hosts[0].URL()))
 		}
 	}
-	switch targets[0].rule.Push {
+	for _, t := range s.forwardTargets(repo) {
+		say = append(say, fmt.Sprintf("A push is taken, and passed on to %s as %s by rule %s; until it is there the tag is not fetched.", t.rule.Hosts[0].URL(), t.remote, t.rule.Name))
+	}
+	switch mirrorRule(targets).Push {
+	case registry.PushForward:
 	case registry.PushDeny:
 		say = append(say, "A push is refused.")
 	default:
@@ -160,12 +164,21 @@ func (s *Service) Examine(ctx context.Context, name string) ([]registry.MirrorCh
 }
 
 // Trigger implements [registry.MirrorControl].
-func (s *Service) Trigger(_ context.Context, name string) error {
+func (s *Service) Trigger(ctx context.Context, name string) error {
 	r, err := s.find(name)
 	if err != nil {
 		return err
 	}
+	if r.forwards() {
+		if err := s.compareTags(ctx, r); err != nil {
+			return fmt.Errorf("comparing what is here with what was passed on: %w", err)
+		}
+		r.wake()
+	}
 	if r.Interval == 0 {
+		if r.forwards() {
+			return nil
+		}
 		return registry.ErrUnsupported.With("rule %s has no pollInterval", name)
 	}
 	select {
@@ -192,6 +205,7 @@ func (s *Service) Pause(ctx context.Context, name string, paused bool) error {
 	r.state.row.paused = paused
 	r.state.mu.Unlock()
 	r.state.paused.Store(paused)
+	r.wake()
 	return nil
 }
 

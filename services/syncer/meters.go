@@ -1,6 +1,9 @@
 package syncer
 
-import "github.com/berth-registry/berth/registry/metrics"
+import (
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/metrics"
+)
 
 // meters count what a syncer does.
 type meters struct {
@@ -11,6 +14,8 @@ type meters struct {
 	filling, readers                      *metrics.Gauge
 	healed                                *metrics.Counter
 	copied, copyFailed, copyRuns, skipped *metrics.Counter
+	delivered, kept, refused, dropped     *metrics.Counter
+	forwardedBytes, forwardResumed        *metrics.Counter
 }
 
 func newMeters(m *metrics.Set, s *Service) *meters {
@@ -36,6 +41,13 @@ func newMeters(m *metrics.Set, s *Service) *meters {
 		skipped:       m.Counter("berth_sync_copied_tags_total", "Tags that scheduled copies have looked at, by result.", "result", "skipped"),
 		copyRuns:      m.Counter("berth_sync_runs_total", "Scheduled copies that came to their end."),
 	}
+	passedOn := func(state registry.ForwardState) *metrics.Counter {
+		return m.Counter("berth_sync_forwards_total", "Pushes that were to be passed on to other registries, by how that ended.", "state", string(state))
+	}
+	x.delivered, x.kept = passedOn(registry.ForwardDelivered), passedOn(registry.ForwardKept)
+	x.refused, x.dropped = passedOn(registry.ForwardRefused), passedOn(registry.ForwardDropped)
+	x.forwardedBytes = m.Counter("berth_sync_forwarded_bytes_total", "Bytes of blobs that were sent to other registries.")
+	x.forwardResumed = m.Counter("berth_sync_forwards_resumed_bytes_total", "Bytes of blobs that did not have to be sent again because an upload went on.")
 	m.Collect(metrics.GaugeKind, "berth_sync_upstream_up", "Whether an upstream is asked: 0 while too many requests have failed, or it asked for a pause.", func(e *metrics.Emitter) {
 		for _, r := range s.rules {
 			v := 1.0
@@ -75,4 +87,18 @@ func newMeters(m *metrics.Set, s *Service) *meters {
 		}
 	})
 	return x
+}
+
+// forwarded counts pushes that ended in a state.
+func (x *meters) forwarded(state registry.ForwardState) *metrics.Counter {
+	switch state {
+	case registry.ForwardKept:
+		return x.kept
+	case registry.ForwardRefused:
+		return x.refused
+	case registry.ForwardDropped:
+		return x.dropped
+	default:
+		return x.delivered
+	}
 }

@@ -249,6 +249,9 @@ type copying struct {
 }
 
 func (c *copying) tag(ctx context.Context, tag registry.Tag) error {
+	if c.s.owes(c.t.repo, tag) {
+		return nil // what is upstream is older
+	}
 	// HEAD counts as no pull, and tells what is left.
 	d, err := c.h.HeadManifest(ctx, c.t.remote, registry.Reference{Tag: tag})
 	if err != nil {

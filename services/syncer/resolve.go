@@ -78,6 +78,9 @@ func (s *Service) sources(ctx context.Context, repo registry.Name) ([]target, er
 // we have fetched tags into is ours until somebody pushes: a catalog that was
 // rebuilt takes all it has for pushed.
 func (s *Service) isClaimed(ctx context.Context, repo registry.Name) (bool, error) {
+	if s.forwarded(repo) {
+		return false, nil
+	}
 	s.mu.Lock()
 	claimed, known := s.claimed[repo]
 	known = known || s.ours[repo]
@@ -143,7 +146,7 @@ func (s *Service) Resolve(ctx context.Context, _ registry.Actor, repo registry.N
 // confirm answers for a manifest that is here.
 func (s *Service) confirm(ctx context.Context, key tagKey, targets []target, local registry.Digest) (registry.Resolution, error) {
 	res := registry.Resolution{Digest: local}
-	if key.ref.Digest != "" {
+	if key.ref.Digest != "" || s.owes(key.repo, key.ref.Tag) {
 		return res, nil
 	}
 	was, err := s.store.tag(ctx, key.repo, key.ref.Tag)
@@ -366,6 +369,12 @@ func (s *Service) putTag(ctx context.Context, t target, m registry.Manifest, tag
 // mayMove is errPushed if a tag points to what is not from us, in a repository
 // that was pushed to.
 func (s *Service) mayMove(ctx context.Context, repo registry.Name, tag registry.Tag, local registry.Digest) error {
+	if s.forwarded(repo) {
+		if s.owes(repo, tag) {
+			return registry.ErrNameUnknown.Because(errPushed)
+		}
+		return nil
+	}
 	s.mu.Lock()
 	claimed, known := s.claimed[repo]
 	s.mu.Unlock()
@@ -421,9 +430,12 @@ func (s *Service) Covers(_ context.Context, repo registry.Name) (registry.Covera
 	if len(all) == 0 {
 		return registry.Coverage{}, nil
 	}
+	rule := mirrorRule(all)
+	c := registry.Coverage{Rule: rule.Name, Push: rule.Push, Forward: len(s.forwardTargets(repo)) > 0}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return registry.Coverage{Rule: all[0].rule.Name, Push: all[0].rule.Push, Claimed: s.claimed[repo]}, nil
+	c.Claimed = s.claimed[repo] && !rule.forwards()
+	return c, nil
 }
 
 // Claim implements [registry.PushRules].

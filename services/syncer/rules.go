@@ -36,6 +36,10 @@ type Rule struct {
 	Rate       int64         // bytes a second, 0: no limit
 	Windows    []Window      // parts of the week in which other limits hold
 	Monthly    int64         // bytes a month (UTC), 0: no limit
+	// Conflict is for tags that are passed on, and Compare how often all of them are
+	// compared with what was; 0 is never.
+	Conflict Conflict
+	Compare  time.Duration
 
 	state ruleState
 }
@@ -283,6 +287,7 @@ func (r *Rule) check() error {
 		return fmt.Errorf("rule %s has no URL", r.Name)
 	}
 	r.Push = cmp.Or(r.Push, registry.PushAllow)
+	r.Conflict = cmp.Or(r.Conflict, ConflictOverwrite)
 	for i := range r.Content {
 		if err := r.Content[i].compile(); err != nil {
 			return fmt.Errorf("rule %s: %w", r.Name, err)

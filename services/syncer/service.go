@@ -65,6 +65,7 @@ type Service struct {
 	patience time.Duration // confirmTime
 	most     int           // maxFills
 	census   atomic.Pointer[census]
+	id       string // what other installations know us by
 
 	ctx  context.Context // ends when the service closes
 	stop context.CancelFunc
@@ -79,6 +80,7 @@ type Service struct {
 	referring flights[refKey, struct{}]
 	missing   missing
 	refs      map[refKey]time.Time // when referrers were last asked for
+	owed      map[tagKey]int       // pushes of a tag that are to be passed on
 }
 
 // ruleState is what changes of a rule.
@@ -91,6 +93,7 @@ type ruleState struct {
 	waits   atomic.Pointer[string] // why scheduled copies wait, nil if they do not
 	hits    atomic.Int64
 	misses  atomic.Int64
+	forward chan struct{} // something is to be passed on
 	bytes   atomic.Int64
 	paused  atomic.Bool
 	lastErr atomic.Pointer[string]
@@ -123,7 +126,7 @@ func New(ctx context.Context, db *sqldb.DB, blobs Blobs, catalog Catalog, o Opti
 			return nil, err
 		}
 		s.byHost[r.Host], s.inPath[hostInPath(r.Host)] = true, true
-		r.state.kick = make(chan struct{}, 1)
+		r.state.kick, r.state.forward = make(chan struct{}, 1), make(chan struct{}, 1)
 	}
 	if s.claimed, err = st.claims(ctx); err != nil {
 		return nil, fmt.Errorf("reading the syncer's database: %w", err)
@@ -142,6 +145,12 @@ func New(ctx context.Context, db *sqldb.DB, blobs Blobs, catalog Catalog, o Opti
 		r.state.row = rows[r.Name]
 		r.state.paused.Store(r.state.row.paused)
 	}
+	if s.id, err = st.identity(ctx); err == nil {
+		s.owed, err = st.owed(ctx)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the syncer's database: %w", err)
+	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.meters = newMeters(o.Metrics, s)
 	if err := s.resume(ctx); err != nil {
@@ -151,6 +160,9 @@ func New(ctx context.Context, db *sqldb.DB, blobs Blobs, catalog Catalog, o Opti
 	for _, r := range s.rules {
 		if r.Interval > 0 {
 			s.work.Go(func() { s.schedule(r) })
+		}
+		if r.forwards() {
+			s.work.Go(func() { s.forwardLoop(r) })
 		}
 	}
 	s.work.Go(s.janitor)

@@ -21,6 +21,6 @@ func main() {
 		metadata.Drivers{Databases: map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured}},
 	)
 	parts.Methods = auth.Parts{LDAP: ldap.Open, Bearer: jwt.Bearer, OIDC: jwt.OIDC(nil)}
-	parts.Mirror = allinone.Mirrors(map[string]syncer.OpenDB{"sqlite": sqlite.OpenSyncer})
+	parts.Mirror = allinone.Mirrors(syncer.Parts{Databases: map[string]syncer.OpenDB{"sqlite": sqlite.OpenSyncer}})
 	allinone.Program("berth-edge", version, "an OCI registry in one process, for small machines: disk and SQLite", parts).Main()
 }

@@ -19,6 +19,9 @@ import (
 	"github.com/berth-registry/berth/services/metadata/sqlite"
 	"github.com/berth-registry/berth/services/scanner"
 	"github.com/berth-registry/berth/services/syncer"
+	"github.com/berth-registry/berth/services/syncer/credentials"
+	"github.com/berth-registry/berth/services/syncer/credentials/ecr"
+	"github.com/berth-registry/berth/services/syncer/credentials/gcp"
 )
 
 var version = "unknown" // set by the linker
@@ -33,7 +36,10 @@ func main() {
 		},
 	)
 	parts.Methods = auth.Parts{LDAP: ldap.Open, Bearer: jwt.Bearer, OIDC: jwt.OIDC(claims.Compile)}
-	parts.Mirror = allinone.Mirrors(map[string]syncer.OpenDB{"sqlite": sqlite.OpenSyncer, "postgres": postgres.OpenSyncer})
+	parts.Mirror = allinone.Mirrors(syncer.Parts{
+		Databases: map[string]syncer.OpenDB{"sqlite": sqlite.OpenSyncer, "postgres": postgres.OpenSyncer},
+		Helpers:   map[string]credentials.Helper{"ecr": ecr.Helper, "gcp": gcp.Helper},
+	})
 	parts.Scans = scans(map[string]scanner.OpenDB{"sqlite": sqlite.OpenScanner, "postgres": postgres.OpenScanner})
 	parts.Reflect = reflect.Register
 	parts.ExaminePool, parts.ExamineDatabase = s3.Examine, postgres.Examine

@@ -118,14 +118,14 @@ func (h *Host) authorize(ctx context.Context, c call, ch challenge) (string, err
 			return "", nil
 		}
 		header := basicAuth(creds)
-		h.tokens.put(c.repo, token{header: header})
+		h.tokens.put(c.tokenKey(), token{header: header, until: creds.Until})
 		return header, nil
 	case "bearer":
 		k, err := h.fetchToken(ctx, c, ch, creds)
 		if err != nil || k.header == "" {
 			return "", err
 		}
-		h.tokens.put(c.repo, k)
+		h.tokens.put(c.tokenKey(), k)
 		return k.header, nil
 	}
 	return "", nil
@@ -153,26 +153,11 @@ func (h *Host) fetchToken(ctx context.Context, c call, ch challenge, creds *Cred
 			return token{}, err
 		}
 	}
-	q := realm.Query()
-	if s := ch.params["service"]; s != "" {
-		q.Set("service", s)
-	}
-	scope := ch.params["scope"]
-	if c.repo != "" {
-		scope = "repository:" + c.repo + ":pull"
-	}
-	if scope != "" {
-		q.Set("scope", scope)
-	}
-	realm.RawQuery, realm.Fragment = q.Encode(), ""
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, realm.String(), nil)
+	req, err := h.tokenRequest(ctx, realm, scopeOf(c, ch), ch.params["service"], creds)
 	if err != nil {
 		return token{}, err
 	}
 	req.Header.Set("User-Agent", h.agent)
-	if creds != nil {
-		req.Header.Set("Authorization", basicAuth(creds))
-	}
 	h.requests.Add(1)
 	resp, err := h.http.RoundTrip(req)
 	if err != nil {
@@ -204,6 +189,54 @@ func (h *Host) fetchToken(ctx context.Context, c call, ch challenge, creds *Cred
 		life = time.Duration(min(answer.ExpiresIn, 24*60*60)) * time.Second
 	}
 	return token{"Bearer " + answer.Token, h.now().Add(life * 9 / 10)}, nil
+}
+
+// scopeOf returns what a request needs: what it reads, or also writes.
+func scopeOf(c call, ch challenge) string {
+	if c.repo == "" {
+		return ch.params["scope"]
+	}
+	scope := "repository:" + c.repo + ":pull"
+	if c.push {
+		scope += ",push"
+	}
+	if c.from != "" {
+		scope += " repository:" + c.from + ":pull"
+	}
+	return scope
+}
+
+// tokenRequest asks for a token as a user (distribution, "Token Authentication"), or
+// with an identity token ("OAuth2 Token Authentication").
+func (h *Host) tokenRequest(ctx context.Context, realm *url.URL, scope, service string, creds *Credentials) (*http.Request, error) {
+	q, identity := realm.Query(), creds != nil && creds.Username == IdentityToken
+	if identity {
+		q = url.Values{"grant_type": {"refresh_token"}, "client_id": {"berth"}, "refresh_token": {creds.Password}}
+	}
+	if service != "" {
+		q.Set("service", service)
+	}
+	switch scopes := strings.Fields(scope); {
+	case scope == "":
+	case identity:
+		q.Set("scope", scope)
+	default:
+		q["scope"] = scopes
+	}
+	realm.Fragment = ""
+	if identity {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, realm.String(), strings.NewReader(q.Encode()))
+		if err == nil {
+			req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		}
+		return req, err
+	}
+	realm.RawQuery = q.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, realm.String(), nil)
+	if err == nil && creds != nil {
+		req.Header.Set("Authorization", basicAuth(creds))
+	}
+	return req, err
 }
 
 // mayAsk says whether credentials may go to a token server: the registry itself,

@@ -20,9 +20,14 @@ import (
 
 // Credentials are those of one registry.
 type Credentials struct {
-	Username string
+	Username string // [IdentityToken]: Password is one
 	Password string
+	Until    time.Time // when they end, zero: not known
 }
+
+// IdentityToken in the place of a user's name says that the password is a token that
+// token servers take for others (docker-credential-helpers, "Development").
+const IdentityToken = "<token>"
 
 // Options describe one host of a registry.
 type Options struct {
@@ -128,7 +133,24 @@ type call struct {
 	path   string // below the base, escaped; "/v2/…"
 	query  string
 	header http.Header
-	repo   string // whose scope a token needs, "" for none
+	repo   string   // whose scope a token needs, "" for none
+	push   bool     // it needs to write there, too
+	from   string   // a repository that it reads besides, "" for none
+	target *url.URL // that the host gave, in place of path and query; nil: none
+	body   func() io.ReadCloser
+	size   int64 // of the body
+}
+
+// tokenKey is what a token for the call is remembered by.
+func (c call) tokenKey() string {
+	key := c.repo
+	if c.push {
+		key += " push"
+	}
+	if c.from != "" {
+		key += " " + c.from
+	}
+	return key
 }
 
 // do makes a request, with credentials if the registry asks for some. It returns
@@ -207,7 +229,7 @@ func isTimeout(err error) bool {
 
 // try makes the request, and once more if it lacked credentials.
 func (h *Host) try(ctx context.Context, c call) (*http.Response, error) {
-	auth := h.tokens.get(c.repo, h.now())
+	auth := h.tokens.get(c.tokenKey(), h.now())
 	resp, err := h.send(ctx, c, auth)
 	if err != nil || resp.StatusCode != http.StatusUnauthorized {
 		return resp, err
@@ -229,14 +251,10 @@ func (h *Host) try(ctx context.Context, c call) (*http.Response, error) {
 // only: neither to where it redirects (CVE-2020-15157) nor, after a fallback, over
 // plain HTTP (CVE-2019-10214); there is no fallback.
 func (h *Host) send(ctx context.Context, c call, auth string) (*http.Response, error) {
-	u := *h.base
-	target, err := url.Parse(c.path)
+	next, err := h.locate(c)
 	if err != nil {
 		return nil, err
 	}
-	target.RawQuery = c.query
-	u.Path, u.RawPath, u.RawQuery = h.base.Path+target.Path, "", target.RawQuery
-	next := &u
 	for range maxRedirects + 1 {
 		limit, _ := ctx.Value(limitKey{}).(*time.Timer)
 		limit.Stop() // waiting for our turn is not the host's doing
@@ -250,6 +268,9 @@ func (h *Host) send(ctx context.Context, c call, auth string) (*http.Response, e
 		}
 		for k, v := range c.header {
 			req.Header[k] = v
+		}
+		if c.body != nil {
+			req.Body, req.ContentLength = c.body(), c.size
 		}
 		req.Header.Set("User-Agent", h.agent)
 		if auth != "" && sameOrigin(next, h.base) {
@@ -279,6 +300,20 @@ func (h *Host) send(ctx context.Context, c call, auth string) (*http.Response, e
 	return nil, errors.New("the upstream registry redirects in circles")
 }
 
+// locate returns the URL of a call.
+func (h *Host) locate(c call) (*url.URL, error) {
+	if c.target != nil {
+		return c.target, nil
+	}
+	path, err := url.Parse(c.path)
+	if err != nil {
+		return nil, err
+	}
+	u := *h.base
+	u.Path, u.RawPath, u.RawQuery = h.base.Path+path.Path, "", c.query
+	return &u, nil
+}
+
 // sameOrigin reports whether a and b are the same scheme, host and port.
 func sameOrigin(a, b *url.URL) bool {
 	return a.Scheme == b.Scheme && strings.EqualFold(a.Host, b.Host)
@@ -304,6 +339,9 @@ func (h *Host) judge(resp *http.Response, c call) error {
 	case s == http.StatusRequestedRangeNotSatisfiable:
 		h.Succeeded()
 		return errRange
+	case c.push && s >= 400 && s < 500 && s != http.StatusRequestTimeout:
+		h.Succeeded()
+		return h.refusal(resp)
 	default:
 		h.Failed()
 		err := registry.ErrUnavailable.With("the upstream registry %s answers with status %d", h.base.Host, s)

@@ -24,7 +24,7 @@ var accept = []string{strings.Join([]string{
 // HeadManifest returns the digest that ref has upstream, "" if the host does not
 // say.
 func (h *Host) HeadManifest(ctx context.Context, repo string, ref registry.Reference) (registry.Digest, error) {
-	resp, err := h.do(ctx, call{http.MethodHead, "/v2/" + repo + "/manifests/" + ref.String(), "", http.Header{"Accept": accept}, repo})
+	resp, err := h.do(ctx, call{method: http.MethodHead, path: "/v2/" + repo + "/manifests/" + ref.String(), header: http.Header{"Accept": accept}, repo: repo})
 	if err != nil {
 		return "", err
 	}
@@ -39,7 +39,7 @@ func (h *Host) HeadManifest(ctx context.Context, repo string, ref registry.Refer
 // Manifest returns the manifest ref. Its digest is that of its bytes, whatever the
 // header says; if ref is a digest it is that one.
 func (h *Host) Manifest(ctx context.Context, repo string, ref registry.Reference) (registry.Manifest, error) {
-	resp, err := h.do(ctx, call{http.MethodGet, "/v2/" + repo + "/manifests/" + ref.String(), "", http.Header{"Accept": accept}, repo})
+	resp, err := h.do(ctx, call{method: http.MethodGet, path: "/v2/" + repo + "/manifests/" + ref.String(), header: http.Header{"Accept": accept}, repo: repo})
 	if err != nil {
 		return registry.Manifest{}, err
 	}
@@ -72,7 +72,7 @@ func short(s string) string {
 
 // HeadBlob returns the size of a blob, -1 if the host does not say.
 func (h *Host) HeadBlob(ctx context.Context, repo string, d registry.Digest) (int64, error) {
-	resp, err := h.do(ctx, call{http.MethodHead, "/v2/" + repo + "/blobs/" + string(d), "", nil, repo})
+	resp, err := h.do(ctx, call{method: http.MethodHead, path: "/v2/" + repo + "/blobs/" + string(d), repo: repo})
 	if err != nil {
 		return 0, blobError(err)
 	}
@@ -94,7 +94,7 @@ func (h *Host) Blob(ctx context.Context, repo string, d registry.Digest, offset 
 	if offset > 0 {
 		header.Set("Range", "bytes="+strconv.FormatInt(offset, 10)+"-")
 	}
-	resp, err := h.do(ctx, call{http.MethodGet, "/v2/" + repo + "/blobs/" + string(d), "", header, repo})
+	resp, err := h.do(ctx, call{method: http.MethodGet, path: "/v2/" + repo + "/blobs/" + string(d), header: header, repo: repo})
 	if errors.Is(err, errRange) {
 		return nil, 0, registry.ErrUnavailable.With("the upstream registry %s has fewer bytes than came before", h.base.Host).Because(ErrWrong)
 	}
@@ -188,7 +188,7 @@ func (h *Host) list(ctx context.Context, path, repo, member string, f func([]str
 			return registry.ErrUnavailable.With("the upstream registry %s sends the same page again", h.base.Host)
 		}
 		seen[query] = true
-		resp, err := h.do(ctx, call{http.MethodGet, path, query, nil, repo})
+		resp, err := h.do(ctx, call{method: http.MethodGet, path: path, query: query, repo: repo})
 		if err != nil {
 			return err
 		}
@@ -239,7 +239,7 @@ func (h *Host) nextPage(link, path string) (string, error) {
 // Referrers returns the manifests whose subject is d. A host that does not know the
 // API has none.
 func (h *Host) Referrers(ctx context.Context, repo string, d registry.Digest) ([]registry.Descriptor, error) {
-	resp, err := h.do(ctx, call{http.MethodGet, "/v2/" + repo + "/referrers/" + string(d), "", http.Header{"Accept": {registry.TypeIndex}}, repo})
+	resp, err := h.do(ctx, call{method: http.MethodGet, path: "/v2/" + repo + "/referrers/" + string(d), header: http.Header{"Accept": {registry.TypeIndex}}, repo: repo})
 	if errors.Is(err, registry.ErrManifestUnknown) {
 		return h.referrersTag(ctx, repo, d)
 	}
@@ -283,7 +283,7 @@ func decodeIndex(r io.Reader) ([]registry.Descriptor, error) {
 
 // Ping asks whether there is a registry.
 func (h *Host) Ping(ctx context.Context) error {
-	resp, err := h.do(ctx, call{http.MethodGet, "/v2/", "", nil, ""})
+	resp, err := h.do(ctx, call{method: http.MethodGet, path: "/v2/"})
 	if err != nil {
 		return err
 	}

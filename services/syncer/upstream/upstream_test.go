@@ -60,7 +60,7 @@ func TestS060Realm(t *testing.T) {
 		"":                                       false,
 	} {
 		asked, leaked := 0, 0
-		h := host(t, "https://registry.example.com", &Credentials{"user", "secret"}, func(r *http.Request) (int, http.Header, string) {
+		h := host(t, "https://registry.example.com", &Credentials{Username: "user", Password: "secret"}, func(r *http.Request) (int, http.Header, string) {
 			if strings.HasPrefix(r.URL.Path, "/token") {
 				if _, p, _ := r.BasicAuth(); p == "secret" {
 					asked++
@@ -102,7 +102,7 @@ func TestS060Addresses(t *testing.T) {
 		"https://registry.example.com.": "https://evil.org./token",
 	} {
 		leaked := 0
-		h := host(t, base, &Credentials{"user", "secret"}, func(r *http.Request) (int, http.Header, string) {
+		h := host(t, base, &Credentials{Username: "user", Password: "secret"}, func(r *http.Request) (int, http.Header, string) {
 			if r.Header.Get("Authorization") != "" {
 				leaked++
 			}
@@ -126,7 +126,7 @@ func TestS062Redirects(t *testing.T) {
 		"https://registry.example.com/v2/a/blobs/" + string(registry.SHA256.FromString("x")): false, // a circle
 		"": false,
 	} {
-		h := host(t, "https://registry.example.com", &Credentials{"user", "secret"}, func(r *http.Request) (int, http.Header, string) {
+		h := host(t, "https://registry.example.com", &Credentials{Username: "user", Password: "secret"}, func(r *http.Request) (int, http.Header, string) {
 			auth := r.Header.Get("Authorization")
 			if r.URL.Host != "registry.example.com" {
 				if auth != "" {
@@ -313,4 +313,58 @@ func FuzzChallenge(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestIdentityToken: a token in the place of a password is sent as OAuth2 has it.
+func TestIdentityToken(t *testing.T) {
+	var asked string
+	h := host(t, "https://registry.example.com", &Credentials{Username: IdentityToken, Password: "identity"}, func(r *http.Request) (int, http.Header, string) {
+		switch {
+		case r.URL.Path == "/token":
+			if err := r.ParseForm(); err != nil {
+				t.Error(err)
+			}
+			asked = r.Method + " " + r.PostForm.Encode() + r.Header.Get("Authorization")
+			return 200, nil, `{"access_token":"tok"}`
+		case r.Header.Get("Authorization") == "Bearer tok":
+			return 200, http.Header{"Docker-Content-Digest": {string(registry.SHA256.FromString("x"))}}, ""
+		}
+		return 401, http.Header{"Www-Authenticate": {`Bearer realm="https://auth.example.com/token",service="s"`}}, ""
+	})
+	if d, err := h.HeadManifest(t.Context(), "a/b", registry.Reference{Tag: "v1"}); err != nil || d == "" {
+		t.Errorf("%s, %v", d, err)
+	}
+	if want := "POST client_id=berth&grant_type=refresh_token&refresh_token=identity&scope=repository%3Aa%2Fb%3Apull&service=s"; asked != want {
+		t.Errorf("asked %s, want %s", asked, want)
+	}
+}
+
+// TestTokenScopes: who pushes asks for that, and tokens to read are not used for it.
+func TestTokenScopes(t *testing.T) {
+	var scopes []string
+	h := host(t, "https://registry.example.com", nil, func(r *http.Request) (int, http.Header, string) {
+		if r.URL.Path == "/token" {
+			scopes = append(scopes, strings.Join(r.URL.Query()["scope"], " "))
+			return 200, nil, fmt.Sprintf(`{"token":"%d","expires_in":300}`, len(scopes))
+		}
+		if r.Header.Get("Authorization") == "" {
+			return 401, http.Header{"Www-Authenticate": {`Bearer realm="https://auth.example.com/token",service="s"`}}, ""
+		}
+		return 202, http.Header{"Location": {"/v2/a/blobs/uploads/1"}}, ""
+	})
+	d := registry.SHA256.FromString("x")
+	for range 2 {
+		if _, err := h.HeadBlob(t.Context(), "a", d); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.StartUpload(t.Context(), "a", d, "b"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.StartUpload(t.Context(), "a", d, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := "repository:a:pull|repository:a:pull,push repository:b:pull|repository:a:pull,push"; strings.Join(scopes, "|") != want {
+		t.Errorf("asked for %q, want %q", scopes, want)
+	}
 }

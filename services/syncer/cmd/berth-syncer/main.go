@@ -16,6 +16,9 @@ import (
 	"github.com/berth-registry/berth/services/metadata/postgres"
 	"github.com/berth-registry/berth/services/metadata/sqlite"
 	"github.com/berth-registry/berth/services/syncer"
+	"github.com/berth-registry/berth/services/syncer/credentials"
+	"github.com/berth-registry/berth/services/syncer/credentials/ecr"
+	"github.com/berth-registry/berth/services/syncer/credentials/gcp"
 )
 
 var version = "unknown" // set by the linker
@@ -59,8 +62,11 @@ func units(ctx context.Context, cfg *config.Config, p daemon.Process) (_ []daemo
 	}
 	units = append(units, daemon.Closer("connection to the catalog", catalog.Close))
 	fatal, doom := daemon.Fatal("syncer's database")
-	drivers := map[string]syncer.OpenDB{"sqlite": sqlite.OpenSyncer, "postgres": postgres.OpenSyncer}
-	mirror, err := syncer.OpenConfigured(ctx, cfg, drivers, blobs, catalog, doom, p)
+	parts := syncer.Parts{
+		Databases: map[string]syncer.OpenDB{"sqlite": sqlite.OpenSyncer, "postgres": postgres.OpenSyncer},
+		Helpers:   map[string]credentials.Helper{"ecr": ecr.Helper, "gcp": gcp.Helper},
+	}
+	mirror, err := syncer.OpenConfigured(ctx, cfg, parts, blobs, catalog, doom, p)
 	if err != nil {
 		return nil, err
 	}

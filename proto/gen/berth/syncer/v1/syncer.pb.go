@@ -650,10 +650,12 @@ type CoversResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of the rule, empty if none covers it.
 	Rule string `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
-	// allow or deny.
+	// allow, deny or forward.
 	Push string `protobuf:"bytes,2,opt,name=push,proto3" json:"push,omitempty"`
 	// It was pushed to.
-	Claimed       bool `protobuf:"varint,3,opt,name=claimed,proto3" json:"claimed,omitempty"`
+	Claimed bool `protobuf:"varint,3,opt,name=claimed,proto3" json:"claimed,omitempty"`
+	// Pushes are to be announced: a rule passes them on.
+	Forward       bool `protobuf:"varint,4,opt,name=forward,proto3" json:"forward,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -709,6 +711,580 @@ func (x *CoversResponse) GetClaimed() bool {
 	return false
 }
 
+func (x *CoversResponse) GetForward() bool {
+	if x != nil {
+		return x.Forward
+	}
+	return false
+}
+
+// AnnounceRequest is a push that is about to be made.
+type AnnounceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who pushes.
+	Actor *v1.Actor `protobuf:"bytes,1,opt,name=actor,proto3" json:"actor,omitempty"`
+	// Local name of the repository.
+	Repository string `protobuf:"bytes,2,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Tags that will point to the manifest.
+	Tags []string `protobuf:"bytes,3,rep,name=tags,proto3" json:"tags,omitempty"`
+	// Of the manifest.
+	Digest string `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`
+	// Installations that have forwarded it, with commas between them.
+	Via           string `protobuf:"bytes,5,opt,name=via,proto3" json:"via,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnnounceRequest) Reset() {
+	*x = AnnounceRequest{}
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnnounceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnnounceRequest) ProtoMessage() {}
+
+func (x *AnnounceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnnounceRequest.ProtoReflect.Descriptor instead.
+func (*AnnounceRequest) Descriptor() ([]byte, []int) {
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *AnnounceRequest) GetActor() *v1.Actor {
+	if x != nil {
+		return x.Actor
+	}
+	return nil
+}
+
+func (x *AnnounceRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *AnnounceRequest) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *AnnounceRequest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *AnnounceRequest) GetVia() string {
+	if x != nil {
+		return x.Via
+	}
+	return ""
+}
+
+// AnnounceResponse says that it is noted.
+type AnnounceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// For Settle, empty if no rule forwards it.
+	Receipt       string `protobuf:"bytes,1,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnnounceResponse) Reset() {
+	*x = AnnounceResponse{}
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnnounceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnnounceResponse) ProtoMessage() {}
+
+func (x *AnnounceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnnounceResponse.ProtoReflect.Descriptor instead.
+func (*AnnounceResponse) Descriptor() ([]byte, []int) {
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *AnnounceResponse) GetReceipt() string {
+	if x != nil {
+		return x.Receipt
+	}
+	return ""
+}
+
+// SettleRequest says what became of a push.
+type SettleRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of its announcement.
+	Receipt string `protobuf:"bytes,1,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	// The catalog has it.
+	Stored        bool `protobuf:"varint,2,opt,name=stored,proto3" json:"stored,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettleRequest) Reset() {
+	*x = SettleRequest{}
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettleRequest) ProtoMessage() {}
+
+func (x *SettleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettleRequest.ProtoReflect.Descriptor instead.
+func (*SettleRequest) Descriptor() ([]byte, []int) {
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *SettleRequest) GetReceipt() string {
+	if x != nil {
+		return x.Receipt
+	}
+	return ""
+}
+
+func (x *SettleRequest) GetStored() bool {
+	if x != nil {
+		return x.Stored
+	}
+	return false
+}
+
+// SettleResponse says that it is noted.
+type SettleResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettleResponse) Reset() {
+	*x = SettleResponse{}
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettleResponse) ProtoMessage() {}
+
+func (x *SettleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettleResponse.ProtoReflect.Descriptor instead.
+func (*SettleResponse) Descriptor() ([]byte, []int) {
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{15}
+}
+
+// ListForwardsRequest asks for a part of the list.
+type ListForwardsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only those of this rule, empty for all.
+	Rule string `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	// Only those that have no end yet.
+	Open bool `protobuf:"varint,2,opt,name=open,proto3" json:"open,omitempty"`
+	// Only those with a larger number.
+	After int64 `protobuf:"varint,3,opt,name=after,proto3" json:"after,omitempty"`
+	// At most so many, from 1 to 1000; 0 is 100.
+	Limit         int32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListForwardsRequest) Reset() {
+	*x = ListForwardsRequest{}
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListForwardsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListForwardsRequest) ProtoMessage() {}
+
+func (x *ListForwardsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListForwardsRequest.ProtoReflect.Descriptor instead.
+func (*ListForwardsRequest) Descriptor() ([]byte, []int) {
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ListForwardsRequest) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *ListForwardsRequest) GetOpen() bool {
+	if x != nil {
+		return x.Open
+	}
+	return false
+}
+
+func (x *ListForwardsRequest) GetAfter() int64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+func (x *ListForwardsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// ListForwardsResponse lists them, ordered by number.
+type ListForwardsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The pushes.
+	Forwards      []*Forward `protobuf:"bytes,1,rep,name=forwards,proto3" json:"forwards,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListForwardsResponse) Reset() {
+	*x = ListForwardsResponse{}
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListForwardsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListForwardsResponse) ProtoMessage() {}
+
+func (x *ListForwardsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListForwardsResponse.ProtoReflect.Descriptor instead.
+func (*ListForwardsResponse) Descriptor() ([]byte, []int) {
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ListForwardsResponse) GetForwards() []*Forward {
+	if x != nil {
+		return x.Forwards
+	}
+	return nil
+}
+
+// Forward is a push that is to be passed on, or was.
+type Forward struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Growing in the order of pushes.
+	Number int64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// That passes it on.
+	Rule string `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"`
+	// Local name of the repository.
+	Repository string `protobuf:"bytes,3,opt,name=repository,proto3" json:"repository,omitempty"`
+	// The tag, empty if it was pushed by its digest.
+	Tag string `protobuf:"bytes,4,opt,name=tag,proto3" json:"tag,omitempty"`
+	// Of the manifest.
+	Digest string `protobuf:"bytes,5,opt,name=digest,proto3" json:"digest,omitempty"`
+	// Who pushed it.
+	Actor string `protobuf:"bytes,6,opt,name=actor,proto3" json:"actor,omitempty"`
+	// Registry and repository that it goes to.
+	Upstream string `protobuf:"bytes,7,opt,name=upstream,proto3" json:"upstream,omitempty"`
+	// announced, waiting, delivered, kept, refused or dropped.
+	State string `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"`
+	// How often it was tried.
+	Attempts int64 `protobuf:"varint,9,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// Of the last attempt, or why it ended.
+	Error string `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`
+	// When it was pushed, microseconds since 1970.
+	SinceUs int64 `protobuf:"varint,11,opt,name=since_us,json=sinceUs,proto3" json:"since_us,omitempty"`
+	// When its state changed.
+	ChangedUs     int64 `protobuf:"varint,12,opt,name=changed_us,json=changedUs,proto3" json:"changed_us,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Forward) Reset() {
+	*x = Forward{}
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Forward) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Forward) ProtoMessage() {}
+
+func (x *Forward) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Forward.ProtoReflect.Descriptor instead.
+func (*Forward) Descriptor() ([]byte, []int) {
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Forward) GetNumber() int64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Forward) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *Forward) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *Forward) GetTag() string {
+	if x != nil {
+		return x.Tag
+	}
+	return ""
+}
+
+func (x *Forward) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *Forward) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *Forward) GetUpstream() string {
+	if x != nil {
+		return x.Upstream
+	}
+	return ""
+}
+
+func (x *Forward) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Forward) GetAttempts() int64 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *Forward) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *Forward) GetSinceUs() int64 {
+	if x != nil {
+		return x.SinceUs
+	}
+	return 0
+}
+
+func (x *Forward) GetChangedUs() int64 {
+	if x != nil {
+		return x.ChangedUs
+	}
+	return 0
+}
+
+// ReforwardRequest names a rule.
+type ReforwardRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Rule          string `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReforwardRequest) Reset() {
+	*x = ReforwardRequest{}
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReforwardRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReforwardRequest) ProtoMessage() {}
+
+func (x *ReforwardRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReforwardRequest.ProtoReflect.Descriptor instead.
+func (*ReforwardRequest) Descriptor() ([]byte, []int) {
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ReforwardRequest) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+// ReforwardResponse says that it tries.
+type ReforwardResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReforwardResponse) Reset() {
+	*x = ReforwardResponse{}
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReforwardResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReforwardResponse) ProtoMessage() {}
+
+func (x *ReforwardResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReforwardResponse.ProtoReflect.Descriptor instead.
+func (*ReforwardResponse) Descriptor() ([]byte, []int) {
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{20}
+}
+
 // ClaimRequest names a repository.
 type ClaimRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -722,7 +1298,7 @@ type ClaimRequest struct {
 
 func (x *ClaimRequest) Reset() {
 	*x = ClaimRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[12]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -734,7 +1310,7 @@ func (x *ClaimRequest) String() string {
 func (*ClaimRequest) ProtoMessage() {}
 
 func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[12]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -747,7 +1323,7 @@ func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRequest.ProtoReflect.Descriptor instead.
 func (*ClaimRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{12}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ClaimRequest) GetActor() *v1.Actor {
@@ -773,7 +1349,7 @@ type ClaimResponse struct {
 
 func (x *ClaimResponse) Reset() {
 	*x = ClaimResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[13]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -785,7 +1361,7 @@ func (x *ClaimResponse) String() string {
 func (*ClaimResponse) ProtoMessage() {}
 
 func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[13]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -798,7 +1374,7 @@ func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimResponse.ProtoReflect.Descriptor instead.
 func (*ClaimResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{13}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{22}
 }
 
 // ListRulesRequest asks for all rules.
@@ -810,7 +1386,7 @@ type ListRulesRequest struct {
 
 func (x *ListRulesRequest) Reset() {
 	*x = ListRulesRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[14]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -822,7 +1398,7 @@ func (x *ListRulesRequest) String() string {
 func (*ListRulesRequest) ProtoMessage() {}
 
 func (x *ListRulesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[14]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -835,7 +1411,7 @@ func (x *ListRulesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRulesRequest.ProtoReflect.Descriptor instead.
 func (*ListRulesRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{14}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{23}
 }
 
 // ListRulesResponse lists them in the order they are looked at.
@@ -849,7 +1425,7 @@ type ListRulesResponse struct {
 
 func (x *ListRulesResponse) Reset() {
 	*x = ListRulesResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[15]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -861,7 +1437,7 @@ func (x *ListRulesResponse) String() string {
 func (*ListRulesResponse) ProtoMessage() {}
 
 func (x *ListRulesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[15]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -874,7 +1450,7 @@ func (x *ListRulesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRulesResponse.ProtoReflect.Descriptor instead.
 func (*ListRulesResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{15}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListRulesResponse) GetRules() []*Rule {
@@ -895,7 +1471,7 @@ type Rule struct {
 	OnDemand bool `protobuf:"varint,3,opt,name=on_demand,json=onDemand,proto3" json:"on_demand,omitempty"`
 	// Time between two scheduled copies in microseconds, 0 for none.
 	IntervalUs int64 `protobuf:"varint,4,opt,name=interval_us,json=intervalUs,proto3" json:"interval_us,omitempty"`
-	// What a push means: allow or deny.
+	// What a push means: allow, deny or forward.
 	Push string `protobuf:"bytes,5,opt,name=push,proto3" json:"push,omitempty"`
 	// It asks nobody.
 	Paused bool `protobuf:"varint,6,opt,name=paused,proto3" json:"paused,omitempty"`
@@ -938,7 +1514,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[16]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -950,7 +1526,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[16]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -963,7 +1539,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{16}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Rule) GetName() string {
@@ -1136,7 +1712,7 @@ type ListFillsRequest struct {
 
 func (x *ListFillsRequest) Reset() {
 	*x = ListFillsRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[17]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1148,7 +1724,7 @@ func (x *ListFillsRequest) String() string {
 func (*ListFillsRequest) ProtoMessage() {}
 
 func (x *ListFillsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[17]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1161,7 +1737,7 @@ func (x *ListFillsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFillsRequest.ProtoReflect.Descriptor instead.
 func (*ListFillsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{17}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{26}
 }
 
 // ListFillsResponse lists them, ordered by digest.
@@ -1175,7 +1751,7 @@ type ListFillsResponse struct {
 
 func (x *ListFillsResponse) Reset() {
 	*x = ListFillsResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[18]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1187,7 +1763,7 @@ func (x *ListFillsResponse) String() string {
 func (*ListFillsResponse) ProtoMessage() {}
 
 func (x *ListFillsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[18]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1200,7 +1776,7 @@ func (x *ListFillsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFillsResponse.ProtoReflect.Descriptor instead.
 func (*ListFillsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{18}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListFillsResponse) GetFills() []*Fill {
@@ -1241,7 +1817,7 @@ type Fill struct {
 
 func (x *Fill) Reset() {
 	*x = Fill{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[19]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1253,7 +1829,7 @@ func (x *Fill) String() string {
 func (*Fill) ProtoMessage() {}
 
 func (x *Fill) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[19]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1266,7 +1842,7 @@ func (x *Fill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fill.ProtoReflect.Descriptor instead.
 func (*Fill) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{19}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Fill) GetDigest() string {
@@ -1361,7 +1937,7 @@ type ListPresenceRequest struct {
 
 func (x *ListPresenceRequest) Reset() {
 	*x = ListPresenceRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[20]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1373,7 +1949,7 @@ func (x *ListPresenceRequest) String() string {
 func (*ListPresenceRequest) ProtoMessage() {}
 
 func (x *ListPresenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[20]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1386,7 +1962,7 @@ func (x *ListPresenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPresenceRequest.ProtoReflect.Descriptor instead.
 func (*ListPresenceRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{20}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListPresenceRequest) GetRepository() string {
@@ -1423,7 +1999,7 @@ type ListPresenceResponse struct {
 
 func (x *ListPresenceResponse) Reset() {
 	*x = ListPresenceResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[21]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1435,7 +2011,7 @@ func (x *ListPresenceResponse) String() string {
 func (*ListPresenceResponse) ProtoMessage() {}
 
 func (x *ListPresenceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[21]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1448,7 +2024,7 @@ func (x *ListPresenceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPresenceResponse.ProtoReflect.Descriptor instead.
 func (*ListPresenceResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{21}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListPresenceResponse) GetTags() []*TagPresence {
@@ -1485,7 +2061,7 @@ type TagPresence struct {
 
 func (x *TagPresence) Reset() {
 	*x = TagPresence{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[22]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1497,7 +2073,7 @@ func (x *TagPresence) String() string {
 func (*TagPresence) ProtoMessage() {}
 
 func (x *TagPresence) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[22]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1510,7 +2086,7 @@ func (x *TagPresence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagPresence.ProtoReflect.Descriptor instead.
 func (*TagPresence) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{22}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *TagPresence) GetTag() string {
@@ -1573,7 +2149,7 @@ type PlatformPresence struct {
 
 func (x *PlatformPresence) Reset() {
 	*x = PlatformPresence{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[23]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1585,7 +2161,7 @@ func (x *PlatformPresence) String() string {
 func (*PlatformPresence) ProtoMessage() {}
 
 func (x *PlatformPresence) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[23]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1598,7 +2174,7 @@ func (x *PlatformPresence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlatformPresence.ProtoReflect.Descriptor instead.
 func (*PlatformPresence) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{23}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PlatformPresence) GetPlatform() string {
@@ -1647,7 +2223,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[24]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1659,7 +2235,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[24]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1672,7 +2248,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{24}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ExplainRequest) GetRepository() string {
@@ -1693,7 +2269,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[25]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1705,7 +2281,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[25]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1718,7 +2294,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{25}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ExplainResponse) GetLines() []string {
@@ -1739,7 +2315,7 @@ type ExamineRequest struct {
 
 func (x *ExamineRequest) Reset() {
 	*x = ExamineRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[26]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1751,7 +2327,7 @@ func (x *ExamineRequest) String() string {
 func (*ExamineRequest) ProtoMessage() {}
 
 func (x *ExamineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[26]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1764,7 +2340,7 @@ func (x *ExamineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExamineRequest.ProtoReflect.Descriptor instead.
 func (*ExamineRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{26}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ExamineRequest) GetRule() string {
@@ -1785,7 +2361,7 @@ type ExamineResponse struct {
 
 func (x *ExamineResponse) Reset() {
 	*x = ExamineResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[27]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1797,7 +2373,7 @@ func (x *ExamineResponse) String() string {
 func (*ExamineResponse) ProtoMessage() {}
 
 func (x *ExamineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[27]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1810,7 +2386,7 @@ func (x *ExamineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExamineResponse.ProtoReflect.Descriptor instead.
 func (*ExamineResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{27}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ExamineResponse) GetSteps() []*Step {
@@ -1835,7 +2411,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[28]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1847,7 +2423,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[28]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1860,7 +2436,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{28}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Step) GetStep() string {
@@ -1895,7 +2471,7 @@ type TriggerRequest struct {
 
 func (x *TriggerRequest) Reset() {
 	*x = TriggerRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[29]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1907,7 +2483,7 @@ func (x *TriggerRequest) String() string {
 func (*TriggerRequest) ProtoMessage() {}
 
 func (x *TriggerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[29]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1920,7 +2496,7 @@ func (x *TriggerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TriggerRequest.ProtoReflect.Descriptor instead.
 func (*TriggerRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{29}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TriggerRequest) GetRule() string {
@@ -1939,7 +2515,7 @@ type TriggerResponse struct {
 
 func (x *TriggerResponse) Reset() {
 	*x = TriggerResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[30]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1951,7 +2527,7 @@ func (x *TriggerResponse) String() string {
 func (*TriggerResponse) ProtoMessage() {}
 
 func (x *TriggerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[30]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1964,7 +2540,7 @@ func (x *TriggerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TriggerResponse.ProtoReflect.Descriptor instead.
 func (*TriggerResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{30}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{39}
 }
 
 // PauseRequest names a rule.
@@ -1980,7 +2556,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[31]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1992,7 +2568,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[31]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2005,7 +2581,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{31}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PauseRequest) GetRule() string {
@@ -2031,7 +2607,7 @@ type PauseResponse struct {
 
 func (x *PauseResponse) Reset() {
 	*x = PauseResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[32]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2043,7 +2619,7 @@ func (x *PauseResponse) String() string {
 func (*PauseResponse) ProtoMessage() {}
 
 func (x *PauseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[32]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2056,7 +2632,7 @@ func (x *PauseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
 func (*PauseResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{32}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{41}
 }
 
 // ForgetRequest names a repository.
@@ -2070,7 +2646,7 @@ type ForgetRequest struct {
 
 func (x *ForgetRequest) Reset() {
 	*x = ForgetRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[33]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2082,7 +2658,7 @@ func (x *ForgetRequest) String() string {
 func (*ForgetRequest) ProtoMessage() {}
 
 func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[33]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2095,7 +2671,7 @@ func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
 func (*ForgetRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{33}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ForgetRequest) GetRepository() string {
@@ -2114,7 +2690,7 @@ type ForgetResponse struct {
 
 func (x *ForgetResponse) Reset() {
 	*x = ForgetResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[34]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2126,7 +2702,7 @@ func (x *ForgetResponse) String() string {
 func (*ForgetResponse) ProtoMessage() {}
 
 func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[34]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2139,7 +2715,7 @@ func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetResponse.ProtoReflect.Descriptor instead.
 func (*ForgetResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{34}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{43}
 }
 
 // CheckRequest asks whether the service can work.
@@ -2151,7 +2727,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[35]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2163,7 +2739,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[35]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2176,7 +2752,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{35}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{44}
 }
 
 // CheckResponse says that it can.
@@ -2188,7 +2764,7 @@ type CheckResponse struct {
 
 func (x *CheckResponse) Reset() {
 	*x = CheckResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[36]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2200,7 +2776,7 @@ func (x *CheckResponse) String() string {
 func (*CheckResponse) ProtoMessage() {}
 
 func (x *CheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[36]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2213,7 +2789,7 @@ func (x *CheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
 func (*CheckResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{36}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{45}
 }
 
 var File_berth_syncer_v1_syncer_proto protoreflect.FileDescriptor
@@ -2269,11 +2845,53 @@ const file_berth_syncer_v1_syncer_proto_rawDesc = "" +
 	"\rCoversRequest\x12\x1e\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\tR\n" +
-	"repository\"R\n" +
+	"repository\"l\n" +
 	"\x0eCoversResponse\x12\x12\n" +
 	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x12\n" +
 	"\x04push\x18\x02 \x01(\tR\x04push\x12\x18\n" +
-	"\aclaimed\x18\x03 \x01(\bR\aclaimed\"^\n" +
+	"\aclaimed\x18\x03 \x01(\bR\aclaimed\x12\x18\n" +
+	"\aforward\x18\x04 \x01(\bR\aforward\"\x9f\x01\n" +
+	"\x0fAnnounceRequest\x12.\n" +
+	"\x05actor\x18\x01 \x01(\v2\x18.berth.metadata.v1.ActorR\x05actor\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x02 \x01(\tR\n" +
+	"repository\x12\x12\n" +
+	"\x04tags\x18\x03 \x03(\tR\x04tags\x12\x16\n" +
+	"\x06digest\x18\x04 \x01(\tR\x06digest\x12\x10\n" +
+	"\x03via\x18\x05 \x01(\tR\x03via\",\n" +
+	"\x10AnnounceResponse\x12\x18\n" +
+	"\areceipt\x18\x01 \x01(\tR\areceipt\"A\n" +
+	"\rSettleRequest\x12\x18\n" +
+	"\areceipt\x18\x01 \x01(\tR\areceipt\x12\x16\n" +
+	"\x06stored\x18\x02 \x01(\bR\x06stored\"\x10\n" +
+	"\x0eSettleResponse\"i\n" +
+	"\x13ListForwardsRequest\x12\x12\n" +
+	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x12\n" +
+	"\x04open\x18\x02 \x01(\bR\x04open\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\x03R\x05after\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\x05R\x05limit\"L\n" +
+	"\x14ListForwardsResponse\x124\n" +
+	"\bforwards\x18\x01 \x03(\v2\x18.berth.syncer.v1.ForwardR\bforwards\"\xb3\x02\n" +
+	"\aForward\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x03R\x06number\x12\x12\n" +
+	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x03 \x01(\tR\n" +
+	"repository\x12\x10\n" +
+	"\x03tag\x18\x04 \x01(\tR\x03tag\x12\x16\n" +
+	"\x06digest\x18\x05 \x01(\tR\x06digest\x12\x14\n" +
+	"\x05actor\x18\x06 \x01(\tR\x05actor\x12\x1a\n" +
+	"\bupstream\x18\a \x01(\tR\bupstream\x12\x14\n" +
+	"\x05state\x18\b \x01(\tR\x05state\x12\x1a\n" +
+	"\battempts\x18\t \x01(\x03R\battempts\x12\x14\n" +
+	"\x05error\x18\n" +
+	" \x01(\tR\x05error\x12\x19\n" +
+	"\bsince_us\x18\v \x01(\x03R\asinceUs\x12\x1d\n" +
+	"\n" +
+	"changed_us\x18\f \x01(\x03R\tchangedUs\"&\n" +
+	"\x10ReforwardRequest\x12\x12\n" +
+	"\x04rule\x18\x01 \x01(\tR\x04rule\"\x13\n" +
+	"\x11ReforwardResponse\"^\n" +
 	"\fClaimRequest\x12.\n" +
 	"\x05actor\x18\x01 \x01(\v2\x18.berth.metadata.v1.ActorR\x05actor\x12\x1e\n" +
 	"\n" +
@@ -2379,8 +2997,7 @@ const file_berth_syncer_v1_syncer_proto_rawDesc = "" +
 	"repository\"\x10\n" +
 	"\x0eForgetResponse\"\x0e\n" +
 	"\fCheckRequest\"\x0f\n" +
-	"\rCheckResponse2\x87\n" +
-	"\n" +
+	"\rCheckResponse2\xd4\f\n" +
 	"\vSyncService\x12F\n" +
 	"\x05Route\x12\x1d.berth.syncer.v1.RouteRequest\x1a\x1e.berth.syncer.v1.RouteResponse\x12L\n" +
 	"\aResolve\x12\x1f.berth.syncer.v1.ResolveRequest\x1a .berth.syncer.v1.ResolveResponse\x12O\n" +
@@ -2388,7 +3005,11 @@ const file_berth_syncer_v1_syncer_proto_rawDesc = "" +
 	"\bOpenBlob\x12 .berth.syncer.v1.OpenBlobRequest\x1a!.berth.syncer.v1.OpenBlobResponse0\x01\x12a\n" +
 	"\x0eFetchReferrers\x12&.berth.syncer.v1.FetchReferrersRequest\x1a'.berth.syncer.v1.FetchReferrersResponse\x12I\n" +
 	"\x06Covers\x12\x1e.berth.syncer.v1.CoversRequest\x1a\x1f.berth.syncer.v1.CoversResponse\x12F\n" +
-	"\x05Claim\x12\x1d.berth.syncer.v1.ClaimRequest\x1a\x1e.berth.syncer.v1.ClaimResponse\x12R\n" +
+	"\x05Claim\x12\x1d.berth.syncer.v1.ClaimRequest\x1a\x1e.berth.syncer.v1.ClaimResponse\x12O\n" +
+	"\bAnnounce\x12 .berth.syncer.v1.AnnounceRequest\x1a!.berth.syncer.v1.AnnounceResponse\x12I\n" +
+	"\x06Settle\x12\x1e.berth.syncer.v1.SettleRequest\x1a\x1f.berth.syncer.v1.SettleResponse\x12[\n" +
+	"\fListForwards\x12$.berth.syncer.v1.ListForwardsRequest\x1a%.berth.syncer.v1.ListForwardsResponse\x12R\n" +
+	"\tReforward\x12!.berth.syncer.v1.ReforwardRequest\x1a\".berth.syncer.v1.ReforwardResponse\x12R\n" +
 	"\tListRules\x12!.berth.syncer.v1.ListRulesRequest\x1a\".berth.syncer.v1.ListRulesResponse\x12R\n" +
 	"\tListFills\x12!.berth.syncer.v1.ListFillsRequest\x1a\".berth.syncer.v1.ListFillsResponse\x12[\n" +
 	"\fListPresence\x12$.berth.syncer.v1.ListPresenceRequest\x1a%.berth.syncer.v1.ListPresenceResponse\x12L\n" +
@@ -2412,7 +3033,7 @@ func file_berth_syncer_v1_syncer_proto_rawDescGZIP() []byte {
 	return file_berth_syncer_v1_syncer_proto_rawDescData
 }
 
-var file_berth_syncer_v1_syncer_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_berth_syncer_v1_syncer_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_berth_syncer_v1_syncer_proto_goTypes = []any{
 	(*RouteRequest)(nil),           // 0: berth.syncer.v1.RouteRequest
 	(*RouteResponse)(nil),          // 1: berth.syncer.v1.RouteResponse
@@ -2426,81 +3047,100 @@ var file_berth_syncer_v1_syncer_proto_goTypes = []any{
 	(*FetchReferrersResponse)(nil), // 9: berth.syncer.v1.FetchReferrersResponse
 	(*CoversRequest)(nil),          // 10: berth.syncer.v1.CoversRequest
 	(*CoversResponse)(nil),         // 11: berth.syncer.v1.CoversResponse
-	(*ClaimRequest)(nil),           // 12: berth.syncer.v1.ClaimRequest
-	(*ClaimResponse)(nil),          // 13: berth.syncer.v1.ClaimResponse
-	(*ListRulesRequest)(nil),       // 14: berth.syncer.v1.ListRulesRequest
-	(*ListRulesResponse)(nil),      // 15: berth.syncer.v1.ListRulesResponse
-	(*Rule)(nil),                   // 16: berth.syncer.v1.Rule
-	(*ListFillsRequest)(nil),       // 17: berth.syncer.v1.ListFillsRequest
-	(*ListFillsResponse)(nil),      // 18: berth.syncer.v1.ListFillsResponse
-	(*Fill)(nil),                   // 19: berth.syncer.v1.Fill
-	(*ListPresenceRequest)(nil),    // 20: berth.syncer.v1.ListPresenceRequest
-	(*ListPresenceResponse)(nil),   // 21: berth.syncer.v1.ListPresenceResponse
-	(*TagPresence)(nil),            // 22: berth.syncer.v1.TagPresence
-	(*PlatformPresence)(nil),       // 23: berth.syncer.v1.PlatformPresence
-	(*ExplainRequest)(nil),         // 24: berth.syncer.v1.ExplainRequest
-	(*ExplainResponse)(nil),        // 25: berth.syncer.v1.ExplainResponse
-	(*ExamineRequest)(nil),         // 26: berth.syncer.v1.ExamineRequest
-	(*ExamineResponse)(nil),        // 27: berth.syncer.v1.ExamineResponse
-	(*Step)(nil),                   // 28: berth.syncer.v1.Step
-	(*TriggerRequest)(nil),         // 29: berth.syncer.v1.TriggerRequest
-	(*TriggerResponse)(nil),        // 30: berth.syncer.v1.TriggerResponse
-	(*PauseRequest)(nil),           // 31: berth.syncer.v1.PauseRequest
-	(*PauseResponse)(nil),          // 32: berth.syncer.v1.PauseResponse
-	(*ForgetRequest)(nil),          // 33: berth.syncer.v1.ForgetRequest
-	(*ForgetResponse)(nil),         // 34: berth.syncer.v1.ForgetResponse
-	(*CheckRequest)(nil),           // 35: berth.syncer.v1.CheckRequest
-	(*CheckResponse)(nil),          // 36: berth.syncer.v1.CheckResponse
-	(*v1.Actor)(nil),               // 37: berth.metadata.v1.Actor
+	(*AnnounceRequest)(nil),        // 12: berth.syncer.v1.AnnounceRequest
+	(*AnnounceResponse)(nil),       // 13: berth.syncer.v1.AnnounceResponse
+	(*SettleRequest)(nil),          // 14: berth.syncer.v1.SettleRequest
+	(*SettleResponse)(nil),         // 15: berth.syncer.v1.SettleResponse
+	(*ListForwardsRequest)(nil),    // 16: berth.syncer.v1.ListForwardsRequest
+	(*ListForwardsResponse)(nil),   // 17: berth.syncer.v1.ListForwardsResponse
+	(*Forward)(nil),                // 18: berth.syncer.v1.Forward
+	(*ReforwardRequest)(nil),       // 19: berth.syncer.v1.ReforwardRequest
+	(*ReforwardResponse)(nil),      // 20: berth.syncer.v1.ReforwardResponse
+	(*ClaimRequest)(nil),           // 21: berth.syncer.v1.ClaimRequest
+	(*ClaimResponse)(nil),          // 22: berth.syncer.v1.ClaimResponse
+	(*ListRulesRequest)(nil),       // 23: berth.syncer.v1.ListRulesRequest
+	(*ListRulesResponse)(nil),      // 24: berth.syncer.v1.ListRulesResponse
+	(*Rule)(nil),                   // 25: berth.syncer.v1.Rule
+	(*ListFillsRequest)(nil),       // 26: berth.syncer.v1.ListFillsRequest
+	(*ListFillsResponse)(nil),      // 27: berth.syncer.v1.ListFillsResponse
+	(*Fill)(nil),                   // 28: berth.syncer.v1.Fill
+	(*ListPresenceRequest)(nil),    // 29: berth.syncer.v1.ListPresenceRequest
+	(*ListPresenceResponse)(nil),   // 30: berth.syncer.v1.ListPresenceResponse
+	(*TagPresence)(nil),            // 31: berth.syncer.v1.TagPresence
+	(*PlatformPresence)(nil),       // 32: berth.syncer.v1.PlatformPresence
+	(*ExplainRequest)(nil),         // 33: berth.syncer.v1.ExplainRequest
+	(*ExplainResponse)(nil),        // 34: berth.syncer.v1.ExplainResponse
+	(*ExamineRequest)(nil),         // 35: berth.syncer.v1.ExamineRequest
+	(*ExamineResponse)(nil),        // 36: berth.syncer.v1.ExamineResponse
+	(*Step)(nil),                   // 37: berth.syncer.v1.Step
+	(*TriggerRequest)(nil),         // 38: berth.syncer.v1.TriggerRequest
+	(*TriggerResponse)(nil),        // 39: berth.syncer.v1.TriggerResponse
+	(*PauseRequest)(nil),           // 40: berth.syncer.v1.PauseRequest
+	(*PauseResponse)(nil),          // 41: berth.syncer.v1.PauseResponse
+	(*ForgetRequest)(nil),          // 42: berth.syncer.v1.ForgetRequest
+	(*ForgetResponse)(nil),         // 43: berth.syncer.v1.ForgetResponse
+	(*CheckRequest)(nil),           // 44: berth.syncer.v1.CheckRequest
+	(*CheckResponse)(nil),          // 45: berth.syncer.v1.CheckResponse
+	(*v1.Actor)(nil),               // 46: berth.metadata.v1.Actor
 }
 var file_berth_syncer_v1_syncer_proto_depIdxs = []int32{
-	37, // 0: berth.syncer.v1.ResolveRequest.actor:type_name -> berth.metadata.v1.Actor
-	37, // 1: berth.syncer.v1.StatBlobRequest.actor:type_name -> berth.metadata.v1.Actor
-	37, // 2: berth.syncer.v1.OpenBlobRequest.actor:type_name -> berth.metadata.v1.Actor
-	37, // 3: berth.syncer.v1.FetchReferrersRequest.actor:type_name -> berth.metadata.v1.Actor
-	37, // 4: berth.syncer.v1.ClaimRequest.actor:type_name -> berth.metadata.v1.Actor
-	16, // 5: berth.syncer.v1.ListRulesResponse.rules:type_name -> berth.syncer.v1.Rule
-	19, // 6: berth.syncer.v1.ListFillsResponse.fills:type_name -> berth.syncer.v1.Fill
-	22, // 7: berth.syncer.v1.ListPresenceResponse.tags:type_name -> berth.syncer.v1.TagPresence
-	23, // 8: berth.syncer.v1.TagPresence.platforms:type_name -> berth.syncer.v1.PlatformPresence
-	28, // 9: berth.syncer.v1.ExamineResponse.steps:type_name -> berth.syncer.v1.Step
-	0,  // 10: berth.syncer.v1.SyncService.Route:input_type -> berth.syncer.v1.RouteRequest
-	2,  // 11: berth.syncer.v1.SyncService.Resolve:input_type -> berth.syncer.v1.ResolveRequest
-	4,  // 12: berth.syncer.v1.SyncService.StatBlob:input_type -> berth.syncer.v1.StatBlobRequest
-	6,  // 13: berth.syncer.v1.SyncService.OpenBlob:input_type -> berth.syncer.v1.OpenBlobRequest
-	8,  // 14: berth.syncer.v1.SyncService.FetchReferrers:input_type -> berth.syncer.v1.FetchReferrersRequest
-	10, // 15: berth.syncer.v1.SyncService.Covers:input_type -> berth.syncer.v1.CoversRequest
-	12, // 16: berth.syncer.v1.SyncService.Claim:input_type -> berth.syncer.v1.ClaimRequest
-	14, // 17: berth.syncer.v1.SyncService.ListRules:input_type -> berth.syncer.v1.ListRulesRequest
-	17, // 18: berth.syncer.v1.SyncService.ListFills:input_type -> berth.syncer.v1.ListFillsRequest
-	20, // 19: berth.syncer.v1.SyncService.ListPresence:input_type -> berth.syncer.v1.ListPresenceRequest
-	24, // 20: berth.syncer.v1.SyncService.Explain:input_type -> berth.syncer.v1.ExplainRequest
-	26, // 21: berth.syncer.v1.SyncService.Examine:input_type -> berth.syncer.v1.ExamineRequest
-	29, // 22: berth.syncer.v1.SyncService.Trigger:input_type -> berth.syncer.v1.TriggerRequest
-	31, // 23: berth.syncer.v1.SyncService.Pause:input_type -> berth.syncer.v1.PauseRequest
-	33, // 24: berth.syncer.v1.SyncService.Forget:input_type -> berth.syncer.v1.ForgetRequest
-	35, // 25: berth.syncer.v1.SyncService.Check:input_type -> berth.syncer.v1.CheckRequest
-	1,  // 26: berth.syncer.v1.SyncService.Route:output_type -> berth.syncer.v1.RouteResponse
-	3,  // 27: berth.syncer.v1.SyncService.Resolve:output_type -> berth.syncer.v1.ResolveResponse
-	5,  // 28: berth.syncer.v1.SyncService.StatBlob:output_type -> berth.syncer.v1.StatBlobResponse
-	7,  // 29: berth.syncer.v1.SyncService.OpenBlob:output_type -> berth.syncer.v1.OpenBlobResponse
-	9,  // 30: berth.syncer.v1.SyncService.FetchReferrers:output_type -> berth.syncer.v1.FetchReferrersResponse
-	11, // 31: berth.syncer.v1.SyncService.Covers:output_type -> berth.syncer.v1.CoversResponse
-	13, // 32: berth.syncer.v1.SyncService.Claim:output_type -> berth.syncer.v1.ClaimResponse
-	15, // 33: berth.syncer.v1.SyncService.ListRules:output_type -> berth.syncer.v1.ListRulesResponse
-	18, // 34: berth.syncer.v1.SyncService.ListFills:output_type -> berth.syncer.v1.ListFillsResponse
-	21, // 35: berth.syncer.v1.SyncService.ListPresence:output_type -> berth.syncer.v1.ListPresenceResponse
-	25, // 36: berth.syncer.v1.SyncService.Explain:output_type -> berth.syncer.v1.ExplainResponse
-	27, // 37: berth.syncer.v1.SyncService.Examine:output_type -> berth.syncer.v1.ExamineResponse
-	30, // 38: berth.syncer.v1.SyncService.Trigger:output_type -> berth.syncer.v1.TriggerResponse
-	32, // 39: berth.syncer.v1.SyncService.Pause:output_type -> berth.syncer.v1.PauseResponse
-	34, // 40: berth.syncer.v1.SyncService.Forget:output_type -> berth.syncer.v1.ForgetResponse
-	36, // 41: berth.syncer.v1.SyncService.Check:output_type -> berth.syncer.v1.CheckResponse
-	26, // [26:42] is the sub-list for method output_type
-	10, // [10:26] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	46, // 0: berth.syncer.v1.ResolveRequest.actor:type_name -> berth.metadata.v1.Actor
+	46, // 1: berth.syncer.v1.StatBlobRequest.actor:type_name -> berth.metadata.v1.Actor
+	46, // 2: berth.syncer.v1.OpenBlobRequest.actor:type_name -> berth.metadata.v1.Actor
+	46, // 3: berth.syncer.v1.FetchReferrersRequest.actor:type_name -> berth.metadata.v1.Actor
+	46, // 4: berth.syncer.v1.AnnounceRequest.actor:type_name -> berth.metadata.v1.Actor
+	18, // 5: berth.syncer.v1.ListForwardsResponse.forwards:type_name -> berth.syncer.v1.Forward
+	46, // 6: berth.syncer.v1.ClaimRequest.actor:type_name -> berth.metadata.v1.Actor
+	25, // 7: berth.syncer.v1.ListRulesResponse.rules:type_name -> berth.syncer.v1.Rule
+	28, // 8: berth.syncer.v1.ListFillsResponse.fills:type_name -> berth.syncer.v1.Fill
+	31, // 9: berth.syncer.v1.ListPresenceResponse.tags:type_name -> berth.syncer.v1.TagPresence
+	32, // 10: berth.syncer.v1.TagPresence.platforms:type_name -> berth.syncer.v1.PlatformPresence
+	37, // 11: berth.syncer.v1.ExamineResponse.steps:type_name -> berth.syncer.v1.Step
+	0,  // 12: berth.syncer.v1.SyncService.Route:input_type -> berth.syncer.v1.RouteRequest
+	2,  // 13: berth.syncer.v1.SyncService.Resolve:input_type -> berth.syncer.v1.ResolveRequest
+	4,  // 14: berth.syncer.v1.SyncService.StatBlob:input_type -> berth.syncer.v1.StatBlobRequest
+	6,  // 15: berth.syncer.v1.SyncService.OpenBlob:input_type -> berth.syncer.v1.OpenBlobRequest
+	8,  // 16: berth.syncer.v1.SyncService.FetchReferrers:input_type -> berth.syncer.v1.FetchReferrersRequest
+	10, // 17: berth.syncer.v1.SyncService.Covers:input_type -> berth.syncer.v1.CoversRequest
+	21, // 18: berth.syncer.v1.SyncService.Claim:input_type -> berth.syncer.v1.ClaimRequest
+	12, // 19: berth.syncer.v1.SyncService.Announce:input_type -> berth.syncer.v1.AnnounceRequest
+	14, // 20: berth.syncer.v1.SyncService.Settle:input_type -> berth.syncer.v1.SettleRequest
+	16, // 21: berth.syncer.v1.SyncService.ListForwards:input_type -> berth.syncer.v1.ListForwardsRequest
+	19, // 22: berth.syncer.v1.SyncService.Reforward:input_type -> berth.syncer.v1.ReforwardRequest
+	23, // 23: berth.syncer.v1.SyncService.ListRules:input_type -> berth.syncer.v1.ListRulesRequest
+	26, // 24: berth.syncer.v1.SyncService.ListFills:input_type -> berth.syncer.v1.ListFillsRequest
+	29, // 25: berth.syncer.v1.SyncService.ListPresence:input_type -> berth.syncer.v1.ListPresenceRequest
+	33, // 26: berth.syncer.v1.SyncService.Explain:input_type -> berth.syncer.v1.ExplainRequest
+	35, // 27: berth.syncer.v1.SyncService.Examine:input_type -> berth.syncer.v1.ExamineRequest
+	38, // 28: berth.syncer.v1.SyncService.Trigger:input_type -> berth.syncer.v1.TriggerRequest
+	40, // 29: berth.syncer.v1.SyncService.Pause:input_type -> berth.syncer.v1.PauseRequest
+	42, // 30: berth.syncer.v1.SyncService.Forget:input_type -> berth.syncer.v1.ForgetRequest
+	44, // 31: berth.syncer.v1.SyncService.Check:input_type -> berth.syncer.v1.CheckRequest
+	1,  // 32: berth.syncer.v1.SyncService.Route:output_type -> berth.syncer.v1.RouteResponse
+	3,  // 33: berth.syncer.v1.SyncService.Resolve:output_type -> berth.syncer.v1.ResolveResponse
+	5,  // 34: berth.syncer.v1.SyncService.StatBlob:output_type -> berth.syncer.v1.StatBlobResponse
+	7,  // 35: berth.syncer.v1.SyncService.OpenBlob:output_type -> berth.syncer.v1.OpenBlobResponse
+	9,  // 36: berth.syncer.v1.SyncService.FetchReferrers:output_type -> berth.syncer.v1.FetchReferrersResponse
+	11, // 37: berth.syncer.v1.SyncService.Covers:output_type -> berth.syncer.v1.CoversResponse
+	22, // 38: berth.syncer.v1.SyncService.Claim:output_type -> berth.syncer.v1.ClaimResponse
+	13, // 39: berth.syncer.v1.SyncService.Announce:output_type -> berth.syncer.v1.AnnounceResponse
+	15, // 40: berth.syncer.v1.SyncService.Settle:output_type -> berth.syncer.v1.SettleResponse
+	17, // 41: berth.syncer.v1.SyncService.ListForwards:output_type -> berth.syncer.v1.ListForwardsResponse
+	20, // 42: berth.syncer.v1.SyncService.Reforward:output_type -> berth.syncer.v1.ReforwardResponse
+	24, // 43: berth.syncer.v1.SyncService.ListRules:output_type -> berth.syncer.v1.ListRulesResponse
+	27, // 44: berth.syncer.v1.SyncService.ListFills:output_type -> berth.syncer.v1.ListFillsResponse
+	30, // 45: berth.syncer.v1.SyncService.ListPresence:output_type -> berth.syncer.v1.ListPresenceResponse
+	34, // 46: berth.syncer.v1.SyncService.Explain:output_type -> berth.syncer.v1.ExplainResponse
+	36, // 47: berth.syncer.v1.SyncService.Examine:output_type -> berth.syncer.v1.ExamineResponse
+	39, // 48: berth.syncer.v1.SyncService.Trigger:output_type -> berth.syncer.v1.TriggerResponse
+	41, // 49: berth.syncer.v1.SyncService.Pause:output_type -> berth.syncer.v1.PauseResponse
+	43, // 50: berth.syncer.v1.SyncService.Forget:output_type -> berth.syncer.v1.ForgetResponse
+	45, // 51: berth.syncer.v1.SyncService.Check:output_type -> berth.syncer.v1.CheckResponse
+	32, // [32:52] is the sub-list for method output_type
+	12, // [12:32] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_berth_syncer_v1_syncer_proto_init() }
@@ -2514,7 +3154,7 @@ func file_berth_syncer_v1_syncer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_syncer_v1_syncer_proto_rawDesc), len(file_berth_syncer_v1_syncer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

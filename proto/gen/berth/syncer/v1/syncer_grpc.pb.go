@@ -26,6 +26,10 @@ const (
 	SyncService_FetchReferrers_FullMethodName = "/berth.syncer.v1.SyncService/FetchReferrers"
 	SyncService_Covers_FullMethodName         = "/berth.syncer.v1.SyncService/Covers"
 	SyncService_Claim_FullMethodName          = "/berth.syncer.v1.SyncService/Claim"
+	SyncService_Announce_FullMethodName       = "/berth.syncer.v1.SyncService/Announce"
+	SyncService_Settle_FullMethodName         = "/berth.syncer.v1.SyncService/Settle"
+	SyncService_ListForwards_FullMethodName   = "/berth.syncer.v1.SyncService/ListForwards"
+	SyncService_Reforward_FullMethodName      = "/berth.syncer.v1.SyncService/Reforward"
 	SyncService_ListRules_FullMethodName      = "/berth.syncer.v1.SyncService/ListRules"
 	SyncService_ListFills_FullMethodName      = "/berth.syncer.v1.SyncService/ListFills"
 	SyncService_ListPresence_FullMethodName   = "/berth.syncer.v1.SyncService/ListPresence"
@@ -61,6 +65,15 @@ type SyncServiceClient interface {
 	Covers(ctx context.Context, in *CoversRequest, opts ...grpc.CallOption) (*CoversResponse, error)
 	// Claim notes that a repository is pushed to: nothing is fetched into it then.
 	Claim(ctx context.Context, in *ClaimRequest, opts ...grpc.CallOption) (*ClaimResponse, error)
+	// Announce notes a push that is about to be made and is to be passed on to other
+	// registries.
+	Announce(ctx context.Context, in *AnnounceRequest, opts ...grpc.CallOption) (*AnnounceResponse, error)
+	// Settle says what became of a push that was announced.
+	Settle(ctx context.Context, in *SettleRequest, opts ...grpc.CallOption) (*SettleResponse, error)
+	// ListForwards lists pushes that are to be passed on, and what became of others.
+	ListForwards(ctx context.Context, in *ListForwardsRequest, opts ...grpc.CallOption) (*ListForwardsResponse, error)
+	// Reforward tries again at once what a rule has to pass on.
+	Reforward(ctx context.Context, in *ReforwardRequest, opts ...grpc.CallOption) (*ReforwardResponse, error)
 	// ListRules lists the rules with what became of them.
 	ListRules(ctx context.Context, in *ListRulesRequest, opts ...grpc.CallOption) (*ListRulesResponse, error)
 	// ListFills lists the blobs that are being fetched.
@@ -162,6 +175,46 @@ func (c *syncServiceClient) Claim(ctx context.Context, in *ClaimRequest, opts ..
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ClaimResponse)
 	err := c.cc.Invoke(ctx, SyncService_Claim_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *syncServiceClient) Announce(ctx context.Context, in *AnnounceRequest, opts ...grpc.CallOption) (*AnnounceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AnnounceResponse)
+	err := c.cc.Invoke(ctx, SyncService_Announce_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *syncServiceClient) Settle(ctx context.Context, in *SettleRequest, opts ...grpc.CallOption) (*SettleResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SettleResponse)
+	err := c.cc.Invoke(ctx, SyncService_Settle_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *syncServiceClient) ListForwards(ctx context.Context, in *ListForwardsRequest, opts ...grpc.CallOption) (*ListForwardsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListForwardsResponse)
+	err := c.cc.Invoke(ctx, SyncService_ListForwards_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *syncServiceClient) Reforward(ctx context.Context, in *ReforwardRequest, opts ...grpc.CallOption) (*ReforwardResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReforwardResponse)
+	err := c.cc.Invoke(ctx, SyncService_Reforward_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -282,6 +335,15 @@ type SyncServiceServer interface {
 	Covers(context.Context, *CoversRequest) (*CoversResponse, error)
 	// Claim notes that a repository is pushed to: nothing is fetched into it then.
 	Claim(context.Context, *ClaimRequest) (*ClaimResponse, error)
+	// Announce notes a push that is about to be made and is to be passed on to other
+	// registries.
+	Announce(context.Context, *AnnounceRequest) (*AnnounceResponse, error)
+	// Settle says what became of a push that was announced.
+	Settle(context.Context, *SettleRequest) (*SettleResponse, error)
+	// ListForwards lists pushes that are to be passed on, and what became of others.
+	ListForwards(context.Context, *ListForwardsRequest) (*ListForwardsResponse, error)
+	// Reforward tries again at once what a rule has to pass on.
+	Reforward(context.Context, *ReforwardRequest) (*ReforwardResponse, error)
 	// ListRules lists the rules with what became of them.
 	ListRules(context.Context, *ListRulesRequest) (*ListRulesResponse, error)
 	// ListFills lists the blobs that are being fetched.
@@ -330,6 +392,18 @@ func (UnimplementedSyncServiceServer) Covers(context.Context, *CoversRequest) (*
 }
 func (UnimplementedSyncServiceServer) Claim(context.Context, *ClaimRequest) (*ClaimResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Claim not implemented")
+}
+func (UnimplementedSyncServiceServer) Announce(context.Context, *AnnounceRequest) (*AnnounceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Announce not implemented")
+}
+func (UnimplementedSyncServiceServer) Settle(context.Context, *SettleRequest) (*SettleResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Settle not implemented")
+}
+func (UnimplementedSyncServiceServer) ListForwards(context.Context, *ListForwardsRequest) (*ListForwardsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListForwards not implemented")
+}
+func (UnimplementedSyncServiceServer) Reforward(context.Context, *ReforwardRequest) (*ReforwardResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Reforward not implemented")
 }
 func (UnimplementedSyncServiceServer) ListRules(context.Context, *ListRulesRequest) (*ListRulesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListRules not implemented")
@@ -494,6 +568,78 @@ func _SyncService_Claim_Handler(srv interface{}, ctx context.Context, dec func(i
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(SyncServiceServer).Claim(ctx, req.(*ClaimRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SyncService_Announce_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AnnounceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SyncServiceServer).Announce(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SyncService_Announce_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SyncServiceServer).Announce(ctx, req.(*AnnounceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SyncService_Settle_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SettleRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SyncServiceServer).Settle(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SyncService_Settle_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SyncServiceServer).Settle(ctx, req.(*SettleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SyncService_ListForwards_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListForwardsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SyncServiceServer).ListForwards(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SyncService_ListForwards_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SyncServiceServer).ListForwards(ctx, req.(*ListForwardsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SyncService_Reforward_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReforwardRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SyncServiceServer).Reforward(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SyncService_Reforward_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SyncServiceServer).Reforward(ctx, req.(*ReforwardRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -690,6 +836,22 @@ var SyncService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Claim",
 			Handler:    _SyncService_Claim_Handler,
+		},
+		{
+			MethodName: "Announce",
+			Handler:    _SyncService_Announce_Handler,
+		},
+		{
+			MethodName: "Settle",
+			Handler:    _SyncService_Settle_Handler,
+		},
+		{
+			MethodName: "ListForwards",
+			Handler:    _SyncService_ListForwards_Handler,
+		},
+		{
+			MethodName: "Reforward",
+			Handler:    _SyncService_Reforward_Handler,
 		},
 		{
 			MethodName: "ListRules",

@@ -1,0 +1,348 @@
+package syncer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/berth-registry/berth/registry"
+)
+
+// Conflict says what is done when the other registry has something else under a tag
+// that is to be passed on to it, which was never under that tag here.
+type Conflict string
+
+// What to do.
+const (
+	ConflictOverwrite Conflict = "overwrite" // ours takes its place
+	ConflictKeep      Conflict = "keep"      // theirs stays
+)
+
+const (
+	// settleTime is how long an announced push may take to be stored. One that ended
+	// without a word is looked for in the catalog then.
+	settleTime = time.Minute
+	// The time between attempts doubles from retryFirst to retryMost.
+	retryFirst = time.Second
+	retryMost  = time.Minute
+	// maxForwardPage is how many pushes are listed at once.
+	maxForwardPage = 1000
+)
+
+// forwards reports whether a rule passes pushes on.
+func (r *Rule) forwards() bool { return r.Push == registry.PushForward }
+
+// pulls reports whether a rule fetches anything.
+func (r *Rule) pulls() bool { return r.OnDemand || r.Interval > 0 }
+
+// forwardTargets returns where pushes into repo are passed on to.
+func (s *Service) forwardTargets(repo registry.Name) []target {
+	var all []target
+	for _, t := range s.targets(repo) {
+		if t.rule.forwards() {
+			all = append(all, t)
+		}
+	}
+	return all
+}
+
+// mirrorRule returns the rule that says what a repository is here: the first that
+// fetches into it, or else the first.
+func mirrorRule(targets []target) *Rule {
+	for _, t := range targets {
+		if t.rule.pulls() {
+			return t.rule
+		}
+	}
+	return targets[0].rule
+}
+
+// forwarded reports whether pushes into repo do not end its being a mirror: they go
+// where it comes from.
+func (s *Service) forwarded(repo registry.Name) bool {
+	targets := s.targets(repo)
+	return len(targets) > 0 && mirrorRule(targets).forwards()
+}
+
+// owes reports whether a tag was pushed and is not upstream yet: what is there is older.
+func (s *Service) owes(repo registry.Name, tag registry.Tag) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.owed[tagKey{repo: repo, ref: registry.Reference{Tag: tag}}] > 0
+}
+
+// owe counts what is to be passed on.
+func (s *Service) owe(repo registry.Name, tag registry.Tag, n int) {
+	if tag == "" {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := tagKey{repo: repo, ref: registry.Reference{Tag: tag}}
+	if s.owed[k] += n; s.owed[k] <= 0 {
+		delete(s.owed, k)
+	}
+}
+
+// via reads who has forwarded a push.
+func (s *Service) via(header string) (string, error) {
+	if header == "" {
+		return "", nil
+	}
+	if len(header) > registry.MaxVia {
+		return "", registry.ErrUnsupported.With("the push was forwarded by too many registries: they forward in circles")
+	}
+	var ids []string
+	for id := range strings.SplitSeq(header, ",") {
+		if id = strings.TrimSpace(id); id == s.id {
+			return "", registry.ErrUnsupported.With("the push was forwarded from here, and has come back")
+		}
+		ids = append(ids, id)
+	}
+	return strings.Join(ids, ", "), nil
+}
+
+// Announce implements [registry.Forwarding].
+func (s *Service) Announce(ctx context.Context, a registry.Actor, repo registry.Name, p registry.Announcement) (string, error) {
+	targets := s.forwardTargets(repo)
+	if len(targets) == 0 {
+		return "", nil
+	}
+	via, err := s.via(p.Via)
+	if err != nil {
+		return "", err
+	}
+	tags := p.Tags
+	if len(tags) == 0 {
+		tags = []registry.Tag{""}
+	}
+	var rows []forwardRow
+	for _, t := range targets {
+		for _, tag := range tags {
+			if tag == "" || t.content == nil || t.content.wants(string(tag)) {
+				rows = append(rows, forwardRow{rule: t.rule.Name, repo: repo, tag: tag, digest: p.Digest, actor: a.ID, via: via, state: registry.ForwardAnnounced, since: s.now()})
+			}
+		}
+	}
+	if len(rows) == 0 {
+		return "", nil
+	}
+	first, err := s.announce(ctx, rows)
+	if err != nil {
+		return "", fmt.Errorf("noting a push that is to be passed on: %w", err)
+	}
+	return fmt.Sprintf("%d+%d", first, len(rows)), nil
+}
+
+// announce adds rows, and counts what they owe.
+func (s *Service) announce(ctx context.Context, rows []forwardRow) (int64, error) {
+	for _, r := range rows {
+		s.owe(r.repo, r.tag, 1)
+	}
+	first, err := s.store.announce(ctx, rows)
+	if err != nil {
+		for _, r := range rows {
+			s.owe(r.repo, r.tag, -1)
+		}
+	}
+	return first, err
+}
+
+// Settle implements [registry.Forwarding].
+func (s *Service) Settle(ctx context.Context, receipt string, stored bool) error {
+	from, count, _ := strings.Cut(receipt, "+")
+	first, err := strconv.ParseInt(from, 10, 64)
+	n, err2 := strconv.ParseInt(count, 10, 64)
+	if err != nil || err2 != nil || n < 1 || n > registry.MaxTagsPerPut*int64(len(s.rules)+1) {
+		return registry.ErrParameterInvalid.With("not the receipt of an announced push")
+	}
+	var gone []forwardRow
+	if !stored {
+		rows, err := s.store.forwardsOf(ctx, registry.ForwardQuery{After: first - 1, Limit: int(n), Open: true})
+		if err != nil {
+			return fmt.Errorf("reading an announced push: %w", err)
+		}
+		gone = slices.DeleteFunc(rows, func(r forwardRow) bool { return r.seq >= first+n || r.state != registry.ForwardAnnounced })
+	}
+	if err := s.store.settle(ctx, first, n, stored, s.now()); err != nil {
+		return fmt.Errorf("noting what became of a push: %w", err)
+	}
+	for _, r := range gone {
+		s.owe(r.repo, r.tag, -1)
+	}
+	s.wakeForwards()
+	return nil
+}
+
+// wakeForwards tells those who pass on to look.
+func (s *Service) wakeForwards() {
+	for _, r := range s.rules {
+		if r.forwards() {
+			r.wake()
+		}
+	}
+}
+
+func (r *Rule) wake() {
+	select {
+	case r.state.forward <- struct{}{}:
+	default: // it will look
+	}
+}
+
+// Forwards implements [registry.Forwarding].
+func (s *Service) Forwards(ctx context.Context, q registry.ForwardQuery) ([]registry.Forward, error) {
+	if q.Limit < 1 || q.Limit > maxForwardPage {
+		return nil, registry.ErrParameterInvalid.With("the limit must be between 1 and %d", maxForwardPage)
+	}
+	rows, err := s.store.forwardsOf(ctx, q)
+	if err != nil {
+		return nil, fmt.Errorf("reading the pushes that are passed on: %w", err)
+	}
+	all := make([]registry.Forward, len(rows))
+	for i, r := range rows {
+		all[i] = registry.Forward{
+			Number: r.seq, Rule: r.rule, Repository: r.repo, Tag: r.tag, Digest: r.digest, Actor: r.actor, State: r.state,
+			Attempts: r.attempts, Error: r.error, Since: r.since.UnixMicro(), Changed: r.changed.UnixMicro(),
+		}
+		if rule, err := s.find(r.rule); err == nil {
+			if t, ok := rule.match(string(r.repo)); ok {
+				all[i].Upstream = rule.Hosts[0].Name() + "/" + t.remote
+			}
+		}
+	}
+	return all, nil
+}
+
+// Reforward implements [registry.Forwarding].
+func (s *Service) Reforward(ctx context.Context, name string) error {
+	r, err := s.find(name)
+	if err != nil {
+		return err
+	}
+	if !r.forwards() {
+		return registry.ErrUnsupported.With("rule %s forwards nothing", name)
+	}
+	if err := s.store.retryForwards(ctx, name, s.now()); err != nil {
+		return fmt.Errorf("letting pushes wait again: %w", err)
+	}
+	owed, err := s.store.owed(ctx)
+	if err != nil {
+		return fmt.Errorf("reading the pushes that are passed on: %w", err)
+	}
+	s.mu.Lock()
+	s.owed = owed
+	s.mu.Unlock()
+	r.Hosts[0].TryNow()
+	r.wake()
+	return nil
+}
+
+// forwardLoop passes on what a rule owes, one push after the other, until the service
+// closes.
+func (s *Service) forwardLoop(r *Rule) {
+	retry, failed := retryFirst, int64(0)
+	var compare <-chan time.Time
+	if r.Compare > 0 {
+		ticker := time.NewTicker(r.Compare)
+		defer ticker.Stop()
+		compare = ticker.C
+	}
+	for {
+		wait := time.Duration(-1) // nothing to do
+		row, ok, err := s.store.nextForward(s.ctx, r.Name)
+		switch {
+		case err != nil:
+			wait = retryMost
+		case ok && !r.state.paused.Load():
+			if row.seq != failed {
+				retry = retryFirst
+			}
+			if wait = s.forward(r, row, retry); wait > 0 {
+				retry, failed = min(2*retry, retryMost), row.seq
+			}
+		}
+		if s.ctx.Err() != nil {
+			return
+		}
+		if wait == 0 {
+			continue
+		}
+		var timer <-chan time.Time
+		if wait > 0 {
+			timer = time.After(wait)
+		}
+		select {
+		case <-timer:
+		case <-r.state.forward:
+		case <-compare:
+			if err := s.compareTags(s.ctx, r); err != nil && s.ctx.Err() == nil {
+				s.log.Warn("what is here could not be compared with what was passed on", "rule", r.Name, "error", err)
+			}
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
+
+// forward makes one attempt, and returns when the next one is to be made: 0 is at once,
+// which is for the next push.
+func (s *Service) forward(r *Rule, row forwardRow, retry time.Duration) time.Duration {
+	ctx, cancel := context.WithTimeout(s.ctx, r.Timeout)
+	defer cancel()
+	if row.state == registry.ForwardAnnounced {
+		if age := s.now().Sub(row.since); age >= 0 && age < settleTime {
+			return min(time.Second, settleTime-age) // somebody is storing it
+		}
+	}
+	d := &delivery{s: s, r: r, row: row, h: r.Hosts[0]}
+	err := d.deliver(ctx)
+	if s.ctx.Err() != nil {
+		return 0
+	}
+	row.attempts++
+	row.error = ""
+	if err != nil {
+		row.error = err.Error()
+	}
+	var end endedError
+	switch {
+	case err == nil:
+		row.state = registry.ForwardDelivered
+	case errors.As(err, &end):
+		row.state = end.state
+	default:
+		r.note(err)
+		if err := s.store.triedForward(s.ctx, row, s.now()); err != nil {
+			s.log.Warn("a failed attempt could not be noted", "error", err)
+		}
+		return retry
+	}
+	if err := s.store.endForward(s.ctx, row, s.now()); err != nil {
+		s.log.Warn("that a push was passed on could not be noted: it is looked at again", "repository", row.repo, "tag", row.tag, "error", err)
+		return retry
+	}
+	s.owe(row.repo, row.tag, -1)
+	s.meters.forwarded(row.state).Inc()
+	if row.state != registry.ForwardDelivered {
+		s.log.Warn("a push is not passed on", "rule", r.Name, "repository", row.repo, "tag", row.tag, "digest", row.digest, "state", row.state, "error", err)
+	}
+	if row.tag != "" && row.state == registry.ForwardDelivered {
+		if err := s.compareTag(s.ctx, target{rule: r, repo: row.repo}, row.tag); err != nil {
+			s.log.Warn("a tag could not be compared with what was passed on", "repository", row.repo, "tag", row.tag, "error", err)
+		}
+	}
+	return 0
+}
+
+// endedError is why a push will not be passed on.
+type endedError struct {
+	state registry.ForwardState
+	text  string
+}
+
+func (e endedError) Error() string { return e.text }

@@ -1,0 +1,195 @@
+package syncer
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/sqldb"
+)
+
+// forwardRow is a push that a rule passes on.
+type forwardRow struct {
+	seq      int64
+	rule     string
+	repo     registry.Name
+	tag      registry.Tag // "": by its digest
+	digest   registry.Digest
+	actor    string
+	via      string
+	state    registry.ForwardState
+	attempts int64
+	error    string
+	since    time.Time
+	changed  time.Time
+	progress string
+}
+
+// identity returns what this installation is known by, which it makes if need be.
+func (s store) identity(ctx context.Context) (id string, err error) {
+	err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := tx.Lock(sqldb.Lock{Name: "identity"}); err != nil {
+			return err
+		}
+		err := tx.QueryRow(`SELECT id FROM identity LIMIT 1`).Scan(&id)
+		if !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		id = rand.Text()
+		_, err = tx.Exec(`INSERT INTO identity (id) VALUES ($1)`, id)
+		return err
+	})
+	return id, err
+}
+
+// maxForwards is how many pushes may wait, of all rules together.
+const maxForwards = 200_000
+
+const sqlOpen = `state IN ('announced', 'waiting')`
+
+// announce adds rows, numbered one after the other, and returns the first number.
+func (s store) announce(ctx context.Context, rows []forwardRow) (first int64, err error) {
+	err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := tx.Lock(sqldb.Lock{Name: "forwards"}); err != nil {
+			return err
+		}
+		var last, open int64
+		if err := tx.QueryRow(`SELECT COALESCE(MAX(seq), 0) FROM forwards`).Scan(&last); err != nil {
+			return err
+		}
+		if err := tx.QueryRow(`SELECT COUNT(*) FROM forwards WHERE ` + sqlOpen).Scan(&open); err != nil {
+			return err
+		}
+		if open+int64(len(rows)) > maxForwards {
+			return registry.ErrUnavailable.With("%d pushes wait to be passed on to other registries: no more are taken", open)
+		}
+		first = last + 1
+		for i, r := range rows {
+			_, err := tx.Exec(`INSERT INTO forwards (seq, rule, repo, tag, digest, actor, via, state, attempts, error, since, changed, progress)
+				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, '', $9, $9, '')`,
+				first+int64(i), r.rule, string(r.repo), string(r.tag), string(r.digest), r.actor, r.via, string(r.state), r.since.UnixMicro())
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return first, err
+}
+
+// settle says of n announced rows from first on whether there was a push.
+func (s store) settle(ctx context.Context, first, n int64, stored bool, at time.Time) error {
+	if stored {
+		return s.exec(ctx, "forwards", `UPDATE forwards SET state = 'waiting', changed = $3 WHERE seq >= $1 AND seq < $2 AND state = 'announced'`, first, first+n, at.UnixMicro())
+	}
+	return s.exec(ctx, "forwards", `DELETE FROM forwards WHERE seq >= $1 AND seq < $2 AND state = 'announced'`, first, first+n)
+}
+
+const sqlForward = `SELECT seq, rule, repo, tag, digest, actor, via, state, attempts, error, since, changed, progress FROM forwards `
+
+func scanForward(row interface{ Scan(...any) error }) (r forwardRow, err error) {
+	var repo, tag, digest, state string
+	var since, changed int64
+	err = row.Scan(&r.seq, &r.rule, &repo, &tag, &digest, &r.actor, &r.via, &state, &r.attempts, &r.error, &since, &changed, &r.progress)
+	r.repo, r.tag, r.digest, r.state = registry.Name(repo), registry.Tag(tag), registry.Digest(digest), registry.ForwardState(state)
+	r.since, r.changed = time.UnixMicro(since), time.UnixMicro(changed)
+	return r, err
+}
+
+// nextForward returns the push that a rule has to pass on next, false if there is none.
+func (s store) nextForward(ctx context.Context, rule string) (forwardRow, bool, error) {
+	r, err := scanForward(s.db.QueryRow(ctx, sqlForward+`WHERE rule = $1 AND `+sqlOpen+` ORDER BY seq LIMIT 1`, rule))
+	if errors.Is(err, sql.ErrNoRows) {
+		return r, false, nil
+	}
+	return r, err == nil, err
+}
+
+// forwardsOf lists rows.
+func (s store) forwardsOf(ctx context.Context, q registry.ForwardQuery) ([]forwardRow, error) {
+	where := `WHERE seq > $1 AND ($2 = '' OR rule = $2)`
+	if q.Open {
+		where += ` AND ` + sqlOpen
+	}
+	rows, err := s.db.Query(ctx, sqlForward+where+` ORDER BY seq LIMIT $3`, q.After, q.Rule, q.Limit)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []forwardRow
+	for rows.Next() {
+		r, err := scanForward(rows)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, r)
+	}
+	return all, rows.Err()
+}
+
+// owed returns the tags that have something to be passed on by a rule, with their
+// number.
+func (s store) owed(ctx context.Context) (map[tagKey]int, error) {
+	rows, err := s.db.Query(ctx, `SELECT repo, tag, COUNT(*) FROM forwards WHERE tag <> '' AND `+sqlOpen+` GROUP BY repo, tag`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	all := make(map[tagKey]int)
+	for rows.Next() {
+		var repo, tag string
+		var n int
+		if err := rows.Scan(&repo, &tag, &n); err != nil {
+			return nil, err
+		}
+		all[tagKey{repo: registry.Name(repo), ref: registry.Reference{Tag: registry.Tag(tag)}}] = n
+	}
+	return all, rows.Err()
+}
+
+// lastForward returns the latest row of a tag, false if there is none.
+func (s store) lastForward(ctx context.Context, rule string, repo registry.Name, tag registry.Tag) (forwardRow, bool, error) {
+	r, err := scanForward(s.db.QueryRow(ctx, sqlForward+`WHERE rule = $1 AND repo = $2 AND tag = $3 ORDER BY seq DESC LIMIT 1`, rule, string(repo), string(tag)))
+	if errors.Is(err, sql.ErrNoRows) {
+		return r, false, nil
+	}
+	return r, err == nil, err
+}
+
+// triedForward notes an attempt that has failed.
+func (s store) triedForward(ctx context.Context, r forwardRow, at time.Time) error {
+	return s.exec(ctx, "forwards", `UPDATE forwards SET attempts = $2, error = $3, changed = $4 WHERE seq = $1`, r.seq, r.attempts, r.error, at.UnixMicro())
+}
+
+func (s store) forwardProgress(ctx context.Context, seq int64, progress string) error {
+	return s.exec(ctx, "forwards", `UPDATE forwards SET progress = $2 WHERE seq = $1`, seq, progress)
+}
+
+// endForward notes how a push ended, and forgets the ends of those before it of the
+// same tag. Those by digest are forgotten when they were delivered: nobody looks for
+// them by name.
+func (s store) endForward(ctx context.Context, r forwardRow, at time.Time) error {
+	return s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := tx.Lock(sqldb.Lock{Name: "forwards"}); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(`DELETE FROM forwards WHERE rule = $1 AND repo = $2 AND tag = $3 AND seq < $4 AND NOT `+sqlOpen,
+			r.rule, string(r.repo), string(r.tag), r.seq); err != nil {
+			return err
+		}
+		_, err := tx.Exec(`UPDATE forwards SET state = $2, attempts = $3, error = $4, changed = $5, progress = '' WHERE seq = $1`,
+			r.seq, string(r.state), r.attempts, r.error, at.UnixMicro())
+		return err
+	})
+}
+
+// retryForwards lets wait again what a rule's registry has refused or kept, if nothing
+// came after it.
+func (s store) retryForwards(ctx context.Context, rule string, at time.Time) error {
+	return s.exec(ctx, "forwards", `UPDATE forwards SET state = 'waiting', changed = $2 WHERE rule = $1 AND state IN ('refused', 'kept')
+		AND NOT EXISTS (SELECT 1 FROM forwards f WHERE f.rule = forwards.rule AND f.repo = forwards.repo AND f.tag = forwards.tag AND f.tag <> '' AND f.seq > forwards.seq)`,
+		rule, at.UnixMicro())
+}
