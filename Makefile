@@ -247,6 +247,11 @@ prove-mutants: clients-install ## Known mistakes (allinone/e2e/mutants), one aft
 mirror-clients: build clients-install ## Docker, containerd, podman, skopeo and crane through a mirror, with its upstreams up and gone; the guide's mirrors and exercise
 	$(E2E) -v -run '^TestMirror(Clients|Guide)$$'
 
+FORWARD_PUSHES ?= 1000
+.PHONY: prove-forward
+prove-forward: ## FORWARD_PUSHES (1000) pushes passed on over connections that break at random bytes while the syncer ends: order, and each once; FORWARD_SEED repeats a run
+	FORWARD_PUSHES=$(FORWARD_PUSHES) go test -count=1 -timeout 60m -v -run '^TestForward' ./allinone
+
 MIRROR_FILLS ?= 300
 .PHONY: prove-mirror
 prove-mirror: ## MIRROR_FILLS (300) blobs through a mirror whose upstream breaks off, fails and lies while the process ends; MIRROR_SEED repeats a run

@@ -26,6 +26,7 @@ import (
 	"github.com/berth-registry/berth/registry/daemon"
 	"github.com/berth-registry/berth/registry/memory"
 	"github.com/berth-registry/berth/registry/rpc/rpctest"
+	"github.com/berth-registry/berth/registry/sqldb"
 	"github.com/berth-registry/berth/services/metadata/sqlite"
 	"github.com/berth-registry/berth/services/syncer"
 )
@@ -48,8 +49,9 @@ type edge struct {
 // again.
 type swapped struct {
 	registry.Mirror
-	mu  sync.RWMutex
-	now registry.Mirror
+	mu   sync.RWMutex
+	now  registry.Mirror
+	lost bool // Settle does not arrive
 }
 
 func (s *swapped) get() registry.Mirror {
@@ -62,11 +64,14 @@ func (s *swapped) Covers(ctx context.Context, n registry.Name) (registry.Coverag
 	return s.get().Covers(ctx, n)
 }
 
-func (s *swapped) Announce(ctx context.Context, a registry.Actor, n registry.Name, p registry.Announcement) (string, error) {
+func (s *swapped) Announce(ctx context.Context, a registry.Actor, n registry.Name, p registry.AnnouncedPush) (string, error) {
 	return s.get().Announce(ctx, a, n, p)
 }
 
 func (s *swapped) Settle(ctx context.Context, receipt string, stored bool) error {
+	if s.lost {
+		return registry.ErrUnavailable
+	}
 	return s.get().Settle(ctx, receipt, stored)
 }
 
@@ -125,6 +130,23 @@ func (e *edge) start(rules string) {
 	e.mirror.mu.Lock()
 	e.mirror.now = m
 	e.mirror.mu.Unlock()
+}
+
+// age makes what waits older, in the database of a syncer that has ended.
+func (e *edge) age(by time.Duration) {
+	e.t.Helper()
+	db, err := sqlite.OpenSyncer(e.t.Context(), config.Storage{Pool: config.Pool{RootDirectory: e.dir}}, func(err error) { e.t.Error(err) }, nil)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	defer db.Close()
+	err = db.Write(e.t.Context(), func(tx *sqldb.Tx) error {
+		_, err := tx.Exec(`UPDATE forwards SET since = since - $1`, by.Microseconds())
+		return err
+	})
+	if err != nil {
+		e.t.Fatal(err)
+	}
 }
 
 func (e *edge) stop() {
@@ -216,8 +238,10 @@ type line struct {
 	net.Listener
 	to   string
 	down atomic.Bool
-	cut  func() int64 // how many bytes a connection passes on; nil: all
+	cut  func() int64 // how many bytes a connection passes on in a direction; nil: all
 	cuts atomic.Int64
+	mu   sync.Mutex // guards open
+	open map[net.Conn]bool
 }
 
 func newLine(t *testing.T, url string) *line {
@@ -226,7 +250,7 @@ func newLine(t *testing.T, url string) *line {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := &line{Listener: l, to: strings.TrimPrefix(url, "http://")}
+	x := &line{Listener: l, open: map[net.Conn]bool{}, to: strings.TrimPrefix(url, "http://")}
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		for {
@@ -237,7 +261,15 @@ func newLine(t *testing.T, url string) *line {
 			serving.Go(func() { x.pass(c) })
 		}
 	})
-	t.Cleanup(func() { l.Close(); serving.Wait() })
+	t.Cleanup(func() {
+		l.Close()
+		x.mu.Lock()
+		for c := range x.open {
+			c.Close()
+		}
+		x.mu.Unlock()
+		serving.Wait()
+	})
 	return x
 }
 
@@ -253,21 +285,34 @@ func (x *line) pass(from net.Conn) {
 		return
 	}
 	defer to.Close()
+	x.mu.Lock()
+	x.open[from] = true
+	x.mu.Unlock()
+	defer func() {
+		x.mu.Lock()
+		delete(x.open, from)
+		x.mu.Unlock()
+	}()
 	var both sync.WaitGroup
 	both.Go(func() {
-		src := io.Reader(from)
-		if x.cut != nil {
-			src = io.LimitReader(from, x.cut())
-		}
-		io.Copy(to, src)
-		if _, ok := src.(*io.LimitedReader); ok {
-			x.cuts.Add(1)
+		if x.cut == nil {
+			io.Copy(to, from)
+		} else if limit := x.cut(); limit >= 0 {
+			if n, _ := io.CopyN(to, from, limit); n == limit {
+				x.cuts.Add(1)
+			}
 		}
 		from.Close()
 		to.Close()
 	})
 	both.Go(func() {
-		io.Copy(from, to)
+		if x.cut == nil {
+			io.Copy(from, to)
+		} else if limit := x.cut(); limit >= 0 {
+			if n, _ := io.CopyN(from, to, limit); n == limit {
+				x.cuts.Add(1)
+			}
+		}
 		from.Close()
 		to.Close()
 	})
@@ -355,4 +400,3 @@ func (nothing) Resolve(context.Context, registry.Actor, registry.Name, registry.
 func (nothing) Stat(context.Context, registry.Actor, registry.Name, registry.Digest) (int64, error) {
 	return 0, registry.ErrNameUnknown
 }
-

@@ -9,7 +9,7 @@ type Forwarding interface {
 	// after the catalog has it, it is not forgotten. Each rule passes pushes on in the
 	// order of these calls. The receipt is for Settle, "" if no rule forwards the push.
 	// [ErrUnsupported] if the push has come from here, by others that forward, too.
-	Announce(ctx context.Context, a Actor, repo Name, p Announcement) (receipt string, err error)
+	Announce(ctx context.Context, a Actor, repo Name, p AnnouncedPush) (receipt string, err error)
 
 	// Settle says what became of a push that was announced. Without it the catalog is
 	// asked, after a minute.
@@ -25,8 +25,8 @@ type Forwarding interface {
 	Reforward(ctx context.Context, rule string) error
 }
 
-// Announcement is a push that is about to be made.
-type Announcement struct {
+// AnnouncedPush is a push that is about to be made.
+type AnnouncedPush struct {
 	Tags   []Tag  // that will point to Digest; none: it is pushed by its digest
 	Digest Digest // of the manifest
 	// Via lists the installations that have forwarded it, as [ViaHeader] has it.

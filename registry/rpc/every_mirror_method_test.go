@@ -38,7 +38,7 @@ func everyMirrorMethod(m registry.Mirror) []methodCase {
 		{syncerv1.SyncService_Covers_FullMethodName, true, read, func(ctx context.Context) error { _, err := m.Covers(ctx, "r"); return err }},
 		{syncerv1.SyncService_Claim_FullMethodName, true, write, func(ctx context.Context) error { return m.Claim(ctx, a, "r") }},
 		{syncerv1.SyncService_Announce_FullMethodName, true, write, func(ctx context.Context) error {
-			_, err := m.Announce(ctx, a, "r", registry.Announcement{Tags: []registry.Tag{"t"}, Digest: d})
+			_, err := m.Announce(ctx, a, "r", registry.AnnouncedPush{Tags: []registry.Tag{"t"}, Digest: d})
 			return err
 		}},
 		{syncerv1.SyncService_Settle_FullMethodName, true, write, func(ctx context.Context) error { return m.Settle(ctx, "1+1", true) }},

@@ -9,7 +9,7 @@ import (
 
 // Announce is repeated after a failure: a push that is noted twice is looked for once
 // more than need be, and one that is not noted is lost.
-func (m *mirror) Announce(ctx context.Context, a registry.Actor, repo registry.Name, p registry.Announcement) (string, error) {
+func (m *mirror) Announce(ctx context.Context, a registry.Actor, repo registry.Name, p registry.AnnouncedPush) (string, error) {
 	actor, err := actorToWire(a)
 	if err != nil {
 		return "", err
@@ -52,7 +52,7 @@ func (s *mirrorServer) Announce(ctx context.Context, req *syncerv1.AnnounceReque
 	if err != nil {
 		return nil, err
 	}
-	p := registry.Announcement{Digest: d, Via: req.GetVia()}
+	p := registry.AnnouncedPush{Digest: d, Via: req.GetVia()}
 	if len(req.GetTags()) > registry.MaxTagsPerPut {
 		return nil, registry.ErrTooManyTags.With("at most %d tags at once", registry.MaxTagsPerPut)
 	}

@@ -46,7 +46,7 @@ func (g *Gateway) manifestPut(x *exchange) error {
 	ctx, cancel := finish(x.context())
 	defer cancel()
 	var info registry.ManifestInfo
-	err = g.announced(ctx, x, covered, registry.Announcement{Tags: tags, Digest: put.Digest}, func() (err error) {
+	err = g.announced(ctx, x, covered, registry.AnnouncedPush{Tags: tags, Digest: put.Digest}, func() (err error) {
 		info, err = g.catalog.PutManifest(ctx, x.actor, x.repo, put)
 		return err
 	})

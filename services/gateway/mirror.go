@@ -45,9 +45,10 @@ func (g *Gateway) proxied(x *exchange) error {
 }
 
 // mirroredManifest answers a query for a manifest with what the mirror says of it. m
-// and err are what the catalog said.
+// and err are what the catalog said. Who forwards a push wants to know what is here
+// itself: it may be the registry that we mirror.
 func (g *Gateway) mirroredManifest(x *exchange, q registry.ManifestQuery, m registry.Manifest, err error) (registry.Manifest, error) {
-	if g.mirror == nil || err != nil && !unknown(err) || err == nil && q.Ref.Digest != "" {
+	if g.mirror == nil || err != nil && !unknown(err) || err == nil && q.Ref.Digest != "" || x.header(registry.ViaHeader) != "" {
 		return m, err
 	}
 	local := m.Digest
@@ -156,7 +157,7 @@ func (g *Gateway) mayPush(x *exchange) (registry.Coverage, error) {
 
 // announced stores a manifest by put, and sees to it that the push is passed on to
 // other registries if a rule wants that.
-func (g *Gateway) announced(ctx context.Context, x *exchange, c registry.Coverage, p registry.Announcement, put func() error) error {
+func (g *Gateway) announced(ctx context.Context, x *exchange, c registry.Coverage, p registry.AnnouncedPush, put func() error) error {
 	if !c.Forward {
 		return put()
 	}

@@ -107,7 +107,7 @@ func (s *Service) via(header string) (string, error) {
 }
 
 // Announce implements [registry.Forwarding].
-func (s *Service) Announce(ctx context.Context, a registry.Actor, repo registry.Name, p registry.Announcement) (string, error) {
+func (s *Service) Announce(ctx context.Context, a registry.Actor, repo registry.Name, p registry.AnnouncedPush) (string, error) {
 	targets := s.forwardTargets(repo)
 	if len(targets) == 0 {
 		return "", nil

@@ -43,15 +43,15 @@ func (d *delivery) deliver(ctx context.Context) error {
 	if d.row.tag != "" {
 		ref = registry.Reference{Tag: d.row.tag}
 	}
-	theirs, err := d.h.TagDigest(ctx, d.to, ref)
+	theirs, err := d.h.TagDigest(ctx, d.to, ref, d.via())
 	if err != nil {
 		return refused(err)
 	}
-	if theirs == m.Digest {
-		return nil // an attempt before this one, or somebody else, was faster
-	}
+	// An attempt before this one, or somebody else, was faster. It may still lack what
+	// is below, if it mirrors us.
+	there := theirs == m.Digest
 	var cond registry.Condition
-	if d.row.tag != "" && d.r.Conflict == ConflictKeep {
+	if !there && d.row.tag != "" && d.r.Conflict == ConflictKeep {
 		if err := d.mayReplace(ctx, theirs); err != nil {
 			return err
 		}
@@ -59,6 +59,9 @@ func (d *delivery) deliver(ctx context.Context) error {
 	}
 	if err := d.below(ctx, m, 0); err != nil {
 		return refused(err)
+	}
+	if there {
+		return nil
 	}
 	return refused(d.h.PutManifest(ctx, d.to, ref, m, cond, d.via()))
 }
@@ -142,18 +145,21 @@ func (d *delivery) below(ctx context.Context, m registry.Manifest, depth int) er
 // part that is not here is one that the other registry has, if it is a mirrored one.
 func (d *delivery) child(ctx context.Context, ref registry.ManifestReference, depth int) error {
 	by := registry.Reference{Digest: ref.Digest}
-	theirs, err := d.h.TagDigest(ctx, d.to, by)
-	if err != nil || theirs == ref.Digest {
+	theirs, err := d.h.TagDigest(ctx, d.to, by, d.via())
+	if err != nil {
 		return err
 	}
 	m, err := d.s.catalog.Manifest(ctx, installation, d.row.repo, registry.ManifestQuery{Ref: by})
+	if gone(err) && theirs == ref.Digest {
+		return nil
+	}
 	if gone(err) {
 		return d.blob(ctx, ref.Digest)
 	}
 	if err != nil {
 		return err
 	}
-	if err := d.below(ctx, m, depth+1); err != nil {
+	if err := d.below(ctx, m, depth+1); err != nil || theirs == ref.Digest {
 		return err
 	}
 	return d.h.PutManifest(ctx, d.to, by, m, registry.Condition{}, d.via())
@@ -167,7 +173,7 @@ type uploading struct {
 
 // blob sends a blob unless the other registry has it.
 func (d *delivery) blob(ctx context.Context, digest registry.Digest) error {
-	has, err := d.h.HasBlob(ctx, d.to, digest)
+	has, err := d.h.HasBlob(ctx, d.to, digest, d.via())
 	if err != nil || has {
 		return err
 	}

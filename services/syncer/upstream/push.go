@@ -47,9 +47,10 @@ func (h *Host) refusal(resp *http.Response) error {
 	return e
 }
 
-// HasBlob reports whether repo has a blob. It is asked with the rights of a push.
-func (h *Host) HasBlob(ctx context.Context, repo string, d registry.Digest) (bool, error) {
-	resp, err := h.do(ctx, call{method: http.MethodHead, path: "/v2/" + repo + "/blobs/" + string(d), repo: repo, push: true})
+// HasBlob reports whether repo has a blob itself. It is asked with the rights of a push;
+// via is the value of [registry.ViaHeader].
+func (h *Host) HasBlob(ctx context.Context, repo string, d registry.Digest, via string) (bool, error) {
+	resp, err := h.do(ctx, call{method: http.MethodHead, path: "/v2/" + repo + "/blobs/" + string(d), header: http.Header{registry.ViaHeader: {via}}, repo: repo, push: true})
 	if errors.Is(err, registry.ErrManifestUnknown) {
 		return false, nil
 	}
@@ -61,9 +62,9 @@ func (h *Host) HasBlob(ctx context.Context, repo string, d registry.Digest) (boo
 }
 
 // TagDigest returns what a tag of repo points to, "" if there is none, with the rights
-// of a push.
-func (h *Host) TagDigest(ctx context.Context, repo string, ref registry.Reference) (registry.Digest, error) {
-	resp, err := h.do(ctx, call{method: http.MethodHead, path: "/v2/" + repo + "/manifests/" + ref.String(), header: http.Header{"Accept": accept}, repo: repo, push: true})
+// of a push; via is the value of [registry.ViaHeader].
+func (h *Host) TagDigest(ctx context.Context, repo string, ref registry.Reference, via string) (registry.Digest, error) {
+	resp, err := h.do(ctx, call{method: http.MethodHead, path: "/v2/" + repo + "/manifests/" + ref.String(), header: http.Header{"Accept": accept, registry.ViaHeader: {via}}, repo: repo, push: true})
 	if errors.Is(err, registry.ErrManifestUnknown) {
 		return "", nil
 	}
