@@ -173,18 +173,18 @@ func unbuilt(t *testing.T, text string, accept ...string) error {
 }
 
 func TestAcceptUnbuilt(t *testing.T) {
-	const text = `{"http":{"auth":{"bearer":{"awsSecretsManager":{"region":"x"}}}},"extensions":{"sync":{"registries":[{"credentialHelper":"ecr"}]}}}`
+	const text = `{"http":{"auth":{"bearer":{"awsSecretsManager":{"region":"x"}},"openid":{"providers":{"x":{"keypath":"/k"}}}}}}`
 	for _, test := range []struct {
 		accept []string
 		want   string // in the error; empty: none
 	}{
 		{nil, "http.auth.bearer"},
-		{[]string{"http.auth.bearer"}, "extensions.sync"},
-		{[]string{"HTTP.Auth.bearer"}, "extensions.sync"},
-		{[]string{"http.auth.bearer", "extensions.sync"}, ""},
-		{[]string{"http", "extensions"}, ""},
-		{[]string{"http.auth.b", "extensions.sync"}, "no such key"},
-		{[]string{"extensions.sync"}, "http.auth.bearer"},
+		{[]string{"http.auth.bearer"}, "http.auth.openid"},
+		{[]string{"HTTP.Auth.bearer"}, "http.auth.openid"},
+		{[]string{"http.auth.bearer", "http.auth.openid"}, ""},
+		{[]string{"http.auth"}, ""},
+		{[]string{"http.auth.b", "http.auth.openid"}, "no such key"},
+		{[]string{"http.auth.openid"}, "http.auth.bearer"},
 	} {
 		err := unbuilt(t, text, test.accept...)
 		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
