@@ -41,7 +41,7 @@ func openMirror(t *testing.T, root, rules string, blobs registry.Blobs, catalog 
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := syncer.OpenConfigured(t.Context(), cfg, map[string]syncer.OpenDB{"sqlite": sqlite.OpenSyncer}, blobs, catalog, func(err error) { t.Error(err) },
+	s, err := syncer.OpenConfigured(t.Context(), cfg, syncer.Parts{Databases: map[string]syncer.OpenDB{"sqlite": sqlite.OpenSyncer}}, blobs, catalog, func(err error) { t.Error(err) },
 		daemon.Process{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
