@@ -115,7 +115,7 @@ FUZZTIME ?= 10s
 fuzz: ## Every fuzz target for FUZZTIME (10s) each; FUZZ chooses by name
 	@allinone/e2e/fuzz.sh $(FUZZTIME) $(MODULES)
 
-.PHONY: previous replicas-kill netcuts linear e2e conformance conformance-arm64 clients api tokens auth guide kill pg-restarts generated-rows migrate-kill slow memory bench fsck
+.PHONY: search search-times previous replicas-kill netcuts linear e2e conformance conformance-arm64 clients api tokens auth guide kill pg-restarts generated-rows migrate-kill slow memory bench fsck
 e2e: build clients-install ## All end-to-end tests: conformance, client matrix, guide, kill loop; every topology
 	$(E2E) -v
 
@@ -132,6 +132,9 @@ clients: build clients-install ## Client matrix against both topologies (UPDATE=
 
 tokens: build clients-install ## Login, push, pull, logout by tokens: docker, podman, skopeo, crane, oras, helm; also through two gateways
 	$(E2E) -v -run '^TestTokens$$'
+
+search: build clients-install ## The guide's search commands, with curl and jq, and other queries: linked, and split with mutual TLS
+	$(E2E) -v -run '^TestSearch$$'
 
 api: build clients-install ## The APIs for automation: curl, grpcurl and berth ctl in every topology
 	$(E2E) -v -run '^TestAPI'
@@ -262,6 +265,10 @@ s3-faults: clients-install ## Operations on S3 while its requests fail: N (5000)
 	S3_FAULTS=$(N) go test -count=1 -timeout 120m ./services/blobstore/s3 -v -run '^TestG13$$'
 
 GENERATED_MANIFESTS ?= 1000000
+SEARCH_IMAGES ?= 10000
+search-times: ## Searches of SEARCH_IMAGES (10,000) images, both databases: medians
+	SEARCH_IMAGES=$(SEARCH_IMAGES) go test -count=1 -timeout 20m -v -run '^TestSearchTimes$$' ./services/metadata
+
 generated-rows: ## Reads of GENERATED_MANIFESTS (1 M) manifests and ten times as many links, both databases: p50, p99
 	GENERATED_MANIFESTS=$(GENERATED_MANIFESTS) go test -count=1 -timeout 120m -v -run '^TestGeneratedRows$$' ./services/metadata
 

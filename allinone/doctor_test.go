@@ -30,7 +30,7 @@ func TestDoctor(t *testing.T) {
 		t.Fatal(err)
 	}
 	storage := `"storage": {"rootDirectory": ` + string(root) + `}`
-	out, err := runDoctor(t, `{`+storage+`, "extensions": {"search": {}}}`, "--json")
+	out, err := runDoctor(t, `{`+storage+`, "extensions": {"search": {}, "ui": {}}}`, "--json")
 	if exitCode(err) != 0 {
 		t.Errorf("got %v: %s", err, out)
 	}
@@ -40,7 +40,7 @@ func TestDoctor(t *testing.T) {
 		if err := json.Unmarshal([]byte(line), &f); err != nil || f.Check == "" || f.Text == "" {
 			t.Errorf("%q: %v", line, err)
 		}
-		warned = warned || f.Check == "config file" && f.Level == doctor.Warn && strings.Contains(f.Text, "search")
+		warned = warned || f.Check == "config file" && f.Level == doctor.Warn && strings.Contains(f.Text, "extensions.ui")
 	}
 	if !warned {
 		t.Errorf("no warning of the config file: %s", out)

@@ -41,6 +41,8 @@ type Parts struct {
 	ExamineDatabase func(cfg config.Storage) doctor.Check
 	// Methods are the ways to authenticate that not every program has.
 	Methods auth.Parts
+	// Search makes what answers queries for images. nil if the program has none.
+	Search gateway.NewSearch
 	// Reflect adds reflection to a gRPC server. nil if the program has none in it.
 	Reflect func(*grpc.Server)
 }
@@ -165,7 +167,7 @@ func Link(ctx context.Context, cfg *config.Config, parts Parts, p daemon.Process
 	if err != nil {
 		return nil, err
 	}
-	front, err := gateway.Configured(ctx, cfg, gateway.Deps{Methods: parts.Methods, Blobs: blobs, Catalog: catalog, Mirror: mirror, Scans: scans, REST: api}, p)
+	front, err := gateway.Configured(ctx, cfg, gateway.Deps{Methods: parts.Methods, Blobs: blobs, Catalog: catalog, Mirror: mirror, Scans: scans, REST: api, NewSearch: parts.Search}, p)
 	if err != nil {
 		return nil, err
 	}

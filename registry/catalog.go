@@ -38,6 +38,7 @@ type Catalog interface {
 	Announcements
 	TrustStore
 	TakeOvers
+	Search
 }
 
 // Page asks for a part of a list.

@@ -36,6 +36,9 @@ type Search struct {
 	CVE *CVE `json:"cve"`
 }
 
+// Searched reports whether images can be searched. e may be nil.
+func (e *Extensions) Searched() bool { return e != nil && e.Search != nil && e.Search.Enabled() }
+
 // CVE turns on vulnerability scanning.
 type CVE struct {
 	UpdateInterval time.Duration `json:"updateInterval"`

@@ -9,7 +9,7 @@ func extensionKeys() []Key {
 	return []Key{
 		{Path: "extensions", Type: Object, Status: Built, Doc: "Optional features. A block that is there is on, unless it says \"enable\": false."},
 
-		{Path: search, Type: Object, Status: Built, when: whenPresent, Doc: "GraphQL search."},
+		{Path: search, Type: Object, Status: Built, when: whenPresent, Doc: "Search with GraphQL, at /v2/_zot/ext/search. The gateway answers queries; the metadata service reads the configs of images for that, from when it finds this block on. berth-edge has none, and refuses it."},
 		{Path: search + ".enable", Type: Bool, Default: "true", when: never, Doc: "On if the block is there."},
 		{Path: search + ".cve", Type: Object, when: whenPresent, Doc: "Vulnerability scanning, see docs/scanning.md. Read by berth and berth-scanner; berth-edge has no scanner in it and does not start."},
 		{Path: search + ".cve.updateInterval", Type: Duration, Default: "2h", Doc: "How often the vulnerability database is renewed; at least 2h."},
@@ -74,9 +74,9 @@ func extensionKeys() []Key {
 		{Path: sink + ".tlsConfig.certFile", Type: Path, Doc: "Our certificate, PEM."},
 		{Path: sink + ".tlsConfig.keyFile", Type: Path, Doc: "Its key, PEM."},
 
-		{Path: "extensions.mgmt", Type: Object, Status: Unneeded, when: whenPresent, Doc: "The management endpoint comes with search."},
+		{Path: "extensions.mgmt", Type: Object, Status: Unneeded, when: whenPresent, Doc: "The management endpoint needs no configuration."},
 		{Path: "extensions.mgmt.enable", Type: Bool, when: never, Doc: "No effect."},
-		{Path: "extensions.userprefs", Type: Object, Status: Unneeded, when: whenPresent, Doc: "User preferences come with search and ui."},
+		{Path: "extensions.userprefs", Type: Object, Status: Unneeded, when: whenPresent, Doc: "User preferences need no configuration."},
 		{Path: "extensions.userprefs.enable", Type: Bool, when: never, Doc: "No effect."},
 		{Path: "extensions.apikey", Type: Object, Status: Unneeded, when: whenPresent, Doc: "API keys are turned on by http.auth.apikey."},
 		{Path: "extensions.apikey.enable", Type: Bool, when: never, Doc: "No effect."},

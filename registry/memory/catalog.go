@@ -63,11 +63,13 @@ type repository struct {
 	pulls     map[pullKey]registry.Pull
 	trash     map[registry.Digest]discarded
 	cached    map[registry.Digest]cached // manifests that nobody has pushed
+	likes     map[like]bool
 }
 
 type manifest struct {
-	info  registry.ManifestInfo
-	bytes []byte // never change
+	info   registry.ManifestInfo
+	bytes  []byte // never change
+	pushed int64  // microseconds since 1970
 }
 
 // NewCatalog returns an empty catalog.
@@ -116,6 +118,7 @@ func (c *Catalog) ensure(name registry.Name) *repository {
 			pulls:     make(map[pullKey]registry.Pull),
 			trash:     make(map[registry.Digest]discarded),
 			cached:    make(map[registry.Digest]cached),
+			likes:     make(map[like]bool),
 		}
 	}
 	return c.repos[name]

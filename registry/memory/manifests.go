@@ -5,6 +5,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/berth-registry/berth/registry"
 )
@@ -85,7 +86,7 @@ func (c *Catalog) put(ctx context.Context, a registry.Actor, repo registry.Name,
 	r = c.ensure(repo)
 	r.mark(m.Digest, info, o)
 	if _, ok := r.manifests[m.Digest]; !ok {
-		r.manifests[m.Digest] = &manifest{info, bytes.Clone(m.Bytes)}
+		r.manifests[m.Digest] = &manifest{info, bytes.Clone(m.Bytes), time.Now().UnixMicro()}
 	}
 	for _, t := range m.Tags {
 		r.point(a, t, m.Digest)

@@ -47,7 +47,7 @@ type CatalogBackend struct {
 func Catalog(t *testing.T, b CatalogBackend) {
 	leaked := watchGoroutines()
 	tests := slices.Concat(repositoryTests(), tagTests(), manifestTests(), contentTests(),
-		conditionTests(), deleteTests(), referrerTests(), linkTests(), mountTests(), trashTests(), raceTests(), reopenTests(), retentionTests(), scrubTests(), limitTests(), identityTests(), accessTests(), cachedTests(), auditTests(), announcementTests(), trustedTests())
+		conditionTests(), deleteTests(), referrerTests(), linkTests(), mountTests(), trashTests(), raceTests(), reopenTests(), retentionTests(), scrubTests(), limitTests(), identityTests(), accessTests(), cachedTests(), auditTests(), announcementTests(), trustedTests(), searchTests())
 	runAll(t, b.Cannot, tests, func(*testing.T) CatalogBackend { return b })
 	leaked(t)
 }

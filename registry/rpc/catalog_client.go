@@ -30,6 +30,7 @@ func newCatalog(conn grpc.ClientConnInterface, l limits) *catalog {
 		takeOvers:     metadatav1.NewTakeOverServiceClient(conn),
 		announcements: metadatav1.NewAnnouncementServiceClient(conn),
 		trust:         metadatav1.NewTrustServiceClient(conn),
+		search:        metadatav1.NewSearchServiceClient(conn),
 		limits:        l,
 	}
 }
@@ -49,6 +50,7 @@ type catalog struct {
 	takeOvers     metadatav1.TakeOverServiceClient
 	announcements metadatav1.AnnouncementServiceClient
 	trust         metadatav1.TrustServiceClient
+	search        metadatav1.SearchServiceClient
 	limits        limits
 }
 

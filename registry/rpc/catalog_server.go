@@ -25,6 +25,7 @@ func ServeCatalog(srv grpc.ServiceRegistrar, c registry.Catalog) {
 	metadatav1.RegisterAnnouncementServiceServer(srv, &announcementServer{catalog: c})
 	metadatav1.RegisterTrustServiceServer(srv, &trustServer{catalog: c})
 	metadatav1.RegisterTakeOverServiceServer(srv, &takeOverServer{catalog: c})
+	metadatav1.RegisterSearchServiceServer(srv, &searchServer{catalog: c})
 }
 
 // catalogServer serves registry.Catalog. It checks what clients send, so that

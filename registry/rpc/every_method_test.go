@@ -207,6 +207,18 @@ func everyMethod(b registry.Blobs, c registry.Catalog) []methodCase {
 		{metadatav1.TrustService_AddTrusted_FullMethodName, true, write, func(ctx context.Context) error { return c.AddTrusted(ctx, a, registry.TrustedKey{}) }},
 		{metadatav1.TrustService_RemoveTrusted_FullMethodName, false, write, func(ctx context.Context) error { return c.RemoveTrusted(ctx, a, "x") }},
 		{metadatav1.TrustService_ListParents_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.Parents(ctx, a, "r", d); return err }},
+		{metadatav1.SearchService_SearchImages_FullMethodName, true, read, func(ctx context.Context) error {
+			_, err := c.SearchImages(ctx, a, registry.ImageQuery{Limit: 1})
+			return err
+		}},
+		{metadatav1.SearchService_SearchRepositories_FullMethodName, true, read, func(ctx context.Context) error {
+			_, err := c.SearchRepositories(ctx, a, registry.RepositoryQuery{Limit: 1})
+			return err
+		}},
+		{metadatav1.SearchService_TogglePreference_FullMethodName, false, write, func(ctx context.Context) error {
+			_, err := c.TogglePreference(ctx, a, "r", registry.Starred)
+			return err
+		}},
 		{metadatav1.CatalogService_UnlinkBlob_FullMethodName, false, write, func(ctx context.Context) error { return c.Unlink(ctx, a, "r", d) }},
 		{metadatav1.CatalogService_ListUploadKeys_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.UploadKeys(ctx); return err }},
 		{metadatav1.CollectorService_DeleteRepository_FullMethodName, false, write, func(ctx context.Context) error { return c.DeleteRepository(ctx, a, "r") }},

@@ -167,6 +167,10 @@ var methods = map[string]Role{
 
 	metadatav1.TakeOverService_ListTakeOvers_FullMethodName: Gateway | Automation,
 
+	metadatav1.SearchService_SearchImages_FullMethodName:       Gateway | Automation,
+	metadatav1.SearchService_SearchRepositories_FullMethodName: Gateway | Automation,
+	metadatav1.SearchService_TogglePreference_FullMethodName:   Gateway,
+
 	healthv1.Health_Check_FullMethodName: anybody,
 	healthv1.Health_List_FullMethodName:  anybody,
 	healthv1.Health_Watch_FullMethodName: anybody,

@@ -151,6 +151,26 @@ func (db *DB) Query(ctx context.Context, query string, args ...any) (*Rows, erro
 	return rows, err
 }
 
+// QueryOnce is Query for a statement whose text is one of very many: it is not kept
+// prepared. Wherever the database is, it ends with ctx.
+func (db *DB) QueryOnce(ctx context.Context, query string, args ...any) (*Rows, error) {
+	ctx, t := db.begin(ctx, query)
+	rows, err := db.queryOnce(ctx, query, args)
+	t.end(err)
+	return rows, err
+}
+
+func (db *DB) queryOnce(ctx context.Context, query string, args []any) (*Rows, error) {
+	if db.dialect.Shared != nil {
+		return db.sharedRows(ctx, query, args)
+	}
+	rows, err := db.read.QueryContext(ctx, query, args...) //nolint:rowserrcheck // the caller reads them
+	if err != nil {
+		return nil, db.dialect.translate(err)
+	}
+	return &Rows{Rows: rows, dialect: &db.dialect}, nil
+}
+
 func (db *DB) query(ctx context.Context, query string, args []any) (*Rows, error) {
 	if db.dialect.Shared != nil {
 		return db.sharedRows(ctx, query, args)

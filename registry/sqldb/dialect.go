@@ -43,6 +43,10 @@ type Dialect struct {
 	// open: who reads rows below it, in order, misses none.
 	Horizon string
 
+	// Integers is a query for the integers of a JSON array, in which ? stands for the
+	// array.
+	Integers string
+
 	// Snapshot are the statements that begin a transaction which sees the database
 	// as it is when they have run, and can't change it.
 	Snapshot []string

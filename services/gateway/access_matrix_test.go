@@ -9,6 +9,7 @@ import (
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/access"
 	"github.com/berth-registry/berth/registry/memory"
+	"github.com/berth-registry/berth/services/gateway/search"
 )
 
 // matrixRoles ask in each row of the matrix, in this order: who has not said who he
@@ -36,7 +37,12 @@ var matrix = map[resource]map[string]matrixRow{
 	// Where no signatures are verified there are no keys for that.
 	cosignKeys:  {"POST": {"/v2/_zot/ext/cosign", [6]int{404, 404, 404, 404, 404, 404}}},
 	notaryCerts: {"POST": {"/v2/_zot/ext/notation", [6]int{404, 404, 404, 404, 404, 404}}},
-	tagList:     {"GET": {"/v2/a/secret/tags/list", [6]int{401, 403, 200, 200, 200, 403}}},
+	searchAPI: {
+		"GET":  {"/v2/_zot/ext/search?query=%7BImageList%7BTags%7D%7D", [6]int{200, 200, 200, 200, 200, 200}}, // see below
+		"POST": {"/v2/_zot/ext/search", [6]int{200, 200, 200, 200, 200, 200}},
+	},
+	userPrefs: {"PUT": {"/v2/_zot/ext/userprefs?action=toggleStar&repo=a/secret", [6]int{401, 403, 200, 200, 200, 403}}},
+	tagList:   {"GET": {"/v2/a/secret/tags/list", [6]int{401, 403, 200, 200, 200, 403}}},
 	manifest: {
 		"GET":    {"/v2/a/secret/manifests/t", [6]int{401, 403, 200, 200, 200, 403}},
 		"PUT":    {"/v2/a/secret/manifests/t", [6]int{401, 403, 403, 403, 201, 403}}, // the tag exists
@@ -103,6 +109,10 @@ func TestS001Matrix(t *testing.T) {
 		if strings.Contains(got.body, "a/secret") != sees {
 			t.Errorf("the catalog for %q: %s", matrixRoles[i], got.body)
 		}
+		found := do(t, "GET", url+"/v2/_zot/ext/search?query=%7BImageList%7BTags%7D%7D", nil, "X-Test: "+matrixRoles[i]).want(t, 200)
+		if strings.Contains(found.body, "a/secret:t") != sees {
+			t.Errorf("a search of %q: %s", matrixRoles[i], found.body)
+		}
 	}
 }
 
@@ -120,6 +130,9 @@ func matrixWorld(t *testing.T) *world {
 	w := newWorld()
 	w.cfg.Metrics = "/metrics"
 	w.deps.Catalog = memory.NewCatalog(memory.CatalogOptions{Access: p})
+	if w.deps.Search, err = search.New(search.Options{Catalog: w.deps.Catalog}); err != nil {
+		t.Fatal(err)
+	}
 	w.deps.Auth = askedBy(func(r *http.Request) (registry.Actor, error) {
 		user, limited, _ := strings.Cut(r.Header.Get("X-Test"), "/")
 		a := registry.Actor{ID: user}
@@ -150,6 +163,8 @@ func matrixBody(res resource, method string) *strings.Reader {
 		return strings.NewReader("")
 	case res == manifest:
 		return strings.NewReader(emptyImage)
+	case res == searchAPI:
+		return strings.NewReader(`{"query":"{ImageList{Tags}}"}`)
 	}
 	return strings.NewReader("x")
 }

@@ -108,7 +108,7 @@ func (g *Gateway) wants(x *exchange) auth.Wants {
 		Open:   x.resource == mgmt || x.resource == metricsPage && g.auth.Load().OpenMetrics(),
 	}
 	switch {
-	case x.resource == catalog:
+	case x.resource == catalog || x.resource == searchAPI:
 		w.Actions = wantsList
 	case x.repo == "":
 	case x.reading() && x.resource != upload:

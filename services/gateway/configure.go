@@ -50,6 +50,13 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 			cfg.AllowOrigin = append(cfg.AllowOrigin, origin)
 		}
 	}
+	var g *Gateway
+	if c.Extensions.Searched() {
+		closed := func() bool { return !g.auth.Load().Open() }
+		if d.Search, err = newSearch(d, closed, log); err != nil {
+			return daemon.Unit{}, err
+		}
+	}
 	if d.Identity, err = identity.Configured(c, d.Catalog, p); err != nil {
 		return daemon.Unit{}, err
 	}
@@ -80,8 +87,7 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 			_ = audit.Close() // nothing was written
 		}
 	}()
-	g, err := New(cfg, d, log)
-	if err != nil {
+	if g, err = New(cfg, d, log); err != nil {
 		return daemon.Unit{}, err
 	}
 	g.mgmtAuth.Store(mgmtAuth(h.Auth))

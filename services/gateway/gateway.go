@@ -41,6 +41,12 @@ type Deps struct {
 	// REST answers the requests below /api/v1, and decides who may make them. nil
 	// means that there are no such paths.
 	REST http.Handler
+	// Search answers GraphQL queries for images, see package search. nil means that there
+	// is no such path.
+	Search http.Handler
+	// NewSearch makes Search if a config file asks for it, for [Configured]. nil: the
+	// program has none in it.
+	NewSearch NewSearch
 	// Audit is where audit events are written, one line of JSON each, before the
 	// answers they are about are sent. nil: only the catalog gets them.
 	Audit io.Writer
@@ -65,6 +71,7 @@ type Gateway struct {
 	mirror    registry.Mirror // nil if there is none
 	coverage  coverage
 	rest      http.Handler
+	search    http.Handler                     // nil if there is none
 	who       atomic.Pointer[identity.Service] // nil: there is none
 	wanted    func() bool
 	log       *slog.Logger
@@ -100,6 +107,7 @@ func New(cfg Config, d Deps, log *slog.Logger) (*Gateway, error) {
 		blobs:   d.Blobs,
 		catalog: d.Catalog,
 		rest:    d.REST,
+		search:  d.Search,
 		wanted:  d.Ready,
 		log:     log.With("module", "http", "component", "session"),
 		keys:    keyring{from: d.Catalog},
@@ -273,7 +281,7 @@ func (g *Gateway) common(x *exchange) {
 			x.set("Cache-Control", unkept)
 		}
 	}
-	if origin := x.header("Origin"); origin != "" && (x.reading() || x.r.Method == http.MethodOptions) {
+	if origin := x.header("Origin"); origin != "" && (x.reading() || x.r.Method == http.MethodOptions || x.resource == searchAPI || x.resource == userPrefs) {
 		g.allowOrigin(x, origin)
 	}
 }

@@ -31,6 +31,8 @@ func table() [nResources]methods {
 		mgmt:        {get: (*Gateway).mgmt},
 		cosignKeys:  {post: (*Gateway).trustCosign},
 		notaryCerts: {post: (*Gateway).trustNotation},
+		searchAPI:   {get: (*Gateway).searchFor, post: (*Gateway).searchFor},
+		userPrefs:   {put: (*Gateway).prefer},
 		tagList:     {get: (*Gateway).tags},
 		manifest:    {get: (*Gateway).manifestGet, put: (*Gateway).manifestPut, del: (*Gateway).manifestDelete},
 		blob:        {get: (*Gateway).blobGet, del: (*Gateway).blobDelete},
@@ -73,6 +75,13 @@ func (g *Gateway) options(x *exchange, ms *methods) error {
 	x.set("Allow", ms.allow)
 	if ms.get != nil {
 		x.set("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS")
+		x.set("Access-Control-Allow-Headers", "Authorization,content-type,X-ZOT-API-CLIENT")
+	}
+	switch x.resource {
+	case searchAPI: // where POST changes nothing
+		x.set("Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS")
+	case userPrefs:
+		x.set("Access-Control-Allow-Methods", "PUT, OPTIONS")
 		x.set("Access-Control-Allow-Headers", "Authorization,content-type,X-ZOT-API-CLIENT")
 	}
 	x.empty(http.StatusNoContent)

@@ -57,6 +57,8 @@ var patterns = [nResources]string{
 	mgmt:         "/v2/_zot/ext/mgmt",
 	cosignKeys:   "/v2/_zot/ext/cosign",
 	notaryCerts:  "/v2/_zot/ext/notation",
+	searchAPI:    "/v2/_zot/ext/search",
+	userPrefs:    "/v2/_zot/ext/userprefs",
 	tagList:      "/v2/{name}/tags/list",
 	manifest:     "/v2/{name}/manifests/{reference}",
 	blob:         "/v2/{name}/blobs/{digest}",

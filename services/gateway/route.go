@@ -25,6 +25,8 @@ const (
 	mgmt         // /v2/_zot/ext/mgmt
 	cosignKeys   // /v2/_zot/ext/cosign
 	notaryCerts  // /v2/_zot/ext/notation
+	searchAPI    // /v2/_zot/ext/search
+	userPrefs    // /v2/_zot/ext/userprefs
 	tagList      // /v2/<name>/tags/list
 	manifest     // /v2/<name>/manifests/<reference>
 	blob         // /v2/<name>/blobs/<digest>
@@ -68,6 +70,10 @@ func parsePath(path string) (route, error) {
 		return route{resource: cosignKeys}, nil
 	case "/v2/_zot/ext/notation":
 		return route{resource: notaryCerts}, nil
+	case "/v2/_zot/ext/search":
+		return route{resource: searchAPI}, nil
+	case "/v2/_zot/ext/userprefs":
+		return route{resource: userPrefs}, nil
 	}
 	if strings.HasPrefix(path, "/api/v1/") {
 		return route{resource: restAPI}, nil

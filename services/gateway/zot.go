@@ -32,14 +32,18 @@ type extension struct {
 
 // discover answers GET /v2/_oci/ext/discover.
 func (g *Gateway) discover(x *exchange) error {
-	return x.json(struct {
-		Extensions []extension `json:"extensions"`
-	}{[]extension{{
+	e := extension{
 		Name:        "_zot",
 		URL:         "https://github.com/project-zot/zot/blob/main/pkg/extensions/_zot.md",
 		Description: "zot registry extensions",
-		Endpoints:   []string{"/v2/_zot/ext/mgmt"},
-	}}})
+		Endpoints:   []string{"/v2/_zot/ext/mgmt", "/v2/_zot/ext/userprefs"},
+	}
+	if g.search != nil {
+		e.Endpoints = append([]string{"/v2/_zot/ext/search"}, e.Endpoints...)
+	}
+	return x.json(struct {
+		Extensions []extension `json:"extensions"`
+	}{[]extension{e}})
 }
 
 // mgmt answers GET /v2/_zot/ext/mgmt, which tells zot's clients what the server

@@ -71,6 +71,9 @@ type Options struct {
 	AuditKeep time.Duration
 	// Outbox says who is told what happens.
 	Outbox Outbox
+	// Search reads the configs of images, so that they can be found by what those say.
+	// Without it images are found by names and manifests only.
+	Search bool
 	// Now returns the time. nil means time.Now.
 	Now func() time.Time
 	// Metrics is where the catalog counts. nil: nobody wants to know.
@@ -200,6 +203,7 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 	go c.collectReviews(ctx)
 	c.work.Go(func() { c.keepFeed(ctx) })
 	c.work.Go(func() { c.keepUses(ctx) })
+	c.work.Go(func() { c.keepSearch(ctx) })
 	c.auditKeep.Store(int64(o.AuditKeep))
 	c.work.Go(func() { c.expireAudit(ctx) })
 	if db.Dialect().Shared != nil {

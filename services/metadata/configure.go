@@ -69,6 +69,7 @@ func OpenConfigured(ctx context.Context, file *config.Config, has Drivers, reape
 	}
 	o.Access, o.Conditions, o.AllowSparse, o.AllowWrongSizes = policy, has.Conditions, cfg.AllowSparse, cfg.AllowWrongSizes
 	o.MaxStaleness, o.Metrics, o.AuditKeep = cfg.Metadata.MaxStaleness, p.Metrics, file.Log.AuditRetention
+	o.Search = file.Extensions.Searched()
 	o.Cache = cacheOf(cfg)
 	o.Scrub, o.Reserve = scrubOf(file), int64(cfg.Reserve)/2
 	for name := range cfg.SubPaths {

@@ -27,7 +27,7 @@ func MovedColumns() []string {
 }
 
 // StaysBehind are the tables that belong to one database alone.
-var StaysBehind = []string{"schema_versions", "schema_programs", "moves", "moved_blobs", "events", "feed_readers", "outbox", "outbox_sinks", "sweeps", "strays", "scrub", "identity_state"}
+var StaysBehind = []string{"schema_versions", "schema_programs", "moves", "moved_blobs", "events", "feed_readers", "outbox", "outbox_sinks", "sweeps", "strays", "scrub", "identity_state", "images", "image_configs"}
 
 // RegisterReader registers a reader of the feed.
 func RegisterReader(t *testing.T, c *Catalog, name string, at Position) {

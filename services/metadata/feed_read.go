@@ -43,13 +43,14 @@ type feed struct {
 	last  string       // the query for the position of the last of all that may be read
 	fresh atomic.Int64 // how many this process has told since somebody looked
 	wake  chan struct{}
+	any   chan struct{} // holds an element if an event was told since somebody looked
 }
 
 // feedBatch is how many events are journalled at once.
 const feedBatch = 1000
 
 func newFeed(d sqldb.Dialect) *feed {
-	return &feed{after: sqlEventsAfter(d.Horizon), last: sqlLastBelow(d.Horizon), wake: make(chan struct{}, 1)}
+	return &feed{after: sqlEventsAfter(d.Horizon), last: sqlLastBelow(d.Horizon), wake: make(chan struct{}, 1), any: make(chan struct{}, 1)}
 }
 
 // sqlEventsAfter is a query that never shows an event before one that may still be
@@ -65,6 +66,10 @@ func sqlLastBelow(horizon string) string {
 
 // told counts events that were recorded, or nearly so.
 func (f *feed) told(n int64) {
+	select {
+	case f.any <- struct{}{}:
+	default:
+	}
 	if f.fresh.Add(n) < feedBatch {
 		return
 	}

@@ -80,6 +80,11 @@ var generated = []string{
 	`INSERT INTO cache_pins (pattern, reason, actor, since) SELECT 'none' || n, '', '', 0 FROM SERIES(repos)`,
 	`INSERT INTO pulls (repo_id, digest, tag, actor, at, times)
 		SELECT n % $repos + 1, DIGEST('m' || n), 'v' || (n / $repos), 'x', 0, 1 FROM SERIES(manifests)`,
+	`INSERT INTO images (repo_id, digest, created, platforms, vendor, layers, waits, signature)
+		SELECT n % $repos + 1, DIGEST('m' || n), n * 1000000, CASE WHEN n % 3 = 0 THEN ',linux/arm64,' ELSE ',linux/amd64,' END, 'vendor' || (n % 7),
+			substr(DIGEST('b' || (n % $blobs)), 2, 16), CASE WHEN n % 10 = 0 THEN DIGEST('b' || (n % $blobs)) END, 'sha256-' || n || '.sig' FROM SERIES(manifests)`,
+	`INSERT INTO image_configs (repo_id, digest, config) SELECT n % $repos + 1, DIGEST('m' || n), '{}' FROM SERIES(manifests)`,
+	`INSERT INTO preferences (actor, kind, repo_id, since) SELECT 'user' || (n % 100), 1 + (n / 100) % 2, n % $repos + 1, 0 FROM SERIES(repos)`,
 	`INSERT INTO moved_blobs (pool, digest, old_locator, locator) SELECT '', DIGEST('b' || n), 'l' || n, 'n' || n FROM SERIES(manifests)`,
 }
 

@@ -110,6 +110,7 @@ var movedTables = []movedTable{
 	{"trusted", 1, []movedColumn{
 		textColumn("id"), textColumn("tool"), textColumn("store"), textColumn("pem"), textColumn("actor"), intColumn("since"),
 	}},
+	{"preferences", 3, []movedColumn{textColumn("actor"), intColumn("kind"), intColumn("repo_id"), intColumn("since")}},
 	{"upload_keys", 1, []movedColumn{textColumn("id"), bytesColumn("secret"), intColumn("created")}},
 }
 

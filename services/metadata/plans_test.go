@@ -128,6 +128,8 @@ func TestQueryPlans(t *testing.T) {
 		},
 
 		"sqlAddReferences(4)": {"SCAN 4-ROW VALUES CLAUSE"},
+		"sqlSearchRepos":      {"SCAN repositories"}, // all names, to ask who may read them
+		"sqlAnyWaiting":       {"SCAN images USING COVERING INDEX images_waiting", "SCAN w", "SCAN (subquery-1)"},
 	}
 	maps.Copy(allowed, feedScans)
 	for name, query := range statements(t) {

@@ -12,7 +12,7 @@ import (
 func backend(at newPlace) registrytest.CatalogBackend {
 	return registrytest.CatalogBackend{
 		New: func(t *testing.T, o registrytest.CatalogOptions) registry.Catalog {
-			return openStore(t, at(t), metadata.Options{Pools: o.Pools, AllowSparse: o.AllowSparse, AllowWrongSizes: o.AllowWrongSizes, Access: o.Access}, o.Reaper)
+			return openStore(t, at(t), metadata.Options{Pools: o.Pools, AllowSparse: o.AllowSparse, AllowWrongSizes: o.AllowWrongSizes, Access: o.Access, Search: true}, o.Reaper)
 		},
 		Reopen: func(t *testing.T, c registry.Catalog) registry.Catalog {
 			return c.(*store).crash(t)

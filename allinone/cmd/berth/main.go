@@ -12,6 +12,7 @@ import (
 	"github.com/berth-registry/berth/services/gateway/auth/jwt"
 	"github.com/berth-registry/berth/services/gateway/auth/jwt/claims"
 	"github.com/berth-registry/berth/services/gateway/auth/ldap"
+	"github.com/berth-registry/berth/services/gateway/search"
 	"github.com/berth-registry/berth/services/metadata"
 	"github.com/berth-registry/berth/services/metadata/cel"
 	"github.com/berth-registry/berth/services/metadata/nats"
@@ -36,6 +37,7 @@ func main() {
 		},
 	)
 	parts.Methods = auth.Parts{LDAP: ldap.Open, Bearer: jwt.Bearer, OIDC: jwt.OIDC(claims.Compile)}
+	parts.Search = search.Open
 	parts.Mirror = allinone.Mirrors(syncer.Parts{
 		Databases: map[string]syncer.OpenDB{"sqlite": sqlite.OpenSyncer, "postgres": postgres.OpenSyncer},
 		Helpers:   map[string]credentials.Helper{"ecr": ecr.Helper, "gcp": gcp.Helper},

@@ -22,6 +22,7 @@ func dialect(durable bool) sqldb.Dialect {
 			"SELECT set_config('idle_in_transaction_session_timeout', '0', TRUE), set_config('statement_timeout', '0', TRUE)",
 		},
 		Schema:    bytewise,
+		Integers:  "SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(? AS json))",
 		Translate: translate,
 		Shared: &sqldb.Shared{
 			Begin:   "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",

@@ -23,8 +23,9 @@ func dialect() sqldb.Dialect {
 		Clustered: "WITHOUT ROWID",
 		// There is one writer, so rows are numbered in the order of commits. A number
 		// is used again if its row was the last one.
-		Ordered: "tx INTEGER PRIMARY KEY, seq BIGINT NOT NULL DEFAULT 0,",
-		Horizon: "9223372036854775807",
+		Ordered:  "tx INTEGER PRIMARY KEY, seq BIGINT NOT NULL DEFAULT 0,",
+		Horizon:  "9223372036854775807",
+		Integers: "SELECT value FROM json_each(?)",
 		Integrity: []string{
 			"SELECT integrity_check FROM pragma_integrity_check",
 			`SELECT 'row ' || COALESCE(rowid, '') || ' of ' || "table" || ' refers to nothing in ' || parent FROM pragma_foreign_key_check`,

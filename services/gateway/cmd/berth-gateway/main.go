@@ -19,6 +19,7 @@ import (
 	"github.com/berth-registry/berth/services/gateway/auth/jwt"
 	"github.com/berth-registry/berth/services/gateway/auth/jwt/claims"
 	"github.com/berth-registry/berth/services/gateway/auth/ldap"
+	"github.com/berth-registry/berth/services/gateway/search"
 )
 
 var version = "unknown" // set by the linker
@@ -73,7 +74,7 @@ func units(ctx context.Context, cfg *config.Config, p daemon.Process) ([]daemon.
 	if err != nil {
 		return nil, errors.Join(err, closeMirror(), closeScans(), catalog.Close(), blobs.Close())
 	}
-	front, err := gateway.Configured(ctx, cfg, gateway.Deps{Methods: auth.Parts{LDAP: ldap.Open, Bearer: jwt.Bearer, OIDC: jwt.OIDC(claims.Compile)}, Blobs: blobs, Catalog: catalog, Mirror: mirror, Scans: scans, REST: api}, p)
+	front, err := gateway.Configured(ctx, cfg, gateway.Deps{Methods: auth.Parts{LDAP: ldap.Open, Bearer: jwt.Bearer, OIDC: jwt.OIDC(claims.Compile)}, Blobs: blobs, Catalog: catalog, Mirror: mirror, Scans: scans, REST: api, NewSearch: search.Open}, p)
 	if err != nil {
 		return nil, errors.Join(err, closeMirror(), closeScans(), catalog.Close(), blobs.Close())
 	}
