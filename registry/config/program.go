@@ -28,7 +28,6 @@ func (c *Config) ValidateFor(program Program) error {
 	ch.addresses(&s.Blobstore, "blobstore")
 	ch.addresses(&s.Metadata, "metadata")
 	ch.addresses(&s.Syncer, "syncer")
-	ch.require(len(s.Syncer.Address) < 2, place{"services", "syncer", "address"}, "there can be one syncer: it alone knows what is being fetched")
 	ch.private(s, &s.Syncer, "syncer")
 	ch.addresses(&s.Scanner, "scanner")
 	ch.require(len(s.Scanner.Address) < 2, place{"services", "scanner", "address"}, "there can be one scanner: it has the vulnerability database and the queue")
@@ -144,6 +143,8 @@ func (ch *checker) single(c *Config) {
 		"several blobstores need storage.storageDriver: one process has a directory, and the uploads in it, for itself")
 	ch.require(len(s.Metadata.Address) < 2 || c.Storage.Metadata.Driver != SQLite, place{"services", "metadata", "address"},
 		"several metadata services need storage.metadata.driver postgres: one process has a SQLite database for itself")
+	ch.require(len(s.Syncer.Address) < 2 || c.Storage.Metadata.Driver != SQLite, place{"services", "syncer", "address"},
+		"several syncers need storage.metadata.driver postgres: in its database they agree who fetches what")
 }
 
 // addresses refuses those that lack a port: gRPC would take 443.

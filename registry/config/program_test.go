@@ -41,6 +41,7 @@ func TestPrograms(t *testing.T) {
 		{"blobstore with TLS", OnlyBlobstore, `{` + root + `,"services":{` + secure + `,"blobstore":{"listen":":7001"}}}`, ""},
 		{"several blobstores on one disk", OnlyBlobstore, `{` + root + `,"services":{` + secure + `,"blobstore":{"listen":":7001","address":["b:1","b:2"]}}}`, "several blobstores need storage.storageDriver"},
 		{"several blobstores, some of it on one disk", OnlyGateway, `{"storage":{"rootDirectory":"/x",` + bucket + `,"subPaths":{"/a":{"rootDirectory":"/a"}}},"services":{` + secure + `,"blobstore":{"address":["b:1","b:2"]},"metadata":{"address":"m:1"}}}`, "several blobstores"},
+		{"several syncers on SQLite", OnlyGateway, `{` + root + `,"services":{` + secure + `,"blobstore":{"address":"b:1"},"metadata":{"address":"m:1"},"syncer":{"address":["s:1","s:2"]}}}`, "several syncers need storage.metadata.driver postgres"},
 		{"several blobstores on S3", OnlyBlobstore, `{"storage":{"rootDirectory":"/x",` + bucket + `},"services":{` + secure + `,"blobstore":{"listen":":7001","address":["b:1","b:2"]}}}`, ""},
 		{"several catalogs in one SQLite", OnlyMetadata, `{` + root + `,"services":{` + secure + `,"metadata":{"listen":":7002","address":["m:1","m:2"]}}}`, "several metadata services need"},
 		{"several catalogs in PostgreSQL", OnlyMetadata, `{"storage":{"rootDirectory":"/x","metadata":{"driver":"postgres","dsn":"x"}},"services":{` + secure + `,"metadata":{"listen":":7002","address":["m:1","m:2"]}}}`, ""},

@@ -78,6 +78,9 @@ func optionsOf(cfg *config.Config, helpers map[string]credentials.Helper, p daem
 	default:
 		return o, errors.New("extensions.sync.downloadDir: needed where there is no storage.rootDirectory: what is being fetched is kept there")
 	}
+	if cfg.Storage.Metadata.Driver != config.SQLite {
+		o.Shared, o.Holder = true, HolderHere(o.Staging)
+	}
 	rules, err := cfg.Outbound.Rules()
 	if err != nil {
 		return o, fmt.Errorf("outbound.allow: %w", err)

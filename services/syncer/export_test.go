@@ -19,3 +19,14 @@ func (s *Service) Heal(ctx context.Context) error { return s.healAll(ctx, make(m
 
 // SetConfirm sets how long a request for a tag that is here waits for the upstream.
 func (s *Service) SetConfirm(d time.Duration) { s.patience = d }
+
+// Refresh reads what others have done to the rules.
+func (s *Service) Refresh(ctx context.Context) error { return s.refresh(ctx) }
+
+// Names returns the names of the rules.
+func (s *Service) Names() (names []string) {
+	for _, r := range s.rules {
+		names = append(names, r.Name)
+	}
+	return names
+}

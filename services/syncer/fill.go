@@ -233,7 +233,10 @@ var errNoRoom = errors.New("the staged file can't be written")
 
 // fetch brings the bytes into the staged file and compares them with the digest.
 func (f *fill) fetch(ctx context.Context) error {
-	if err := f.lease(ctx); err != nil {
+	switch err := f.rightOf(ctx); {
+	case errors.Is(err, errFetched):
+		return nil
+	case err != nil:
 		return err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -251,7 +254,7 @@ func (f *fill) fetch(ctx context.Context) error {
 				return
 			case <-tick.C:
 			}
-			if err := f.lease(ctx); err != nil && ctx.Err() == nil {
+			if _, err := f.lease(ctx); err != nil && ctx.Err() == nil {
 				f.s.log.Warn("the right to fetch a blob could not be renewed", "digest", f.digest, "error", err)
 			}
 		}
@@ -300,19 +303,17 @@ func (f *fill) sum() registry.Digest {
 	return registry.Digest(string(f.digest.Algorithm()) + ":" + fmt.Sprintf("%x", f.hash.Sum(nil)))
 }
 
-func (f *fill) lease(ctx context.Context) error {
+// lease takes or renews the right to fetch the blob. It returns who has it otherwise.
+func (f *fill) lease(ctx context.Context) (other string, err error) {
 	now := f.s.now()
 	f.mu.Lock()
 	size := f.size
 	f.mu.Unlock()
-	other, err := f.s.store.lease(ctx, fillRow{f.digest, f.repo(), f.targets[0].rule.Name, size, f.since}, f.s.holder, now, now.Add(leaseTime))
+	other, err = f.s.store.lease(ctx, fillRow{f.digest, f.repo(), f.targets[0].rule.Name, size, f.since}, f.s.holder, now, now.Add(leaseTime))
 	if err != nil {
-		return fmt.Errorf("taking the right to fetch a blob: %w", err)
+		return "", fmt.Errorf("taking the right to fetch a blob: %w", err)
 	}
-	if other != "" {
-		return registry.ErrUnavailable.With("another syncer is fetching this blob")
-	}
-	return nil
+	return other, nil
 }
 
 // recover reads what an earlier attempt has brought.

@@ -19,17 +19,14 @@ const minBudget = 20
 
 // schedule runs a rule's copies until the service closes.
 func (s *Service) schedule(r *Rule) {
-	wait := time.Duration(0)
-	r.state.mu.Lock()
-	if last := r.state.row.lastRun; last > 0 {
-		wait = max(0, min(r.Interval, time.UnixMicro(last).Add(r.Interval).Sub(s.now())))
-	}
-	r.state.mu.Unlock()
+	wait := s.until(r)
 	for attempt := 0; ; {
 		timer := time.NewTimer(wait)
+		kicked := attempt > 0
 		select {
 		case <-timer.C:
 		case <-r.state.kick:
+			kicked = true
 			timer.Stop()
 		case <-s.ctx.Done():
 			timer.Stop()
@@ -39,7 +36,26 @@ func (s *Service) schedule(r *Rule) {
 			wait = r.Interval
 			continue
 		}
-		err := s.copyRule(s.ctx, r)
+		done, mine, err := s.mayRun(s.ctx, r)
+		if err != nil || !mine {
+			wait = min(leaseTime, r.Interval) // it is looked again whether they are due
+			if err != nil && s.ctx.Err() == nil {
+				s.log.Warn("scheduled copies could not begin", "rule", r.Name, "error", err)
+			}
+			continue
+		}
+		if s.shared && !kicked {
+			// Another syncer may have run them meanwhile.
+			if err := s.refresh(s.ctx); err == nil {
+				if left := s.until(r); left > 0 {
+					done()
+					wait = left
+					continue
+				}
+			}
+		}
+		err = s.copyRule(s.ctx, r)
+		done()
 		wait = r.Interval
 		if err != nil && attempt < r.Retries {
 			delay := r.RetryDelay << min(attempt, 16)
@@ -49,6 +65,17 @@ func (s *Service) schedule(r *Rule) {
 			attempt = 0
 		}
 	}
+}
+
+// until returns how long it is until a rule's copies are due.
+func (s *Service) until(r *Rule) time.Duration {
+	r.state.mu.Lock()
+	defer r.state.mu.Unlock()
+	last := r.state.row.lastRun
+	if last == 0 {
+		return 0
+	}
+	return max(0, min(r.Interval, time.UnixMicro(last).Add(r.Interval).Sub(s.now())))
 }
 
 // copyRule copies what a rule selects, once.

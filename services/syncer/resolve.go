@@ -81,8 +81,11 @@ func (s *Service) isClaimed(ctx context.Context, repo registry.Name) (bool, erro
 	if s.forwarded(repo) {
 		return false, nil
 	}
+	claimed, known, err := s.claimOf(ctx, repo)
+	if err != nil {
+		return false, err
+	}
 	s.mu.Lock()
-	claimed, known := s.claimed[repo]
 	known = known || s.ours[repo]
 	s.mu.Unlock()
 	if known {
@@ -375,9 +378,10 @@ func (s *Service) mayMove(ctx context.Context, repo registry.Name, tag registry.
 		}
 		return nil
 	}
-	s.mu.Lock()
-	claimed, known := s.claimed[repo]
-	s.mu.Unlock()
+	claimed, known, err := s.claimOf(ctx, repo)
+	if err != nil {
+		return err
+	}
 	if !known {
 		was, err := s.store.tag(ctx, repo, tag)
 		if err != nil {
@@ -425,26 +429,23 @@ func (t target) origin() registry.Origin {
 }
 
 // Covers implements [registry.PushRules].
-func (s *Service) Covers(_ context.Context, repo registry.Name) (registry.Coverage, error) {
+func (s *Service) Covers(ctx context.Context, repo registry.Name) (registry.Coverage, error) {
 	all := s.targets(repo)
 	if len(all) == 0 {
 		return registry.Coverage{}, nil
 	}
 	rule := mirrorRule(all)
 	c := registry.Coverage{Rule: rule.Name, Push: rule.Push, Forward: len(s.forwardTargets(repo)) > 0}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c.Claimed = s.claimed[repo] && !rule.forwards()
-	return c, nil
+	claimed, _, err := s.claimOf(ctx, repo)
+	c.Claimed = claimed && !rule.forwards()
+	return c, err
 }
 
 // Claim implements [registry.PushRules].
 func (s *Service) Claim(ctx context.Context, a registry.Actor, repo registry.Name) error {
-	s.mu.Lock()
-	claimed := s.claimed[repo]
-	s.mu.Unlock()
-	if claimed {
-		return nil
+	claimed, _, err := s.claimOf(ctx, repo)
+	if err != nil || claimed {
+		return err
 	}
 	if err := s.store.claim(ctx, repo, a.ID, s.now()); err != nil {
 		return fmt.Errorf("noting that a repository is pushed to: %w", err)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,6 +43,8 @@ type Options struct {
 	Staging string
 	// Holder names this process among those that share the database.
 	Holder string
+	// Shared says that other processes use the same database.
+	Shared bool
 	// Now is the clock of freshness; nil is time.Now.
 	Now     func() time.Time
 	Metrics *metrics.Set // nil: nobody wants to know
@@ -57,6 +60,7 @@ type Service struct {
 	catalog  Catalog
 	store    store
 	staging  string
+	shared   bool
 	holder   string
 	now      func() time.Time
 	log      *slog.Logger
@@ -114,7 +118,7 @@ func New(ctx context.Context, db *sqldb.DB, blobs Blobs, catalog Catalog, o Opti
 	}
 	s := &Service{
 		rules: o.Rules, byHost: make(map[string]bool), inPath: make(map[string]bool), blobs: blobs, catalog: catalog, store: st,
-		stall: stallTime, patience: confirmTime, most: maxFills, staging: o.Staging, holder: o.Holder, now: o.Now, log: o.Log,
+		stall: stallTime, patience: confirmTime, most: maxFills, staging: o.Staging, holder: o.Holder, shared: o.Shared, now: o.Now, log: o.Log,
 		fills: make(map[registry.Digest]*fill), ours: make(map[registry.Name]bool), refs: make(map[refKey]time.Time),
 	}
 	if err := os.MkdirAll(o.Staging, 0o700); err != nil {
@@ -167,6 +171,9 @@ func New(ctx context.Context, db *sqldb.DB, blobs Blobs, catalog Catalog, o Opti
 	}
 	s.work.Go(s.janitor)
 	s.work.Go(s.healer)
+	if s.shared {
+		s.work.Go(s.refresher)
+	}
 	if o.Metrics != nil {
 		s.work.Go(s.counter)
 	}
@@ -207,6 +214,12 @@ func (s *Service) resume(ctx context.Context) error {
 	}
 	wanted := make(map[string]bool)
 	for _, row := range rows {
+		if strings.HasPrefix(string(row.digest), "copies:") { // of a rule, see copyKey
+			if err := s.store.endFill(ctx, row.digest, s.holder); err != nil {
+				return fmt.Errorf("giving up scheduled copies: %w", err)
+			}
+			continue
+		}
 		targets := s.onDemand(row.repo)
 		if len(targets) == 0 || s.now().Sub(row.since) > abandoned {
 			if err := s.store.endFill(ctx, row.digest, s.holder); err != nil {

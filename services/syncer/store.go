@@ -88,6 +88,16 @@ func (s store) claims(ctx context.Context) (map[registry.Name]bool, error) {
 	return all, rows.Err()
 }
 
+// claimOf is claims for one repository.
+func (s store) claimOf(ctx context.Context, repo registry.Name) (claimed, known bool, err error) {
+	var since int64
+	err = s.db.QueryRow(ctx, `SELECT since FROM claims WHERE repo = $1`, string(repo)).Scan(&since)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, false, nil
+	}
+	return since != released, err == nil, err
+}
+
 func (s store) claim(ctx context.Context, repo registry.Name, actor string, at time.Time) error {
 	return s.exec(ctx, "claim "+string(repo), `INSERT INTO claims (repo, actor, since) VALUES ($1, $2, $3)
 		ON CONFLICT (repo) DO UPDATE SET actor = excluded.actor, since = excluded.since WHERE claims.since = $4`,

@@ -1,0 +1,193 @@
+package syncer
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/berth-registry/berth/registry"
+)
+
+// What several syncers do that share a database: claims are read there each time,
+// pauses and the ends of copies each few seconds, and who may fetch a blob or run a
+// rule's copies has a row with an end. The bytes of a fetch are one process's: the
+// others wait until the blob is in the catalog.
+
+// HolderHere names this process among those that share the database: the same after a
+// restart, so that it goes on with what it was fetching into staging.
+func HolderHere(staging string) string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	if abs, err := filepath.Abs(staging); err == nil {
+		staging = abs
+	}
+	sum := sha256.Sum256([]byte(staging))
+	return host + "." + hex.EncodeToString(sum[:4])
+}
+
+// claimOf returns whether repo was pushed to, and whether that is known at all.
+func (s *Service) claimOf(ctx context.Context, repo registry.Name) (claimed, known bool, err error) {
+	if !s.shared {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		claimed, known = s.claimed[repo]
+		return claimed, known, nil
+	}
+	claimed, known, err = s.store.claimOf(ctx, repo)
+	if err != nil {
+		return false, false, fmt.Errorf("reading whether a repository was pushed to: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !known {
+		delete(s.claimed, repo)
+	} else {
+		s.claimed[repo] = claimed
+	}
+	return claimed, known, nil
+}
+
+// refreshEvery is how often what others have done to rules is read.
+const refreshEvery = 5 * time.Second
+
+// refresher reads what others that share the database have done to the rules.
+func (s *Service) refresher() {
+	tick := time.NewTicker(refreshEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := s.refresh(s.ctx); err != nil && s.ctx.Err() == nil {
+			s.log.Warn("what other syncers have done could not be read", "error", err)
+		}
+	}
+}
+
+func (s *Service) refresh(ctx context.Context) error {
+	rows, err := s.store.rules(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range s.rules {
+		row, ok := rows[r.Name]
+		if !ok {
+			continue
+		}
+		r.state.mu.Lock()
+		if !r.state.running {
+			r.state.row = row
+		}
+		r.state.row.paused = row.paused
+		r.state.mu.Unlock()
+		r.state.paused.Store(row.paused)
+	}
+	return nil
+}
+
+// copyKey is what the right to run a rule's copies is called among those to fetch a
+// blob.
+func copyKey(r *Rule) registry.Digest { return registry.Digest("copies:" + r.Name) }
+
+// mayRun takes the right to run a rule's copies and keeps it until done is called.
+// false: another syncer runs them, or has just done so.
+func (s *Service) mayRun(ctx context.Context, r *Rule) (done func(), ok bool, err error) {
+	if !s.shared {
+		return func() {}, true, nil
+	}
+	take := func() (string, error) {
+		now := s.now()
+		return s.store.lease(ctx, fillRow{copyKey(r), "", r.Name, 0, now}, s.holder, now, now.Add(leaseTime))
+	}
+	other, err := take()
+	if err != nil || other != "" {
+		return nil, false, err
+	}
+	renew, stop := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(leaseTime / 3)
+		defer tick.Stop()
+		for {
+			select {
+			case <-renew.Done():
+				return
+			case <-tick.C:
+			}
+			if _, err := take(); err != nil && renew.Err() == nil {
+				s.log.Warn("the right to run scheduled copies could not be renewed", "rule", r.Name, "error", err)
+			}
+		}
+	}()
+	return func() {
+		stop()
+		<-ended
+		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		if err := s.store.endFill(clean, copyKey(r), s.holder); err != nil {
+			s.log.Warn("the end of scheduled copies could not be noted", "rule", r.Name, "error", err)
+		}
+	}, true, nil
+}
+
+// othersEvery is how often it is looked whether another syncer has fetched a blob.
+const othersEvery = 200 * time.Millisecond
+
+// errFetched says that another syncer has fetched the blob.
+var errFetched = errors.New("another syncer has fetched it")
+
+// rightOf takes the right to fetch the blob, or waits until another syncer that has it
+// is done: errFetched if the blob is here then.
+func (f *fill) rightOf(ctx context.Context) error {
+	tick := time.NewTicker(othersEvery)
+	defer tick.Stop()
+	for waited := false; ; waited = true {
+		other, err := f.lease(ctx)
+		if err != nil {
+			return err
+		}
+		if waited && f.s.fetched(ctx, f) {
+			return errFetched
+		}
+		if other == "" {
+			if waited {
+				f.update(func() { f.trouble = "" })
+			}
+			return nil
+		}
+		if !waited {
+			f.update(func() { f.trouble = "waits for syncer " + other + ", which is fetching it" })
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return registry.ErrUnavailable.With("another syncer did not fetch the blob in time").Because(context.Cause(ctx))
+		}
+	}
+}
+
+// fetched reports whether the blob has come into the repository that asked for it, and
+// links it in the others, which have heard from their upstream that it is theirs, too.
+func (s *Service) fetched(ctx context.Context, f *fill) bool {
+	b, err := s.catalog.Blob(ctx, installation, f.repo(), f.digest)
+	if err != nil || b.Locator == "" || f.size >= 0 && f.size != b.Size {
+		return false
+	}
+	err = f.settle(func(repo registry.Name) (registry.Stored, error) {
+		if repo == f.repo() {
+			return b.Stored, nil
+		}
+		return s.catalog.LinkCached(ctx, installation, repo, b.Stored)
+	})
+	return err == nil
+}
