@@ -66,6 +66,9 @@ func syncCommand(program string, parts Parts) cli.Command {
 		Example: name + "retry config.json registry.example.com",
 		Run:     onStore(parts, 1, 1, nil, ruled("tries again", func(ctx context.Context, m registry.Mirror, rule string) error { return m.Reforward(ctx, rule) })),
 	}, cli.Command{
+		Name: "client-config", Args: "FILE CLIENT [URL]", Summary: "what containerd, k3s, docker or podman has to be told to pull from here; URL is where clients reach the registry",
+		Example: name + "client-config config.json containerd https://mirror.example.com", Run: clientConfig,
+	}, cli.Command{
 		Name: "forget", Args: "FILE REPO", Summary: "forget when tags of a repository were compared, and that it was pushed to; what is stored stays",
 		Example: name + "forget config.json library/nginx", Run: onStore(parts, 1, 1, nil, onMirror(forgetMirror)),
 	})

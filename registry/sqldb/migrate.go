@@ -61,6 +61,21 @@ func (db *DB) MigrateTo(ctx context.Context, fsys fs.FS, dir string, last int) e
 	return nil
 }
 
+// CreateSchema makes a schema by the given statement, which does nothing if there is one.
+// The database need not have been migrated: whoever comes first makes what writes need.
+func (db *DB) CreateSchema(ctx context.Context, statement string) error {
+	return db.Write(ctx, func(tx *Tx) error {
+		if err := tx.LockAll(); err != nil {
+			return err
+		}
+		if _, err := db.schemaVersion(tx); err != nil {
+			return err
+		}
+		_, err := tx.Exec(statement)
+		return err
+	})
+}
+
 // schemaTables are the tables that each schema has.
 var schemaTables = []string{
 	`CREATE TABLE IF NOT EXISTS schema_versions (version BIGINT NOT NULL PRIMARY KEY, applied BIGINT NOT NULL)`,

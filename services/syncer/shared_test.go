@@ -26,7 +26,7 @@ import (
 func TestTwoSyncers(t *testing.T) {
 	dsn := config.Secret(serverDSN(t))
 	open := func(ctx context.Context) (*sqldb.DB, error) {
-		return postgres.OpenSyncer(ctx, config.Storage{Metadata: config.Metadata{Driver: "postgres", DSN: dsn}}, func(err error) { t.Error(err) }, slog.New(slog.DiscardHandler))
+		return postgres.OpenSyncer(ctx, config.Storage{Pool: config.Pool{Commit: new(bool)}, Metadata: config.Metadata{Driver: "postgres", DSN: dsn}}, func(err error) { t.Error(err) }, slog.New(slog.DiscardHandler))
 	}
 	up := newHostile(t)
 	layer := random(1 << 20)

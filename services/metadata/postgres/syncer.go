@@ -30,13 +30,7 @@ func openOwn(ctx context.Context, cfg config.Storage, schema, statement string, 
 	if err != nil {
 		return nil, err
 	}
-	err = first.Write(ctx, func(tx *sqldb.Tx) error {
-		if err := tx.LockAll(); err != nil {
-			return err
-		}
-		_, err := tx.Exec(statement)
-		return err
-	})
+	err = first.CreateSchema(ctx, statement)
 	if cerr := first.Close(); err == nil {
 		err = cerr
 	}
