@@ -47,6 +47,9 @@ type fill struct {
 	since   time.Time
 	hash    hash.Hash // of the first have bytes
 	resumed bool      // after a restart, for who has asked before
+	last    time.Time // when the last byte came, or our turn
+
+	preempted bool // we have waited for our turn
 
 	mu       sync.Mutex // guards all below
 	repos    map[registry.Name]bool
@@ -262,7 +265,8 @@ func (f *fill) fetch(ctx context.Context) error {
 	if err := f.recover(); err != nil {
 		return err
 	}
-	last, pause := f.s.now(), time.Duration(0)
+	pause := time.Duration(0)
+	f.last = f.s.now()
 	for !f.complete() {
 		before := f.have
 		err := f.s.each(f.targets, func(t target, h *upstream.Host) error { return f.receive(ctx, t, h) })
@@ -276,10 +280,10 @@ func (f *fill) fetch(ctx context.Context) error {
 		case err == nil:
 			continue
 		case f.have > before:
-			last, pause = f.s.now(), 0
+			f.last, pause = f.s.now(), 0
 		}
 		gone := errors.Is(err, registry.ErrBlobUnknown) || errors.Is(err, registry.ErrManifestUnknown)
-		if f.have == 0 || gone || errors.Is(err, errNoRoom) || f.s.now().Sub(last) > giveUpTime {
+		if f.have == 0 || gone || errors.Is(err, errNoRoom) || f.s.now().Sub(f.last) > giveUpTime {
 			return err
 		}
 		f.update(func() { f.trouble = err.Error() })
@@ -364,6 +368,9 @@ func (f *fill) receive(ctx context.Context, t target, h *upstream.Host) error {
 	if err := line.turn(ctx, f); err != nil {
 		return err
 	}
+	if f.preempted {
+		f.last, f.preempted = f.s.now(), false
+	}
 	within, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stall := time.AfterFunc(f.s.stall, func() { cancel(errStalled) })
@@ -398,6 +405,9 @@ func (f *fill) receiveWithin(ctx context.Context, stall *time.Timer, t target, h
 		stall.Stop()
 		if err := t.rule.state.line.turn(ctx, f); err != nil {
 			return err
+		}
+		if f.preempted {
+			f.last, f.preempted = f.s.now(), false
 		}
 		stall.Reset(f.s.stall)
 		part := buf

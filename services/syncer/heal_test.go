@@ -3,6 +3,7 @@ package syncer_test
 import (
 	"bytes"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -34,6 +35,16 @@ func TestHeal(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := w.linked(t, repo, registry.SHA256.FromBytes(b))
+		for { // its fetch has ended
+			fills, err := w.Fills(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(fills) == 0 {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
 		if err := w.blobs.Remove(ctx, b.Stored); err != nil {
 			t.Fatal(err)
 		}

@@ -101,6 +101,7 @@ func (l *line) turn(ctx context.Context, f *fill) error {
 		l.mu.Unlock()
 		if before == mine {
 			if waited {
+				f.preempted = true
 				f.update(func() { f.trouble = "" })
 			}
 			return nil

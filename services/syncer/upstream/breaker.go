@@ -30,7 +30,8 @@ type Breaker struct {
 	until   time.Time       // no request before
 	held    *registry.Error // until comes from the host's own word, and this is what it said; nil if not
 	probing bool
-	silent  bool // the last request that was made got no answer in time, or has none yet
+	silent  bool      // the last request that was made got no answer in time, or has none yet
+	trial   time.Time // while silent: from when on a request may take its time again
 }
 
 // Allow returns an error if no request should be made now. Each nil is followed by
@@ -96,11 +97,17 @@ func (b *Breaker) Silent() {
 	b.silent = true
 }
 
-// wasSilent reports whether the last request was not answered in time.
-func (b *Breaker) wasSilent() bool {
+// hurry reports whether the next request must not take long. One each [probeEvery]
+// may: a host that is always slow would never be heard of again otherwise.
+func (b *Breaker) hurry() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.silent
+	now := b.now()
+	if !b.silent || !now.Before(b.trial) {
+		b.trial = now.Add(probeEvery)
+		return false
+	}
+	return true
 }
 
 // Ignore notes that the request tells nothing of the host.

@@ -115,7 +115,13 @@ type budget struct {
 
 type backgroundKey struct{}
 
-// limitKey is the timer that ends a request which is not answered.
+// answerLimit ends a request which is not answered in time. It comes with the context,
+// under limitKey.
+type answerLimit struct {
+	timer    *time.Timer
+	patience time.Duration // for each step
+}
+
 type limitKey struct{}
 
 // Background marks requests that nobody waits for: they are limited to
@@ -168,9 +174,10 @@ func (h *Host) do(ctx context.Context, c call) (*http.Response, error) {
 	}
 	within, end := context.WithCancelCause(ctx)
 	release = sync.OnceFunc(func() { end(nil); leave() })
-	limit := time.AfterFunc(h.patience(), func() { end(errNoAnswer) })
+	limit := answerLimit{patience: h.patience()}
+	limit.timer = time.AfterFunc(limit.patience, func() { end(errNoAnswer) })
 	resp, err := h.try(context.WithValue(within, limitKey{}, limit), c)
-	limit.Stop()
+	limit.timer.Stop()
 	if err != nil {
 		late := errors.Is(context.Cause(within), errNoAnswer) || isTimeout(err)
 		release()
@@ -214,9 +221,10 @@ const (
 
 var errNoAnswer = errors.New("the upstream registry does not answer in time")
 
-// patience returns how long the next answer may take to begin. A host that hangs costs the full time once, not each client.
+// patience returns how long the next answer may take to begin. A host that hangs costs
+// one client in a while the full time, not each.
 func (h *Host) patience() time.Duration {
-	if h.wasSilent() {
+	if h.hurry() {
 		return min(h.answer, silentAnswer)
 	}
 	return h.answer
@@ -256,12 +264,12 @@ func (h *Host) send(ctx context.Context, c call, auth string) (*http.Response, e
 		return nil, err
 	}
 	for range maxRedirects + 1 {
-		limit, _ := ctx.Value(limitKey{}).(*time.Timer)
-		limit.Stop() // waiting for our turn is not the host's doing
+		limit, _ := ctx.Value(limitKey{}).(answerLimit)
+		limit.timer.Stop() // waiting for our turn is not the host's doing
 		if err := h.pace.wait(ctx); err != nil {
 			return nil, err
 		}
-		limit.Reset(h.patience())
+		limit.timer.Reset(limit.patience)
 		req, err := http.NewRequestWithContext(ctx, c.method, next.String(), nil)
 		if err != nil {
 			return nil, err
