@@ -245,6 +245,21 @@ func (s *Service) Reforward(ctx context.Context, name string) error {
 // forwardLoop passes on what a rule owes, one push after the other, until the service
 // closes.
 func (s *Service) forwardLoop(r *Rule) {
+	for {
+		done, ok, err := s.mayRun(s.ctx, r, forwards(r))
+		if ok {
+			defer done()
+			break
+		}
+		if err != nil && s.ctx.Err() == nil {
+			s.log.Warn("pushes are not passed on yet", "rule", r.Name, "error", err)
+		}
+		select {
+		case <-time.After(leaseTime / 3):
+		case <-s.ctx.Done():
+			return
+		}
+	}
 	retry, failed := retryFirst, int64(0)
 	var compare <-chan time.Time
 	if r.Compare > 0 {

@@ -36,7 +36,7 @@ func (s *Service) schedule(r *Rule) {
 			wait = r.Interval
 			continue
 		}
-		done, mine, err := s.mayRun(s.ctx, r)
+		done, mine, err := s.mayRun(s.ctx, r, copies(r))
 		if err != nil || !mine {
 			wait = min(leaseTime, r.Interval) // it is looked again whether they are due
 			if err != nil && s.ctx.Err() == nil {

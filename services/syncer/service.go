@@ -214,9 +214,9 @@ func (s *Service) resume(ctx context.Context) error {
 	}
 	wanted := make(map[string]bool)
 	for _, row := range rows {
-		if strings.HasPrefix(string(row.digest), "copies:") { // of a rule, see copyKey
+		if strings.HasPrefix(string(row.digest), runPrefix) {
 			if err := s.store.endFill(ctx, row.digest, s.holder); err != nil {
-				return fmt.Errorf("giving up scheduled copies: %w", err)
+				return fmt.Errorf("giving up a right: %w", err)
 			}
 			continue
 		}

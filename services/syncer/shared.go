@@ -94,19 +94,23 @@ func (s *Service) refresh(ctx context.Context) error {
 	return nil
 }
 
-// copyKey is what the right to run a rule's copies is called among those to fetch a
-// blob.
-func copyKey(r *Rule) registry.Digest { return registry.Digest("copies:" + r.Name) }
+// runPrefix begins what rights to do something for a rule are called among those to
+// fetch a blob.
+const runPrefix = "run:"
 
-// mayRun takes the right to run a rule's copies and keeps it until done is called.
-// false: another syncer runs them, or has just done so.
-func (s *Service) mayRun(ctx context.Context, r *Rule) (done func(), ok bool, err error) {
+// The rights to run a rule's copies, and to pass on what is pushed.
+func copies(r *Rule) registry.Digest   { return registry.Digest(runPrefix + "copies:" + r.Name) }
+func forwards(r *Rule) registry.Digest { return registry.Digest(runPrefix + "forwards:" + r.Name) }
+
+// mayRun takes such a right and keeps it until done is called. false: another syncer
+// has it.
+func (s *Service) mayRun(ctx context.Context, r *Rule, what registry.Digest) (done func(), ok bool, err error) {
 	if !s.shared {
 		return func() {}, true, nil
 	}
 	take := func() (string, error) {
 		now := s.now()
-		return s.store.lease(ctx, fillRow{copyKey(r), "", r.Name, 0, now}, s.holder, now, now.Add(leaseTime))
+		return s.store.lease(ctx, fillRow{what, "", r.Name, 0, now}, s.holder, now, now.Add(leaseTime))
 	}
 	other, err := take()
 	if err != nil || other != "" {
@@ -125,7 +129,7 @@ func (s *Service) mayRun(ctx context.Context, r *Rule) (done func(), ok bool, er
 			case <-tick.C:
 			}
 			if _, err := take(); err != nil && renew.Err() == nil {
-				s.log.Warn("the right to run scheduled copies could not be renewed", "rule", r.Name, "error", err)
+				s.log.Warn("a right could not be renewed", "right", what, "rule", r.Name, "error", err)
 			}
 		}
 	}()
@@ -134,8 +138,8 @@ func (s *Service) mayRun(ctx context.Context, r *Rule) (done func(), ok bool, er
 		<-ended
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		defer cancel()
-		if err := s.store.endFill(clean, copyKey(r), s.holder); err != nil {
-			s.log.Warn("the end of scheduled copies could not be noted", "rule", r.Name, "error", err)
+		if err := s.store.endFill(clean, what, s.holder); err != nil {
+			s.log.Warn("a right could not be given back", "right", what, "rule", r.Name, "error", err)
 		}
 	}, true, nil
 }
