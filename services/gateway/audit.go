@@ -92,8 +92,8 @@ const loginAgain = time.Hour
 
 // login records that somebody came in, or that somebody was kept out.
 func (g *Gateway) login(x *exchange, action string, now time.Time) {
-	method, _, _ := strings.Cut(strings.ToLower(x.header("Authorization")), " ")
-	switch method {
+	method, _, _ := strings.Cut(x.header("Authorization"), " ")
+	switch method = strings.ToLower(method); method {
 	case "basic", "bearer":
 	default:
 		method = "other" // a session, a certificate, or what is no method

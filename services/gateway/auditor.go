@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -48,7 +49,7 @@ type auditor struct {
 	sending bool
 	closed  bool
 	sends   sync.WaitGroup
-	logins  map[string]time.Time
+	logins  map[login]time.Time
 	told    time.Time // when it was last said that events are lost
 }
 
@@ -58,7 +59,13 @@ func (a *auditor) init(to registry.Audit, file io.Writer, m *metrics.Set, log *s
 	a.recorded = m.Counter("berth_audit_events_total", "Audit events.")
 	a.lost = m.Counter(name, help, "sink", "catalog")
 	a.inLog = m.Counter(name, help, "sink", "file")
-	a.logins = make(map[string]time.Time)
+	a.logins = make(map[login]time.Time)
+}
+
+// login is a user who comes from an address, or from what else tells clients apart.
+type login struct {
+	user, from string
+	at         netip.Addr
 }
 
 // record writes an event, of the request x; nil if it is of none.
@@ -120,7 +127,16 @@ func (a *auditor) write(e registry.AuditEvent, x *exchange) {
 
 // first reports whether a user has not come from an address for a while.
 func (a *auditor) first(user, remote string, now time.Time) bool {
-	key := clientOf(registry.Actor{}, remote) + " " + user
+	key := login{user: user}
+	if at, err := netip.ParseAddrPort(remote); err == nil {
+		key.at = at.Addr().Unmap().WithZone("")
+		if key.at.Is6() { // one client has a network
+			network, _ := key.at.Prefix(64) // fails for more bits than there are
+			key.at = network.Addr()
+		}
+	} else {
+		key.from = clientOf(registry.Actor{}, remote)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if last, ok := a.logins[key]; ok && now.Sub(last) < loginAgain {

@@ -160,6 +160,15 @@ func (t *trust) signer(ctx context.Context) (registry.SigningKey, error) {
 	return t.signing, nil
 }
 
+// tokenHash returns the hash of a token. One of the usual size is not copied to the heap.
+func tokenHash(text string) [sha256.Size]byte {
+	var usual [2 << 10]byte
+	if len(text) > len(usual) {
+		return sha256.Sum256([]byte(text))
+	}
+	return sha256.Sum256(usual[:copy(usual[:], text)])
+}
+
 // token returns the actor of a token. A token that names a key which is not known
 // yet has the Catalog asked, but not more often than once a second.
 func (t *trust) token(ctx context.Context, text, audience string) (registry.Actor, error) {
@@ -169,7 +178,7 @@ func (t *trust) token(ctx context.Context, text, audience string) (registry.Acto
 	if err := t.fresh(ctx); err != nil {
 		return registry.Actor{}, err
 	}
-	hash := sha256.Sum256([]byte(text))
+	hash := tokenHash(text)
 	now := t.now()
 	t.mu.Lock()
 	if k, ok := t.tokens[hash]; ok && now.Before(k.until) {
