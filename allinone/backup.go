@@ -1,6 +1,7 @@
 package allinone
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -112,22 +113,37 @@ func backupRun(files int, flagName string, run func(context.Context, *backupRequ
 func (r *backupRequest) openTarget(ctx context.Context, parts Parts, make bool) (Blobs, error) {
 	p := config.Pool{RootDirectory: r.target}
 	if strings.HasPrefix(r.target, "s3://") {
-		u, err := url.Parse(r.target)
-		if err != nil || u.Host == "" {
-			return nil, fmt.Errorf("%q is not s3://BUCKET/PREFIX?KEY=VALUE", r.target)
-		}
-		p = config.Pool{StorageDriver: config.Driver{"name": "s3", "bucket": u.Host, "rootdirectory": u.Path}}
-		for key, values := range u.Query() {
-			p.StorageDriver[strings.ToLower(key)] = values[0]
+		var err error
+		if p, err = bucketOf(r.target); err != nil {
+			return nil, err
 		}
 	} else if _, err := os.Stat(filepath.Join(r.target, ".berth")); err != nil && !make {
 		return nil, fmt.Errorf("there are no backups: %w", err)
 	}
 	target, err := parts.Pool(ctx, p, r.log)
 	if err != nil {
-		return nil, fmt.Errorf("opening %s: %w", r.target, err)
+		return nil, fmt.Errorf("opening %s: %w", withoutKeys(r.target), err)
 	}
 	return target, nil
+}
+
+// bucketOf returns what s3://BUCKET/PREFIX?KEY=VALUE means.
+func bucketOf(target string) (config.Pool, error) {
+	u, err := url.Parse(target)
+	if err != nil || u.Host == "" {
+		return config.Pool{}, fmt.Errorf("%q is not s3://BUCKET/PREFIX?KEY=VALUE", withoutKeys(target))
+	}
+	p := config.Pool{StorageDriver: config.Driver{"name": "s3", "bucket": u.Host, "rootdirectory": u.Path}}
+	for key, values := range u.Query() {
+		p.StorageDriver[strings.ToLower(key)] = values[0]
+	}
+	return p, nil
+}
+
+// withoutKeys returns a target without its parameters, which may be secrets.
+func withoutKeys(target string) string {
+	name, _, _ := strings.Cut(target, "?")
+	return name
 }
 
 // A backup is the objects backup-ID.ROUND.NUMBER of the target's journal, which are
@@ -181,6 +197,10 @@ func backups(ctx context.Context, target registry.Journal, damaged func(name str
 			all = append(all, m)
 		}
 		if len(page) < 1000 {
+			// Of names only the second can be told.
+			slices.SortFunc(all, func(a, b *backupManifest) int {
+				return cmp.Or(cmp.Compare(a.Begun, b.Begun), strings.Compare(a.ID, b.ID))
+			})
 			return all, nil
 		}
 	}
@@ -216,7 +236,6 @@ func (r *backupRequest) find(ctx context.Context, target registry.Journal) (*bac
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(all, func(a, b *backupManifest) int { return strings.Compare(a.ID, b.ID) })
 	for i := len(all) - 1; i >= 0; i-- {
 		if r.id == "" || all[i].ID == r.id {
 			return all[i], nil

@@ -17,6 +17,7 @@ import (
 	"github.com/berth-registry/berth/registry/rpc"
 	"github.com/berth-registry/berth/registry/rpc/rest"
 	"github.com/berth-registry/berth/registry/sqldb"
+	"github.com/berth-registry/berth/registry/transfer"
 	"github.com/berth-registry/berth/services/gateway"
 	"github.com/berth-registry/berth/services/gateway/auth"
 )
@@ -35,6 +36,9 @@ type Parts struct {
 	// Database and Pool open what is below a catalog and a blobstore, for commands.
 	Database func(ctx context.Context, cfg config.Storage, fatal func(error), log *slog.Logger) (*sqldb.DB, error)
 	Pool     func(ctx context.Context, p config.Pool, log *slog.Logger) (Blobs, error)
+	// Tree opens what another registry keeps in a bucket, for import. nil if the program
+	// has no driver for such.
+	Tree func(ctx context.Context, p config.Pool) (transfer.Files, error)
 	// ExaminePool and ExamineDatabase look at a bucket and at a database server, for
 	// doctor. nil if the program has no driver for such.
 	ExaminePool     func(key string, p config.Pool) doctor.Check

@@ -2,11 +2,13 @@ package allinone
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -200,6 +202,32 @@ func TestBackupOfADamagedStore(t *testing.T) {
 	}
 	if out, err := runBerth(t, "backup", "list", "--from", target); err != nil || strings.Count(out, "2 blobs") != 2 {
 		t.Errorf("list: %v\n%s", err, out)
+	}
+
+	// The latest is the one that was begun last, also of those of the same second.
+	digest := func(args ...string) (all []string) {
+		out, err := runBerth(t, append([]string{"backup"}, args...)...)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		for line := range strings.Lines(out) {
+			var b struct{ Digest string }
+			if err := json.Unmarshal([]byte(line), &b); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			all = append(all, b.Digest)
+		}
+		return all
+	}
+	made := digest("list", "--json", "--from", target)
+	for range 4 {
+		made = append(made, digest("create", "--json", file, "--to", target)...)
+		if got := digest("verify", "--json", "--from", target); got[0] != made[len(made)-1] {
+			t.Errorf("the latest is %q, want %q", got, made[len(made)-1])
+		}
+	}
+	if got := digest("list", "--json", "--from", target); !slices.Equal(got, made) {
+		t.Errorf("list: got %q, want %q", got, made)
 	}
 
 	blob := largestBlob(t, target)

@@ -23,8 +23,9 @@ import (
 func importer(program string, parts Parts) cli.Command {
 	return cli.Command{
 		Name: "import", Args: "FILE SOURCE...",
-		Summary: "bring images from OCI layouts, OCI archives and docker archives into a registry, running or stopped; run it again to go on after an interruption. Exit code 1 if some images could not be imported",
-		Example: program + " import config.json saved.tar --repo team/app\n" + program + " import config.json /mnt/usb/export --verify site.pub --receipt have.txt",
+		Summary: "bring images from OCI layouts, OCI archives, docker archives and zot's buckets into a registry, running or stopped; run it again to go on after an interruption. Exit code 1 if some images could not be imported",
+		Example: program + " import config.json saved.tar --repo team/app\n" + program + " import config.json /mnt/usb/export --verify site.pub --receipt have.txt\n" +
+			program + " import config.json 's3://zot/root?region=eu-central-1'",
 		Run: func(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
 			repo := flags.String("repo", "", "`NAME` of the repository for images without a name, and the prefix of those that have one")
 			verify := flags.String("verify", "", "public key `FILE` (Ed25519, PEM) that the source must be signed with")
@@ -55,11 +56,11 @@ func importer(program string, parts Parts) cli.Command {
 			err = withStore(ctx, args[0], parts, true, func(s transfer.Store) error {
 				i.Store = s
 				for _, source := range args[1:] {
-					done, err := i.Run(ctx, withoutTransport(source))
+					done, err := importFrom(ctx, i, source, parts)
 					if err != nil {
-						return fmt.Errorf("%s: %w", source, err)
+						return fmt.Errorf("%s: %w", withoutKeys(source), err)
 					}
-					fmt.Fprintf(out, "%s: %d manifests, %d blobs (%d bytes) imported, %d blobs were there\n", source, done.Manifests, done.Blobs, done.Bytes, done.Present)
+					fmt.Fprintf(out, "%s: %d manifests, %d blobs (%d bytes) imported, %d blobs were there\n", withoutKeys(source), done.Manifests, done.Blobs, done.Bytes, done.Present)
 				}
 				if *receipt == "" {
 					return nil
@@ -146,6 +147,25 @@ func readSince(ctx context.Context, s transfer.Store, since string) (*transfer.S
 }
 
 // withoutTransport drops what skopeo writes before the name of a file.
+func importFrom(ctx context.Context, i *transfer.Import, source string, parts Parts) (transfer.Progress, error) {
+	if !strings.HasPrefix(source, "s3://") {
+		return i.Run(ctx, withoutTransport(source))
+	}
+	if parts.Tree == nil {
+		return transfer.Progress{}, errors.New("this program can't read buckets; berth can")
+	}
+	p, err := bucketOf(source)
+	if err != nil {
+		return transfer.Progress{}, err
+	}
+	src, err := parts.Tree(ctx, p)
+	if err != nil {
+		return transfer.Progress{}, err
+	}
+	defer src.Close()
+	return i.RunFrom(ctx, src)
+}
+
 func withoutTransport(s string) string {
 	for _, t := range []string{"oci:", "oci-archive:", "docker-archive:"} {
 		if rest, ok := strings.CutPrefix(s, t); ok {

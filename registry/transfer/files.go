@@ -23,6 +23,22 @@ type files interface {
 	io.Closer
 }
 
+// Files are what a source that is no file of this machine holds, by clean,
+// slash-separated name.
+type Files interface {
+	// Open returns a file and its size, or [fs.ErrNotExist].
+	Open(name string) (io.ReadCloser, int64, error)
+	// DirsWith returns the directories that hold the file name, "" for the root.
+	DirsWith(name string) ([]string, error)
+	io.Closer
+}
+
+// remote is a source that is no file of this machine.
+type remote struct{ Files }
+
+func (r remote) open(name string) (io.ReadCloser, int64, error) { return r.Open(name) }
+func (r remote) dirsWith(name string) ([]string, error)         { return r.DirsWith(name) }
+
 // ErrMalformed is the error of an archive that is not what it should be.
 var ErrMalformed = errors.New("malformed archive")
 

@@ -71,6 +71,15 @@ func (i *Import) Run(ctx context.Context, source string) (Progress, error) {
 		return Progress{}, err
 	}
 	defer src.Close()
+	return i.run(ctx, src)
+}
+
+// RunFrom imports what a source holds that the caller has opened.
+func (i *Import) RunFrom(ctx context.Context, src Files) (Progress, error) {
+	return i.run(ctx, remote{src})
+}
+
+func (i *Import) run(ctx context.Context, src files) (Progress, error) {
 	bundles, err := read(src, i.Verify)
 	if err != nil {
 		return Progress{}, err

@@ -2,9 +2,13 @@
 package main
 
 import (
+	"context"
+
 	"github.com/berth-registry/berth/allinone"
+	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/otlp"
 	"github.com/berth-registry/berth/registry/rpc/reflect"
+	"github.com/berth-registry/berth/registry/transfer"
 	"github.com/berth-registry/berth/services/blobstore"
 	"github.com/berth-registry/berth/services/blobstore/disk"
 	"github.com/berth-registry/berth/services/blobstore/s3"
@@ -45,6 +49,7 @@ func main() {
 	parts.Scans = scans(map[string]scanner.OpenDB{"sqlite": sqlite.OpenScanner, "postgres": postgres.OpenScanner})
 	parts.Reflect = reflect.Register
 	parts.ExaminePool, parts.ExamineDatabase = s3.Examine, postgres.Examine
+	parts.Tree = func(ctx context.Context, p config.Pool) (transfer.Files, error) { return s3.OpenTree(ctx, p) }
 	program := allinone.Program("berth", version, "an OCI registry in one process", parts)
 	program.Traces = otlp.Open
 	program.Main()
