@@ -29,7 +29,7 @@ func Program(name, version, summary string, parts Parts) cli.Program {
 			ctl.Command(name), fsck(name, parts), migrate(name, parts), rebuild(name, parts), backup(name, parts),
 			scrub(name, parts),
 			adopt(name, parts), status(name, parts), importer(name, parts), exporter(name, parts),
-			retentionCommand(name, parts), accessCommand(name, parts), tagCommand(name, parts), syncCommand(name, parts), du(name, parts), cacheCommand(name, parts), userCommand(name), auditCommand(name, parts), eventsCommand(name, parts), whyCommand(name, parts), trustCommand(name, parts),
+			retentionCommand(name, parts), accessCommand(name, parts), tagCommand(name, parts), syncCommand(name, parts), du(name, parts), cacheCommand(name, parts), scanCommand(name, parts), sbomCommand(name, parts), userCommand(name), auditCommand(name, parts), eventsCommand(name, parts), whyCommand(name, parts), trustCommand(name, parts),
 		}, append(gcCommands(name, parts), ctl.IdentityCommands(name)...)...),
 	}
 }

@@ -15,6 +15,14 @@ func Put(t testing.TB, s *Service, st registry.ScanStatus, found []registry.Scan
 	}
 }
 
+// PutImage records what is in an image.
+func PutImage(t testing.TB, s *Service, st registry.ScanStatus, image *contents.Image) {
+	t.Helper()
+	if err := s.store.finish(t.Context(), st, "r", image, nil); err != nil {
+		t.Error(err)
+	}
+}
+
 // Walk looks for images once.
 func Walk(t testing.TB, s *Service) {
 	t.Helper()
@@ -28,5 +36,24 @@ func Renew(t testing.TB, s *Service) {
 	t.Helper()
 	if err := s.renew(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// MarkRunning makes an image one that is being scanned.
+func MarkRunning(t testing.TB, s *Service, d registry.Digest) {
+	t.Helper()
+	if err := s.store.exec(t.Context(), `UPDATE images SET state = 'scanning' WHERE digest = $1`, string(d)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// CloseAll closes a service and its database.
+func CloseAll(t testing.TB, s *Service) {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := s.store.db.Close(); err != nil {
+		t.Error(err)
 	}
 }

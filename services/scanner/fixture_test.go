@@ -95,6 +95,7 @@ type store struct {
 	catalog *memory.Catalog
 	vulns   *vulndb.DB
 	dir     string
+	closed  bool // the test has closed it
 	put     func(registry.ScanStatus, ...registry.ScanFinding)
 }
 
@@ -140,6 +141,9 @@ func (s *store) open(t testing.TB, open opener, change func(*scanner.Options)) {
 		}
 		if err := s.vulns.Close(); err != nil {
 			t.Error(err)
+		}
+		if s.closed {
+			return
 		}
 		if err := db.Close(); err != nil {
 			t.Error(err)

@@ -24,6 +24,9 @@ func (s *Service) SBOM(ctx context.Context, repo registry.Name, d registry.Diges
 	if f.MediaType() == "" {
 		return nil, registry.ErrParameterInvalid.With("%q is no format of bills of materials: want %s or %s", f, registry.CycloneDX, registry.SPDX)
 	}
+	if _, err := s.catalog.Manifest(ctx, installation, repo, registry.ManifestQuery{Ref: registry.Reference{Digest: d}, NoBytes: true}); err != nil {
+		return nil, err
+	}
 	if b, _, err := s.attached(ctx, repo, d, f); err != nil || b != nil {
 		return b, err
 	}

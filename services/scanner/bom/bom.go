@@ -67,10 +67,10 @@ func purl(os contents.OS, k contents.Kind, p *contents.Package) string {
 	u := "pkg:" + kinds[k] + "/"
 	for part := range strings.SplitSeq(namespace, "/") {
 		if part != "" {
-			u += url.PathEscape(part) + "/"
+			u += escape(part) + "/"
 		}
 	}
-	u += url.PathEscape(name) + "@" + url.PathEscape(Version(p))
+	u += escape(name) + "@" + escape(Version(p))
 	if len(q) > 0 {
 		u += "?" + q.Encode()
 	}
@@ -109,5 +109,8 @@ func each(image *contents.Image, f func(kind contents.Kind, path string, p *cont
 // imageURL returns the package URL of the image itself.
 func imageURL(s *Subject) string {
 	name := string(s.Repository)
-	return "pkg:oci/" + url.PathEscape(name[strings.LastIndexByte(name, '/')+1:]) + "@" + url.PathEscape(string(s.Digest))
+	return "pkg:oci/" + escape(name[strings.LastIndexByte(name, '/')+1:]) + "@" + escape(string(s.Digest))
 }
+
+// escape encodes a part of a package URL.
+func escape(s string) string { return strings.ReplaceAll(url.PathEscape(s), "@", "%40") }

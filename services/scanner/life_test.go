@@ -1,0 +1,246 @@
+package scanner_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/services/scanner"
+	"github.com/berth-registry/berth/services/scanner/vulndb"
+	"github.com/berth-registry/berth/services/scanner/vulndb/vulndbtest"
+)
+
+// TestDiscover: images that tags point to are scanned without being asked for, an
+// index is what its images are, and what a newer database knows is looked up without
+// reading a layer again.
+func TestDiscover(t *testing.T) {
+	s := newStore(t, onSQLite, func(o *scanner.Options) { o.Idle = false })
+	s.load(t, database(t))
+	debian := s.image(t, "app/debian", "v1", layer(t, file("etc/os-release", debianRelease), file("var/lib/dpkg/status", openssl)))
+	node := s.image(t, "app/debian", "", layer(t, file("package-lock.json", `{"packages":{"node_modules/lodash":{"version":"4.17.20"}}}`)))
+	index := s.manifest(t, "app/debian", "all", registry.TypeIndex, map[string]any{"schemaVersion": 2, "mediaType": registry.TypeIndex, "manifests": []any{debian, node}})
+	scanner.Walk(t, s.Service)
+	st := s.wait(t, "app/debian", index.Digest)
+	if want := (registry.SeverityCounts{0, 0, 0, 2, 0}); st.State != registry.ScanDone || st.Counts != want {
+		t.Errorf("the index: %+v", st)
+	}
+	list, err := s.AffectedImages(t.Context(), "CVE-2099-0010", registry.Page[registry.Digest]{Limit: 10})
+	if err != nil || len(list.Items) != 2 {
+		t.Errorf("affected: %v, %v", list, err)
+	}
+	of, err := s.AffectedOf(t.Context(), "CVE-2099-0010", []registry.Digest{index.Digest, debian.Digest, node.Digest})
+	if diff := cmp.Diff([]registry.Affection{registry.IsAffected, registry.NotAffected, registry.IsAffected}, of); err != nil || diff != "" {
+		t.Errorf("affected of those: %v\n%s", err, diff)
+	}
+
+	// The layers are gone; a newer database tells more.
+	for _, d := range []registry.Digest{debian.Digest, node.Digest} {
+		s.wait(t, "app/debian", d)
+	}
+	newer := s.load(t, database(t, vulndbtest.Advisory{Bucket: "debian 12", Package: "openssl", ID: "CVE-2099-0900", Value: vulndbtest.Fixed{FixedVersion: "4"}}))
+	scanner.Renew(t, s.Service)
+	st = s.wait(t, "app/debian", debian.Digest)
+	if st.DB != newer.Version || st.Counts.Total() != 2 {
+		t.Errorf("with a newer database: %+v", st)
+	}
+	q, err := s.ScanQueue(t.Context())
+	if err != nil || q.Stale != 0 || q.Done != 2 || q.DB.Version != newer.Version {
+		t.Errorf("queue: %+v, %v", q, err)
+	}
+}
+
+// TestS136Restart: what was scanned is known after a restart, what was being scanned
+// waits again, and nothing is left of a process that was killed.
+func TestS136Restart(t *testing.T) {
+	s := newStore(t, onSQLite, func(o *scanner.Options) { o.Idle = true })
+	image := s.image(t, "r", "t", layer(t, file("etc/os-release", debianRelease), file("var/lib/dpkg/status", openssl)))
+	if _, err := s.ScanStatus(t.Context(), "r", image.Digest); err != nil {
+		t.Fatal(err)
+	}
+	left := filepath.Join(s.dir, "scratch", "layer-1")
+	broken := filepath.Join(s.dir, "vulns", "new", "trivy.db")
+	if err := os.MkdirAll(filepath.Dir(broken), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{left, broken} {
+		if err := os.WriteFile(name, []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	scanner.MarkRunning(t, s.Service, image.Digest)
+	s2 := &store{blobs: s.blobs, catalog: s.catalog, dir: s.dir}
+	scanner.CloseAll(t, s.Service)
+	s.closed = true
+	if err := s.vulns.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s2.open(t, onSQLite, nil)
+	st := s2.wait(t, "r", image.Digest)
+	if st.State != registry.ScanDone || st.Packages != 1 || st.DB != "" {
+		t.Errorf("after a restart: %+v", st)
+	}
+	for _, name := range []string{left, broken} {
+		if _, err := os.Stat(name); err == nil {
+			t.Errorf("%s is left", name)
+		}
+	}
+	s2.load(t, database(t))
+	scanner.Renew(t, s2.Service)
+	if st := s2.wait(t, "r", image.Digest); st.Counts.Total() != 1 {
+		t.Errorf("with a database: %+v", st)
+	}
+}
+
+// upstream is a registry that has a database.
+type upstream struct {
+	layer, wrong []byte
+	requests     []string
+}
+
+func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	u.requests = append(u.requests, r.URL.Path)
+	if r.URL.Path == "/token" {
+		fmt.Fprint(w, `{"token":"let-me-in"}`)
+		return
+	}
+	if r.Header.Get("Authorization") != "Bearer let-me-in" {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+r.Host+`/token",service="test",scope="x"`)
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	if strings.Contains(r.URL.Path, "/blobs/") {
+		b := u.layer
+		if u.wrong != nil {
+			b = u.wrong
+		}
+		_, _ = w.Write(b)
+		return
+	}
+	w.Header().Set("Content-Type", registry.TypeManifest)
+	_ = json.NewEncoder(w).Encode(map[string]any{"schemaVersion": 2, "layers": []any{map[string]any{
+		"mediaType": "application/vnd.aquasec.trivy.db.layer.v1.tar+gzip", "digest": registry.SHA256.FromBytes(u.layer), "size": len(u.layer),
+	}}})
+}
+
+// TestS073Database: a database comes from a registry without TLS, by a token; one that
+// is damaged, cut off, or of another digest changes nothing.
+func TestS073Database(t *testing.T) {
+	made := time.Now().Truncate(time.Second)
+	u := &upstream{layer: vulndbtest.Archive(t, database(t), made)}
+	server := httptest.NewServer(u)
+	defer server.Close()
+	ref, err := vulndb.ParseRef(server.URL + "/mirror/trivy-db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newStore(t, onSQLite, func(o *scanner.Options) {
+		o.Idle, o.Pull = true, &vulndb.Puller{Client: server.Client(), Ref: ref}
+	})
+	db, err := s.UpdateDB(t.Context())
+	if err != nil || db.Version == "" || db.Updated != made.UnixMicro() {
+		t.Fatalf("%+v, %v", db, err)
+	}
+	requests := len(u.requests)
+	if again, err := s.UpdateDB(t.Context()); err != nil || again.Version != db.Version || len(u.requests) != requests+3 {
+		t.Errorf("nothing new: %+v, %v, %q", again, err, u.requests[requests:])
+	}
+	other := database(t, vulndbtest.Advisory{Bucket: "debian 12", Package: "x", ID: "CVE-1", Value: vulndbtest.Fixed{}})
+	u.layer = vulndbtest.Archive(t, other, made)
+	u.wrong = vulndbtest.Archive(t, database(t), made)
+	if _, err := s.UpdateDB(t.Context()); !errors.Is(err, registry.ErrUnavailable) {
+		t.Errorf("content of another digest: %v", err)
+	}
+	raw := []byte(readFile(t, other))
+	empty := vulndbtest.Write(t, nil, nil)
+	for name, b := range map[string][]byte{
+		"cut off":    u.layer[:len(u.layer)/2],
+		"half a db":  raw[:len(raw)/2/4096*4096],
+		"spoilt":     append(append(bytes.Clone(raw[:8192]), bytes.Repeat([]byte{0xaa}, len(raw)-12288)...), raw[len(raw)-4096:]...),
+		"no archive": []byte(strings.Repeat("x", 100)),
+		"nothing":    nil,
+	} {
+		if _, err := s.ImportDB(t.Context(), bytes.NewReader(b)); !errors.Is(err, registry.ErrParameterInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if got := s.vulns.Current().Version; got != db.Version {
+		t.Errorf("the database in use became %s", got)
+	}
+	if got, err := s.ImportDB(t.Context(), bytes.NewReader([]byte(readFile(t, empty)))); err != nil || got.Version == db.Version {
+		t.Errorf("trivy.db itself: %+v, %v", got, err)
+	}
+	entries, err := os.ReadDir(filepath.Join(s.dir, "vulns"))
+	if err != nil || len(entries) != 1 {
+		t.Errorf("left of the others: %v, %v", entries, err)
+	}
+}
+
+// TestIgnoreFile leaves out what a file lists, until a day.
+func TestIgnoreFile(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "ignore")
+	if err := os.WriteFile(name, []byte("# known\nCVE-1\nCVE-2 exp:2030-01-01 # for now\n\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2029, 1, 1, 0, 0, 0, 0, time.UTC)
+	ignored, err := vulndb.Ignore(name, func() time.Time { return now })
+	if err != nil || !ignored("CVE-1") || !ignored("CVE-2") || ignored("CVE-3") {
+		t.Errorf("%v", err)
+	}
+	now = now.AddDate(1, 0, 0)
+	if !ignored("CVE-1") || ignored("CVE-2") {
+		t.Error("after its day CVE-2 is still left out")
+	}
+	if err := os.WriteFile(name, []byte("CVE-1 until tomorrow\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := vulndb.Ignore(name, time.Now); err == nil {
+		t.Error("a line that says nothing known was taken")
+	}
+}
+
+// TestSBOM attaches bills, which are read back.
+func TestSBOM(t *testing.T) {
+	s := newStore(t, onSQLite, nil)
+	image := s.image(t, "app", "v1", layer(t, file("etc/os-release", debianRelease), file("var/lib/dpkg/status", openssl), file("package-lock.json", `{"packages":{"node_modules/@a/b":{"version":"1.0.0"}}}`)))
+	for _, f := range []registry.SBOMFormat{registry.CycloneDX, registry.SPDX} {
+		b, err := s.SBOM(t.Context(), "app", image.Digest, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"pkg:deb/debian/libssl3@3.0.8-1?arch=amd64", "pkg:npm/%40a/b@1.0.0"} {
+			if !bytes.Contains(b, []byte(strings.ReplaceAll(want, "&", `\u0026`))) {
+				t.Errorf("%s has no %s:\n%s", f, want, b)
+			}
+		}
+		d, err := s.AttachSBOM(t.Context(), admin, "app", image.Digest, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := s.AttachSBOM(t.Context(), admin, "app", image.Digest, f)
+		if err != nil || again != d {
+			t.Errorf("attached again: %s, %v, want %s", again, err, d)
+		}
+		back, err := s.SBOM(t.Context(), "app", image.Digest, f)
+		if err != nil || !bytes.Equal(back, b) {
+			t.Errorf("read back: %v\n%s", err, back)
+		}
+	}
+	list, err := s.catalog.Referrers(t.Context(), admin, "app", image.Digest, "", registry.Page[registry.Digest]{Limit: 10})
+	if err != nil || len(list.Items) != 2 {
+		t.Errorf("referrers: %v, %v", list, err)
+	}
+	if _, err := s.SBOM(t.Context(), "app", registry.SHA256.FromString("nothing"), registry.SPDX); err == nil {
+		t.Error("a bill of an image that is not there")
+	}
+}
