@@ -167,7 +167,7 @@ func Link(ctx context.Context, cfg *config.Config, parts Parts, p daemon.Process
 		units = append(units, unit)
 	}
 
-	api, err := rest.Handler(rest.Options{Blobs: blobs, Catalog: catalog, Log: p.Log})
+	api, err := rest.Handler(rest.Options{Blobs: blobs, Catalog: catalog, Mirror: mirror, Log: p.Log})
 	if err != nil {
 		return nil, err
 	}

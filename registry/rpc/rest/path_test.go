@@ -67,6 +67,10 @@ func (a *asked) Unlink(_ context.Context, who registry.Actor, repo registry.Name
 	return a.note(who, repo, "unlink "+d.String())
 }
 
+func (a *asked) Allowed(_ context.Context, who registry.Actor, repo registry.Name, want registry.Actions) (registry.Actions, error) {
+	return 0, a.note(who, repo, "rights to "+want.String())
+}
+
 func (a *asked) ScrubStatus(_ context.Context, who registry.Actor) (registry.ScrubStatus, error) {
 	return registry.ScrubStatus{}, a.note(who, "", "scrub")
 }

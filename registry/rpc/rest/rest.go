@@ -33,6 +33,8 @@ var OpenAPI []byte
 type Options struct {
 	Blobs   registry.Checker
 	Catalog registry.Catalog
+	// Mirror is what requests about mirrors are for. nil: they are refused.
+	Mirror registry.Mirror
 	// Log gets the errors that clients are not told. nil: nowhere.
 	Log *slog.Logger
 }
@@ -59,7 +61,7 @@ func Handler(o Options) (http.Handler, error) {
 		runtime.WithDisableHTTPMethodOverride(),
 		runtime.WithWriteContentLength(),
 	)
-	if err := apiv1.RegisterRegistryServiceHandlerServer(context.Background(), h.mux, &server{blobs: o.Blobs, catalog: o.Catalog}); err != nil {
+	if err := apiv1.RegisterRegistryServiceHandlerServer(context.Background(), h.mux, &server{blobs: o.Blobs, catalog: o.Catalog, mirror: o.Mirror}); err != nil {
 		return nil, fmt.Errorf("making the REST API: %w", err)
 	}
 	return h, nil

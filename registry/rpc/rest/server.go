@@ -16,6 +16,7 @@ type server struct {
 	apiv1.UnimplementedRegistryServiceServer
 	blobs   registry.Checker
 	catalog registry.Catalog
+	mirror  registry.Mirror // nil if there is none
 }
 
 // actor returns who asks: nobody in particular, where users don't log in.

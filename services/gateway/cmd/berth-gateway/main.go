@@ -70,7 +70,7 @@ func units(ctx context.Context, cfg *config.Config, p daemon.Process) ([]daemon.
 		}
 		mirror, closeMirror = m, m.Close
 	}
-	api, err := rest.Handler(rest.Options{Blobs: blobs, Catalog: catalog, Log: p.Log})
+	api, err := rest.Handler(rest.Options{Blobs: blobs, Catalog: catalog, Mirror: mirror, Log: p.Log})
 	if err != nil {
 		return nil, errors.Join(err, closeMirror(), closeScans(), catalog.Close(), blobs.Close())
 	}

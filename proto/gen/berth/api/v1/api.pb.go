@@ -4029,6 +4029,1259 @@ func (*UndeleteResponse) Descriptor() ([]byte, []int) {
 	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{66}
 }
 
+// GetMirrorsRequest asks for rules and fetches.
+type GetMirrorsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetMirrorsRequest) Reset() {
+	*x = GetMirrorsRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetMirrorsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetMirrorsRequest) ProtoMessage() {}
+
+func (x *GetMirrorsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetMirrorsRequest.ProtoReflect.Descriptor instead.
+func (*GetMirrorsRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{67}
+}
+
+// GetMirrorsResponse tells of rules and fetches.
+type GetMirrorsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The rules, in the order they are looked at.
+	Rules []*MirrorRule `protobuf:"bytes,1,rep,name=rules,proto3" json:"rules,omitempty"`
+	// The blobs that are being fetched, by digest.
+	Fetches       []*MirrorFetch `protobuf:"bytes,2,rep,name=fetches,proto3" json:"fetches,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetMirrorsResponse) Reset() {
+	*x = GetMirrorsResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetMirrorsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetMirrorsResponse) ProtoMessage() {}
+
+func (x *GetMirrorsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetMirrorsResponse.ProtoReflect.Descriptor instead.
+func (*GetMirrorsResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *GetMirrorsResponse) GetRules() []*MirrorRule {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+func (x *GetMirrorsResponse) GetFetches() []*MirrorFetch {
+	if x != nil {
+		return x.Fetches
+	}
+	return nil
+}
+
+// MirrorRule is a rule and what became of it.
+type MirrorRule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The upstream, then its mirrors.
+	Urls []string `protobuf:"bytes,2,rep,name=urls,proto3" json:"urls,omitempty"`
+	// Fetches what clients ask for.
+	OnDemand bool `protobuf:"varint,3,opt,name=on_demand,json=onDemand,proto3" json:"on_demand,omitempty"`
+	// What a push into what it covers means.
+	Push string `protobuf:"bytes,4,opt,name=push,proto3" json:"push,omitempty"`
+	// It asks nobody.
+	Paused bool `protobuf:"varint,5,opt,name=paused,proto3" json:"paused,omitempty"`
+	// Scheduled copies run.
+	Running bool `protobuf:"varint,6,opt,name=running,proto3" json:"running,omitempty"`
+	// Too many requests have failed.
+	Down bool `protobuf:"varint,7,opt,name=down,proto3" json:"down,omitempty"`
+	// End of the last scheduled copies, absent if there were none.
+	LastRun *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=last_run,json=lastRun,proto3" json:"last_run,omitempty"`
+	// Of the last scheduled copies, or else the last request.
+	LastError string `protobuf:"bytes,9,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	// Tags that were copied.
+	Done int64 `protobuf:"varint,10,opt,name=done,proto3" json:"done,omitempty"`
+	// Tags to copy.
+	Total int64 `protobuf:"varint,11,opt,name=total,proto3" json:"total,omitempty"`
+	// Requests to the upstream since the start.
+	Requests int64 `protobuf:"varint,12,opt,name=requests,proto3" json:"requests,omitempty"`
+	// Bytes of content that it sent since the start.
+	Bytes int64 `protobuf:"varint,13,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Bytes a second that came in the last seconds.
+	Speed int64 `protobuf:"varint,14,opt,name=speed,proto3" json:"speed,omitempty"`
+	// Bytes a second that it may take now, 0 for no limit.
+	Rate int64 `protobuf:"varint,15,opt,name=rate,proto3" json:"rate,omitempty"`
+	// Bytes of this month.
+	MonthBytes int64 `protobuf:"varint,16,opt,name=month_bytes,json=monthBytes,proto3" json:"month_bytes,omitempty"`
+	// Bytes a month that it may take, 0 for no limit.
+	MonthLimit int64 `protobuf:"varint,17,opt,name=month_limit,json=monthLimit,proto3" json:"month_limit,omitempty"`
+	// Pulls that the upstream says are left, -1 if it does not say.
+	PullsLeft int64 `protobuf:"varint,18,opt,name=pulls_left,json=pullsLeft,proto3" json:"pulls_left,omitempty"`
+	// Requests for tags that were answered with what was here.
+	Hits int64 `protobuf:"varint,19,opt,name=hits,proto3" json:"hits,omitempty"`
+	// Requests for tags that had to wait for the upstream.
+	Misses int64 `protobuf:"varint,20,opt,name=misses,proto3" json:"misses,omitempty"`
+	// Why scheduled copies wait, empty if they do not.
+	Waits         string `protobuf:"bytes,21,opt,name=waits,proto3" json:"waits,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MirrorRule) Reset() {
+	*x = MirrorRule{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MirrorRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MirrorRule) ProtoMessage() {}
+
+func (x *MirrorRule) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MirrorRule.ProtoReflect.Descriptor instead.
+func (*MirrorRule) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *MirrorRule) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *MirrorRule) GetUrls() []string {
+	if x != nil {
+		return x.Urls
+	}
+	return nil
+}
+
+func (x *MirrorRule) GetOnDemand() bool {
+	if x != nil {
+		return x.OnDemand
+	}
+	return false
+}
+
+func (x *MirrorRule) GetPush() string {
+	if x != nil {
+		return x.Push
+	}
+	return ""
+}
+
+func (x *MirrorRule) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
+}
+
+func (x *MirrorRule) GetRunning() bool {
+	if x != nil {
+		return x.Running
+	}
+	return false
+}
+
+func (x *MirrorRule) GetDown() bool {
+	if x != nil {
+		return x.Down
+	}
+	return false
+}
+
+func (x *MirrorRule) GetLastRun() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastRun
+	}
+	return nil
+}
+
+func (x *MirrorRule) GetLastError() string {
+	if x != nil {
+		return x.LastError
+	}
+	return ""
+}
+
+func (x *MirrorRule) GetDone() int64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *MirrorRule) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *MirrorRule) GetRequests() int64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *MirrorRule) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *MirrorRule) GetSpeed() int64 {
+	if x != nil {
+		return x.Speed
+	}
+	return 0
+}
+
+func (x *MirrorRule) GetRate() int64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *MirrorRule) GetMonthBytes() int64 {
+	if x != nil {
+		return x.MonthBytes
+	}
+	return 0
+}
+
+func (x *MirrorRule) GetMonthLimit() int64 {
+	if x != nil {
+		return x.MonthLimit
+	}
+	return 0
+}
+
+func (x *MirrorRule) GetPullsLeft() int64 {
+	if x != nil {
+		return x.PullsLeft
+	}
+	return 0
+}
+
+func (x *MirrorRule) GetHits() int64 {
+	if x != nil {
+		return x.Hits
+	}
+	return 0
+}
+
+func (x *MirrorRule) GetMisses() int64 {
+	if x != nil {
+		return x.Misses
+	}
+	return 0
+}
+
+func (x *MirrorRule) GetWaits() string {
+	if x != nil {
+		return x.Waits
+	}
+	return ""
+}
+
+// MirrorFetch is a blob that is being fetched.
+type MirrorFetch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the blob.
+	Digest string `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	// That asked first.
+	Repository string `protobuf:"bytes,2,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Name of the rule.
+	Rule string `protobuf:"bytes,3,opt,name=rule,proto3" json:"rule,omitempty"`
+	// Bytes that are here.
+	Have int64 `protobuf:"varint,4,opt,name=have,proto3" json:"have,omitempty"`
+	// Bytes in all, -1 if that is not known.
+	Size int64 `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`
+	// Requests that follow it.
+	Readers int64 `protobuf:"varint,6,opt,name=readers,proto3" json:"readers,omitempty"`
+	// When it began.
+	Since *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=since,proto3" json:"since,omitempty"`
+	// Why it does not go on at the moment.
+	Error string `protobuf:"bytes,8,opt,name=error,proto3" json:"error,omitempty"`
+	// client, pinned or schedule.
+	Priority string `protobuf:"bytes,9,opt,name=priority,proto3" json:"priority,omitempty"`
+	// Bytes a second.
+	Speed int64 `protobuf:"varint,10,opt,name=speed,proto3" json:"speed,omitempty"`
+	// Seconds until it is here, -1 if that is not known.
+	Eta           int64 `protobuf:"varint,11,opt,name=eta,proto3" json:"eta,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MirrorFetch) Reset() {
+	*x = MirrorFetch{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MirrorFetch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MirrorFetch) ProtoMessage() {}
+
+func (x *MirrorFetch) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MirrorFetch.ProtoReflect.Descriptor instead.
+func (*MirrorFetch) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *MirrorFetch) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *MirrorFetch) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *MirrorFetch) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *MirrorFetch) GetHave() int64 {
+	if x != nil {
+		return x.Have
+	}
+	return 0
+}
+
+func (x *MirrorFetch) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *MirrorFetch) GetReaders() int64 {
+	if x != nil {
+		return x.Readers
+	}
+	return 0
+}
+
+func (x *MirrorFetch) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *MirrorFetch) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *MirrorFetch) GetPriority() string {
+	if x != nil {
+		return x.Priority
+	}
+	return ""
+}
+
+func (x *MirrorFetch) GetSpeed() int64 {
+	if x != nil {
+		return x.Speed
+	}
+	return 0
+}
+
+func (x *MirrorFetch) GetEta() int64 {
+	if x != nil {
+		return x.Eta
+	}
+	return 0
+}
+
+// TestMirrorRequest names a rule.
+type TestMirrorRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Rule          string `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestMirrorRequest) Reset() {
+	*x = TestMirrorRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestMirrorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestMirrorRequest) ProtoMessage() {}
+
+func (x *TestMirrorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestMirrorRequest.ProtoReflect.Descriptor instead.
+func (*TestMirrorRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *TestMirrorRequest) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+// TestMirrorResponse tells how each step went.
+type TestMirrorResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The steps.
+	Steps         []*MirrorStep `protobuf:"bytes,1,rep,name=steps,proto3" json:"steps,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestMirrorResponse) Reset() {
+	*x = TestMirrorResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestMirrorResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestMirrorResponse) ProtoMessage() {}
+
+func (x *TestMirrorResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestMirrorResponse.ProtoReflect.Descriptor instead.
+func (*TestMirrorResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *TestMirrorResponse) GetSteps() []*MirrorStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+// MirrorStep is one question to an upstream.
+type MirrorStep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was tried.
+	Step string `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
+	// It worked.
+	Ok bool `protobuf:"varint,2,opt,name=ok,proto3" json:"ok,omitempty"`
+	// What came of it.
+	Text          string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MirrorStep) Reset() {
+	*x = MirrorStep{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MirrorStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MirrorStep) ProtoMessage() {}
+
+func (x *MirrorStep) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MirrorStep.ProtoReflect.Descriptor instead.
+func (*MirrorStep) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *MirrorStep) GetStep() string {
+	if x != nil {
+		return x.Step
+	}
+	return ""
+}
+
+func (x *MirrorStep) GetOk() bool {
+	if x != nil {
+		return x.Ok
+	}
+	return false
+}
+
+func (x *MirrorStep) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+// TriggerMirrorRequest names a rule.
+type TriggerMirrorRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Rule          string `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TriggerMirrorRequest) Reset() {
+	*x = TriggerMirrorRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TriggerMirrorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TriggerMirrorRequest) ProtoMessage() {}
+
+func (x *TriggerMirrorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TriggerMirrorRequest.ProtoReflect.Descriptor instead.
+func (*TriggerMirrorRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *TriggerMirrorRequest) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+// TriggerMirrorResponse says that they begin.
+type TriggerMirrorResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TriggerMirrorResponse) Reset() {
+	*x = TriggerMirrorResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TriggerMirrorResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TriggerMirrorResponse) ProtoMessage() {}
+
+func (x *TriggerMirrorResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TriggerMirrorResponse.ProtoReflect.Descriptor instead.
+func (*TriggerMirrorResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{75}
+}
+
+// PauseMirrorRequest names a rule.
+type PauseMirrorRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Rule string `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	// true to stop it, false or absent to let it go on.
+	Paused        bool `protobuf:"varint,2,opt,name=paused,proto3" json:"paused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseMirrorRequest) Reset() {
+	*x = PauseMirrorRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseMirrorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseMirrorRequest) ProtoMessage() {}
+
+func (x *PauseMirrorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseMirrorRequest.ProtoReflect.Descriptor instead.
+func (*PauseMirrorRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *PauseMirrorRequest) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *PauseMirrorRequest) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
+}
+
+// PauseMirrorResponse says that it is so.
+type PauseMirrorResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseMirrorResponse) Reset() {
+	*x = PauseMirrorResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[77]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseMirrorResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseMirrorResponse) ProtoMessage() {}
+
+func (x *PauseMirrorResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[77]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseMirrorResponse.ProtoReflect.Descriptor instead.
+func (*PauseMirrorResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{77}
+}
+
+// ExplainMirrorRequest names a repository.
+type ExplainMirrorRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Repository    string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainMirrorRequest) Reset() {
+	*x = ExplainMirrorRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainMirrorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainMirrorRequest) ProtoMessage() {}
+
+func (x *ExplainMirrorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainMirrorRequest.ProtoReflect.Descriptor instead.
+func (*ExplainMirrorRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *ExplainMirrorRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+// ExplainMirrorResponse tells about it.
+type ExplainMirrorResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Sentences.
+	Lines         []string `protobuf:"bytes,1,rep,name=lines,proto3" json:"lines,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainMirrorResponse) Reset() {
+	*x = ExplainMirrorResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[79]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainMirrorResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainMirrorResponse) ProtoMessage() {}
+
+func (x *ExplainMirrorResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[79]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainMirrorResponse.ProtoReflect.Descriptor instead.
+func (*ExplainMirrorResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{79}
+}
+
+func (x *ExplainMirrorResponse) GetLines() []string {
+	if x != nil {
+		return x.Lines
+	}
+	return nil
+}
+
+// ForgetMirrorRequest names a repository.
+type ForgetMirrorRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Repository    string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetMirrorRequest) Reset() {
+	*x = ForgetMirrorRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetMirrorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetMirrorRequest) ProtoMessage() {}
+
+func (x *ForgetMirrorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetMirrorRequest.ProtoReflect.Descriptor instead.
+func (*ForgetMirrorRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *ForgetMirrorRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+// ForgetMirrorResponse says that it is forgotten.
+type ForgetMirrorResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetMirrorResponse) Reset() {
+	*x = ForgetMirrorResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[81]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetMirrorResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetMirrorResponse) ProtoMessage() {}
+
+func (x *ForgetMirrorResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[81]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetMirrorResponse.ProtoReflect.Descriptor instead.
+func (*ForgetMirrorResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{81}
+}
+
+// ListPresenceRequest asks for tags.
+type ListPresenceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the repository.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// How many entries the answer may have at most, 1 to 1000; 100 if absent. It
+	// may have fewer.
+	Limit *int32 `protobuf:"varint,2,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	// The "next" of the page before.
+	After         string `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPresenceRequest) Reset() {
+	*x = ListPresenceRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPresenceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPresenceRequest) ProtoMessage() {}
+
+func (x *ListPresenceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPresenceRequest.ProtoReflect.Descriptor instead.
+func (*ListPresenceRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{82}
+}
+
+func (x *ListPresenceRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *ListPresenceRequest) GetLimit() int32 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
+}
+
+func (x *ListPresenceRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+// ListPresenceResponse tells how much of them is here.
+type ListPresenceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tags, in order.
+	Items []*TagPresence `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	// What to give as "after" for the next page, empty if this is the last.
+	Next          string `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPresenceResponse) Reset() {
+	*x = ListPresenceResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[83]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPresenceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPresenceResponse) ProtoMessage() {}
+
+func (x *ListPresenceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[83]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPresenceResponse.ProtoReflect.Descriptor instead.
+func (*ListPresenceResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{83}
+}
+
+func (x *ListPresenceResponse) GetItems() []*TagPresence {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *ListPresenceResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+// TagPresence is how much of a tag's image is here.
+type TagPresence struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tag.
+	Tag string `protobuf:"bytes,1,opt,name=tag,proto3" json:"tag,omitempty"`
+	// Of its manifest.
+	Digest string `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	// complete, partial or missing.
+	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	// Bytes of blobs that are here.
+	Have int64 `protobuf:"varint,4,opt,name=have,proto3" json:"have,omitempty"`
+	// Bytes of all blobs of the manifests that are here.
+	Size int64 `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`
+	// The platforms of an index, or the image itself.
+	Platforms     []*PlatformPresence `protobuf:"bytes,6,rep,name=platforms,proto3" json:"platforms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TagPresence) Reset() {
+	*x = TagPresence{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[84]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TagPresence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TagPresence) ProtoMessage() {}
+
+func (x *TagPresence) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[84]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TagPresence.ProtoReflect.Descriptor instead.
+func (*TagPresence) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{84}
+}
+
+func (x *TagPresence) GetTag() string {
+	if x != nil {
+		return x.Tag
+	}
+	return ""
+}
+
+func (x *TagPresence) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *TagPresence) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *TagPresence) GetHave() int64 {
+	if x != nil {
+		return x.Have
+	}
+	return 0
+}
+
+func (x *TagPresence) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *TagPresence) GetPlatforms() []*PlatformPresence {
+	if x != nil {
+		return x.Platforms
+	}
+	return nil
+}
+
+// PlatformPresence is how much of an image is here.
+type PlatformPresence struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// os/architecture[/variant], empty if nothing says.
+	Platform string `protobuf:"bytes,1,opt,name=platform,proto3" json:"platform,omitempty"`
+	// Of its manifest.
+	Digest string `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	// complete, partial or missing.
+	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	// Bytes of blobs that are here.
+	Have int64 `protobuf:"varint,4,opt,name=have,proto3" json:"have,omitempty"`
+	// Bytes of all blobs, 0 if the manifest is not here.
+	Size          int64 `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlatformPresence) Reset() {
+	*x = PlatformPresence{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[85]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlatformPresence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlatformPresence) ProtoMessage() {}
+
+func (x *PlatformPresence) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[85]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlatformPresence.ProtoReflect.Descriptor instead.
+func (*PlatformPresence) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{85}
+}
+
+func (x *PlatformPresence) GetPlatform() string {
+	if x != nil {
+		return x.Platform
+	}
+	return ""
+}
+
+func (x *PlatformPresence) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *PlatformPresence) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *PlatformPresence) GetHave() int64 {
+	if x != nil {
+		return x.Have
+	}
+	return 0
+}
+
+func (x *PlatformPresence) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
 // GetCacheRequest asks how much is cached.
 type GetCacheRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4038,7 +5291,7 @@ type GetCacheRequest struct {
 
 func (x *GetCacheRequest) Reset() {
 	*x = GetCacheRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[67]
+	mi := &file_berth_api_v1_api_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4050,7 +5303,7 @@ func (x *GetCacheRequest) String() string {
 func (*GetCacheRequest) ProtoMessage() {}
 
 func (x *GetCacheRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[67]
+	mi := &file_berth_api_v1_api_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4063,7 +5316,7 @@ func (x *GetCacheRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCacheRequest.ProtoReflect.Descriptor instead.
 func (*GetCacheRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{67}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{86}
 }
 
 // GetCacheResponse tells how much is cached.
@@ -4077,7 +5330,7 @@ type GetCacheResponse struct {
 
 func (x *GetCacheResponse) Reset() {
 	*x = GetCacheResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[68]
+	mi := &file_berth_api_v1_api_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4089,7 +5342,7 @@ func (x *GetCacheResponse) String() string {
 func (*GetCacheResponse) ProtoMessage() {}
 
 func (x *GetCacheResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[68]
+	mi := &file_berth_api_v1_api_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4102,7 +5355,7 @@ func (x *GetCacheResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCacheResponse.ProtoReflect.Descriptor instead.
 func (*GetCacheResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{68}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *GetCacheResponse) GetPools() []*CacheUsage {
@@ -4133,7 +5386,7 @@ type CacheUsage struct {
 
 func (x *CacheUsage) Reset() {
 	*x = CacheUsage{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[69]
+	mi := &file_berth_api_v1_api_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4145,7 +5398,7 @@ func (x *CacheUsage) String() string {
 func (*CacheUsage) ProtoMessage() {}
 
 func (x *CacheUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[69]
+	mi := &file_berth_api_v1_api_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4158,7 +5411,7 @@ func (x *CacheUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CacheUsage.ProtoReflect.Descriptor instead.
 func (*CacheUsage) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{69}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *CacheUsage) GetPool() string {
@@ -4219,7 +5472,7 @@ type ListCachedRequest struct {
 
 func (x *ListCachedRequest) Reset() {
 	*x = ListCachedRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[70]
+	mi := &file_berth_api_v1_api_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4231,7 +5484,7 @@ func (x *ListCachedRequest) String() string {
 func (*ListCachedRequest) ProtoMessage() {}
 
 func (x *ListCachedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[70]
+	mi := &file_berth_api_v1_api_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4244,7 +5497,7 @@ func (x *ListCachedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCachedRequest.ProtoReflect.Descriptor instead.
 func (*ListCachedRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{70}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *ListCachedRequest) GetRepository() string {
@@ -4281,7 +5534,7 @@ type ListCachedResponse struct {
 
 func (x *ListCachedResponse) Reset() {
 	*x = ListCachedResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[71]
+	mi := &file_berth_api_v1_api_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4293,7 +5546,7 @@ func (x *ListCachedResponse) String() string {
 func (*ListCachedResponse) ProtoMessage() {}
 
 func (x *ListCachedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[71]
+	mi := &file_berth_api_v1_api_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4306,7 +5559,7 @@ func (x *ListCachedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCachedResponse.ProtoReflect.Descriptor instead.
 func (*ListCachedResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{71}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *ListCachedResponse) GetItems() []*CachedManifest {
@@ -4346,7 +5599,7 @@ type CachedManifest struct {
 
 func (x *CachedManifest) Reset() {
 	*x = CachedManifest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[72]
+	mi := &file_berth_api_v1_api_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4358,7 +5611,7 @@ func (x *CachedManifest) String() string {
 func (*CachedManifest) ProtoMessage() {}
 
 func (x *CachedManifest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[72]
+	mi := &file_berth_api_v1_api_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4371,7 +5624,7 @@ func (x *CachedManifest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CachedManifest.ProtoReflect.Descriptor instead.
 func (*CachedManifest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{72}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *CachedManifest) GetDigest() string {
@@ -4436,7 +5689,7 @@ type EvictCachedRequest struct {
 
 func (x *EvictCachedRequest) Reset() {
 	*x = EvictCachedRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[73]
+	mi := &file_berth_api_v1_api_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4448,7 +5701,7 @@ func (x *EvictCachedRequest) String() string {
 func (*EvictCachedRequest) ProtoMessage() {}
 
 func (x *EvictCachedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[73]
+	mi := &file_berth_api_v1_api_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4461,7 +5714,7 @@ func (x *EvictCachedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvictCachedRequest.ProtoReflect.Descriptor instead.
 func (*EvictCachedRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{73}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *EvictCachedRequest) GetRepository() string {
@@ -4495,7 +5748,7 @@ type EvictCachedResponse struct {
 
 func (x *EvictCachedResponse) Reset() {
 	*x = EvictCachedResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[74]
+	mi := &file_berth_api_v1_api_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4507,7 +5760,7 @@ func (x *EvictCachedResponse) String() string {
 func (*EvictCachedResponse) ProtoMessage() {}
 
 func (x *EvictCachedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[74]
+	mi := &file_berth_api_v1_api_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4520,7 +5773,7 @@ func (x *EvictCachedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvictCachedResponse.ProtoReflect.Descriptor instead.
 func (*EvictCachedResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{74}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *EvictCachedResponse) GetManifests() int64 {
@@ -4560,7 +5813,7 @@ type ListPinsRequest struct {
 
 func (x *ListPinsRequest) Reset() {
 	*x = ListPinsRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[75]
+	mi := &file_berth_api_v1_api_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4572,7 +5825,7 @@ func (x *ListPinsRequest) String() string {
 func (*ListPinsRequest) ProtoMessage() {}
 
 func (x *ListPinsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[75]
+	mi := &file_berth_api_v1_api_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4585,7 +5838,7 @@ func (x *ListPinsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPinsRequest.ProtoReflect.Descriptor instead.
 func (*ListPinsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{75}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{94}
 }
 
 // ListPinsResponse lists what is pinned.
@@ -4599,7 +5852,7 @@ type ListPinsResponse struct {
 
 func (x *ListPinsResponse) Reset() {
 	*x = ListPinsResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[76]
+	mi := &file_berth_api_v1_api_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4611,7 +5864,7 @@ func (x *ListPinsResponse) String() string {
 func (*ListPinsResponse) ProtoMessage() {}
 
 func (x *ListPinsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[76]
+	mi := &file_berth_api_v1_api_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4624,7 +5877,7 @@ func (x *ListPinsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPinsResponse.ProtoReflect.Descriptor instead.
 func (*ListPinsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{76}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *ListPinsResponse) GetPins() []*Pin {
@@ -4652,7 +5905,7 @@ type Pin struct {
 
 func (x *Pin) Reset() {
 	*x = Pin{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[77]
+	mi := &file_berth_api_v1_api_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4664,7 +5917,7 @@ func (x *Pin) String() string {
 func (*Pin) ProtoMessage() {}
 
 func (x *Pin) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[77]
+	mi := &file_berth_api_v1_api_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4677,7 +5930,7 @@ func (x *Pin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pin.ProtoReflect.Descriptor instead.
 func (*Pin) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{77}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *Pin) GetPattern() string {
@@ -4721,7 +5974,7 @@ type SetPinRequest struct {
 
 func (x *SetPinRequest) Reset() {
 	*x = SetPinRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[78]
+	mi := &file_berth_api_v1_api_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4733,7 +5986,7 @@ func (x *SetPinRequest) String() string {
 func (*SetPinRequest) ProtoMessage() {}
 
 func (x *SetPinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[78]
+	mi := &file_berth_api_v1_api_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4746,7 +5999,7 @@ func (x *SetPinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPinRequest.ProtoReflect.Descriptor instead.
 func (*SetPinRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{78}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *SetPinRequest) GetPattern() string {
@@ -4772,7 +6025,7 @@ type SetPinResponse struct {
 
 func (x *SetPinResponse) Reset() {
 	*x = SetPinResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[79]
+	mi := &file_berth_api_v1_api_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4784,7 +6037,7 @@ func (x *SetPinResponse) String() string {
 func (*SetPinResponse) ProtoMessage() {}
 
 func (x *SetPinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[79]
+	mi := &file_berth_api_v1_api_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4797,7 +6050,7 @@ func (x *SetPinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPinResponse.ProtoReflect.Descriptor instead.
 func (*SetPinResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{79}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{98}
 }
 
 // ClearPinRequest takes a pin back.
@@ -4811,7 +6064,7 @@ type ClearPinRequest struct {
 
 func (x *ClearPinRequest) Reset() {
 	*x = ClearPinRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[80]
+	mi := &file_berth_api_v1_api_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4823,7 +6076,7 @@ func (x *ClearPinRequest) String() string {
 func (*ClearPinRequest) ProtoMessage() {}
 
 func (x *ClearPinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[80]
+	mi := &file_berth_api_v1_api_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4836,7 +6089,7 @@ func (x *ClearPinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClearPinRequest.ProtoReflect.Descriptor instead.
 func (*ClearPinRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{80}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *ClearPinRequest) GetPattern() string {
@@ -4855,7 +6108,7 @@ type ClearPinResponse struct {
 
 func (x *ClearPinResponse) Reset() {
 	*x = ClearPinResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[81]
+	mi := &file_berth_api_v1_api_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4867,7 +6120,7 @@ func (x *ClearPinResponse) String() string {
 func (*ClearPinResponse) ProtoMessage() {}
 
 func (x *ClearPinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[81]
+	mi := &file_berth_api_v1_api_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4880,7 +6133,7 @@ func (x *ClearPinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClearPinResponse.ProtoReflect.Descriptor instead.
 func (*ClearPinResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{81}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{100}
 }
 
 // ListAuditRequest asks for audit events.
@@ -4906,7 +6159,7 @@ type ListAuditRequest struct {
 
 func (x *ListAuditRequest) Reset() {
 	*x = ListAuditRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[82]
+	mi := &file_berth_api_v1_api_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4918,7 +6171,7 @@ func (x *ListAuditRequest) String() string {
 func (*ListAuditRequest) ProtoMessage() {}
 
 func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[82]
+	mi := &file_berth_api_v1_api_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4931,7 +6184,7 @@ func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{82}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *ListAuditRequest) GetUser() string {
@@ -4996,7 +6249,7 @@ type ListAuditResponse struct {
 
 func (x *ListAuditResponse) Reset() {
 	*x = ListAuditResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[83]
+	mi := &file_berth_api_v1_api_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5008,7 +6261,7 @@ func (x *ListAuditResponse) String() string {
 func (*ListAuditResponse) ProtoMessage() {}
 
 func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[83]
+	mi := &file_berth_api_v1_api_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5021,7 +6274,7 @@ func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{83}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *ListAuditResponse) GetEvents() []*AuditEvent {
@@ -5065,7 +6318,7 @@ type AuditEvent struct {
 
 func (x *AuditEvent) Reset() {
 	*x = AuditEvent{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[84]
+	mi := &file_berth_api_v1_api_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5077,7 +6330,7 @@ func (x *AuditEvent) String() string {
 func (*AuditEvent) ProtoMessage() {}
 
 func (x *AuditEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[84]
+	mi := &file_berth_api_v1_api_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5090,7 +6343,7 @@ func (x *AuditEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEvent.ProtoReflect.Descriptor instead.
 func (*AuditEvent) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{84}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *AuditEvent) GetId() string {
@@ -5170,7 +6423,7 @@ type ListTakeOversRequest struct {
 
 func (x *ListTakeOversRequest) Reset() {
 	*x = ListTakeOversRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[85]
+	mi := &file_berth_api_v1_api_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5182,7 +6435,7 @@ func (x *ListTakeOversRequest) String() string {
 func (*ListTakeOversRequest) ProtoMessage() {}
 
 func (x *ListTakeOversRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[85]
+	mi := &file_berth_api_v1_api_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5195,7 +6448,7 @@ func (x *ListTakeOversRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTakeOversRequest.ProtoReflect.Descriptor instead.
 func (*ListTakeOversRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{85}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *ListTakeOversRequest) GetLimit() int32 {
@@ -5225,7 +6478,7 @@ type ListTakeOversResponse struct {
 
 func (x *ListTakeOversResponse) Reset() {
 	*x = ListTakeOversResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[86]
+	mi := &file_berth_api_v1_api_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5237,7 +6490,7 @@ func (x *ListTakeOversResponse) String() string {
 func (*ListTakeOversResponse) ProtoMessage() {}
 
 func (x *ListTakeOversResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[86]
+	mi := &file_berth_api_v1_api_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5250,7 +6503,7 @@ func (x *ListTakeOversResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTakeOversResponse.ProtoReflect.Descriptor instead.
 func (*ListTakeOversResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{86}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *ListTakeOversResponse) GetItems() []*TakeOver {
@@ -5287,7 +6540,7 @@ type TakeOver struct {
 
 func (x *TakeOver) Reset() {
 	*x = TakeOver{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[87]
+	mi := &file_berth_api_v1_api_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5299,7 +6552,7 @@ func (x *TakeOver) String() string {
 func (*TakeOver) ProtoMessage() {}
 
 func (x *TakeOver) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[87]
+	mi := &file_berth_api_v1_api_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5312,7 +6565,7 @@ func (x *TakeOver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeOver.ProtoReflect.Descriptor instead.
 func (*TakeOver) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{87}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *TakeOver) GetRepository() string {
@@ -5359,7 +6612,7 @@ type GetAccessRequest struct {
 
 func (x *GetAccessRequest) Reset() {
 	*x = GetAccessRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[88]
+	mi := &file_berth_api_v1_api_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5371,7 +6624,7 @@ func (x *GetAccessRequest) String() string {
 func (*GetAccessRequest) ProtoMessage() {}
 
 func (x *GetAccessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[88]
+	mi := &file_berth_api_v1_api_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5384,7 +6637,7 @@ func (x *GetAccessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAccessRequest.ProtoReflect.Descriptor instead.
 func (*GetAccessRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{88}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{107}
 }
 
 // GetAccessResponse has the access rules.
@@ -5398,7 +6651,7 @@ type GetAccessResponse struct {
 
 func (x *GetAccessResponse) Reset() {
 	*x = GetAccessResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[89]
+	mi := &file_berth_api_v1_api_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5410,7 +6663,7 @@ func (x *GetAccessResponse) String() string {
 func (*GetAccessResponse) ProtoMessage() {}
 
 func (x *GetAccessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[89]
+	mi := &file_berth_api_v1_api_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5423,7 +6676,7 @@ func (x *GetAccessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAccessResponse.ProtoReflect.Descriptor instead.
 func (*GetAccessResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{89}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *GetAccessResponse) GetRules() *structpb.Value {
@@ -5452,7 +6705,7 @@ type ExplainAccessRequest struct {
 
 func (x *ExplainAccessRequest) Reset() {
 	*x = ExplainAccessRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[90]
+	mi := &file_berth_api_v1_api_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5464,7 +6717,7 @@ func (x *ExplainAccessRequest) String() string {
 func (*ExplainAccessRequest) ProtoMessage() {}
 
 func (x *ExplainAccessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[90]
+	mi := &file_berth_api_v1_api_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5477,7 +6730,7 @@ func (x *ExplainAccessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainAccessRequest.ProtoReflect.Descriptor instead.
 func (*ExplainAccessRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{90}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *ExplainAccessRequest) GetUser() string {
@@ -5530,7 +6783,7 @@ type ExplainAccessResponse struct {
 
 func (x *ExplainAccessResponse) Reset() {
 	*x = ExplainAccessResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[91]
+	mi := &file_berth_api_v1_api_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5542,7 +6795,7 @@ func (x *ExplainAccessResponse) String() string {
 func (*ExplainAccessResponse) ProtoMessage() {}
 
 func (x *ExplainAccessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[91]
+	mi := &file_berth_api_v1_api_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5555,7 +6808,7 @@ func (x *ExplainAccessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainAccessResponse.ProtoReflect.Descriptor instead.
 func (*ExplainAccessResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{91}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *ExplainAccessResponse) GetAllowed() bool {
@@ -5590,7 +6843,7 @@ type ReviewAccessRequest struct {
 
 func (x *ReviewAccessRequest) Reset() {
 	*x = ReviewAccessRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[92]
+	mi := &file_berth_api_v1_api_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5602,7 +6855,7 @@ func (x *ReviewAccessRequest) String() string {
 func (*ReviewAccessRequest) ProtoMessage() {}
 
 func (x *ReviewAccessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[92]
+	mi := &file_berth_api_v1_api_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5615,7 +6868,7 @@ func (x *ReviewAccessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReviewAccessRequest.ProtoReflect.Descriptor instead.
 func (*ReviewAccessRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{92}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *ReviewAccessRequest) GetRules() *structpb.Value {
@@ -5644,7 +6897,7 @@ type ReviewAccessResponse struct {
 
 func (x *ReviewAccessResponse) Reset() {
 	*x = ReviewAccessResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[93]
+	mi := &file_berth_api_v1_api_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5656,7 +6909,7 @@ func (x *ReviewAccessResponse) String() string {
 func (*ReviewAccessResponse) ProtoMessage() {}
 
 func (x *ReviewAccessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[93]
+	mi := &file_berth_api_v1_api_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5669,7 +6922,7 @@ func (x *ReviewAccessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReviewAccessResponse.ProtoReflect.Descriptor instead.
 func (*ReviewAccessResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{93}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *ReviewAccessResponse) GetChanges() []*AccessChange {
@@ -5728,7 +6981,7 @@ type AccessChange struct {
 
 func (x *AccessChange) Reset() {
 	*x = AccessChange{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[94]
+	mi := &file_berth_api_v1_api_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5740,7 +6993,7 @@ func (x *AccessChange) String() string {
 func (*AccessChange) ProtoMessage() {}
 
 func (x *AccessChange) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[94]
+	mi := &file_berth_api_v1_api_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5753,7 +7006,7 @@ func (x *AccessChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessChange.ProtoReflect.Descriptor instead.
 func (*AccessChange) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{94}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *AccessChange) GetKind() string {
@@ -5811,7 +7064,7 @@ type ListUsersRequest struct {
 
 func (x *ListUsersRequest) Reset() {
 	*x = ListUsersRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[95]
+	mi := &file_berth_api_v1_api_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5823,7 +7076,7 @@ func (x *ListUsersRequest) String() string {
 func (*ListUsersRequest) ProtoMessage() {}
 
 func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[95]
+	mi := &file_berth_api_v1_api_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5836,7 +7089,7 @@ func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersRequest.ProtoReflect.Descriptor instead.
 func (*ListUsersRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{95}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *ListUsersRequest) GetAfter() string {
@@ -5866,7 +7119,7 @@ type ListUsersResponse struct {
 
 func (x *ListUsersResponse) Reset() {
 	*x = ListUsersResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[96]
+	mi := &file_berth_api_v1_api_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5878,7 +7131,7 @@ func (x *ListUsersResponse) String() string {
 func (*ListUsersResponse) ProtoMessage() {}
 
 func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[96]
+	mi := &file_berth_api_v1_api_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5891,7 +7144,7 @@ func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersResponse.ProtoReflect.Descriptor instead.
 func (*ListUsersResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{96}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *ListUsersResponse) GetUsers() []*User {
@@ -5931,7 +7184,7 @@ type User struct {
 
 func (x *User) Reset() {
 	*x = User{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[97]
+	mi := &file_berth_api_v1_api_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5943,7 +7196,7 @@ func (x *User) String() string {
 func (*User) ProtoMessage() {}
 
 func (x *User) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[97]
+	mi := &file_berth_api_v1_api_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5956,7 +7209,7 @@ func (x *User) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use User.ProtoReflect.Descriptor instead.
 func (*User) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{97}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *User) GetId() string {
@@ -6027,7 +7280,7 @@ type PutUserRequest struct {
 
 func (x *PutUserRequest) Reset() {
 	*x = PutUserRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[98]
+	mi := &file_berth_api_v1_api_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6039,7 +7292,7 @@ func (x *PutUserRequest) String() string {
 func (*PutUserRequest) ProtoMessage() {}
 
 func (x *PutUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[98]
+	mi := &file_berth_api_v1_api_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6052,7 +7305,7 @@ func (x *PutUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutUserRequest.ProtoReflect.Descriptor instead.
 func (*PutUserRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{98}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *PutUserRequest) GetId() string {
@@ -6099,7 +7352,7 @@ type PutUserResponse struct {
 
 func (x *PutUserResponse) Reset() {
 	*x = PutUserResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[99]
+	mi := &file_berth_api_v1_api_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6111,7 +7364,7 @@ func (x *PutUserResponse) String() string {
 func (*PutUserResponse) ProtoMessage() {}
 
 func (x *PutUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[99]
+	mi := &file_berth_api_v1_api_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6124,7 +7377,7 @@ func (x *PutUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutUserResponse.ProtoReflect.Descriptor instead.
 func (*PutUserResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{99}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{118}
 }
 
 // DeleteUserRequest names a user to remove.
@@ -6138,7 +7391,7 @@ type DeleteUserRequest struct {
 
 func (x *DeleteUserRequest) Reset() {
 	*x = DeleteUserRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[100]
+	mi := &file_berth_api_v1_api_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6150,7 +7403,7 @@ func (x *DeleteUserRequest) String() string {
 func (*DeleteUserRequest) ProtoMessage() {}
 
 func (x *DeleteUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[100]
+	mi := &file_berth_api_v1_api_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6163,7 +7416,7 @@ func (x *DeleteUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteUserRequest.ProtoReflect.Descriptor instead.
 func (*DeleteUserRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{100}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *DeleteUserRequest) GetId() string {
@@ -6182,7 +7435,7 @@ type DeleteUserResponse struct {
 
 func (x *DeleteUserResponse) Reset() {
 	*x = DeleteUserResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[101]
+	mi := &file_berth_api_v1_api_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6194,7 +7447,7 @@ func (x *DeleteUserResponse) String() string {
 func (*DeleteUserResponse) ProtoMessage() {}
 
 func (x *DeleteUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[101]
+	mi := &file_berth_api_v1_api_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6207,7 +7460,7 @@ func (x *DeleteUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteUserResponse.ProtoReflect.Descriptor instead.
 func (*DeleteUserResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{101}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{120}
 }
 
 // ListKeysRequest asks for API keys.
@@ -6221,7 +7474,7 @@ type ListKeysRequest struct {
 
 func (x *ListKeysRequest) Reset() {
 	*x = ListKeysRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[102]
+	mi := &file_berth_api_v1_api_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6233,7 +7486,7 @@ func (x *ListKeysRequest) String() string {
 func (*ListKeysRequest) ProtoMessage() {}
 
 func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[102]
+	mi := &file_berth_api_v1_api_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6246,7 +7499,7 @@ func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListKeysRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{102}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *ListKeysRequest) GetUser() string {
@@ -6267,7 +7520,7 @@ type ListKeysResponse struct {
 
 func (x *ListKeysResponse) Reset() {
 	*x = ListKeysResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[103]
+	mi := &file_berth_api_v1_api_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6279,7 +7532,7 @@ func (x *ListKeysResponse) String() string {
 func (*ListKeysResponse) ProtoMessage() {}
 
 func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[103]
+	mi := &file_berth_api_v1_api_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6292,7 +7545,7 @@ func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListKeysResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{103}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *ListKeysResponse) GetKeys() []*Key {
@@ -6325,7 +7578,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[104]
+	mi := &file_berth_api_v1_api_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6337,7 +7590,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[104]
+	mi := &file_berth_api_v1_api_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6350,7 +7603,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{104}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *Key) GetId() string {
@@ -6419,7 +7672,7 @@ type CreateKeyRequest struct {
 
 func (x *CreateKeyRequest) Reset() {
 	*x = CreateKeyRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[105]
+	mi := &file_berth_api_v1_api_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6431,7 +7684,7 @@ func (x *CreateKeyRequest) String() string {
 func (*CreateKeyRequest) ProtoMessage() {}
 
 func (x *CreateKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[105]
+	mi := &file_berth_api_v1_api_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6444,7 +7697,7 @@ func (x *CreateKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateKeyRequest.ProtoReflect.Descriptor instead.
 func (*CreateKeyRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{105}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *CreateKeyRequest) GetUser() string {
@@ -6488,7 +7741,7 @@ type CreateKeyResponse struct {
 
 func (x *CreateKeyResponse) Reset() {
 	*x = CreateKeyResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[106]
+	mi := &file_berth_api_v1_api_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6500,7 +7753,7 @@ func (x *CreateKeyResponse) String() string {
 func (*CreateKeyResponse) ProtoMessage() {}
 
 func (x *CreateKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[106]
+	mi := &file_berth_api_v1_api_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6513,7 +7766,7 @@ func (x *CreateKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateKeyResponse.ProtoReflect.Descriptor instead.
 func (*CreateKeyResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{106}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *CreateKeyResponse) GetKey() *Key {
@@ -6543,7 +7796,7 @@ type DeleteKeyRequest struct {
 
 func (x *DeleteKeyRequest) Reset() {
 	*x = DeleteKeyRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[107]
+	mi := &file_berth_api_v1_api_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6555,7 +7808,7 @@ func (x *DeleteKeyRequest) String() string {
 func (*DeleteKeyRequest) ProtoMessage() {}
 
 func (x *DeleteKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[107]
+	mi := &file_berth_api_v1_api_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6568,7 +7821,7 @@ func (x *DeleteKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteKeyRequest.ProtoReflect.Descriptor instead.
 func (*DeleteKeyRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{107}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *DeleteKeyRequest) GetUser() string {
@@ -6594,7 +7847,7 @@ type DeleteKeyResponse struct {
 
 func (x *DeleteKeyResponse) Reset() {
 	*x = DeleteKeyResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[108]
+	mi := &file_berth_api_v1_api_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6606,7 +7859,7 @@ func (x *DeleteKeyResponse) String() string {
 func (*DeleteKeyResponse) ProtoMessage() {}
 
 func (x *DeleteKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[108]
+	mi := &file_berth_api_v1_api_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6619,7 +7872,7 @@ func (x *DeleteKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteKeyResponse.ProtoReflect.Descriptor instead.
 func (*DeleteKeyResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{108}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{127}
 }
 
 var File_berth_api_v1_api_proto protoreflect.FileDescriptor
@@ -6929,7 +8182,104 @@ const file_berth_api_v1_api_proto_rawDesc = "" +
 	"repository\x18\x01 \x01(\tR\n" +
 	"repository\x12\x1c\n" +
 	"\treference\x18\x02 \x01(\tR\treference\"\x12\n" +
-	"\x10UndeleteResponse\"\x11\n" +
+	"\x10UndeleteResponse\"\x13\n" +
+	"\x11GetMirrorsRequest\"y\n" +
+	"\x12GetMirrorsResponse\x12.\n" +
+	"\x05rules\x18\x01 \x03(\v2\x18.berth.api.v1.MirrorRuleR\x05rules\x123\n" +
+	"\afetches\x18\x02 \x03(\v2\x19.berth.api.v1.MirrorFetchR\afetches\"\xaa\x04\n" +
+	"\n" +
+	"MirrorRule\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04urls\x18\x02 \x03(\tR\x04urls\x12\x1b\n" +
+	"\ton_demand\x18\x03 \x01(\bR\bonDemand\x12\x12\n" +
+	"\x04push\x18\x04 \x01(\tR\x04push\x12\x16\n" +
+	"\x06paused\x18\x05 \x01(\bR\x06paused\x12\x18\n" +
+	"\arunning\x18\x06 \x01(\bR\arunning\x12\x12\n" +
+	"\x04down\x18\a \x01(\bR\x04down\x125\n" +
+	"\blast_run\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\alastRun\x12\x1d\n" +
+	"\n" +
+	"last_error\x18\t \x01(\tR\tlastError\x12\x12\n" +
+	"\x04done\x18\n" +
+	" \x01(\x03R\x04done\x12\x14\n" +
+	"\x05total\x18\v \x01(\x03R\x05total\x12\x1a\n" +
+	"\brequests\x18\f \x01(\x03R\brequests\x12\x14\n" +
+	"\x05bytes\x18\r \x01(\x03R\x05bytes\x12\x14\n" +
+	"\x05speed\x18\x0e \x01(\x03R\x05speed\x12\x12\n" +
+	"\x04rate\x18\x0f \x01(\x03R\x04rate\x12\x1f\n" +
+	"\vmonth_bytes\x18\x10 \x01(\x03R\n" +
+	"monthBytes\x12\x1f\n" +
+	"\vmonth_limit\x18\x11 \x01(\x03R\n" +
+	"monthLimit\x12\x1d\n" +
+	"\n" +
+	"pulls_left\x18\x12 \x01(\x03R\tpullsLeft\x12\x12\n" +
+	"\x04hits\x18\x13 \x01(\x03R\x04hits\x12\x16\n" +
+	"\x06misses\x18\x14 \x01(\x03R\x06misses\x12\x14\n" +
+	"\x05waits\x18\x15 \x01(\tR\x05waits\"\xa7\x02\n" +
+	"\vMirrorFetch\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x02 \x01(\tR\n" +
+	"repository\x12\x12\n" +
+	"\x04rule\x18\x03 \x01(\tR\x04rule\x12\x12\n" +
+	"\x04have\x18\x04 \x01(\x03R\x04have\x12\x12\n" +
+	"\x04size\x18\x05 \x01(\x03R\x04size\x12\x18\n" +
+	"\areaders\x18\x06 \x01(\x03R\areaders\x120\n" +
+	"\x05since\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x14\n" +
+	"\x05error\x18\b \x01(\tR\x05error\x12\x1a\n" +
+	"\bpriority\x18\t \x01(\tR\bpriority\x12\x14\n" +
+	"\x05speed\x18\n" +
+	" \x01(\x03R\x05speed\x12\x10\n" +
+	"\x03eta\x18\v \x01(\x03R\x03eta\"'\n" +
+	"\x11TestMirrorRequest\x12\x12\n" +
+	"\x04rule\x18\x01 \x01(\tR\x04rule\"D\n" +
+	"\x12TestMirrorResponse\x12.\n" +
+	"\x05steps\x18\x01 \x03(\v2\x18.berth.api.v1.MirrorStepR\x05steps\"D\n" +
+	"\n" +
+	"MirrorStep\x12\x12\n" +
+	"\x04step\x18\x01 \x01(\tR\x04step\x12\x0e\n" +
+	"\x02ok\x18\x02 \x01(\bR\x02ok\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\"*\n" +
+	"\x14TriggerMirrorRequest\x12\x12\n" +
+	"\x04rule\x18\x01 \x01(\tR\x04rule\"\x17\n" +
+	"\x15TriggerMirrorResponse\"@\n" +
+	"\x12PauseMirrorRequest\x12\x12\n" +
+	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x16\n" +
+	"\x06paused\x18\x02 \x01(\bR\x06paused\"\x15\n" +
+	"\x13PauseMirrorResponse\"6\n" +
+	"\x14ExplainMirrorRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\"-\n" +
+	"\x15ExplainMirrorResponse\x12\x14\n" +
+	"\x05lines\x18\x01 \x03(\tR\x05lines\"5\n" +
+	"\x13ForgetMirrorRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\"\x16\n" +
+	"\x14ForgetMirrorResponse\"p\n" +
+	"\x13ListPresenceRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x19\n" +
+	"\x05limit\x18\x02 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\tR\x05afterB\b\n" +
+	"\x06_limit\"[\n" +
+	"\x14ListPresenceResponse\x12/\n" +
+	"\x05items\x18\x01 \x03(\v2\x19.berth.api.v1.TagPresenceR\x05items\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"\xb3\x01\n" +
+	"\vTagPresence\x12\x10\n" +
+	"\x03tag\x18\x01 \x01(\tR\x03tag\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x12\n" +
+	"\x04have\x18\x04 \x01(\x03R\x04have\x12\x12\n" +
+	"\x04size\x18\x05 \x01(\x03R\x04size\x12<\n" +
+	"\tplatforms\x18\x06 \x03(\v2\x1e.berth.api.v1.PlatformPresenceR\tplatforms\"\x84\x01\n" +
+	"\x10PlatformPresence\x12\x1a\n" +
+	"\bplatform\x18\x01 \x01(\tR\bplatform\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x12\n" +
+	"\x04have\x18\x04 \x01(\x03R\x04have\x12\x12\n" +
+	"\x04size\x18\x05 \x01(\x03R\x04size\"\x11\n" +
 	"\x0fGetCacheRequest\"B\n" +
 	"\x10GetCacheResponse\x12.\n" +
 	"\x05pools\x18\x01 \x03(\v2\x18.berth.api.v1.CacheUsageR\x05pools\"\xb8\x01\n" +
@@ -7105,7 +8455,7 @@ const file_berth_api_v1_api_proto_rawDesc = "" +
 	"\x10DeleteKeyRequest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\"\x13\n" +
-	"\x11DeleteKeyResponse2\xf5\x1c\n" +
+	"\x11DeleteKeyResponse2\xcd!\n" +
 	"\x0fRegistryService\x12L\n" +
 	"\tGetHealth\x12\x1e.berth.api.v1.GetHealthRequest\x1a\x1f.berth.api.v1.GetHealthResponse\x12a\n" +
 	"\x10ListRepositories\x12%.berth.api.v1.ListRepositoriesRequest\x1a&.berth.api.v1.ListRepositoriesResponse\x12I\n" +
@@ -7150,7 +8500,16 @@ const file_berth_api_v1_api_proto_rawDesc = "" +
 	"\bGetCache\x12\x1d.berth.api.v1.GetCacheRequest\x1a\x1e.berth.api.v1.GetCacheResponse\x12O\n" +
 	"\n" +
 	"ListCached\x12\x1f.berth.api.v1.ListCachedRequest\x1a .berth.api.v1.ListCachedResponse\x12R\n" +
-	"\vEvictCached\x12 .berth.api.v1.EvictCachedRequest\x1a!.berth.api.v1.EvictCachedResponse\x12I\n" +
+	"\vEvictCached\x12 .berth.api.v1.EvictCachedRequest\x1a!.berth.api.v1.EvictCachedResponse\x12O\n" +
+	"\n" +
+	"GetMirrors\x12\x1f.berth.api.v1.GetMirrorsRequest\x1a .berth.api.v1.GetMirrorsResponse\x12O\n" +
+	"\n" +
+	"TestMirror\x12\x1f.berth.api.v1.TestMirrorRequest\x1a .berth.api.v1.TestMirrorResponse\x12X\n" +
+	"\rTriggerMirror\x12\".berth.api.v1.TriggerMirrorRequest\x1a#.berth.api.v1.TriggerMirrorResponse\x12R\n" +
+	"\vPauseMirror\x12 .berth.api.v1.PauseMirrorRequest\x1a!.berth.api.v1.PauseMirrorResponse\x12X\n" +
+	"\rExplainMirror\x12\".berth.api.v1.ExplainMirrorRequest\x1a#.berth.api.v1.ExplainMirrorResponse\x12U\n" +
+	"\fForgetMirror\x12!.berth.api.v1.ForgetMirrorRequest\x1a\".berth.api.v1.ForgetMirrorResponse\x12U\n" +
+	"\fListPresence\x12!.berth.api.v1.ListPresenceRequest\x1a\".berth.api.v1.ListPresenceResponse\x12I\n" +
 	"\bListPins\x12\x1d.berth.api.v1.ListPinsRequest\x1a\x1e.berth.api.v1.ListPinsResponse\x12C\n" +
 	"\x06SetPin\x12\x1b.berth.api.v1.SetPinRequest\x1a\x1c.berth.api.v1.SetPinResponse\x12I\n" +
 	"\bClearPin\x12\x1d.berth.api.v1.ClearPinRequest\x1a\x1e.berth.api.v1.ClearPinResponse\x12X\n" +
@@ -7171,7 +8530,7 @@ func file_berth_api_v1_api_proto_rawDescGZIP() []byte {
 	return file_berth_api_v1_api_proto_rawDescData
 }
 
-var file_berth_api_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 111)
+var file_berth_api_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 130)
 var file_berth_api_v1_api_proto_goTypes = []any{
 	(*Error)(nil),                    // 0: berth.api.v1.Error
 	(*GetHealthRequest)(nil),         // 1: berth.api.v1.GetHealthRequest
@@ -7240,198 +8599,238 @@ var file_berth_api_v1_api_proto_goTypes = []any{
 	(*DeleteRepositoryResponse)(nil), // 64: berth.api.v1.DeleteRepositoryResponse
 	(*UndeleteRequest)(nil),          // 65: berth.api.v1.UndeleteRequest
 	(*UndeleteResponse)(nil),         // 66: berth.api.v1.UndeleteResponse
-	(*GetCacheRequest)(nil),          // 67: berth.api.v1.GetCacheRequest
-	(*GetCacheResponse)(nil),         // 68: berth.api.v1.GetCacheResponse
-	(*CacheUsage)(nil),               // 69: berth.api.v1.CacheUsage
-	(*ListCachedRequest)(nil),        // 70: berth.api.v1.ListCachedRequest
-	(*ListCachedResponse)(nil),       // 71: berth.api.v1.ListCachedResponse
-	(*CachedManifest)(nil),           // 72: berth.api.v1.CachedManifest
-	(*EvictCachedRequest)(nil),       // 73: berth.api.v1.EvictCachedRequest
-	(*EvictCachedResponse)(nil),      // 74: berth.api.v1.EvictCachedResponse
-	(*ListPinsRequest)(nil),          // 75: berth.api.v1.ListPinsRequest
-	(*ListPinsResponse)(nil),         // 76: berth.api.v1.ListPinsResponse
-	(*Pin)(nil),                      // 77: berth.api.v1.Pin
-	(*SetPinRequest)(nil),            // 78: berth.api.v1.SetPinRequest
-	(*SetPinResponse)(nil),           // 79: berth.api.v1.SetPinResponse
-	(*ClearPinRequest)(nil),          // 80: berth.api.v1.ClearPinRequest
-	(*ClearPinResponse)(nil),         // 81: berth.api.v1.ClearPinResponse
-	(*ListAuditRequest)(nil),         // 82: berth.api.v1.ListAuditRequest
-	(*ListAuditResponse)(nil),        // 83: berth.api.v1.ListAuditResponse
-	(*AuditEvent)(nil),               // 84: berth.api.v1.AuditEvent
-	(*ListTakeOversRequest)(nil),     // 85: berth.api.v1.ListTakeOversRequest
-	(*ListTakeOversResponse)(nil),    // 86: berth.api.v1.ListTakeOversResponse
-	(*TakeOver)(nil),                 // 87: berth.api.v1.TakeOver
-	(*GetAccessRequest)(nil),         // 88: berth.api.v1.GetAccessRequest
-	(*GetAccessResponse)(nil),        // 89: berth.api.v1.GetAccessResponse
-	(*ExplainAccessRequest)(nil),     // 90: berth.api.v1.ExplainAccessRequest
-	(*ExplainAccessResponse)(nil),    // 91: berth.api.v1.ExplainAccessResponse
-	(*ReviewAccessRequest)(nil),      // 92: berth.api.v1.ReviewAccessRequest
-	(*ReviewAccessResponse)(nil),     // 93: berth.api.v1.ReviewAccessResponse
-	(*AccessChange)(nil),             // 94: berth.api.v1.AccessChange
-	(*ListUsersRequest)(nil),         // 95: berth.api.v1.ListUsersRequest
-	(*ListUsersResponse)(nil),        // 96: berth.api.v1.ListUsersResponse
-	(*User)(nil),                     // 97: berth.api.v1.User
-	(*PutUserRequest)(nil),           // 98: berth.api.v1.PutUserRequest
-	(*PutUserResponse)(nil),          // 99: berth.api.v1.PutUserResponse
-	(*DeleteUserRequest)(nil),        // 100: berth.api.v1.DeleteUserRequest
-	(*DeleteUserResponse)(nil),       // 101: berth.api.v1.DeleteUserResponse
-	(*ListKeysRequest)(nil),          // 102: berth.api.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),         // 103: berth.api.v1.ListKeysResponse
-	(*Key)(nil),                      // 104: berth.api.v1.Key
-	(*CreateKeyRequest)(nil),         // 105: berth.api.v1.CreateKeyRequest
-	(*CreateKeyResponse)(nil),        // 106: berth.api.v1.CreateKeyResponse
-	(*DeleteKeyRequest)(nil),         // 107: berth.api.v1.DeleteKeyRequest
-	(*DeleteKeyResponse)(nil),        // 108: berth.api.v1.DeleteKeyResponse
-	nil,                              // 109: berth.api.v1.GetManifestResponse.AnnotationsEntry
-	nil,                              // 110: berth.api.v1.Referrer.AnnotationsEntry
-	(*structpb.Value)(nil),           // 111: google.protobuf.Value
-	(*timestamppb.Timestamp)(nil),    // 112: google.protobuf.Timestamp
+	(*GetMirrorsRequest)(nil),        // 67: berth.api.v1.GetMirrorsRequest
+	(*GetMirrorsResponse)(nil),       // 68: berth.api.v1.GetMirrorsResponse
+	(*MirrorRule)(nil),               // 69: berth.api.v1.MirrorRule
+	(*MirrorFetch)(nil),              // 70: berth.api.v1.MirrorFetch
+	(*TestMirrorRequest)(nil),        // 71: berth.api.v1.TestMirrorRequest
+	(*TestMirrorResponse)(nil),       // 72: berth.api.v1.TestMirrorResponse
+	(*MirrorStep)(nil),               // 73: berth.api.v1.MirrorStep
+	(*TriggerMirrorRequest)(nil),     // 74: berth.api.v1.TriggerMirrorRequest
+	(*TriggerMirrorResponse)(nil),    // 75: berth.api.v1.TriggerMirrorResponse
+	(*PauseMirrorRequest)(nil),       // 76: berth.api.v1.PauseMirrorRequest
+	(*PauseMirrorResponse)(nil),      // 77: berth.api.v1.PauseMirrorResponse
+	(*ExplainMirrorRequest)(nil),     // 78: berth.api.v1.ExplainMirrorRequest
+	(*ExplainMirrorResponse)(nil),    // 79: berth.api.v1.ExplainMirrorResponse
+	(*ForgetMirrorRequest)(nil),      // 80: berth.api.v1.ForgetMirrorRequest
+	(*ForgetMirrorResponse)(nil),     // 81: berth.api.v1.ForgetMirrorResponse
+	(*ListPresenceRequest)(nil),      // 82: berth.api.v1.ListPresenceRequest
+	(*ListPresenceResponse)(nil),     // 83: berth.api.v1.ListPresenceResponse
+	(*TagPresence)(nil),              // 84: berth.api.v1.TagPresence
+	(*PlatformPresence)(nil),         // 85: berth.api.v1.PlatformPresence
+	(*GetCacheRequest)(nil),          // 86: berth.api.v1.GetCacheRequest
+	(*GetCacheResponse)(nil),         // 87: berth.api.v1.GetCacheResponse
+	(*CacheUsage)(nil),               // 88: berth.api.v1.CacheUsage
+	(*ListCachedRequest)(nil),        // 89: berth.api.v1.ListCachedRequest
+	(*ListCachedResponse)(nil),       // 90: berth.api.v1.ListCachedResponse
+	(*CachedManifest)(nil),           // 91: berth.api.v1.CachedManifest
+	(*EvictCachedRequest)(nil),       // 92: berth.api.v1.EvictCachedRequest
+	(*EvictCachedResponse)(nil),      // 93: berth.api.v1.EvictCachedResponse
+	(*ListPinsRequest)(nil),          // 94: berth.api.v1.ListPinsRequest
+	(*ListPinsResponse)(nil),         // 95: berth.api.v1.ListPinsResponse
+	(*Pin)(nil),                      // 96: berth.api.v1.Pin
+	(*SetPinRequest)(nil),            // 97: berth.api.v1.SetPinRequest
+	(*SetPinResponse)(nil),           // 98: berth.api.v1.SetPinResponse
+	(*ClearPinRequest)(nil),          // 99: berth.api.v1.ClearPinRequest
+	(*ClearPinResponse)(nil),         // 100: berth.api.v1.ClearPinResponse
+	(*ListAuditRequest)(nil),         // 101: berth.api.v1.ListAuditRequest
+	(*ListAuditResponse)(nil),        // 102: berth.api.v1.ListAuditResponse
+	(*AuditEvent)(nil),               // 103: berth.api.v1.AuditEvent
+	(*ListTakeOversRequest)(nil),     // 104: berth.api.v1.ListTakeOversRequest
+	(*ListTakeOversResponse)(nil),    // 105: berth.api.v1.ListTakeOversResponse
+	(*TakeOver)(nil),                 // 106: berth.api.v1.TakeOver
+	(*GetAccessRequest)(nil),         // 107: berth.api.v1.GetAccessRequest
+	(*GetAccessResponse)(nil),        // 108: berth.api.v1.GetAccessResponse
+	(*ExplainAccessRequest)(nil),     // 109: berth.api.v1.ExplainAccessRequest
+	(*ExplainAccessResponse)(nil),    // 110: berth.api.v1.ExplainAccessResponse
+	(*ReviewAccessRequest)(nil),      // 111: berth.api.v1.ReviewAccessRequest
+	(*ReviewAccessResponse)(nil),     // 112: berth.api.v1.ReviewAccessResponse
+	(*AccessChange)(nil),             // 113: berth.api.v1.AccessChange
+	(*ListUsersRequest)(nil),         // 114: berth.api.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),        // 115: berth.api.v1.ListUsersResponse
+	(*User)(nil),                     // 116: berth.api.v1.User
+	(*PutUserRequest)(nil),           // 117: berth.api.v1.PutUserRequest
+	(*PutUserResponse)(nil),          // 118: berth.api.v1.PutUserResponse
+	(*DeleteUserRequest)(nil),        // 119: berth.api.v1.DeleteUserRequest
+	(*DeleteUserResponse)(nil),       // 120: berth.api.v1.DeleteUserResponse
+	(*ListKeysRequest)(nil),          // 121: berth.api.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),         // 122: berth.api.v1.ListKeysResponse
+	(*Key)(nil),                      // 123: berth.api.v1.Key
+	(*CreateKeyRequest)(nil),         // 124: berth.api.v1.CreateKeyRequest
+	(*CreateKeyResponse)(nil),        // 125: berth.api.v1.CreateKeyResponse
+	(*DeleteKeyRequest)(nil),         // 126: berth.api.v1.DeleteKeyRequest
+	(*DeleteKeyResponse)(nil),        // 127: berth.api.v1.DeleteKeyResponse
+	nil,                              // 128: berth.api.v1.GetManifestResponse.AnnotationsEntry
+	nil,                              // 129: berth.api.v1.Referrer.AnnotationsEntry
+	(*structpb.Value)(nil),           // 130: google.protobuf.Value
+	(*timestamppb.Timestamp)(nil),    // 131: google.protobuf.Timestamp
 }
 var file_berth_api_v1_api_proto_depIdxs = []int32{
-	111, // 0: berth.api.v1.Error.detail:type_name -> google.protobuf.Value
+	130, // 0: berth.api.v1.Error.detail:type_name -> google.protobuf.Value
 	3,   // 1: berth.api.v1.GetHealthResponse.services:type_name -> berth.api.v1.ServiceHealth
-	112, // 2: berth.api.v1.GetScrubResponse.requested:type_name -> google.protobuf.Timestamp
-	112, // 3: berth.api.v1.GetScrubResponse.oldest:type_name -> google.protobuf.Timestamp
+	131, // 2: berth.api.v1.GetScrubResponse.requested:type_name -> google.protobuf.Timestamp
+	131, // 3: berth.api.v1.GetScrubResponse.oldest:type_name -> google.protobuf.Timestamp
 	16,  // 4: berth.api.v1.ListDamagesResponse.damages:type_name -> berth.api.v1.Damage
-	112, // 5: berth.api.v1.Damage.found:type_name -> google.protobuf.Timestamp
+	131, // 5: berth.api.v1.Damage.found:type_name -> google.protobuf.Timestamp
 	19,  // 6: berth.api.v1.ListTagHistoryResponse.changes:type_name -> berth.api.v1.TagChange
-	112, // 7: berth.api.v1.TagChange.time:type_name -> google.protobuf.Timestamp
+	131, // 7: berth.api.v1.TagChange.time:type_name -> google.protobuf.Timestamp
 	19,  // 8: berth.api.v1.RollbackTagResponse.change:type_name -> berth.api.v1.TagChange
 	24,  // 9: berth.api.v1.ExplainRetentionResponse.decisions:type_name -> berth.api.v1.RetentionDecision
-	112, // 10: berth.api.v1.RetentionDecision.pushed:type_name -> google.protobuf.Timestamp
-	112, // 11: berth.api.v1.RetentionDecision.pulled:type_name -> google.protobuf.Timestamp
+	131, // 10: berth.api.v1.RetentionDecision.pushed:type_name -> google.protobuf.Timestamp
+	131, // 11: berth.api.v1.RetentionDecision.pulled:type_name -> google.protobuf.Timestamp
 	29,  // 12: berth.api.v1.ListReadOnlyResponse.read_only:type_name -> berth.api.v1.ReadOnly
-	112, // 13: berth.api.v1.ReadOnly.since:type_name -> google.protobuf.Timestamp
+	131, // 13: berth.api.v1.ReadOnly.since:type_name -> google.protobuf.Timestamp
 	38,  // 14: berth.api.v1.ListPullsResponse.pulls:type_name -> berth.api.v1.Pull
-	112, // 15: berth.api.v1.Pull.time:type_name -> google.protobuf.Timestamp
-	109, // 16: berth.api.v1.GetManifestResponse.annotations:type_name -> berth.api.v1.GetManifestResponse.AnnotationsEntry
+	131, // 15: berth.api.v1.Pull.time:type_name -> google.protobuf.Timestamp
+	128, // 16: berth.api.v1.GetManifestResponse.annotations:type_name -> berth.api.v1.GetManifestResponse.AnnotationsEntry
 	43,  // 17: berth.api.v1.GetManifestResponse.references:type_name -> berth.api.v1.ManifestReference
 	48,  // 18: berth.api.v1.ListReferrersResponse.referrers:type_name -> berth.api.v1.Referrer
-	110, // 19: berth.api.v1.Referrer.annotations:type_name -> berth.api.v1.Referrer.AnnotationsEntry
-	112, // 20: berth.api.v1.CollectGarbageResponse.next:type_name -> google.protobuf.Timestamp
+	129, // 19: berth.api.v1.Referrer.annotations:type_name -> berth.api.v1.Referrer.AnnotationsEntry
+	131, // 20: berth.api.v1.CollectGarbageResponse.next:type_name -> google.protobuf.Timestamp
 	57,  // 21: berth.api.v1.ListDoomedResponse.items:type_name -> berth.api.v1.Doomed
-	112, // 22: berth.api.v1.Doomed.time:type_name -> google.protobuf.Timestamp
+	131, // 22: berth.api.v1.Doomed.time:type_name -> google.protobuf.Timestamp
 	60,  // 23: berth.api.v1.ListDeletedResponse.items:type_name -> berth.api.v1.Deleted
-	112, // 24: berth.api.v1.Deleted.time:type_name -> google.protobuf.Timestamp
-	112, // 25: berth.api.v1.Deleted.until:type_name -> google.protobuf.Timestamp
-	69,  // 26: berth.api.v1.GetCacheResponse.pools:type_name -> berth.api.v1.CacheUsage
-	72,  // 27: berth.api.v1.ListCachedResponse.items:type_name -> berth.api.v1.CachedManifest
-	112, // 28: berth.api.v1.CachedManifest.fetched:type_name -> google.protobuf.Timestamp
-	112, // 29: berth.api.v1.CachedManifest.used:type_name -> google.protobuf.Timestamp
-	77,  // 30: berth.api.v1.ListPinsResponse.pins:type_name -> berth.api.v1.Pin
-	112, // 31: berth.api.v1.Pin.since:type_name -> google.protobuf.Timestamp
-	112, // 32: berth.api.v1.ListAuditRequest.since:type_name -> google.protobuf.Timestamp
-	112, // 33: berth.api.v1.ListAuditRequest.until:type_name -> google.protobuf.Timestamp
-	84,  // 34: berth.api.v1.ListAuditResponse.events:type_name -> berth.api.v1.AuditEvent
-	112, // 35: berth.api.v1.AuditEvent.time:type_name -> google.protobuf.Timestamp
-	87,  // 36: berth.api.v1.ListTakeOversResponse.items:type_name -> berth.api.v1.TakeOver
-	111, // 37: berth.api.v1.GetAccessResponse.rules:type_name -> google.protobuf.Value
-	111, // 38: berth.api.v1.ReviewAccessRequest.rules:type_name -> google.protobuf.Value
-	94,  // 39: berth.api.v1.ReviewAccessResponse.changes:type_name -> berth.api.v1.AccessChange
-	97,  // 40: berth.api.v1.ListUsersResponse.users:type_name -> berth.api.v1.User
-	112, // 41: berth.api.v1.User.created:type_name -> google.protobuf.Timestamp
-	112, // 42: berth.api.v1.User.seen:type_name -> google.protobuf.Timestamp
-	104, // 43: berth.api.v1.ListKeysResponse.keys:type_name -> berth.api.v1.Key
-	112, // 44: berth.api.v1.Key.created:type_name -> google.protobuf.Timestamp
-	112, // 45: berth.api.v1.Key.expires:type_name -> google.protobuf.Timestamp
-	112, // 46: berth.api.v1.Key.used:type_name -> google.protobuf.Timestamp
-	112, // 47: berth.api.v1.CreateKeyRequest.expires:type_name -> google.protobuf.Timestamp
-	104, // 48: berth.api.v1.CreateKeyResponse.key:type_name -> berth.api.v1.Key
-	1,   // 49: berth.api.v1.RegistryService.GetHealth:input_type -> berth.api.v1.GetHealthRequest
-	4,   // 50: berth.api.v1.RegistryService.ListRepositories:input_type -> berth.api.v1.ListRepositoriesRequest
-	6,   // 51: berth.api.v1.RegistryService.ListTags:input_type -> berth.api.v1.ListTagsRequest
-	8,   // 52: berth.api.v1.RegistryService.GetTag:input_type -> berth.api.v1.GetTagRequest
-	10,  // 53: berth.api.v1.RegistryService.GetScrub:input_type -> berth.api.v1.GetScrubRequest
-	12,  // 54: berth.api.v1.RegistryService.StartScrub:input_type -> berth.api.v1.StartScrubRequest
-	14,  // 55: berth.api.v1.RegistryService.ListDamages:input_type -> berth.api.v1.ListDamagesRequest
-	17,  // 56: berth.api.v1.RegistryService.ListTagHistory:input_type -> berth.api.v1.ListTagHistoryRequest
-	20,  // 57: berth.api.v1.RegistryService.RollbackTag:input_type -> berth.api.v1.RollbackTagRequest
-	22,  // 58: berth.api.v1.RegistryService.ExplainRetention:input_type -> berth.api.v1.ExplainRetentionRequest
-	25,  // 59: berth.api.v1.RegistryService.ApplyRetention:input_type -> berth.api.v1.ApplyRetentionRequest
-	27,  // 60: berth.api.v1.RegistryService.ListReadOnly:input_type -> berth.api.v1.ListReadOnlyRequest
-	30,  // 61: berth.api.v1.RegistryService.SetReadOnly:input_type -> berth.api.v1.SetReadOnlyRequest
-	32,  // 62: berth.api.v1.RegistryService.ClearReadOnly:input_type -> berth.api.v1.ClearReadOnlyRequest
-	82,  // 63: berth.api.v1.RegistryService.ListAudit:input_type -> berth.api.v1.ListAuditRequest
-	88,  // 64: berth.api.v1.RegistryService.GetAccess:input_type -> berth.api.v1.GetAccessRequest
-	90,  // 65: berth.api.v1.RegistryService.ExplainAccess:input_type -> berth.api.v1.ExplainAccessRequest
-	92,  // 66: berth.api.v1.RegistryService.ReviewAccess:input_type -> berth.api.v1.ReviewAccessRequest
-	95,  // 67: berth.api.v1.RegistryService.ListUsers:input_type -> berth.api.v1.ListUsersRequest
-	98,  // 68: berth.api.v1.RegistryService.PutUser:input_type -> berth.api.v1.PutUserRequest
-	100, // 69: berth.api.v1.RegistryService.DeleteUser:input_type -> berth.api.v1.DeleteUserRequest
-	102, // 70: berth.api.v1.RegistryService.ListKeys:input_type -> berth.api.v1.ListKeysRequest
-	105, // 71: berth.api.v1.RegistryService.CreateKey:input_type -> berth.api.v1.CreateKeyRequest
-	107, // 72: berth.api.v1.RegistryService.DeleteKey:input_type -> berth.api.v1.DeleteKeyRequest
-	34,  // 73: berth.api.v1.RegistryService.GetUsage:input_type -> berth.api.v1.GetUsageRequest
-	36,  // 74: berth.api.v1.RegistryService.ListPulls:input_type -> berth.api.v1.ListPullsRequest
-	39,  // 75: berth.api.v1.RegistryService.DeleteTag:input_type -> berth.api.v1.DeleteTagRequest
-	41,  // 76: berth.api.v1.RegistryService.GetManifest:input_type -> berth.api.v1.GetManifestRequest
-	44,  // 77: berth.api.v1.RegistryService.DeleteManifest:input_type -> berth.api.v1.DeleteManifestRequest
-	46,  // 78: berth.api.v1.RegistryService.ListReferrers:input_type -> berth.api.v1.ListReferrersRequest
-	49,  // 79: berth.api.v1.RegistryService.GetBlob:input_type -> berth.api.v1.GetBlobRequest
-	53,  // 80: berth.api.v1.RegistryService.CollectGarbage:input_type -> berth.api.v1.CollectGarbageRequest
-	55,  // 81: berth.api.v1.RegistryService.ListDoomed:input_type -> berth.api.v1.ListDoomedRequest
-	58,  // 82: berth.api.v1.RegistryService.ListDeleted:input_type -> berth.api.v1.ListDeletedRequest
-	61,  // 83: berth.api.v1.RegistryService.Purge:input_type -> berth.api.v1.PurgeRequest
-	63,  // 84: berth.api.v1.RegistryService.DeleteRepository:input_type -> berth.api.v1.DeleteRepositoryRequest
-	65,  // 85: berth.api.v1.RegistryService.Undelete:input_type -> berth.api.v1.UndeleteRequest
-	67,  // 86: berth.api.v1.RegistryService.GetCache:input_type -> berth.api.v1.GetCacheRequest
-	70,  // 87: berth.api.v1.RegistryService.ListCached:input_type -> berth.api.v1.ListCachedRequest
-	73,  // 88: berth.api.v1.RegistryService.EvictCached:input_type -> berth.api.v1.EvictCachedRequest
-	75,  // 89: berth.api.v1.RegistryService.ListPins:input_type -> berth.api.v1.ListPinsRequest
-	78,  // 90: berth.api.v1.RegistryService.SetPin:input_type -> berth.api.v1.SetPinRequest
-	80,  // 91: berth.api.v1.RegistryService.ClearPin:input_type -> berth.api.v1.ClearPinRequest
-	85,  // 92: berth.api.v1.RegistryService.ListTakeOvers:input_type -> berth.api.v1.ListTakeOversRequest
-	51,  // 93: berth.api.v1.RegistryService.UnlinkBlob:input_type -> berth.api.v1.UnlinkBlobRequest
-	2,   // 94: berth.api.v1.RegistryService.GetHealth:output_type -> berth.api.v1.GetHealthResponse
-	5,   // 95: berth.api.v1.RegistryService.ListRepositories:output_type -> berth.api.v1.ListRepositoriesResponse
-	7,   // 96: berth.api.v1.RegistryService.ListTags:output_type -> berth.api.v1.ListTagsResponse
-	9,   // 97: berth.api.v1.RegistryService.GetTag:output_type -> berth.api.v1.GetTagResponse
-	11,  // 98: berth.api.v1.RegistryService.GetScrub:output_type -> berth.api.v1.GetScrubResponse
-	13,  // 99: berth.api.v1.RegistryService.StartScrub:output_type -> berth.api.v1.StartScrubResponse
-	15,  // 100: berth.api.v1.RegistryService.ListDamages:output_type -> berth.api.v1.ListDamagesResponse
-	18,  // 101: berth.api.v1.RegistryService.ListTagHistory:output_type -> berth.api.v1.ListTagHistoryResponse
-	21,  // 102: berth.api.v1.RegistryService.RollbackTag:output_type -> berth.api.v1.RollbackTagResponse
-	23,  // 103: berth.api.v1.RegistryService.ExplainRetention:output_type -> berth.api.v1.ExplainRetentionResponse
-	26,  // 104: berth.api.v1.RegistryService.ApplyRetention:output_type -> berth.api.v1.ApplyRetentionResponse
-	28,  // 105: berth.api.v1.RegistryService.ListReadOnly:output_type -> berth.api.v1.ListReadOnlyResponse
-	31,  // 106: berth.api.v1.RegistryService.SetReadOnly:output_type -> berth.api.v1.SetReadOnlyResponse
-	33,  // 107: berth.api.v1.RegistryService.ClearReadOnly:output_type -> berth.api.v1.ClearReadOnlyResponse
-	83,  // 108: berth.api.v1.RegistryService.ListAudit:output_type -> berth.api.v1.ListAuditResponse
-	89,  // 109: berth.api.v1.RegistryService.GetAccess:output_type -> berth.api.v1.GetAccessResponse
-	91,  // 110: berth.api.v1.RegistryService.ExplainAccess:output_type -> berth.api.v1.ExplainAccessResponse
-	93,  // 111: berth.api.v1.RegistryService.ReviewAccess:output_type -> berth.api.v1.ReviewAccessResponse
-	96,  // 112: berth.api.v1.RegistryService.ListUsers:output_type -> berth.api.v1.ListUsersResponse
-	99,  // 113: berth.api.v1.RegistryService.PutUser:output_type -> berth.api.v1.PutUserResponse
-	101, // 114: berth.api.v1.RegistryService.DeleteUser:output_type -> berth.api.v1.DeleteUserResponse
-	103, // 115: berth.api.v1.RegistryService.ListKeys:output_type -> berth.api.v1.ListKeysResponse
-	106, // 116: berth.api.v1.RegistryService.CreateKey:output_type -> berth.api.v1.CreateKeyResponse
-	108, // 117: berth.api.v1.RegistryService.DeleteKey:output_type -> berth.api.v1.DeleteKeyResponse
-	35,  // 118: berth.api.v1.RegistryService.GetUsage:output_type -> berth.api.v1.GetUsageResponse
-	37,  // 119: berth.api.v1.RegistryService.ListPulls:output_type -> berth.api.v1.ListPullsResponse
-	40,  // 120: berth.api.v1.RegistryService.DeleteTag:output_type -> berth.api.v1.DeleteTagResponse
-	42,  // 121: berth.api.v1.RegistryService.GetManifest:output_type -> berth.api.v1.GetManifestResponse
-	45,  // 122: berth.api.v1.RegistryService.DeleteManifest:output_type -> berth.api.v1.DeleteManifestResponse
-	47,  // 123: berth.api.v1.RegistryService.ListReferrers:output_type -> berth.api.v1.ListReferrersResponse
-	50,  // 124: berth.api.v1.RegistryService.GetBlob:output_type -> berth.api.v1.GetBlobResponse
-	54,  // 125: berth.api.v1.RegistryService.CollectGarbage:output_type -> berth.api.v1.CollectGarbageResponse
-	56,  // 126: berth.api.v1.RegistryService.ListDoomed:output_type -> berth.api.v1.ListDoomedResponse
-	59,  // 127: berth.api.v1.RegistryService.ListDeleted:output_type -> berth.api.v1.ListDeletedResponse
-	62,  // 128: berth.api.v1.RegistryService.Purge:output_type -> berth.api.v1.PurgeResponse
-	64,  // 129: berth.api.v1.RegistryService.DeleteRepository:output_type -> berth.api.v1.DeleteRepositoryResponse
-	66,  // 130: berth.api.v1.RegistryService.Undelete:output_type -> berth.api.v1.UndeleteResponse
-	68,  // 131: berth.api.v1.RegistryService.GetCache:output_type -> berth.api.v1.GetCacheResponse
-	71,  // 132: berth.api.v1.RegistryService.ListCached:output_type -> berth.api.v1.ListCachedResponse
-	74,  // 133: berth.api.v1.RegistryService.EvictCached:output_type -> berth.api.v1.EvictCachedResponse
-	76,  // 134: berth.api.v1.RegistryService.ListPins:output_type -> berth.api.v1.ListPinsResponse
-	79,  // 135: berth.api.v1.RegistryService.SetPin:output_type -> berth.api.v1.SetPinResponse
-	81,  // 136: berth.api.v1.RegistryService.ClearPin:output_type -> berth.api.v1.ClearPinResponse
-	86,  // 137: berth.api.v1.RegistryService.ListTakeOvers:output_type -> berth.api.v1.ListTakeOversResponse
-	52,  // 138: berth.api.v1.RegistryService.UnlinkBlob:output_type -> berth.api.v1.UnlinkBlobResponse
-	94,  // [94:139] is the sub-list for method output_type
-	49,  // [49:94] is the sub-list for method input_type
-	49,  // [49:49] is the sub-list for extension type_name
-	49,  // [49:49] is the sub-list for extension extendee
-	0,   // [0:49] is the sub-list for field type_name
+	131, // 24: berth.api.v1.Deleted.time:type_name -> google.protobuf.Timestamp
+	131, // 25: berth.api.v1.Deleted.until:type_name -> google.protobuf.Timestamp
+	69,  // 26: berth.api.v1.GetMirrorsResponse.rules:type_name -> berth.api.v1.MirrorRule
+	70,  // 27: berth.api.v1.GetMirrorsResponse.fetches:type_name -> berth.api.v1.MirrorFetch
+	131, // 28: berth.api.v1.MirrorRule.last_run:type_name -> google.protobuf.Timestamp
+	131, // 29: berth.api.v1.MirrorFetch.since:type_name -> google.protobuf.Timestamp
+	73,  // 30: berth.api.v1.TestMirrorResponse.steps:type_name -> berth.api.v1.MirrorStep
+	84,  // 31: berth.api.v1.ListPresenceResponse.items:type_name -> berth.api.v1.TagPresence
+	85,  // 32: berth.api.v1.TagPresence.platforms:type_name -> berth.api.v1.PlatformPresence
+	88,  // 33: berth.api.v1.GetCacheResponse.pools:type_name -> berth.api.v1.CacheUsage
+	91,  // 34: berth.api.v1.ListCachedResponse.items:type_name -> berth.api.v1.CachedManifest
+	131, // 35: berth.api.v1.CachedManifest.fetched:type_name -> google.protobuf.Timestamp
+	131, // 36: berth.api.v1.CachedManifest.used:type_name -> google.protobuf.Timestamp
+	96,  // 37: berth.api.v1.ListPinsResponse.pins:type_name -> berth.api.v1.Pin
+	131, // 38: berth.api.v1.Pin.since:type_name -> google.protobuf.Timestamp
+	131, // 39: berth.api.v1.ListAuditRequest.since:type_name -> google.protobuf.Timestamp
+	131, // 40: berth.api.v1.ListAuditRequest.until:type_name -> google.protobuf.Timestamp
+	103, // 41: berth.api.v1.ListAuditResponse.events:type_name -> berth.api.v1.AuditEvent
+	131, // 42: berth.api.v1.AuditEvent.time:type_name -> google.protobuf.Timestamp
+	106, // 43: berth.api.v1.ListTakeOversResponse.items:type_name -> berth.api.v1.TakeOver
+	130, // 44: berth.api.v1.GetAccessResponse.rules:type_name -> google.protobuf.Value
+	130, // 45: berth.api.v1.ReviewAccessRequest.rules:type_name -> google.protobuf.Value
+	113, // 46: berth.api.v1.ReviewAccessResponse.changes:type_name -> berth.api.v1.AccessChange
+	116, // 47: berth.api.v1.ListUsersResponse.users:type_name -> berth.api.v1.User
+	131, // 48: berth.api.v1.User.created:type_name -> google.protobuf.Timestamp
+	131, // 49: berth.api.v1.User.seen:type_name -> google.protobuf.Timestamp
+	123, // 50: berth.api.v1.ListKeysResponse.keys:type_name -> berth.api.v1.Key
+	131, // 51: berth.api.v1.Key.created:type_name -> google.protobuf.Timestamp
+	131, // 52: berth.api.v1.Key.expires:type_name -> google.protobuf.Timestamp
+	131, // 53: berth.api.v1.Key.used:type_name -> google.protobuf.Timestamp
+	131, // 54: berth.api.v1.CreateKeyRequest.expires:type_name -> google.protobuf.Timestamp
+	123, // 55: berth.api.v1.CreateKeyResponse.key:type_name -> berth.api.v1.Key
+	1,   // 56: berth.api.v1.RegistryService.GetHealth:input_type -> berth.api.v1.GetHealthRequest
+	4,   // 57: berth.api.v1.RegistryService.ListRepositories:input_type -> berth.api.v1.ListRepositoriesRequest
+	6,   // 58: berth.api.v1.RegistryService.ListTags:input_type -> berth.api.v1.ListTagsRequest
+	8,   // 59: berth.api.v1.RegistryService.GetTag:input_type -> berth.api.v1.GetTagRequest
+	10,  // 60: berth.api.v1.RegistryService.GetScrub:input_type -> berth.api.v1.GetScrubRequest
+	12,  // 61: berth.api.v1.RegistryService.StartScrub:input_type -> berth.api.v1.StartScrubRequest
+	14,  // 62: berth.api.v1.RegistryService.ListDamages:input_type -> berth.api.v1.ListDamagesRequest
+	17,  // 63: berth.api.v1.RegistryService.ListTagHistory:input_type -> berth.api.v1.ListTagHistoryRequest
+	20,  // 64: berth.api.v1.RegistryService.RollbackTag:input_type -> berth.api.v1.RollbackTagRequest
+	22,  // 65: berth.api.v1.RegistryService.ExplainRetention:input_type -> berth.api.v1.ExplainRetentionRequest
+	25,  // 66: berth.api.v1.RegistryService.ApplyRetention:input_type -> berth.api.v1.ApplyRetentionRequest
+	27,  // 67: berth.api.v1.RegistryService.ListReadOnly:input_type -> berth.api.v1.ListReadOnlyRequest
+	30,  // 68: berth.api.v1.RegistryService.SetReadOnly:input_type -> berth.api.v1.SetReadOnlyRequest
+	32,  // 69: berth.api.v1.RegistryService.ClearReadOnly:input_type -> berth.api.v1.ClearReadOnlyRequest
+	101, // 70: berth.api.v1.RegistryService.ListAudit:input_type -> berth.api.v1.ListAuditRequest
+	107, // 71: berth.api.v1.RegistryService.GetAccess:input_type -> berth.api.v1.GetAccessRequest
+	109, // 72: berth.api.v1.RegistryService.ExplainAccess:input_type -> berth.api.v1.ExplainAccessRequest
+	111, // 73: berth.api.v1.RegistryService.ReviewAccess:input_type -> berth.api.v1.ReviewAccessRequest
+	114, // 74: berth.api.v1.RegistryService.ListUsers:input_type -> berth.api.v1.ListUsersRequest
+	117, // 75: berth.api.v1.RegistryService.PutUser:input_type -> berth.api.v1.PutUserRequest
+	119, // 76: berth.api.v1.RegistryService.DeleteUser:input_type -> berth.api.v1.DeleteUserRequest
+	121, // 77: berth.api.v1.RegistryService.ListKeys:input_type -> berth.api.v1.ListKeysRequest
+	124, // 78: berth.api.v1.RegistryService.CreateKey:input_type -> berth.api.v1.CreateKeyRequest
+	126, // 79: berth.api.v1.RegistryService.DeleteKey:input_type -> berth.api.v1.DeleteKeyRequest
+	34,  // 80: berth.api.v1.RegistryService.GetUsage:input_type -> berth.api.v1.GetUsageRequest
+	36,  // 81: berth.api.v1.RegistryService.ListPulls:input_type -> berth.api.v1.ListPullsRequest
+	39,  // 82: berth.api.v1.RegistryService.DeleteTag:input_type -> berth.api.v1.DeleteTagRequest
+	41,  // 83: berth.api.v1.RegistryService.GetManifest:input_type -> berth.api.v1.GetManifestRequest
+	44,  // 84: berth.api.v1.RegistryService.DeleteManifest:input_type -> berth.api.v1.DeleteManifestRequest
+	46,  // 85: berth.api.v1.RegistryService.ListReferrers:input_type -> berth.api.v1.ListReferrersRequest
+	49,  // 86: berth.api.v1.RegistryService.GetBlob:input_type -> berth.api.v1.GetBlobRequest
+	53,  // 87: berth.api.v1.RegistryService.CollectGarbage:input_type -> berth.api.v1.CollectGarbageRequest
+	55,  // 88: berth.api.v1.RegistryService.ListDoomed:input_type -> berth.api.v1.ListDoomedRequest
+	58,  // 89: berth.api.v1.RegistryService.ListDeleted:input_type -> berth.api.v1.ListDeletedRequest
+	61,  // 90: berth.api.v1.RegistryService.Purge:input_type -> berth.api.v1.PurgeRequest
+	63,  // 91: berth.api.v1.RegistryService.DeleteRepository:input_type -> berth.api.v1.DeleteRepositoryRequest
+	65,  // 92: berth.api.v1.RegistryService.Undelete:input_type -> berth.api.v1.UndeleteRequest
+	86,  // 93: berth.api.v1.RegistryService.GetCache:input_type -> berth.api.v1.GetCacheRequest
+	89,  // 94: berth.api.v1.RegistryService.ListCached:input_type -> berth.api.v1.ListCachedRequest
+	92,  // 95: berth.api.v1.RegistryService.EvictCached:input_type -> berth.api.v1.EvictCachedRequest
+	67,  // 96: berth.api.v1.RegistryService.GetMirrors:input_type -> berth.api.v1.GetMirrorsRequest
+	71,  // 97: berth.api.v1.RegistryService.TestMirror:input_type -> berth.api.v1.TestMirrorRequest
+	74,  // 98: berth.api.v1.RegistryService.TriggerMirror:input_type -> berth.api.v1.TriggerMirrorRequest
+	76,  // 99: berth.api.v1.RegistryService.PauseMirror:input_type -> berth.api.v1.PauseMirrorRequest
+	78,  // 100: berth.api.v1.RegistryService.ExplainMirror:input_type -> berth.api.v1.ExplainMirrorRequest
+	80,  // 101: berth.api.v1.RegistryService.ForgetMirror:input_type -> berth.api.v1.ForgetMirrorRequest
+	82,  // 102: berth.api.v1.RegistryService.ListPresence:input_type -> berth.api.v1.ListPresenceRequest
+	94,  // 103: berth.api.v1.RegistryService.ListPins:input_type -> berth.api.v1.ListPinsRequest
+	97,  // 104: berth.api.v1.RegistryService.SetPin:input_type -> berth.api.v1.SetPinRequest
+	99,  // 105: berth.api.v1.RegistryService.ClearPin:input_type -> berth.api.v1.ClearPinRequest
+	104, // 106: berth.api.v1.RegistryService.ListTakeOvers:input_type -> berth.api.v1.ListTakeOversRequest
+	51,  // 107: berth.api.v1.RegistryService.UnlinkBlob:input_type -> berth.api.v1.UnlinkBlobRequest
+	2,   // 108: berth.api.v1.RegistryService.GetHealth:output_type -> berth.api.v1.GetHealthResponse
+	5,   // 109: berth.api.v1.RegistryService.ListRepositories:output_type -> berth.api.v1.ListRepositoriesResponse
+	7,   // 110: berth.api.v1.RegistryService.ListTags:output_type -> berth.api.v1.ListTagsResponse
+	9,   // 111: berth.api.v1.RegistryService.GetTag:output_type -> berth.api.v1.GetTagResponse
+	11,  // 112: berth.api.v1.RegistryService.GetScrub:output_type -> berth.api.v1.GetScrubResponse
+	13,  // 113: berth.api.v1.RegistryService.StartScrub:output_type -> berth.api.v1.StartScrubResponse
+	15,  // 114: berth.api.v1.RegistryService.ListDamages:output_type -> berth.api.v1.ListDamagesResponse
+	18,  // 115: berth.api.v1.RegistryService.ListTagHistory:output_type -> berth.api.v1.ListTagHistoryResponse
+	21,  // 116: berth.api.v1.RegistryService.RollbackTag:output_type -> berth.api.v1.RollbackTagResponse
+	23,  // 117: berth.api.v1.RegistryService.ExplainRetention:output_type -> berth.api.v1.ExplainRetentionResponse
+	26,  // 118: berth.api.v1.RegistryService.ApplyRetention:output_type -> berth.api.v1.ApplyRetentionResponse
+	28,  // 119: berth.api.v1.RegistryService.ListReadOnly:output_type -> berth.api.v1.ListReadOnlyResponse
+	31,  // 120: berth.api.v1.RegistryService.SetReadOnly:output_type -> berth.api.v1.SetReadOnlyResponse
+	33,  // 121: berth.api.v1.RegistryService.ClearReadOnly:output_type -> berth.api.v1.ClearReadOnlyResponse
+	102, // 122: berth.api.v1.RegistryService.ListAudit:output_type -> berth.api.v1.ListAuditResponse
+	108, // 123: berth.api.v1.RegistryService.GetAccess:output_type -> berth.api.v1.GetAccessResponse
+	110, // 124: berth.api.v1.RegistryService.ExplainAccess:output_type -> berth.api.v1.ExplainAccessResponse
+	112, // 125: berth.api.v1.RegistryService.ReviewAccess:output_type -> berth.api.v1.ReviewAccessResponse
+	115, // 126: berth.api.v1.RegistryService.ListUsers:output_type -> berth.api.v1.ListUsersResponse
+	118, // 127: berth.api.v1.RegistryService.PutUser:output_type -> berth.api.v1.PutUserResponse
+	120, // 128: berth.api.v1.RegistryService.DeleteUser:output_type -> berth.api.v1.DeleteUserResponse
+	122, // 129: berth.api.v1.RegistryService.ListKeys:output_type -> berth.api.v1.ListKeysResponse
+	125, // 130: berth.api.v1.RegistryService.CreateKey:output_type -> berth.api.v1.CreateKeyResponse
+	127, // 131: berth.api.v1.RegistryService.DeleteKey:output_type -> berth.api.v1.DeleteKeyResponse
+	35,  // 132: berth.api.v1.RegistryService.GetUsage:output_type -> berth.api.v1.GetUsageResponse
+	37,  // 133: berth.api.v1.RegistryService.ListPulls:output_type -> berth.api.v1.ListPullsResponse
+	40,  // 134: berth.api.v1.RegistryService.DeleteTag:output_type -> berth.api.v1.DeleteTagResponse
+	42,  // 135: berth.api.v1.RegistryService.GetManifest:output_type -> berth.api.v1.GetManifestResponse
+	45,  // 136: berth.api.v1.RegistryService.DeleteManifest:output_type -> berth.api.v1.DeleteManifestResponse
+	47,  // 137: berth.api.v1.RegistryService.ListReferrers:output_type -> berth.api.v1.ListReferrersResponse
+	50,  // 138: berth.api.v1.RegistryService.GetBlob:output_type -> berth.api.v1.GetBlobResponse
+	54,  // 139: berth.api.v1.RegistryService.CollectGarbage:output_type -> berth.api.v1.CollectGarbageResponse
+	56,  // 140: berth.api.v1.RegistryService.ListDoomed:output_type -> berth.api.v1.ListDoomedResponse
+	59,  // 141: berth.api.v1.RegistryService.ListDeleted:output_type -> berth.api.v1.ListDeletedResponse
+	62,  // 142: berth.api.v1.RegistryService.Purge:output_type -> berth.api.v1.PurgeResponse
+	64,  // 143: berth.api.v1.RegistryService.DeleteRepository:output_type -> berth.api.v1.DeleteRepositoryResponse
+	66,  // 144: berth.api.v1.RegistryService.Undelete:output_type -> berth.api.v1.UndeleteResponse
+	87,  // 145: berth.api.v1.RegistryService.GetCache:output_type -> berth.api.v1.GetCacheResponse
+	90,  // 146: berth.api.v1.RegistryService.ListCached:output_type -> berth.api.v1.ListCachedResponse
+	93,  // 147: berth.api.v1.RegistryService.EvictCached:output_type -> berth.api.v1.EvictCachedResponse
+	68,  // 148: berth.api.v1.RegistryService.GetMirrors:output_type -> berth.api.v1.GetMirrorsResponse
+	72,  // 149: berth.api.v1.RegistryService.TestMirror:output_type -> berth.api.v1.TestMirrorResponse
+	75,  // 150: berth.api.v1.RegistryService.TriggerMirror:output_type -> berth.api.v1.TriggerMirrorResponse
+	77,  // 151: berth.api.v1.RegistryService.PauseMirror:output_type -> berth.api.v1.PauseMirrorResponse
+	79,  // 152: berth.api.v1.RegistryService.ExplainMirror:output_type -> berth.api.v1.ExplainMirrorResponse
+	81,  // 153: berth.api.v1.RegistryService.ForgetMirror:output_type -> berth.api.v1.ForgetMirrorResponse
+	83,  // 154: berth.api.v1.RegistryService.ListPresence:output_type -> berth.api.v1.ListPresenceResponse
+	95,  // 155: berth.api.v1.RegistryService.ListPins:output_type -> berth.api.v1.ListPinsResponse
+	98,  // 156: berth.api.v1.RegistryService.SetPin:output_type -> berth.api.v1.SetPinResponse
+	100, // 157: berth.api.v1.RegistryService.ClearPin:output_type -> berth.api.v1.ClearPinResponse
+	105, // 158: berth.api.v1.RegistryService.ListTakeOvers:output_type -> berth.api.v1.ListTakeOversResponse
+	52,  // 159: berth.api.v1.RegistryService.UnlinkBlob:output_type -> berth.api.v1.UnlinkBlobResponse
+	108, // [108:160] is the sub-list for method output_type
+	56,  // [56:108] is the sub-list for method input_type
+	56,  // [56:56] is the sub-list for extension type_name
+	56,  // [56:56] is the sub-list for extension extendee
+	0,   // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_berth_api_v1_api_proto_init() }
@@ -7451,19 +8850,20 @@ func file_berth_api_v1_api_proto_init() {
 	file_berth_api_v1_api_proto_msgTypes[46].OneofWrappers = []any{}
 	file_berth_api_v1_api_proto_msgTypes[55].OneofWrappers = []any{}
 	file_berth_api_v1_api_proto_msgTypes[58].OneofWrappers = []any{}
-	file_berth_api_v1_api_proto_msgTypes[69].OneofWrappers = []any{}
-	file_berth_api_v1_api_proto_msgTypes[70].OneofWrappers = []any{}
 	file_berth_api_v1_api_proto_msgTypes[82].OneofWrappers = []any{}
-	file_berth_api_v1_api_proto_msgTypes[85].OneofWrappers = []any{}
-	file_berth_api_v1_api_proto_msgTypes[95].OneofWrappers = []any{}
-	file_berth_api_v1_api_proto_msgTypes[98].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[88].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[89].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[101].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[104].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[114].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[117].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_api_v1_api_proto_rawDesc), len(file_berth_api_v1_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   111,
+			NumMessages:   130,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

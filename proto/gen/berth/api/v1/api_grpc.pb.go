@@ -61,6 +61,13 @@ const (
 	RegistryService_GetCache_FullMethodName         = "/berth.api.v1.RegistryService/GetCache"
 	RegistryService_ListCached_FullMethodName       = "/berth.api.v1.RegistryService/ListCached"
 	RegistryService_EvictCached_FullMethodName      = "/berth.api.v1.RegistryService/EvictCached"
+	RegistryService_GetMirrors_FullMethodName       = "/berth.api.v1.RegistryService/GetMirrors"
+	RegistryService_TestMirror_FullMethodName       = "/berth.api.v1.RegistryService/TestMirror"
+	RegistryService_TriggerMirror_FullMethodName    = "/berth.api.v1.RegistryService/TriggerMirror"
+	RegistryService_PauseMirror_FullMethodName      = "/berth.api.v1.RegistryService/PauseMirror"
+	RegistryService_ExplainMirror_FullMethodName    = "/berth.api.v1.RegistryService/ExplainMirror"
+	RegistryService_ForgetMirror_FullMethodName     = "/berth.api.v1.RegistryService/ForgetMirror"
+	RegistryService_ListPresence_FullMethodName     = "/berth.api.v1.RegistryService/ListPresence"
 	RegistryService_ListPins_FullMethodName         = "/berth.api.v1.RegistryService/ListPins"
 	RegistryService_SetPin_FullMethodName           = "/berth.api.v1.RegistryService/SetPin"
 	RegistryService_ClearPin_FullMethodName         = "/berth.api.v1.RegistryService/ClearPin"
@@ -226,6 +233,22 @@ type RegistryServiceClient interface {
 	//
 	// It works for some seconds at most: call it again while "more" is set.
 	EvictCached(ctx context.Context, in *EvictCachedRequest, opts ...grpc.CallOption) (*EvictCachedResponse, error)
+	// GetMirrors tells of the rules by which other registries are mirrored, and of the
+	// blobs that are being fetched. For administrators, as all about mirrors is.
+	GetMirrors(ctx context.Context, in *GetMirrorsRequest, opts ...grpc.CallOption) (*GetMirrorsResponse, error)
+	// TestMirror asks the upstream of a rule something that changes nothing.
+	TestMirror(ctx context.Context, in *TestMirrorRequest, opts ...grpc.CallOption) (*TestMirrorResponse, error)
+	// TriggerMirror starts the scheduled copies of a rule now.
+	TriggerMirror(ctx context.Context, in *TriggerMirrorRequest, opts ...grpc.CallOption) (*TriggerMirrorResponse, error)
+	// PauseMirror stops a rule from asking its upstream, or lets it again.
+	PauseMirror(ctx context.Context, in *PauseMirrorRequest, opts ...grpc.CallOption) (*PauseMirrorResponse, error)
+	// ExplainMirror tells in sentences what the rules say of a repository.
+	ExplainMirror(ctx context.Context, in *ExplainMirrorRequest, opts ...grpc.CallOption) (*ExplainMirrorResponse, error)
+	// ForgetMirror drops what is remembered of a repository: when its tags were compared,
+	// and that it was pushed to. What is stored stays.
+	ForgetMirror(ctx context.Context, in *ForgetMirrorRequest, opts ...grpc.CallOption) (*ForgetMirrorResponse, error)
+	// ListPresence tells of each tag and platform of a repository how much is here.
+	ListPresence(ctx context.Context, in *ListPresenceRequest, opts ...grpc.CallOption) (*ListPresenceResponse, error)
 	// ListPins lists what of the cached content stays, that of the config file first.
 	ListPins(ctx context.Context, in *ListPinsRequest, opts ...grpc.CallOption) (*ListPinsResponse, error)
 	// SetPin keeps cached content that matches a pattern.
@@ -649,6 +672,76 @@ func (c *registryServiceClient) EvictCached(ctx context.Context, in *EvictCached
 	return out, nil
 }
 
+func (c *registryServiceClient) GetMirrors(ctx context.Context, in *GetMirrorsRequest, opts ...grpc.CallOption) (*GetMirrorsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetMirrorsResponse)
+	err := c.cc.Invoke(ctx, RegistryService_GetMirrors_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) TestMirror(ctx context.Context, in *TestMirrorRequest, opts ...grpc.CallOption) (*TestMirrorResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TestMirrorResponse)
+	err := c.cc.Invoke(ctx, RegistryService_TestMirror_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) TriggerMirror(ctx context.Context, in *TriggerMirrorRequest, opts ...grpc.CallOption) (*TriggerMirrorResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TriggerMirrorResponse)
+	err := c.cc.Invoke(ctx, RegistryService_TriggerMirror_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) PauseMirror(ctx context.Context, in *PauseMirrorRequest, opts ...grpc.CallOption) (*PauseMirrorResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PauseMirrorResponse)
+	err := c.cc.Invoke(ctx, RegistryService_PauseMirror_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) ExplainMirror(ctx context.Context, in *ExplainMirrorRequest, opts ...grpc.CallOption) (*ExplainMirrorResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainMirrorResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ExplainMirror_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) ForgetMirror(ctx context.Context, in *ForgetMirrorRequest, opts ...grpc.CallOption) (*ForgetMirrorResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ForgetMirrorResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ForgetMirror_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) ListPresence(ctx context.Context, in *ListPresenceRequest, opts ...grpc.CallOption) (*ListPresenceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListPresenceResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ListPresence_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *registryServiceClient) ListPins(ctx context.Context, in *ListPinsRequest, opts ...grpc.CallOption) (*ListPinsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListPinsResponse)
@@ -857,6 +950,22 @@ type RegistryServiceServer interface {
 	//
 	// It works for some seconds at most: call it again while "more" is set.
 	EvictCached(context.Context, *EvictCachedRequest) (*EvictCachedResponse, error)
+	// GetMirrors tells of the rules by which other registries are mirrored, and of the
+	// blobs that are being fetched. For administrators, as all about mirrors is.
+	GetMirrors(context.Context, *GetMirrorsRequest) (*GetMirrorsResponse, error)
+	// TestMirror asks the upstream of a rule something that changes nothing.
+	TestMirror(context.Context, *TestMirrorRequest) (*TestMirrorResponse, error)
+	// TriggerMirror starts the scheduled copies of a rule now.
+	TriggerMirror(context.Context, *TriggerMirrorRequest) (*TriggerMirrorResponse, error)
+	// PauseMirror stops a rule from asking its upstream, or lets it again.
+	PauseMirror(context.Context, *PauseMirrorRequest) (*PauseMirrorResponse, error)
+	// ExplainMirror tells in sentences what the rules say of a repository.
+	ExplainMirror(context.Context, *ExplainMirrorRequest) (*ExplainMirrorResponse, error)
+	// ForgetMirror drops what is remembered of a repository: when its tags were compared,
+	// and that it was pushed to. What is stored stays.
+	ForgetMirror(context.Context, *ForgetMirrorRequest) (*ForgetMirrorResponse, error)
+	// ListPresence tells of each tag and platform of a repository how much is here.
+	ListPresence(context.Context, *ListPresenceRequest) (*ListPresenceResponse, error)
 	// ListPins lists what of the cached content stays, that of the config file first.
 	ListPins(context.Context, *ListPinsRequest) (*ListPinsResponse, error)
 	// SetPin keeps cached content that matches a pattern.
@@ -999,6 +1108,27 @@ func (UnimplementedRegistryServiceServer) ListCached(context.Context, *ListCache
 }
 func (UnimplementedRegistryServiceServer) EvictCached(context.Context, *EvictCachedRequest) (*EvictCachedResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method EvictCached not implemented")
+}
+func (UnimplementedRegistryServiceServer) GetMirrors(context.Context, *GetMirrorsRequest) (*GetMirrorsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetMirrors not implemented")
+}
+func (UnimplementedRegistryServiceServer) TestMirror(context.Context, *TestMirrorRequest) (*TestMirrorResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method TestMirror not implemented")
+}
+func (UnimplementedRegistryServiceServer) TriggerMirror(context.Context, *TriggerMirrorRequest) (*TriggerMirrorResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method TriggerMirror not implemented")
+}
+func (UnimplementedRegistryServiceServer) PauseMirror(context.Context, *PauseMirrorRequest) (*PauseMirrorResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PauseMirror not implemented")
+}
+func (UnimplementedRegistryServiceServer) ExplainMirror(context.Context, *ExplainMirrorRequest) (*ExplainMirrorResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExplainMirror not implemented")
+}
+func (UnimplementedRegistryServiceServer) ForgetMirror(context.Context, *ForgetMirrorRequest) (*ForgetMirrorResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ForgetMirror not implemented")
+}
+func (UnimplementedRegistryServiceServer) ListPresence(context.Context, *ListPresenceRequest) (*ListPresenceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListPresence not implemented")
 }
 func (UnimplementedRegistryServiceServer) ListPins(context.Context, *ListPinsRequest) (*ListPinsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListPins not implemented")
@@ -1756,6 +1886,132 @@ func _RegistryService_EvictCached_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RegistryService_GetMirrors_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetMirrorsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).GetMirrors(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_GetMirrors_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).GetMirrors(ctx, req.(*GetMirrorsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_TestMirror_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TestMirrorRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).TestMirror(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_TestMirror_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).TestMirror(ctx, req.(*TestMirrorRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_TriggerMirror_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TriggerMirrorRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).TriggerMirror(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_TriggerMirror_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).TriggerMirror(ctx, req.(*TriggerMirrorRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_PauseMirror_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PauseMirrorRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).PauseMirror(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_PauseMirror_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).PauseMirror(ctx, req.(*PauseMirrorRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_ExplainMirror_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainMirrorRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ExplainMirror(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ExplainMirror_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ExplainMirror(ctx, req.(*ExplainMirrorRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_ForgetMirror_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ForgetMirrorRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ForgetMirror(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ForgetMirror_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ForgetMirror(ctx, req.(*ForgetMirrorRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_ListPresence_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListPresenceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ListPresence(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ListPresence_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ListPresence(ctx, req.(*ListPresenceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _RegistryService_ListPins_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListPinsRequest)
 	if err := dec(in); err != nil {
@@ -2012,6 +2268,34 @@ var RegistryService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "EvictCached",
 			Handler:    _RegistryService_EvictCached_Handler,
+		},
+		{
+			MethodName: "GetMirrors",
+			Handler:    _RegistryService_GetMirrors_Handler,
+		},
+		{
+			MethodName: "TestMirror",
+			Handler:    _RegistryService_TestMirror_Handler,
+		},
+		{
+			MethodName: "TriggerMirror",
+			Handler:    _RegistryService_TriggerMirror_Handler,
+		},
+		{
+			MethodName: "PauseMirror",
+			Handler:    _RegistryService_PauseMirror_Handler,
+		},
+		{
+			MethodName: "ExplainMirror",
+			Handler:    _RegistryService_ExplainMirror_Handler,
+		},
+		{
+			MethodName: "ForgetMirror",
+			Handler:    _RegistryService_ForgetMirror_Handler,
+		},
+		{
+			MethodName: "ListPresence",
+			Handler:    _RegistryService_ListPresence_Handler,
 		},
 		{
 			MethodName: "ListPins",
