@@ -385,6 +385,15 @@ func (f *fill) receive(ctx context.Context, t target, h *upstream.Host) error {
 }
 
 func (f *fill) receiveWithin(ctx context.Context, stall *time.Timer, t target, h *upstream.Host) error {
+	// All of it came before, only it could not be stored. The upstream has to say that
+	// it has it for us, and nothing else.
+	if f.size < 0 && f.have > 0 && f.sum() == f.digest {
+		_, err := h.HeadBlob(ctx, t.remote, f.digest)
+		if err == nil {
+			f.update(func() { f.size = f.have })
+		}
+		return err
+	}
 	body, size, err := h.Blob(ctx, t.remote, f.digest, f.have)
 	if err != nil {
 		return err
