@@ -11,6 +11,8 @@ import (
 
 // pullAll fetches newer databases.
 func (s *Service) pullAll() {
+	const soon, late = 15 * time.Second, 10 * time.Minute
+	retry := soon // the registry may be this process, which does not listen yet
 	for {
 		wait := s.o.Every
 		if last := s.vulns.Current().Loaded; last > 0 {
@@ -22,7 +24,10 @@ func (s *Service) pullAll() {
 		}
 		if _, err := s.UpdateDB(s.ctx); err != nil && s.ctx.Err() == nil {
 			s.log.Warn("fetching the vulnerability database", "from", s.o.Pull.Ref.String(), "error", err)
-			wait = min(wait, 10*time.Minute)
+			wait = min(wait, retry)
+			retry = min(2*retry, late)
+		} else {
+			retry = soon
 		}
 		if !s.pause(nil, wait) {
 			return
