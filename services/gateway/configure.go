@@ -17,6 +17,7 @@ import (
 	"github.com/berth-registry/berth/registry/certs"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
+	"github.com/berth-registry/berth/registry/trust"
 	"github.com/berth-registry/berth/services/gateway/auth"
 	"github.com/berth-registry/berth/services/gateway/identity"
 )
@@ -53,7 +54,13 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 	var g *Gateway
 	if c.Extensions.Searched() {
 		closed := func() bool { return !g.auth.Load().Open() }
-		if d.Search, err = newSearch(d, closed, log); err != nil {
+		signatures := func(ctx context.Context, a registry.Actor, repo registry.Name, digest registry.Digest) ([]trust.Signature, error) {
+			if ga := g.gate.Load(); ga != nil && len(ga.Tools()) > 0 {
+				return ga.SignaturesOf(ctx, a, repo, digest)
+			}
+			return nil, nil
+		}
+		if d.Search, err = newSearch(d, closed, signatures, log); err != nil {
 			return daemon.Unit{}, err
 		}
 	}

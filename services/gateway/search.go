@@ -1,11 +1,13 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/trust"
 )
 
 // searchFor answers GET and POST /v2/_zot/ext/search.
@@ -42,14 +44,17 @@ func (g *Gateway) prefer(x *exchange) error {
 }
 
 // NewSearch makes what answers GraphQL queries. scans may be nil; closed says that users
-// are known by name. It is a function of plain types so that a program without search
-// has nothing of it.
-type NewSearch = func(catalog registry.Catalog, scans registry.Scans, closed func() bool, log *slog.Logger) (http.Handler, error)
+// are known by name, and signatures who signed a manifest. It is a function of plain
+// types so that a program without search has nothing of it.
+type NewSearch = func(catalog registry.Catalog, scans registry.Scans, closed func() bool, signatures SignaturesOf, log *slog.Logger) (http.Handler, error)
+
+// SignaturesOf tells of the signatures of a manifest that an actor may read.
+type SignaturesOf = func(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest) ([]trust.Signature, error)
 
 // newSearch returns the handler of queries that the config file asks for.
-func newSearch(d Deps, closed func() bool, log *slog.Logger) (http.Handler, error) {
+func newSearch(d Deps, closed func() bool, signatures SignaturesOf, log *slog.Logger) (http.Handler, error) {
 	if d.NewSearch == nil {
 		return nil, errors.New("extensions.search: this program can't search; berth and berth-gateway can")
 	}
-	return d.NewSearch(d.Catalog, d.Scans, closed, log.With("module", "search"))
+	return d.NewSearch(d.Catalog, d.Scans, closed, signatures, log.With("module", "search"))
 }

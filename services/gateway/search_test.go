@@ -78,10 +78,10 @@ func TestNoSearch(t *testing.T) {
 
 // A program without search says so, instead of serving less than the file asks for.
 func TestSearchIsRefusedWhereThereIsNone(t *testing.T) {
-	if _, err := newSearch(Deps{}, nil, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "extensions.search") {
+	if _, err := newSearch(Deps{}, nil, nil, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "extensions.search") {
 		t.Errorf("got error %v", err)
 	}
-	if h, err := newSearch(Deps{NewSearch: search.Open, Catalog: newWorld().deps.Catalog}, nil, slog.New(slog.DiscardHandler)); err != nil || h == nil {
+	if h, err := newSearch(Deps{NewSearch: search.Open, Catalog: newWorld().deps.Catalog}, nil, nil, slog.New(slog.DiscardHandler)); err != nil || h == nil {
 		t.Errorf("got %v, %v", h, err)
 	}
 }

@@ -41,6 +41,9 @@ func (g *Gateway) discover(x *exchange) error {
 	if g.search != nil {
 		e.Endpoints = append([]string{"/v2/_zot/ext/search"}, e.Endpoints...)
 	}
+	for _, tool := range g.gate.Load().Tools() {
+		e.Endpoints = append(e.Endpoints, "/v2/_zot/ext/"+tool)
+	}
 	return x.json(struct {
 		Extensions []extension `json:"extensions"`
 	}{[]extension{e}})

@@ -18,6 +18,7 @@ import (
 	"github.com/vektah/gqlparser/v2/validator"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/trust"
 )
 
 //go:embed schema.graphql
@@ -38,8 +39,13 @@ type Options struct {
 	// Closed says that users are known by name, so that those who are not are strangers:
 	// they don't get to read the schema, and may ask for less at once.
 	Closed func() bool
-	Log    *slog.Logger
+	// Signatures tells who signed what. nil, or an answer without any: nobody verifies.
+	Signatures SignaturesOf
+	Log        *slog.Logger
 }
+
+// SignaturesOf tells of the signatures of a manifest that an actor may read.
+type SignaturesOf = func(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest) ([]trust.Signature, error)
 
 // Handler answers GraphQL queries: GET with the parameter query, POST with JSON. The
 // request's context says on whose behalf, see [registry.WithActor].
@@ -47,6 +53,7 @@ type Handler struct {
 	schema  *ast.Schema
 	catalog Catalog
 	scans   registry.Scans
+	signed  SignaturesOf
 	closed  func() bool
 	log     *slog.Logger
 }
@@ -66,7 +73,7 @@ func New(o Options) (*Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Handler{schema: schema, catalog: o.Catalog, scans: o.Scans, closed: o.Closed, log: o.Log}
+	h := &Handler{schema: schema, catalog: o.Catalog, scans: o.Scans, signed: o.Signatures, closed: o.Closed, log: o.Log}
 	if h.closed == nil {
 		h.closed = func() bool { return false }
 	}
@@ -74,8 +81,8 @@ func New(o Options) (*Handler, error) {
 }
 
 // Open is New with its options as parameters, for a gateway.
-func Open(catalog registry.Catalog, scans registry.Scans, closed func() bool, log *slog.Logger) (http.Handler, error) {
-	return New(Options{Catalog: catalog, Scans: scans, Closed: closed, Log: log})
+func Open(catalog registry.Catalog, scans registry.Scans, closed func() bool, signatures SignaturesOf, log *slog.Logger) (http.Handler, error) {
+	return New(Options{Catalog: catalog, Scans: scans, Closed: closed, Signatures: signatures, Log: log})
 }
 
 // question is a GraphQL request.

@@ -1,10 +1,12 @@
 package search
 
 import (
+	"context"
 	"strings"
 	"testing"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/trust"
 )
 
 // TestQueries asks each query with paging, sorting and filters.
@@ -167,5 +169,24 @@ func TestErrors(t *testing.T) {
 		if got := w.get(t, alice, query); got.status != status || len(got.Errors) == 0 {
 			t.Errorf("%s: %+v, want %d", query, got, status)
 		}
+	}
+}
+
+// TestTrust tells who signed an image, if somebody verifies that.
+func TestTrust(t *testing.T) {
+	w := newWorld(t, nil).fill(t)
+	asked := 0
+	w.h.signed = func(_ context.Context, a registry.Actor, repo registry.Name, d registry.Digest) ([]trust.Signature, error) {
+		asked++
+		if a.ID != alice.ID || repo != "team/app" || d != w.ids["team/app:v1.0"] {
+			t.Errorf("%s is asked about %s@%s", a.ID, repo, d)
+		}
+		return []trust.Signature{{Tool: "notation", Trusted: true, Author: "CN=somebody"}}, nil
+	}
+	q := `{ImageList(requestedPage:{sortBy:ALPHABETIC_ASC}){Results{Tag IsSigned SignatureInfo{Tool IsTrusted Author}}}}`
+	w.get(t, alice, q).want(t, q, `{"ImageList":{"Results":[{"Tag":"1","IsSigned":false,"SignatureInfo":[]},{"Tag":"all","IsSigned":false,"SignatureInfo":[]},
+		{"Tag":"v1.0","IsSigned":true,"SignatureInfo":[{"Tool":"notation","IsTrusted":true,"Author":"CN=somebody"}]},{"Tag":"v2.0","IsSigned":false,"SignatureInfo":[]}]}}`)
+	if asked != 1 {
+		t.Errorf("%d images were verified, and one is signed", asked)
 	}
 }

@@ -2,15 +2,17 @@ package search
 
 import (
 	"context"
+	"errors"
 
 	"github.com/berth-registry/berth/registry"
 )
 
 // session is what one request has found out so far.
 type session struct {
-	h     *Handler
-	actor registry.Actor
-	room  int // how many results may still be asked for
+	h        *Handler
+	actor    registry.Actor
+	room     int // how many results may still be asked for
+	verified int // how many images' signatures were
 	// counts are what was found in images that were looked up.
 	counts map[registry.Digest]registry.SeverityCounts
 }
@@ -124,9 +126,26 @@ func detailOf(names map[string]bool) (d registry.ImageDetail) {
 	return d
 }
 
-// signatures tells who signed an image, as far as that is known.
-func (s *session) signatures(_ context.Context, _ registry.Name, m registry.FoundManifest) (any, error) {
+// maxVerified is how many images' signatures one query has verified: each reads some
+// blobs.
+const maxVerified = 200
+
+// signatures tells who signed an image. What nobody verifies is told by its tool.
+func (s *session) signatures(ctx context.Context, repo registry.Name, m registry.FoundManifest) (any, error) {
 	all := []any{}
+	if s.h.signed != nil && len(m.Signatures) > 0 && s.verified < maxVerified {
+		s.verified++
+		list, err := s.h.signed(ctx, s.actor, repo, m.Digest)
+		if err != nil && !errors.Is(err, registry.ErrManifestUnknown) { // which was removed meanwhile
+			return nil, err
+		}
+		for _, x := range list {
+			all = append(all, fields{"Tool": x.Tool, "IsTrusted": x.Trusted, "Author": x.Author})
+		}
+	}
+	if len(all) > 0 {
+		return all, nil
+	}
 	for _, tool := range m.Signatures {
 		all = append(all, fields{"Tool": tool, "IsTrusted": false, "Author": ""})
 	}
