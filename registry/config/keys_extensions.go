@@ -146,6 +146,7 @@ func syncKeys() []Key {
 		{Path: reg + ".bandwidth[].rate", Type: String, Doc: "Limit in bytes per second then, in place of downloadRate; absent is no limit."},
 		{Path: reg + ".bandwidth[].copies", Type: Bool, Default: "true", Doc: "Whether scheduled copies go on then."},
 		{Path: reg + ".monthlyBytes", Type: String, Doc: "Bytes of content that may come in a calendar month (UTC), such as 50GB. Scheduled copies stop at 80 % of them; then what is not here is refused with 429."},
+		{Path: reg + ".maxBlobSize", Type: String, Doc: "Largest blob that is fetched, such as 5GB; a larger one is refused with 403. Absent is no limit."},
 		{Path: reg + ".localPushes", Type: String, Default: "allow", Values: []string{"allow", "deny", "forward"}, Doc: "What a push into a mirrored repository means: allow takes it, and nothing is fetched into that repository from then on; deny refuses it; forward takes it and passes it on to the first of urls, at once or when that can be reached, and the repository goes on being a mirror. A rule with forward and neither onDemand nor pollInterval only passes on."},
 		{Path: reg + ".forward", Type: Object, Doc: "How pushes are passed on; needs localPushes forward."},
 		{Path: reg + ".forward.conflict", Type: String, Default: "overwrite", Values: []string{"overwrite", "keep"}, Doc: "When the tag is something else there that it never was here: overwrite puts ours in its place, keep leaves it and says so in berth sync forwards."},

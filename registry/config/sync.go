@@ -44,6 +44,7 @@ type SyncRegistry struct {
 	DownloadRate           string                  `json:"downloadRate"`
 	Bandwidth              []SyncWindow            `json:"bandwidth"`
 	MonthlyBytes           string                  `json:"monthlyBytes"`
+	MaxBlobSize            string                  `json:"maxBlobSize"`
 	LocalPushes            string                  `json:"localPushes"` // allow, deny or forward
 	Forward                SyncForward             `json:"forward"`
 }
@@ -81,6 +82,15 @@ func (r *SyncRegistry) Monthly() (int64, error) {
 	n, err := parseBytes(r.MonthlyBytes)
 	if err != nil {
 		return 0, errors.New("monthlyBytes: must be bytes, such as 50GB")
+	}
+	return n, nil
+}
+
+// MaxBlob returns MaxBlobSize, with the suffixes of Rate; 0 if there is no limit.
+func (r *SyncRegistry) MaxBlob() (int64, error) {
+	n, err := parseBytes(r.MaxBlobSize)
+	if err != nil {
+		return 0, errors.New("maxBlobSize: must be bytes, such as 5GB")
 	}
 	return n, nil
 }

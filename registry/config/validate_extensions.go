@@ -96,6 +96,8 @@ func (ch *checker) registry(r *SyncRegistry, at place) {
 	ch.require(err == nil, at.with("downloadRate"), "must be bytes per second, such as 2MB")
 	_, err = r.Monthly()
 	ch.require(err == nil, at.with("monthlyBytes"), "must be bytes, such as 50GB")
+	_, err = r.MaxBlob()
+	ch.require(err == nil, at.with("maxBlobSize"), "must be bytes, such as 5GB")
 	for i := range r.Bandwidth {
 		ch.window(&r.Bandwidth[i], at.with("bandwidth", i))
 	}

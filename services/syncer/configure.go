@@ -114,6 +114,9 @@ func ruleOf(c *config.SyncRegistry, credentialsFile string, helpers map[string]c
 	if r.Monthly, err = c.Monthly(); err != nil {
 		return nil, err
 	}
+	if r.MaxBlob, err = c.MaxBlob(); err != nil {
+		return nil, err
+	}
 	for i := range c.Bandwidth {
 		w, err := windowOf(&c.Bandwidth[i])
 		if err != nil {

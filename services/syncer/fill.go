@@ -402,6 +402,9 @@ func (f *fill) receiveWithin(ctx context.Context, stall *time.Timer, t target, h
 	if f.size >= 0 && size >= 0 && size != f.size {
 		return registry.ErrUnavailable.With("the upstream registry %s says that %s has %d bytes, not %d", h.Name(), f.digest, size, f.size).Because(errWrong)
 	}
+	if err := t.rule.tooLarge(max(size, f.have)); err != nil {
+		return err
+	}
 	// The upstream has it for us, so a copy that is here may serve.
 	if f.have == 0 && f.mount(ctx) {
 		return errMounted
@@ -434,6 +437,9 @@ func (f *fill) receiveWithin(ctx context.Context, stall *time.Timer, t target, h
 			t.rule.state.bytes.Add(int64(n))
 			f.s.meters.upstreamBytes.Add(int64(n))
 			stall.Stop() // this is us
+			if lerr := t.rule.tooLarge(f.have); lerr != nil {
+				return errors.Join(lerr, errNoRoom)
+			}
 			if t.rule.state.line.took(n, now) >= saveEvery {
 				if serr := f.s.saveLine(ctx, t.rule); serr != nil && ctx.Err() == nil {
 					f.s.log.Warn("bytes could not be counted", "rule", t.rule.Name, "error", serr)

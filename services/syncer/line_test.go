@@ -305,3 +305,43 @@ func TestSilentUpstream(t *testing.T) {
 		t.Errorf("%d requests for one tag at a time", n)
 	}
 }
+
+// TestMaxBlob: a blob that is larger than the rule takes is refused before its bytes
+// come, and as soon as it is seen if the upstream does not say; others come.
+func TestMaxBlob(t *testing.T) {
+	up := newHostile(t)
+	small, large := random(1000), random(1<<20)
+	up.image(t, "a", "v1", small, large)
+	r := at(t, up.URL)
+	r.MaxBlob = 1000
+	w := open(t, r)
+	get := func(b []byte) error {
+		c, err := w.Open(t.Context(), nobody, "a", registry.SHA256.FromBytes(b), registry.Whole)
+		if err == nil {
+			_, err = drainBody(t, c)
+		}
+		return err
+	}
+	if err := get(small); err != nil {
+		t.Error(err)
+	}
+	if err := get(large); !errors.Is(err, registry.ErrDenied) {
+		t.Errorf("too large: %v", err)
+	}
+	up.set(func() {
+		up.answer = func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodGet || !strings.Contains(r.URL.Path, "/blobs/") {
+				return false
+			}
+			http.NewResponseController(w).Flush() // without a length
+			w.Write(large)
+			return true
+		}
+	})
+	if err := get(large); !errors.Is(err, registry.ErrDenied) {
+		t.Errorf("too large, and nobody said so: %v", err)
+	}
+	if rules, err := w.MirrorRules(t.Context()); err != nil || rules[0].MonthBytes > 600_000 {
+		t.Errorf("all of it was read: %+v, %v", rules, err)
+	}
+}

@@ -250,12 +250,13 @@ const speedTime = 10
 type speed struct {
 	slots [speedTime]int64
 	last  int64 // the second of the newest slot
+	first int64 // when counting began, after a pause
 }
 
 func (s *speed) turn(now time.Time) {
 	second := now.Unix()
 	if second-s.last >= speedTime {
-		s.slots, s.last = [speedTime]int64{}, second
+		s.slots, s.last, s.first = [speedTime]int64{}, second, second
 	}
 	for s.last < second {
 		s.last++
@@ -275,5 +276,5 @@ func (s *speed) rate(now time.Time) int64 {
 	for _, n := range s.slots {
 		sum += n
 	}
-	return sum / speedTime
+	return sum / min(s.last-s.first+1, speedTime)
 }

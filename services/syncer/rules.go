@@ -35,6 +35,7 @@ type Rule struct {
 	Timeout    time.Duration // of one image or blob
 	Rate       int64         // bytes a second, 0: no limit
 	Windows    []Window      // parts of the week in which other limits hold
+	MaxBlob    int64         // bytes of one blob, 0: no limit
 	Monthly    int64         // bytes a month (UTC), 0: no limit
 	// Conflict is for tags that are passed on, and Compare how often all of them are
 	// compared with what was; 0 is never.
@@ -294,4 +295,12 @@ func (r *Rule) check() error {
 		}
 	}
 	return nil
+}
+
+// tooLarge is an error if the rule takes no blob of size bytes.
+func (r *Rule) tooLarge(size int64) error {
+	if r.MaxBlob <= 0 || size <= r.MaxBlob {
+		return nil
+	}
+	return registry.ErrDenied.With("a blob of the upstream registry %s is larger than the %d bytes that maxBlobSize allows", r.Host, r.MaxBlob)
 }
