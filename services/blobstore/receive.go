@@ -78,10 +78,15 @@ func notEOF(err error) error {
 	return err
 }
 
-// upTo returns as much of buf as may be written at once.
+// blockAlign is what the offsets of writes are multiples of where they can be: a disk
+// takes whole blocks faster.
+const blockAlign = 4096
+
+// upTo returns as much of buf as may be written at once, and from where the next write
+// begins at a block.
 func (p *pool) upTo(ses *session, buf []byte) []byte {
 	if p.part == 0 {
-		return buf
+		return buf[:int64(len(buf))-ses.offset.Load()%blockAlign]
 	}
 	return buf[:min(int64(len(buf)), p.part-ses.offset.Load()%p.part)]
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/berth-registry/berth/registry"
@@ -37,6 +38,8 @@ type Driver struct {
 	foreign []*os.File // databases of another registry, locked
 
 	home, blobs, uploads string // directories
+
+	noDirect atomic.Bool // the file system can't write past the page cache, see direct.go
 
 	adding     sync.Mutex // held while an object of the journal is added
 	hasJournal bool       // there is a directory for them, durably; guarded by adding

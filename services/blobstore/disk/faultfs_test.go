@@ -36,6 +36,9 @@ func newFaultFS() *faultFS {
 	return &faultFS{data: make(map[uint64][]byte), names: make(map[string][]fs.DirEntry)}
 }
 
+// openDirect opens a file whose writes are steps as all are.
+func (f *faultFS) openDirect(name string) (directWriter, error) { return f.open(name, os.O_WRONLY, 0) }
+
 // step counts a call and says whether it takes place.
 func (f *faultFS) step(op string) outcome {
 	f.mu.Lock()

@@ -24,8 +24,9 @@ type upload struct {
 	driver  *Driver
 	id      registry.UploadID
 	data    file
-	size    int64 // where the next Write goes
-	started int64 // the kernel was told to write so many bytes
+	size    int64        // where the next Write goes
+	started int64        // the kernel was told to write so many bytes
+	direct  directWriter // data once more, for [upload.writeAt]; nil until it is needed
 
 	mu     sync.Mutex // guards what follows: Sync runs beside Save
 	state  file       // nil until there is a record
@@ -40,8 +41,11 @@ func (u *upload) Expect(registry.Digest) {}
 
 // Write implements [blobstore.UploadFile].
 func (u *upload) Write(_ context.Context, p []byte) (int, error) {
-	n, err := u.data.WriteAt(p, u.size)
+	n, direct, err := u.writeAt(p, u.size)
 	u.size += int64(n)
+	if direct {
+		u.started = u.size
+	}
 	if u.driver.durable && u.size-u.started >= writeStep {
 		u.driver.fs.startWriting(u.data, u.started, u.size-u.started)
 		u.started = u.size
@@ -213,7 +217,7 @@ func (u *upload) stateExists() bool {
 func (u *upload) Close() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	err := u.data.Close()
+	err := errors.Join(u.data.Close(), u.closeDirect())
 	if u.state != nil {
 		err = errors.Join(err, u.state.Close())
 	}
