@@ -53,7 +53,7 @@ func authKeys() []Key {
 		{Path: bearer + ".oidc[].certificateAuthority", Type: String, Doc: "Authority of the issuer's certificate, PEM text."},
 		{Path: bearer + ".oidc[].certificateAuthorityFile", Type: Path, Doc: "The same from a file."},
 		{Path: bearer + ".oidc[].skipIssuerVerification", Type: Bool, Doc: "Do not compare the token's issuer."},
-		{Path: bearer + ".upstreamTokenEndpoint", Type: Object, Status: Refused, when: whenPresent, Doc: "Token server that /zot/auth/token passes requests on to."},
+		{Path: bearer + ".upstreamTokenEndpoint", Type: Object, Status: Built, Doc: "Token server that /zot/auth/token passes requests on to. With bearer.oidc the own token service answers."},
 		{Path: bearer + ".upstreamTokenEndpoint.realm", Type: URL, Doc: "Its URL; https unless allowInsecureHttp."},
 		{Path: bearer + ".upstreamTokenEndpoint.service", Type: String, Doc: "Service name to ask for."},
 		{Path: bearer + ".upstreamTokenEndpoint.allowInsecureHttp", Type: Bool, Doc: "Allow an http URL."},

@@ -125,7 +125,6 @@ func alsoWarned(p string, want Status) bool {
 func TestNeverOpenByAccident(t *testing.T) {
 	for _, text := range []string{
 		`{"http":{"auth":{"bearer":{"awsSecretsManager":{"region":"x"}}}}}`,
-		`{"http":{"auth":{"bearer":{"upstreamTokenEndpoint":{"realm":"x"}}}}}`,
 		`{"http":{"auth":{"openid":{"providers":{"x":{"keypath":"/k"}}}}}}`,
 	} {
 		if err := unbuilt(t, text); err == nil {

@@ -158,7 +158,7 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 // methodsOf returns the methods of authentication that a service has, nil if there is
 // none.
 func methodsOf(who *identity.Service, h config.HTTP) *auth.Identity {
-	if who == nil {
+	if who == nil || who.Only() {
 		return nil
 	}
 	return &auth.Identity{

@@ -256,7 +256,7 @@ func (g *Gateway) handle(x *exchange) error {
 	if err := g.narrow(x); err != nil {
 		return err
 	}
-	if who := g.who.Load(); x.resource == apiBase && who != nil && x.header("X-Zot-Api-Client") == "zot-ui" {
+	if who := g.who.Load(); x.resource == apiBase && who != nil && !who.Only() && x.header("X-Zot-Api-Client") == "zot-ui" {
 		if err := who.Login(x.w, x.r, x.actor); err != nil {
 			return err
 		}

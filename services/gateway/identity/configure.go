@@ -57,7 +57,11 @@ func Audience(h config.HTTP) string {
 func Configured(c *config.Config, catalog registry.Catalog, p daemon.Process) (*Service, error) {
 	h := c.HTTP
 	if idle(h) {
-		return nil, nil
+		relay, err := configuredRelay(c, p)
+		if relay == nil || err != nil {
+			return nil, err
+		}
+		return New(Options{Catalog: catalog, Relay: relay, Log: p.Log.With("module", "identity")}), nil
 	}
 	o := Options{
 		Catalog: catalog, Audience: Audience(h), External: External(h),

@@ -35,11 +35,13 @@ type Options struct {
 	// Catalog has.
 	CookieKey []byte
 	Log       *slog.Logger
+	// Relay has requests for tokens passed on, and nothing else done. nil: it is not.
+	Relay *Relay
 }
 
 // Event is something that was done with credentials.
 type Event struct {
-	Kind   string // login, logout, token.issue, token.refresh, apikey.create, apikey.remove, device.approve
+	Kind   string // login, logout, token.issue, token.relay, token.refresh, apikey.create, apikey.remove, device.approve
 	User   string // "" if nobody is known
 	Object string // what it was done with: a provider, scopes, the identity of a key
 	Err    error  // nil: it was done
@@ -122,6 +124,12 @@ func Public(path string) bool { return path != "/zot/auth/apikey" }
 func (s *Service) Serve(w http.ResponseWriter, r *http.Request, a registry.Actor, authenticate func(*http.Request) (registry.Actor, error)) error {
 	w.Header().Set("Cache-Control", "no-store")
 	path := r.URL.Path
+	if s.Only() {
+		if path != "/zot/auth/token" {
+			return registry.ErrEndpointUnknown
+		}
+		return s.relay(w, r)
+	}
 	switch path {
 	case "/zot/auth/token":
 		return s.token(w, r, authenticate)
