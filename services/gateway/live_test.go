@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -42,7 +43,7 @@ func TestS151LoginsFollowTheFile(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- unit.Run() }()
 	t.Cleanup(func() {
-		if err := unit.Stop(t.Context()); err != nil {
+		if err := unit.Stop(context.Background()); err != nil { // the test's own has ended
 			t.Error(err)
 		}
 		<-done
