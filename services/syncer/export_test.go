@@ -30,3 +30,6 @@ func (s *Service) Names() (names []string) {
 	}
 	return names
 }
+
+// Contains reports whether t lies in the window.
+func (w *Window) Contains(t time.Time) bool { return w.contains(t) }

@@ -345,3 +345,42 @@ func TestMaxBlob(t *testing.T) {
 		t.Errorf("all of it was read: %+v, %v", rules, err)
 	}
 }
+
+// TestWindows: a window that ends before it begins goes over midnight, and belongs to
+// the day on which it begins.
+func TestWindows(t *testing.T) {
+	const monday = 5 // of January 2026
+	day := syncer.Window{From: 8 * time.Hour, To: 18 * time.Hour}
+	night := syncer.Window{From: 22 * time.Hour, To: 6*time.Hour + 30*time.Minute}
+	always := syncer.Window{To: 24 * time.Hour}
+	for _, w := range []*syncer.Window{&day, &night} {
+		for d := time.Monday; d <= time.Friday; d++ {
+			w.Days[d] = true
+		}
+	}
+	for d := range always.Days {
+		always.Days[d] = true
+	}
+	for _, c := range []struct {
+		day, hour, minute int
+		day1, night1      bool
+	}{
+		{monday, 7, 59, false, false},
+		{monday, 8, 0, true, false},
+		{monday, 17, 59, true, false},
+		{monday, 18, 0, false, false},
+		{monday, 6, 29, false, false}, // Sunday's has not begun
+		{monday, 22, 0, false, true},
+		{monday + 1, 6, 29, false, true},
+		{monday + 1, 6, 30, false, false},
+		{monday + 4, 23, 0, false, true},
+		{monday + 5, 6, 0, false, true}, // Friday's goes on
+		{monday + 5, 12, 0, false, false},
+		{monday + 5, 23, 0, false, false},
+	} {
+		at := time.Date(2026, 1, c.day, c.hour, c.minute, 0, 0, time.Local)
+		if d, n := day.Contains(at), night.Contains(at); d != c.day1 || n != c.night1 || !always.Contains(at) {
+			t.Errorf("%v: by day %v, by night %v, always %v", at, d, n, always.Contains(at))
+		}
+	}
+}

@@ -186,9 +186,9 @@ func (l *looking) image(ctx context.Context, m registry.Manifest, platform strin
 			x.Have += size
 		}
 	}
-	switch {
-	case found == wanted:
-	case found == 0:
+	switch found {
+	case wanted:
+	case 0:
 		x.State = registry.Missing
 	default:
 		x.State = registry.Partial

@@ -1,0 +1,69 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestBandwidth: what a file says of bytes, days and times.
+func TestBandwidth(t *testing.T) {
+	load := func(rule string) (*Config, error) {
+		file := filepath.Join(t.TempDir(), "c.json")
+		text := `{"storage":{"rootDirectory":"/x"},"http":{"port":"5000"},"extensions":{"sync":{"registries":[{"urls":["https://a.example.com"],"onDemand":true,` + rule + `}]}}}`
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, _, err := Load(file)
+		return c, err
+	}
+	c, err := load(`"monthlyBytes":"1.5TB","maxBlobSize":"2GiB","downloadRate":"1MB/s","bandwidth":[
+		{"days":"sat - mon, Wed","from":"22:30","to":"06:00","rate":"250 kB","copies":false},{"from":"00:00","to":"24:00"}]`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &c.Extensions.Sync.Registries[0]
+	month, _ := r.Monthly()
+	blob, _ := r.MaxBlob()
+	rate, _ := r.Rate()
+	if month != 1_500_000_000_000 || blob != 2<<30 || rate != 1_000_000 {
+		t.Errorf("%d a month, %d a blob, %d a second", month, blob, rate)
+	}
+	type window struct {
+		Days     [7]bool
+		From, To time.Duration
+		Rate     int64
+		Copies   bool
+	}
+	var got []window
+	for _, w := range r.Bandwidth {
+		x := window{Copies: w.Copies}
+		x.Days, _ = w.Weekdays()
+		x.From, x.To, _ = w.Times()
+		x.Rate, _ = w.Limit()
+		got = append(got, x)
+	}
+	all := [7]bool{true, true, true, true, true, true, true}
+	want := []window{
+		{Days: [7]bool{true, true, false, true, false, false, true}, From: 22*time.Hour + 30*time.Minute, To: 6 * time.Hour, Rate: 250_000},
+		{Days: all, To: 24 * time.Hour, Copies: true},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	for rule, complaint := range map[string]string{
+		`"monthlyBytes":"much"`: "monthlyBytes", `"monthlyBytes":"-1GB"`: "monthlyBytes", `"monthlyBytes":"NaN"`: "monthlyBytes", `"maxBlobSize":"1e300GB"`: "maxBlobSize",
+		`"bandwidth":[{"from":"8","to":"18:00"}]`: "bandwidth[0].from", `"bandwidth":[{"from":"08:00","to":"25:00"}]`: "bandwidth[0].to",
+		`"bandwidth":[{"from":"08:00","to":"18:00","days":"mon-"}]`:     "bandwidth[0].days",
+		`"bandwidth":[{"from":"08:00","to":"18:00","days":"weekdays"}]`: "bandwidth[0].days",
+		`"bandwidth":[{"from":"08:00","to":"18:00","rate":"0"}]`:        "bandwidth[0].rate",
+	} {
+		if _, err := load(rule); err == nil || !strings.Contains(err.Error(), complaint) {
+			t.Errorf("%s: %v, want a complaint about %s", rule, err, complaint)
+		}
+	}
+}
