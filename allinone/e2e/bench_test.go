@@ -56,6 +56,7 @@ func TestBench(t *testing.T) {
 		{"put big to S3", putBigS3},
 		{"small requests", smallRequests},
 		{"requests on PostgreSQL", requestsOnPostgres},
+		{"cold pulls", coldPulls},
 		{"memory of streams", streamMemory},
 		{"growth", growth},
 		{"idle", idle.figures},
