@@ -88,7 +88,7 @@ func (d *DB) lookup(ctx context.Context, image *contents.Image) ([]registry.Scan
 }
 
 func finding(v *types.DetectedVulnerability, where string) registry.ScanFinding {
-	severity, err := registry.ParseSeverity(v.Severity)
+	severity, err := registry.ParseSeverity(v.Severity) //nolint:staticcheck // FillInfo puts the chosen one there
 	if err != nil {
 		severity = registry.SeverityUnknown
 	}
