@@ -115,7 +115,7 @@ FUZZTIME ?= 10s
 fuzz: ## Every fuzz target for FUZZTIME (10s) each; FUZZ chooses by name
 	@allinone/e2e/fuzz.sh $(FUZZTIME) $(MODULES)
 
-.PHONY: search search-times previous replicas-kill netcuts linear e2e conformance conformance-arm64 clients api tokens auth guide kill pg-restarts generated-rows migrate-kill slow memory bench fsck
+.PHONY: search search-times previous replicas-kill netcuts linear e2e conformance conformance-arm64 clients api tokens trust auth guide kill pg-restarts generated-rows migrate-kill slow memory bench fsck
 e2e: build clients-install ## All end-to-end tests: conformance, client matrix, guide, kill loop; every topology
 	$(E2E) -v
 
@@ -129,6 +129,9 @@ conformance-arm64: clients-install ## The arm64 programs of `make release` under
 
 clients: build clients-install ## Client matrix against both topologies (UPDATE=1 rewrites docs/clients.md)
 	$(E2E) -v -run '^TestClients'
+
+trust: build clients-install ## Signatures and gates: cosign signs, crane and docker are blocked and let through; a dead receiver of events gets all in order
+	$(E2E) -v -run '^TestTrust$$'
 
 tokens: build clients-install ## Login, push, pull, logout by tokens: docker, podman, skopeo, crane, oras, helm; also through two gateways
 	$(E2E) -v -run '^TestTokens$$'
