@@ -85,7 +85,7 @@ func TryJournal(ctx context.Context, c *Catalog) error { return c.journal.write(
 // PassOver takes due reviews for those of repositories that were deleted a moment
 // ago.
 func PassOver(ctx context.Context, c *Catalog) error {
-	all, err := c.dueReviews(ctx, "")
+	all, err := c.dueReviews(ctx, "", reviewBatch)
 	if err != nil {
 		return err
 	}

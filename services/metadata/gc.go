@@ -27,6 +27,24 @@ const (
 // reviewBatch is how many reviews one transaction decides at most.
 const reviewBatch = 64
 
+// A database with one writer lets pushes wait while a batch is decided. How many
+// reviews a batch has there depends on how long the one before it took.
+const (
+	smallBatch = 8
+	calmBatch  = 10 * time.Millisecond // what a batch should take
+)
+
+// nextBatch returns how many reviews the batch behind one of n should have.
+func nextBatch(n int, took time.Duration) int {
+	switch {
+	case took > 2*calmBatch:
+		return max(n/2, smallBatch)
+	case took < calmBatch/2:
+		return min(2*n, reviewBatch)
+	}
+	return n
+}
+
 // Collected is what a collection did.
 type Collected struct {
 	Reviews, Manifests, Links, Blobs, Repositories int64
@@ -79,11 +97,18 @@ func (c *Catalog) collectDue(ctx context.Context) (wait time.Duration, err error
 	}
 	defer func() { err = errors.Join(err, lease.Give(context.WithoutCancel(ctx))) }()
 	until := time.Now().Add(collectTerm / 2)
+	batch := reviewBatch
+	if c.db.Dialect().Shared == nil {
+		batch = smallBatch
+	}
 	for time.Now().Before(until) {
 		begin := time.Now()
-		done, err := c.collectSome(ctx, false)
+		done, err := c.collectSome(ctx, false, batch)
 		if err != nil {
 			return 0, err
+		}
+		if c.db.Dialect().Shared == nil {
+			batch = nextBatch(batch, time.Since(begin))
 		}
 		if done.Reviews == 0 {
 			if err := c.sweepDue(ctx); err != nil {
@@ -119,7 +144,7 @@ func (c *Catalog) collectNow(ctx context.Context, until time.Time) (sum Collecte
 	}
 	defer func() { err = errors.Join(err, lease.Give(context.WithoutCancel(ctx))) }()
 	for {
-		done, err := c.collectSome(ctx, true)
+		done, err := c.collectSome(ctx, true, reviewBatch)
 		sum.add(done)
 		if err != nil || done.Reviews == 0 || time.Now().After(until) {
 			return sum, err
@@ -140,15 +165,15 @@ func rest(ctx context.Context, d time.Duration) error {
 }
 
 // collectSome decides on a batch of reviews of each pool. asked says that somebody
-// wants it now, whatever the time of day.
-func (c *Catalog) collectSome(ctx context.Context, asked bool) (Collected, error) {
+// wants it now, whatever the time of day; batch is how many reviews a batch has.
+func (c *Catalog) collectSome(ctx context.Context, asked bool, batch int) (Collected, error) {
 	var sum Collected
 	for _, p := range c.pools() {
 		g := c.policy(p)
 		if g.Off || !asked && !g.open(c.opt.Now()) {
 			continue
 		}
-		due, err := c.dueReviews(ctx, p)
+		due, err := c.dueReviews(ctx, p, batch)
 		if err != nil {
 			return sum, err
 		}
@@ -183,8 +208,8 @@ type due struct {
 	retained bool          // retention policies keep the manifest
 }
 
-func (c *Catalog) dueReviews(ctx context.Context, p registry.Pool) ([]due, error) {
-	rows, err := c.db.Query(ctx, sqlDueReviews, string(p), c.now(), reviewBatch)
+func (c *Catalog) dueReviews(ctx context.Context, p registry.Pool, batch int) ([]due, error) {
+	rows, err := c.db.Query(ctx, sqlDueReviews, string(p), c.now(), batch)
 	if err != nil {
 		return nil, fmt.Errorf("reading due reviews: %w", err)
 	}

@@ -339,7 +339,7 @@ func TestCollectorRoundTrips(t *testing.T) {
 	}
 	later.Store(int64(time.Hour))
 	proxy.Took()
-	done, err := c.collectSome(t.Context(), true)
+	done, err := c.collectSome(t.Context(), true, reviewBatch)
 	if err != nil || done.Manifests != reviewBatch {
 		t.Fatalf("removed %+v, %v: want %d manifests", done, err, reviewBatch)
 	}
@@ -351,5 +351,24 @@ func TestCollectorRoundTrips(t *testing.T) {
 		}
 	} else {
 		t.Logf("%d round trips for %d reviews", len(got), reviewBatch)
+	}
+}
+
+// A batch that took long is followed by smaller ones, and these by larger ones when
+// they take no time.
+func TestNextBatch(t *testing.T) {
+	n := reviewBatch
+	for i, want := range []int{32, 16, 8, 8} {
+		if n = nextBatch(n, time.Second); n != want {
+			t.Errorf("%d slow batches: %d reviews, want %d", i+1, n, want)
+		}
+	}
+	if got := nextBatch(n, calmBatch); got != n {
+		t.Errorf("a batch that took as long as it should: %d reviews next, want %d", got, n)
+	}
+	for i, want := range []int{16, 32, 64, 64} {
+		if n = nextBatch(n, time.Millisecond); n != want {
+			t.Errorf("%d fast batches: %d reviews, want %d", i+1, n, want)
+		}
 	}
 }
