@@ -278,15 +278,18 @@ func (l *pushLoad) round(t *testing.T, round, pushes int, busy bool) []time.Dura
 	return slices.Concat(all[:]...)
 }
 
-// retain applies the policies to all repositories, again and again.
+// retain applies the policies to all repositories, again and again, at the pace of a
+// run.
 func (l *pushLoad) retain(ctx context.Context, t *testing.T, c *Catalog) {
 	for n := 0; ctx.Err() == nil; n = (n + 1) % 10_000 {
+		began := time.Now()
 		_, err := c.ApplyRetention(ctx, registry.Actor{ID: "x"}, registry.Name(fmt.Sprint("team/repo", n)))
 		switch {
 		case errors.Is(err, registry.ErrNameUnknown):
 			n = -1
 		case err == nil:
 			l.retained.Add(1)
+			_ = rest(ctx, time.Since(began)*(retentionShare-1)) // as a run rests
 		case ctx.Err() == nil:
 			t.Errorf("retention: %v", err)
 			return
