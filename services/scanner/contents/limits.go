@@ -9,7 +9,8 @@ import (
 // default.
 type Limits struct {
 	Expanded int64 // bytes of a layer when it is decompressed: 8 GiB
-	Ratio    int64 // times a layer may grow, beyond the first GiB: 200
+	Ratio    int64 // times a layer may grow: 200
+	Modest   int64 // bytes up to which it may grow any number of times: 1 GiB
 	Entries  int   // names of a layer: 500,000
 	File     int64 // bytes of a file to look at; others are skipped: 512 MiB
 	Document int64 // bytes of a text to look at: 32 MiB
@@ -27,6 +28,7 @@ func (l Limits) withDefaults() Limits {
 	}
 	set(&l.Expanded, 8<<30)
 	set(&l.Ratio, 200)
+	set(&l.Modest, 1<<30)
 	set(&l.File, 512<<20)
 	set(&l.Document, 32<<20)
 	set(&l.Archive, 1<<30)

@@ -126,7 +126,7 @@ func (b *bounded) Read(p []byte) (int, error) {
 	switch {
 	case b.n > b.limits.Expanded:
 		return 0, limit("a layer expands to more than %d bytes", b.limits.Expanded)
-	case b.n > 1<<30 && b.n > b.in.n*b.limits.Ratio:
+	case b.n > b.limits.Modest && b.n > b.in.n*b.limits.Ratio:
 		return 0, limit("a layer expands to more than %d times its size", b.limits.Ratio)
 	}
 	return n, err
