@@ -44,7 +44,7 @@ func NewLink(t testing.TB, rate int, loss float64) *Link {
 	here := fmt.Sprintf("berth%d", id)
 	t.Cleanup(func() {
 		for _, ns := range []string{l.router, l.far} {
-			exec.Command("ip", "netns", "del", ns).Run() //nolint:noctx // it is local and short
+			exec.Command("ip", "netns", "del", ns).Run()
 		}
 	})
 	for _, c := range []string{
@@ -71,7 +71,7 @@ func NewLink(t testing.TB, rate int, loss float64) *Link {
 func shell(t testing.TB, command string) {
 	t.Helper()
 	f := strings.Fields(command)
-	if out, err := exec.Command(f[0], f[1:]...).CombinedOutput(); err != nil { //nolint:noctx // it is local and short
+	if out, err := exec.Command(f[0], f[1:]...).CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", command, err, out)
 	}
 }
@@ -116,7 +116,7 @@ func (l *Link) Listen(t testing.TB) net.Listener {
 			made <- result{nil, err}
 			return
 		}
-		listener, err := net.Listen("tcp", l.Addr+":0") //nolint:noctx // it is local
+		listener, err := net.Listen("tcp", l.Addr+":0")
 		made <- result{listener, err}
 	}()
 	r := <-made
