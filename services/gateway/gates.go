@@ -1,10 +1,8 @@
 package gateway
 
 import (
-	"encoding/json"
 	"io"
 	"net/http"
-	"slices"
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/config"
@@ -34,7 +32,10 @@ func (g *Gateway) admitPull(x *exchange, m registry.Manifest) error {
 			content = stored.Bytes
 		}
 	}
-	if saysOfAnother(content) {
+	switch exempt, err := g.saysOfAnother(x, content); {
+	case err != nil:
+		return doing("deciding whether an image may be pulled", err)
+	case exempt:
 		return nil
 	}
 	v, err := ga.Decide(x.context(), x.actor, x.repo, m.Digest)
@@ -48,27 +49,6 @@ func (g *Gateway) admitPull(x *exchange, m registry.Manifest) error {
 		return registry.ErrDenied.With("this image can't be pulled: %s (`berth why %s` tells more)", v.Denied, x.named())
 	}
 	return nil
-}
-
-// statements are the types of layers that say something of an image, and are none:
-// signatures, attestations and bills of materials.
-var statements = []string{
-	"application/vnd.dev.cosign.simplesigning.v1+json", "application/vnd.dsse.envelope.v1+json", "application/vnd.in-toto+json", "application/jose+json", "application/cose",
-	"application/vnd.dev.sigstore.bundle.v0.3+json", "application/vnd.dev.sigstore.bundle+json;version=0.1", "application/vnd.dev.sigstore.bundle+json;version=0.2",
-	"text/spdx", "text/spdx+json", "application/spdx+json", "application/vnd.cyclonedx", "application/vnd.cyclonedx+json", "application/vnd.cyclonedx+xml", "application/vnd.syft+json",
-}
-
-// saysOfAnother reports whether a manifest has nothing in it but statements. What it
-// says of itself does not count: no client runs those layers.
-func saysOfAnother(content []byte) bool {
-	var m struct {
-		Layers    []registry.Descriptor `json:"layers"`
-		Manifests json.RawMessage       `json:"manifests"`
-	}
-	if err := json.Unmarshal(content, &m); err != nil || len(m.Layers) == 0 || m.Manifests != nil {
-		return false
-	}
-	return !slices.ContainsFunc(m.Layers, func(l registry.Descriptor) bool { return !slices.Contains(statements, l.MediaType) })
 }
 
 // trustCosign answers POST /v2/_zot/ext/cosign: a public key, PEM, is trusted from

@@ -1,13 +1,18 @@
 package gateway
 
 import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -168,4 +173,59 @@ func TestGateBySignature(t *testing.T) {
 	x.sign(t, mine, root, root)
 	x.get(t, "a/manifests/all").want(t, 200)
 	x.get(t, "a/manifests/"+string(d)).want(t, 200)
+}
+
+// TestGateDisguised: layers that only say that they are signatures or bills of materials
+// are unpacked by some clients, so a gate holds for them.
+func TestGateDisguised(t *testing.T) {
+	x := newGated(t, config.Gate{Repositories: []string{"a"}, SignedBy: "cosign"})
+	var archive bytes.Buffer
+	z := gzip.NewWriter(&archive)
+	w := tar.NewWriter(z)
+	if err := errors.Join(w.WriteHeader(&tar.Header{Name: "bin/sh", Size: 1}), errOf(w.Write([]byte("x"))), w.Close(), z.Close()); err != nil {
+		t.Fatal(err)
+	}
+	polyglot := tarOfText(t)
+	const image, empty = "application/vnd.oci.image.config.v1+json", "application/vnd.oci.empty.v1+json"
+	for n, test := range []struct {
+		mediaType, config, layer, content string
+		status                            int
+	}{
+		{registry.TypeManifest, image, "text/spdx", archive.String(), 403},
+		{registry.TypeManifest, image, "application/vnd.dev.cosign.simplesigning.v1+json", archive.String(), 403},
+		{registry.TypeManifest, image, "application/vnd.in-toto+json", polyglot, 403},
+		{registry.TypeDockerManifest, empty, "application/vnd.in-toto+json", archive.String(), 403},
+		{registry.TypeManifest, image, "application/vnd.in-toto+json", `{"_type":"x"}`, 200},
+		{registry.TypeManifest, empty, "text/spdx", "SPDXVersion: SPDX-2.3", 200},
+	} {
+		layer := pushBlob(t, x.url, "a", test.content)
+		m := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":2},"layers":[{"mediaType":%q,"digest":%q,"size":%d}]}`,
+			test.mediaType, test.config, pushBlob(t, x.url, "a", "{}"), test.layer, layer, len(test.content))
+		ref := fmt.Sprint("a/manifests/v", n)
+		do(t, "PUT", x.url+"/v2/"+ref, strings.NewReader(m), "Content-Type: "+test.mediaType).want(t, 201)
+		if a := x.get(t, ref); a.status != test.status {
+			t.Errorf("%+v: %d", test, a.status)
+		}
+	}
+}
+
+func errOf(_ int, err error) error { return err }
+
+// tarOfText returns an archive that is JSON, too.
+func tarOfText(t *testing.T) string {
+	t.Helper()
+	h := []byte(strings.Repeat("x", 1024))
+	copy(h, `{"a":"`)
+	copy(h[100:], "0000644 0000000 0000000 00000000776 00000000000 ")
+	copy(h[148:], "        0")
+	copy(h[1022:], `"}`)
+	sum := 0
+	for _, b := range h[:512] {
+		sum += int(b)
+	}
+	copy(h[148:], fmt.Sprintf("%06o  ", sum))
+	if _, err := tar.NewReader(bytes.NewReader(h)).Next(); err != nil || !json.Valid(h) {
+		t.Fatalf("not both: %v, %t", err, json.Valid(h))
+	}
+	return string(h)
 }

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"regexp"
 	"slices"
 	"strings"
@@ -97,30 +96,9 @@ func isSignature(tag registry.Tag, artifactType string) bool {
 // labels returns the labels of the image configuration with digest d. What is not
 // there, too large or no configuration has none.
 func (g *Gateway) labels(ctx context.Context, x *exchange, d registry.Digest) (map[string]string, error) {
-	if _, err := registry.ParseDigest(string(d)); err != nil {
-		return nil, nil //nolint:nilerr // the catalog says so
-	}
-	b, err := g.catalog.Blob(ctx, x.actor, x.repo, d)
-	switch {
-	case unknown(err), err != nil && registry.AsError(err).Code.Kind() == registry.Forbidden:
-		return nil, nil
-	case err != nil:
+	content, err := g.small(ctx, x, d, maxImageConfig)
+	if err != nil {
 		return nil, err
-	case b.Inline == nil && b.Size > maxImageConfig:
-		return nil, nil
-	}
-	content := b.Inline
-	if content == nil {
-		all := registry.Whole
-		all.Verify = b.Unverified
-		r, err := g.blobs.Open(ctx, b.Stored, all)
-		if err != nil {
-			return nil, err
-		}
-		defer r.Close()
-		if content, err = io.ReadAll(io.LimitReader(r, maxImageConfig)); err != nil {
-			return nil, err
-		}
 	}
 	var image struct {
 		Config struct {

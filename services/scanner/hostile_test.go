@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -160,7 +161,7 @@ func TestDamagedLayers(t *testing.T) {
 	}{
 		{"cut off", whole[:len(whole)/2], registry.ScanFailed, "damaged"},
 		{"not tar", []byte("hello, this is no archive at all" + strings.Repeat(".", 2000)), registry.ScanFailed, "damaged"},
-		{"xz", []byte("\xfd7zXZ\x00 and so on"), registry.ScanUnsupported, "xz"},
+		{"xz", []byte("\xfd7zXZ\x00 and so on"), registry.ScanFailed, "xz"},
 		{"empty", nil, registry.ScanDone, ""},
 	} {
 		image := s.image(t, "damaged", "", test.layer)
@@ -168,6 +169,26 @@ func TestDamagedLayers(t *testing.T) {
 		if st.State != test.state || !strings.Contains(st.Reason, test.reason) {
 			t.Errorf("%s: %+v", test.name, st)
 		}
+	}
+	image := func(repo registry.Name, more map[string]any, mediaType string, content []byte) registry.Descriptor {
+		m := map[string]any{
+			"schemaVersion": 2, "mediaType": registry.TypeManifest, "config": s.blob(t, repo, []byte("{}"), "application/vnd.oci.image.config.v1+json"),
+			"layers": []any{s.blob(t, repo, content, mediaType)},
+		}
+		maps.Copy(m, more)
+		return s.manifest(t, repo, "", registry.TypeManifest, m)
+	}
+	disguised := image("damaged", map[string]any{"artifactType": "application/x"}, "application/vnd.oci.image.layer.v1.tar+gzip", whole)
+	if st := s.wait(t, "damaged", disguised.Digest); st.State != registry.ScanDone || st.Packages == 0 {
+		t.Errorf("an image that says it is none: %+v", st)
+	}
+	disguised = image("damaged", nil, "text/spdx", whole)
+	if st := s.wait(t, "damaged", disguised.Digest); st.State != registry.ScanFailed || !strings.Contains(st.Reason, "text/spdx") {
+		t.Errorf("an image whose layers say they are none: %+v", st)
+	}
+	attestation := image("damaged", nil, "application/vnd.in-toto+json", []byte("{}"))
+	if st := s.wait(t, "damaged", attestation.Digest); st.State != registry.ScanUnsupported {
+		t.Errorf("an attestation: %+v", st)
 	}
 	chart := s.manifest(t, "damaged", "", registry.TypeManifest, map[string]any{
 		"schemaVersion": 2, "mediaType": registry.TypeManifest, "config": s.blob(t, "damaged", []byte("{}"), "application/vnd.cncf.helm.config.v1+json"),

@@ -25,6 +25,7 @@ type running struct {
 	since        int64
 	layers, done atomic.Int64
 	bytes        atomic.Int64
+	runs         bool // some client can run it
 }
 
 // idle is how often the queue is looked at without being told.
@@ -96,6 +97,8 @@ func (s *Service) scan(ctx context.Context, j job) error {
 		st.State, st.Reason = registry.ScanFailed, clip(err.Error(), 500)
 	case bounded.Err() != nil:
 		st.State, st.Reason = registry.ScanFailed, fmt.Sprintf("limit: it takes longer than %v", s.o.Time)
+	case errors.Is(err, contents.ErrUnsupported) && r.runs:
+		st.State, st.Reason = registry.ScanFailed, clip(err.Error(), 500)
 	case errors.Is(err, contents.ErrUnsupported):
 		st.State, st.Reason = registry.ScanUnsupported, clip(strings.TrimPrefix(err.Error(), "unsupported: "), 500)
 	case errors.Is(err, contents.ErrDamaged):
@@ -179,8 +182,14 @@ func (s *Service) read(ctx context.Context, r *running) (image *contents.Image, 
 		}
 		return nil, children, nil
 	}
-	if t := doc.Config.MediaType; t != imgspec.MediaTypeImageConfig && t != "application/vnd.docker.container.image.v1+json" || doc.ArtifactType != "" {
+	if t := doc.Config.MediaType; t != imgspec.MediaTypeImageConfig && t != "application/vnd.docker.container.image.v1+json" {
 		return nil, nil, unsupported("%s is no image", cmp.Or(doc.ArtifactType, t))
+	}
+	// What is in an image must not stay unknown because of what it says of itself: clients
+	// don't look at an artifact's type, and some not at those of layers. Attestations of
+	// buildkit have the configuration of an image.
+	for _, l := range doc.Layers {
+		r.runs = r.runs || l.MediaType != "application/vnd.in-toto+json"
 	}
 	for _, l := range doc.Layers {
 		if !contents.IsLayer(l.MediaType) {
