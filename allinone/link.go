@@ -152,7 +152,7 @@ func Link(ctx context.Context, cfg *config.Config, parts Parts, p daemon.Process
 	}
 
 	if s := cfg.Services.Scanner; scans != nil && s.Listen != "" && len(s.Address) == 0 {
-		unit, err := rpc.ScansUnit(ctx, s.Listen, scans, serve)
+		unit, err := rpc.ScansUnit(ctx, s.Listen, scans, catalog, serve)
 		if err != nil {
 			return nil, err
 		}

@@ -53,10 +53,14 @@ var audited = map[string]string{
 	metadatav1.AccessService_ExplainAccess_FullMethodName:        adminRead,
 	metadatav1.AccessService_CheckAccessRules_FullMethodName:     adminRead,
 
-	syncerv1.SyncService_Trigger_FullMethodName: "mirror.run",
-	syncerv1.SyncService_Pause_FullMethodName:   "mirror.pause",
-	syncerv1.SyncService_Forget_FullMethodName:  "mirror.forget",
-	syncerv1.SyncService_Examine_FullMethodName: adminRead,
+	metadatav1.TrustService_AddTrusted_FullMethodName:    "trust.add",
+	metadatav1.TrustService_RemoveTrusted_FullMethodName: "trust.remove",
+
+	syncerv1.SyncService_Trigger_FullMethodName:   "mirror.run",
+	syncerv1.SyncService_Pause_FullMethodName:     "mirror.pause",
+	syncerv1.SyncService_Forget_FullMethodName:    "mirror.forget",
+	syncerv1.SyncService_Reforward_FullMethodName: "mirror.reforward",
+	syncerv1.SyncService_Examine_FullMethodName:   adminRead,
 
 	scannerv1.ScanService_ScanNow_FullMethodName:    "scan.run",
 	scannerv1.ScanService_AttachSBOM_FullMethodName: "scan.attach",

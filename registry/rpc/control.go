@@ -50,7 +50,7 @@ func ControlUnit(ctx context.Context, root string, b registry.Blobs, c registry.
 		ServeMirror(srv, m, c)
 	}
 	if s != nil {
-		ServeScans(srv, s)
+		ServeScans(srv, s, c)
 	}
 	l = newRemoving(l, filepath.Join(root, controlSocket))
 	u := Unit("control socket", l, srv, c)

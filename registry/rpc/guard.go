@@ -53,7 +53,10 @@ func (g guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo
 		return err
 	}
 	stalled, give := once()
-	w := &watchedStream{ServerStream: ss, patience: newPatience(g.limits.progress, give)}
+	w := &watchedStream{ServerStream: ss, ctx: ss.Context(), patience: newPatience(g.limits.progress, give)}
+	if g.owned {
+		w.ctx = context.WithValue(w.ctx, owner{}, true)
+	}
 	defer w.patience.timer.Stop()
 
 	done := make(chan error, 1)
@@ -73,8 +76,12 @@ func (g guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo
 // watchedStream notes when its peer lets it wait.
 type watchedStream struct {
 	grpc.ServerStream
+	ctx      context.Context // says who the peer is
 	patience *patience
 }
+
+// Context implements [grpc.ServerStream].
+func (w *watchedStream) Context() context.Context { return w.ctx }
 
 func (w *watchedStream) SendMsg(m any) error {
 	return w.patience.during(func() error { return w.ServerStream.SendMsg(m) })

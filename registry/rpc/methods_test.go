@@ -30,7 +30,7 @@ func TestS019EveryMethodHasARow(t *testing.T) {
 	ServeBlobs(srv, memory.NewBlobs())
 	ServeCatalog(srv, memory.NewCatalog(memory.CatalogOptions{}))
 	ServeMirror(srv, nil, nil)
-	ServeScans(srv, nil)
+	ServeScans(srv, nil, nil)
 	reflection.Register(srv)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -10,15 +10,17 @@ import (
 	"github.com/berth-registry/berth/registry"
 )
 
-// ServeScans makes srv serve s. srv must come from [NewServer].
-func ServeScans(srv grpc.ServiceRegistrar, s registry.Scans) {
-	scannerv1.RegisterScanServiceServer(srv, &scansServer{scans: s})
+// ServeScans makes srv serve s. srv must come from [NewServer]. rights is asked what
+// a client that is no service may see and start; with nil, it may nothing.
+func ServeScans(srv grpc.ServiceRegistrar, s registry.Scans, rights ScanRights) {
+	scannerv1.RegisterScanServiceServer(srv, &scansServer{scans: s, rights: rights})
 }
 
 // scansServer serves registry.Scans.
 type scansServer struct {
 	scannerv1.UnimplementedScanServiceServer
-	scans registry.Scans
+	scans  registry.Scans
+	rights ScanRights
 }
 
 // parseDigests returns the digests that a request names.
@@ -45,6 +47,9 @@ func scanStatusToWire(s registry.ScanStatus) *scannerv1.Status {
 
 func (s *scansServer) GetStatus(ctx context.Context, req *scannerv1.GetStatusRequest) (*scannerv1.GetStatusResponse, error) {
 	repo, d, err := namedContent(req.GetRepository(), req.GetDigest())
+	if err == nil {
+		err = s.reads(ctx, repo, d)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -56,6 +61,9 @@ func (s *scansServer) GetStatus(ctx context.Context, req *scannerv1.GetStatusReq
 }
 
 func (s *scansServer) ListStatuses(ctx context.Context, req *scannerv1.ListStatusesRequest) (*scannerv1.ListStatusesResponse, error) {
+	if err := s.admit(ctx); err != nil {
+		return nil, err
+	}
 	images, err := parseDigests(req.GetDigests())
 	if err != nil {
 		return nil, err
@@ -72,6 +80,9 @@ func (s *scansServer) ListStatuses(ctx context.Context, req *scannerv1.ListStatu
 }
 
 func (s *scansServer) ListFindings(ctx context.Context, req *scannerv1.ListFindingsRequest) (*scannerv1.ListFindingsResponse, error) {
+	if err := s.admit(ctx); err != nil {
+		return nil, err
+	}
 	more, err := parseDigests(req.GetIn())
 	if err != nil {
 		return nil, err
@@ -101,6 +112,9 @@ func (s *scansServer) ListFindings(ctx context.Context, req *scannerv1.ListFindi
 }
 
 func (s *scansServer) ListAffected(ctx context.Context, req *scannerv1.ListAffectedRequest) (*scannerv1.ListAffectedResponse, error) {
+	if err := s.admit(ctx); err != nil {
+		return nil, err
+	}
 	list, err := s.scans.AffectedImages(ctx, req.GetId(), registry.Page[registry.Digest]{After: registry.Digest(req.GetAfter()), Limit: int(req.GetLimit())})
 	if err != nil {
 		return nil, err
@@ -109,6 +123,9 @@ func (s *scansServer) ListAffected(ctx context.Context, req *scannerv1.ListAffec
 }
 
 func (s *scansServer) CheckAffected(ctx context.Context, req *scannerv1.CheckAffectedRequest) (*scannerv1.CheckAffectedResponse, error) {
+	if err := s.admit(ctx); err != nil {
+		return nil, err
+	}
 	images, err := parseDigests(req.GetDigests())
 	if err != nil {
 		return nil, err
@@ -126,6 +143,9 @@ func (s *scansServer) CheckAffected(ctx context.Context, req *scannerv1.CheckAff
 
 func (s *scansServer) GetSBOM(ctx context.Context, req *scannerv1.GetSBOMRequest) (*scannerv1.GetSBOMResponse, error) {
 	repo, d, err := namedContent(req.GetRepository(), req.GetDigest())
+	if err == nil {
+		err = s.reads(ctx, repo, d)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -138,6 +158,9 @@ func (s *scansServer) GetSBOM(ctx context.Context, req *scannerv1.GetSBOMRequest
 
 func (s *scansServer) AttachSBOM(ctx context.Context, req *scannerv1.AttachSBOMRequest) (*scannerv1.AttachSBOMResponse, error) {
 	repo, d, err := namedContent(req.GetRepository(), req.GetDigest())
+	if err == nil {
+		err = s.reads(ctx, repo, d)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -149,6 +172,9 @@ func (s *scansServer) AttachSBOM(ctx context.Context, req *scannerv1.AttachSBOMR
 }
 
 func (s *scansServer) ScanNow(ctx context.Context, req *scannerv1.ScanNowRequest) (*scannerv1.ScanNowResponse, error) {
+	if err := s.admit(ctx); err != nil {
+		return nil, err
+	}
 	repo, d, err := namedContent(req.GetRepository(), req.GetDigest())
 	if err == nil {
 		err = s.scans.ScanNow(ctx, repo, d)
@@ -164,6 +190,9 @@ func scanDBToWire(d registry.ScanDB) *scannerv1.DB {
 }
 
 func (s *scansServer) GetQueue(ctx context.Context, _ *scannerv1.GetQueueRequest) (*scannerv1.GetQueueResponse, error) {
+	if err := s.admit(ctx); err != nil {
+		return nil, err
+	}
 	q, err := s.scans.ScanQueue(ctx)
 	if err != nil {
 		return nil, err
@@ -180,6 +209,9 @@ func (s *scansServer) GetQueue(ctx context.Context, _ *scannerv1.GetQueueRequest
 }
 
 func (s *scansServer) UpdateDB(ctx context.Context, _ *scannerv1.UpdateDBRequest) (*scannerv1.UpdateDBResponse, error) {
+	if err := s.admit(ctx); err != nil {
+		return nil, err
+	}
 	db, err := s.scans.UpdateDB(ctx)
 	if err != nil {
 		return nil, err
@@ -188,6 +220,9 @@ func (s *scansServer) UpdateDB(ctx context.Context, _ *scannerv1.UpdateDBRequest
 }
 
 func (s *scansServer) ImportDB(stream grpc.ClientStreamingServer[scannerv1.ImportDBRequest, scannerv1.ImportDBResponse]) error {
+	if err := s.admit(stream.Context()); err != nil {
+		return err
+	}
 	db, err := s.scans.ImportDB(stream.Context(), &importReader{stream: stream})
 	if err != nil {
 		return err

@@ -50,9 +50,9 @@ func MirrorUnit(ctx context.Context, address string, m registry.Mirror, rights r
 	return unit(ctx, Syncer, address, m, o, func(srv *grpc.Server) { ServeMirror(srv, m, rights) })
 }
 
-// ScansUnit returns a unit that serves s on address.
-func ScansUnit(ctx context.Context, address string, s registry.Scans, o ServerOptions) (daemon.Unit, error) {
-	return unit(ctx, Scanner, address, s, o, func(srv *grpc.Server) { ServeScans(srv, s) })
+// ScansUnit returns a unit that serves s on address; for rights see [ServeScans].
+func ScansUnit(ctx context.Context, address string, s registry.Scans, rights ScanRights, o ServerOptions) (daemon.Unit, error) {
+	return unit(ctx, Scanner, address, s, o, func(srv *grpc.Server) { ServeScans(srv, s, rights) })
 }
 
 func unit(ctx context.Context, role Role, address string, check registry.Checker, o ServerOptions, register func(*grpc.Server)) (daemon.Unit, error) {

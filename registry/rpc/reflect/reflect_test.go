@@ -72,7 +72,7 @@ func TestServices(t *testing.T) {
 	for _, s := range answer.GetListServicesResponse().GetService() {
 		names = append(names, s.GetName())
 	}
-	want := []string{"berth.metadata.v1.AccessService", "berth.metadata.v1.AuditService", "berth.metadata.v1.CacheService", "berth.metadata.v1.CatalogService", "berth.metadata.v1.CollectorService", "berth.metadata.v1.ExportService", "berth.metadata.v1.IdentitiesService", "berth.metadata.v1.LimitsService", "berth.metadata.v1.RetentionService", "berth.metadata.v1.ScrubService", "berth.metadata.v1.TakeOverService", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"}
+	want := []string{"berth.metadata.v1.AccessService", "berth.metadata.v1.AnnouncementService", "berth.metadata.v1.AuditService", "berth.metadata.v1.CacheService", "berth.metadata.v1.CatalogService", "berth.metadata.v1.CollectorService", "berth.metadata.v1.ExportService", "berth.metadata.v1.IdentitiesService", "berth.metadata.v1.LimitsService", "berth.metadata.v1.RetentionService", "berth.metadata.v1.ScrubService", "berth.metadata.v1.SearchService", "berth.metadata.v1.TakeOverService", "berth.metadata.v1.TrustService", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"}
 	if slices.Sort(names); !slices.Equal(names, want) {
 		t.Errorf("got %q, want %q", names, want)
 	}

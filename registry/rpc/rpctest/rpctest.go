@@ -38,7 +38,7 @@ func Mirror(t testing.TB, local registry.Mirror) registry.Mirror {
 // Scans returns local as seen through a gRPC client and server that live as long as
 // the test.
 func Scans(t testing.TB, local registry.Scans) registry.Scans {
-	return rpc.NewScans(serve(t, local, func(srv *grpc.Server) { rpc.ServeScans(srv, local) }))
+	return rpc.NewScans(serve(t, local, func(srv *grpc.Server) { rpc.ServeScans(srv, local, nil) }))
 }
 
 // BlobsBackend returns b with gRPC around each store.

@@ -65,11 +65,11 @@ func units(ctx context.Context, cfg *config.Config, p daemon.Process) (_ []daemo
 		return nil, err
 	}
 	units = append(units, daemon.Closer("scanner", scans.Close), fatal)
-	serve := rpc.ServerOptions{Security: security, Log: p.Log, Metrics: p.Metrics, Traces: p.Traces}
+	serve := rpc.ServerOptions{Security: security, Audit: catalog, Log: p.Log, Metrics: p.Metrics, Traces: p.Traces}
 	if cfg.Services.Reflection {
 		serve.Reflect = reflect.Register
 	}
-	server, err := rpc.ScansUnit(ctx, cfg.Services.Scanner.Listen, scans, serve)
+	server, err := rpc.ScansUnit(ctx, cfg.Services.Scanner.Listen, scans, catalog, serve)
 	if err != nil {
 		return nil, err
 	}
