@@ -54,6 +54,11 @@ func (s *steered) Examine(context.Context, string) ([]registry.MirrorCheck, erro
 	s.calls++
 	return nil, nil
 }
+func (s *steered) Forwards(context.Context, registry.ForwardQuery) ([]registry.Forward, error) {
+	s.calls++
+	return nil, nil
+}
+func (s *steered) Reforward(context.Context, string) error     { s.calls++; return nil }
 func (s *steered) Trigger(context.Context, string) error       { s.calls++; return nil }
 func (s *steered) Pause(context.Context, string, bool) error   { s.calls++; return nil }
 func (s *steered) Forget(context.Context, registry.Name) error { s.calls++; return nil }
@@ -88,9 +93,14 @@ func TestOnlyAdministratorsSteerMirrors(t *testing.T) {
 				},
 				"explain": func() error { _, err := m.Explain(ctx, "a/b"); return err },
 				"examine": func() error { _, err := m.Examine(ctx, "r"); return err },
-				"trigger": func() error { return m.Trigger(ctx, "r") },
-				"pause":   func() error { return m.Pause(ctx, "r", true) },
-				"forget":  func() error { return m.Forget(ctx, "a/b") },
+				"forwards": func() error {
+					_, err := m.Forwards(ctx, registry.ForwardQuery{Limit: 1})
+					return err
+				},
+				"reforward": func() error { return m.Reforward(ctx, "r") },
+				"trigger":   func() error { return m.Trigger(ctx, "r") },
+				"pause":     func() error { return m.Pause(ctx, "r", true) },
+				"forget":    func() error { return m.Forget(ctx, "a/b") },
 			}
 			for what, call := range calls {
 				if err := call(); (err == nil) != test.may || err != nil && !errors.Is(err, registry.ErrDenied) {

@@ -78,6 +78,9 @@ func (s *mirrorServer) Settle(ctx context.Context, req *syncerv1.SettleRequest) 
 }
 
 func (s *mirrorServer) ListForwards(ctx context.Context, req *syncerv1.ListForwardsRequest) (*syncerv1.ListForwardsResponse, error) {
+	if err := s.admit(ctx); err != nil {
+		return nil, err
+	}
 	q := registry.ForwardQuery{Rule: req.GetRule(), Open: req.GetOpen(), After: req.GetAfter(), Limit: int(req.GetLimit())}
 	if q.Limit == 0 {
 		q.Limit = 100
@@ -98,6 +101,9 @@ func (s *mirrorServer) ListForwards(ctx context.Context, req *syncerv1.ListForwa
 }
 
 func (s *mirrorServer) Reforward(ctx context.Context, req *syncerv1.ReforwardRequest) (*syncerv1.ReforwardResponse, error) {
+	if err := s.admit(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.mirror.Reforward(ctx, req.GetRule()); err != nil {
 		return nil, err
 	}
