@@ -88,7 +88,7 @@ func parsePublic(text string) (any, error) {
 	case *ecdsa.PublicKey, ed25519.PublicKey:
 		return k, nil
 	case *rsa.PublicKey:
-		if k.N.BitLen() < 2048 || k.N.BitLen() > 8192 {
+		if k.N.BitLen() < 2048 || !usable(k) {
 			return nil, errors.New("an RSA key must have 2048 to 8192 bits")
 		}
 		return k, nil
@@ -108,8 +108,8 @@ func parseCertificates(text string) (all []*x509.Certificate, err error) {
 			return nil, errors.New("not a certificate: want PEM blocks CERTIFICATE")
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, errors.New("not a certificate")
+		if err != nil || !usable(c.PublicKey) {
+			return nil, errors.New("not a certificate, or one with an RSA key of more than 8192 bits")
 		}
 		all = append(all, c)
 	}
@@ -117,4 +117,12 @@ func parseCertificates(text string) (all []*x509.Certificate, err error) {
 		return nil, errors.New("not a certificate: want PEM blocks CERTIFICATE")
 	}
 	return all, nil
+}
+
+// usable reports whether it takes no more than milliseconds to verify a signature with
+// a key: the time grows with the square of its length, and whoever stores a signature
+// chooses its certificates.
+func usable(key any) bool {
+	k, ok := key.(*rsa.PublicKey)
+	return !ok || k.N.BitLen() <= 8192
 }

@@ -47,7 +47,7 @@ func (k *Keys) jws(d registry.Descriptor, text []byte, now time.Time) (author st
 	}
 	chain := make([]*x509.Certificate, len(e.Header.X5C))
 	for i, der := range e.Header.X5C {
-		if chain[i], err = x509.ParseCertificate(der); err != nil {
+		if chain[i], err = x509.ParseCertificate(der); err != nil || !usable(chain[i].PublicKey) {
 			return "", errMalformed
 		}
 	}

@@ -10,9 +10,11 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"strings"
@@ -341,5 +343,62 @@ func TestKeys(t *testing.T) {
 	}
 	if k := New([]registry.TrustedKey{{ID: "a", Tool: registry.ToolCosign, PEM: "x"}}); len(k.cosign) != 0 || k.Revision != "a" {
 		t.Errorf("%+v", k)
+	}
+}
+
+// TestLargeKeys: a chain whose keys take minutes to compute with is refused before
+// anything is computed with them.
+func TestLargeKeys(t *testing.T) {
+	signer := newKey(t)
+	n := new(big.Int).Lsh(big.NewInt(1), 1_000_000)
+	huge := &rsa.PublicKey{N: n.Sub(n, big.NewInt(1)), E: 65537}
+	root := issue(t, nil, isCA)
+	ca := &x509.Certificate{SerialNumber: big.NewInt(2), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), BasicConstraintsValid: true}
+	isCA(ca)
+	ca.Subject.CommonName = "large"
+	der, err := x509.CreateCertificate(rand.Reader, ca, root.cert, huge, root.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	middle, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What it has signed has a signature of its size, of no value.
+	small, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := &x509.Certificate{
+		SerialNumber: big.NewInt(3), Subject: pkix.Name{CommonName: "signer"}, NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning},
+	}
+	if der, err = x509.CreateCertificate(rand.Reader, leaf, ca, signer.Public(), small); err != nil {
+		t.Fatal(err)
+	}
+	var parts struct {
+		TBS       asn1.RawValue
+		Algorithm pkix.AlgorithmIdentifier
+		Signature asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(der, &parts); err != nil {
+		t.Fatal(err)
+	}
+	parts.Signature.Bytes = make([]byte, huge.Size())
+	parts.Signature.Bytes[0], parts.Signature.BitLength = 1, 8*huge.Size()
+	if der, err = asn1.Marshal(parts); err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := New([]registry.TrustedKey{{ID: "1", Tool: registry.ToolNotation, Store: StoreCA, PEM: certPEM(root.cert)}})
+	envelope := jwsOf(t, &authority{signer, cert}, image, nil, &authority{nil, middle})
+	if _, err := keys.jws(image, envelope, time.Now()); !errors.Is(err, errMalformed) {
+		t.Errorf("a key of a million bits: %v", err)
+	}
+	if err := Check(registry.TrustedKey{Tool: registry.ToolNotation, Store: StoreCA, PEM: certPEM(middle)}); err == nil {
+		t.Error("a certificate with a key of a million bits can be uploaded")
 	}
 }
