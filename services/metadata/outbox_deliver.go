@@ -235,6 +235,15 @@ func (o *outbox) round(ctx context.Context, s Sink, lease *sqldb.Lease) (time.Du
 	if len(batch) == 0 {
 		return outboxPoll, nil
 	}
+	if len(batch) > min(outboxBatch-1, o.c.opt.Outbox.Max) { // it may be slower than what comes
+		was := st.at
+		if err := o.overtake(ctx, &st); err != nil {
+			return sendAgain, fmt.Errorf("dropping events: %w", err)
+		}
+		if st.at != was {
+			return 0, nil
+		}
+	}
 	var failed error
 	n := 0
 	for _, r := range batch {

@@ -186,6 +186,31 @@ func TestOutboxBounded(t *testing.T) {
 	})
 }
 
+// The same holds for a receiver that takes events, but more slowly than they come.
+func TestOutboxSlowReceiver(t *testing.T) {
+	onEach(t, func(t *testing.T, at newPlace) {
+		r := newReceiver()
+		r.got = make(chan metadata.OutboxEvent)
+		s := openStore(t, at(t), metadata.Options{Outbox: metadata.Outbox{Sinks: []metadata.Sink{r}, Max: 10}}, nil)
+		pushImage(t, s, "a", "0", "v0")
+		r.want(t, "zotregistry.repository.created a <nil>") // it takes one, and holds up the next
+		for i := 1; i < 40; i++ {
+			pushImage(t, s, "a", fmt.Sprint(i), registry.Tag(fmt.Sprint("v", i)))
+		}
+		n := 1
+		for last := ""; last != "zotregistry.image.updated a v39"; n++ {
+			last, _ = r.next(t)
+		}
+		if n > 22 { // those of the rounds in progress, and ten that wait
+			t.Errorf("%d events were delivered", n)
+		}
+		all, err := s.Sinks(t.Context(), alice)
+		if err != nil || len(all) != 1 || all[0].Dropped == 0 {
+			t.Errorf("sinks: %+v, %v", all, err)
+		}
+	})
+}
+
 // An event that is refused does not hold up those behind it for ever.
 func TestOutboxRefusedEvent(t *testing.T) {
 	r := newReceiver()
