@@ -116,6 +116,14 @@ func (s *Service) renew(ctx context.Context) error {
 		if err != nil || len(some) == 0 {
 			return err
 		}
+		before := make([]registry.Digest, len(some))
+		for i := range some {
+			before[i] = some[i].digest
+		}
+		known, err := s.store.statuses(ctx, before)
+		if err != nil {
+			return err
+		}
 		all := make([]renewed, 0, len(some))
 		for i := range some {
 			found, by, err := s.vulns.Lookup(ctx, &some[i].image)
@@ -127,8 +135,14 @@ func (s *Service) renew(ctx context.Context) error {
 			}
 			all = append(all, renewed{some[i].digest, found})
 		}
-		if err := s.store.renew(ctx, all, version, s.now()); err != nil {
+		at := s.now()
+		if err := s.store.renew(ctx, all, version, at); err != nil {
 			return err
+		}
+		for i, x := range all { // whoever was told is told again if there is something new
+			if st := known[x.digest]; st.DB == "" || st.Counts != count(x.found) {
+				s.announce(ctx, some[i].repo, x.digest, at, x.found)
+			}
 		}
 		s.meters.renewed.Add(int64(len(all)))
 	}

@@ -49,10 +49,7 @@ type renewed struct {
 func (s store) renew(ctx context.Context, all []renewed, db string, now int64) error {
 	return s.write(ctx, func(tx *sqldb.Tx) error {
 		for _, x := range all {
-			var c registry.SeverityCounts
-			for _, f := range x.found {
-				c[f.Severity]++
-			}
+			c := count(x.found)
 			_, err := tx.Exec(`UPDATE images SET db = $2, at = $3, unknown = $4, low = $5, medium = $6, high = $7, critical = $8 WHERE digest = $1`,
 				string(x.digest), db, now, c[0], c[1], c[2], c[3], c[4])
 			if err != nil {

@@ -116,6 +116,9 @@ func (s *Service) scan(ctx context.Context, j job) error {
 	if err := s.store.finish(ctx, st, j.repo, image, found); err != nil {
 		return fmt.Errorf("recording a scan: %w", err)
 	}
+	if st.State == registry.ScanDone && st.DB != "" {
+		s.announce(ctx, j.repo, j.digest, st.At, found)
+	}
 	if st.State == registry.ScanDone && s.o.SBOM != "" {
 		if _, err := s.AttachSBOM(ctx, installation, j.repo, j.digest, s.o.SBOM); err != nil {
 			s.log.Warn("a bill of materials could not be attached", "repository", j.repo, "digest", j.digest, "error", err)

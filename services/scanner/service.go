@@ -29,6 +29,7 @@ type Catalog interface {
 	registry.Tags
 	registry.Manifests
 	registry.Links
+	registry.Announcements
 }
 
 // Vulnerabilities is a vulnerability database, [vulndb.DB].

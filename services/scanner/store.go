@@ -225,12 +225,7 @@ func (s store) finish(ctx context.Context, st registry.ScanStatus, repo registry
 			return err
 		}
 	}
-	for i := range st.Counts {
-		st.Counts[i] = 0
-	}
-	for _, f := range found {
-		st.Counts[f.Severity]++
-	}
+	st.Counts = count(found)
 	return s.write(ctx, func(tx *sqldb.Tx) error {
 		c := st.Counts
 		_, err := tx.Exec(`INSERT INTO images (digest, repo, state, reason, rank, queued, attempts, seen, at, db, unknown, low, medium, high, critical, packages, os, found)
