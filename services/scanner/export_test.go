@@ -57,3 +57,16 @@ func CloseAll(t testing.TB, s *Service) {
 		t.Error(err)
 	}
 }
+
+// RefuseResults has SQLite refuse to record that an image was scanned, until the
+// function is called that it returns.
+func RefuseResults(t testing.TB, s *Service) (allow func()) {
+	t.Helper()
+	run := func(q string) {
+		if err := s.store.exec(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(`CREATE TRIGGER refuse BEFORE UPDATE ON images WHEN NEW.state = 'done' BEGIN SELECT RAISE(ABORT, 'no'); END`)
+	return func() { run(`DROP TRIGGER refuse`) }
+}

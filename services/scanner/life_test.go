@@ -244,3 +244,39 @@ func TestSBOM(t *testing.T) {
 		t.Error("a bill of an image that is not there")
 	}
 }
+
+// TestRecordingFails: an image whose result can't be recorded waits for another attempt.
+func TestRecordingFails(t *testing.T) {
+	s := newStore(t, onSQLite, nil)
+	allow := scanner.RefuseResults(t, s.Service)
+	image := s.image(t, "again", "", layer(t, file("etc/os-release", debianRelease)))
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		st, err := s.ScanStatus(t.Context(), "again", image.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.State == registry.ScanQueued && st.Reason != "" {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%+v", st)
+		}
+	}
+	allow()
+	if err := s.ScanNow(t.Context(), "again", image.Digest); err != nil {
+		t.Fatal(err)
+	}
+	if st := s.wait(t, "again", image.Digest); st.State != registry.ScanDone {
+		t.Errorf("%+v", st)
+	}
+}
+
+// strangeTexts scans an image whose files have bytes that are no text for a database.
+func strangeTexts(t *testing.T, open opener) {
+	t.Helper()
+	s := newStore(t, open, nil)
+	image := s.image(t, "strange", "", layer(t, file("etc/debian_version", "12.5\x00\xff\n"), file("var/lib/dpkg/status", openssl)))
+	if st := s.wait(t, "strange", image.Digest); st.State != registry.ScanDone || st.OS != "debian 12.5\uFFFD\uFFFD" {
+		t.Errorf("%+v", st)
+	}
+}

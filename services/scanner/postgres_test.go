@@ -28,4 +28,5 @@ func TestScansOnPostgres(t *testing.T) {
 		s := newStore(t, onPostgres, func(o *scanner.Options) { o.Idle = true })
 		return registrytest.Scanned{Scans: s, Put: s.put}
 	}})
+	t.Run("strange texts", func(t *testing.T) { strangeTexts(t, onPostgres) })
 }

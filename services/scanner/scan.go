@@ -37,7 +37,9 @@ func (s *Service) scanAll() {
 	for s.ctx.Err() == nil {
 		j, ok, err := s.store.next(s.ctx, s.now())
 		if err == nil && ok {
-			err = s.scan(s.ctx, j)
+			if err = s.scan(s.ctx, j); err != nil {
+				err = errors.Join(err, s.retry(j))
+			}
 		}
 		switch {
 		case s.ctx.Err() != nil:
@@ -53,6 +55,24 @@ func (s *Service) scanAll() {
 			}
 		}
 	}
+}
+
+// retry has an image that could not be recorded wait, or else fail: it would count as
+// being scanned for as long as the process lives.
+func (s *Service) retry(j job) error {
+	for s.ctx.Err() == nil {
+		var err error
+		const reason = "what was found could not be recorded"
+		if j.attempts < len(patience) {
+			err = s.store.again(s.ctx, j.digest, reason, s.o.Now().Add(patience[j.attempts]).UnixMicro())
+		} else {
+			err = s.store.fail(s.ctx, j.digest, reason)
+		}
+		if err == nil || s.store.db.Failed() != nil || !s.pause(nil, time.Second) {
+			return err
+		}
+	}
+	return s.ctx.Err()
 }
 
 // patience is how long an image waits after each attempt that failed for want of
@@ -87,7 +107,7 @@ func (s *Service) scan(ctx context.Context, j job) error {
 	case err == nil && children != nil:
 		return s.index(ctx, j, children)
 	case err == nil:
-		st.Packages, st.OS = int64(image.Count()), strings.TrimSpace(image.OS.Family+" "+image.OS.Version)
+		st.Packages, st.OS = int64(image.Count()), clip(strings.TrimSpace(image.OS.Family+" "+image.OS.Version), 500)
 		if len(image.Skipped) > 0 {
 			st.Reason = fmt.Sprintf("%d files were not looked at: %s", len(image.Skipped), clip(strings.Join(image.Skipped, ", "), 500))
 		}
@@ -266,5 +286,6 @@ func clip(s string, n int) string {
 	if len(s) > n {
 		s = s[:n] + "…"
 	}
-	return strings.ToValidUTF8(s, "\uFFFD")
+	// PostgreSQL takes no zero bytes.
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }

@@ -21,6 +21,7 @@ func TestScansOnSQLite(t *testing.T) {
 		s := newStore(t, onSQLite, func(o *scanner.Options) { o.Idle = true })
 		return registrytest.Scanned{Scans: s, Put: s.put}
 	}})
+	t.Run("strange texts", func(t *testing.T) { strangeTexts(t, onSQLite) })
 }
 
 const (

@@ -186,6 +186,11 @@ func (s store) again(ctx context.Context, d registry.Digest, reason string, at i
 		string(d), string(registry.ScanQueued), reason, at)
 }
 
+// fail gives an image up.
+func (s store) fail(ctx context.Context, d registry.Digest, reason string) error {
+	return s.exec(ctx, `UPDATE images SET state = $2, reason = $3 WHERE digest = $1`, string(d), string(registry.ScanFailed), reason)
+}
+
 // drop forgets an image.
 func (s store) drop(ctx context.Context, d registry.Digest) error {
 	return s.write(ctx, func(tx *sqldb.Tx) error { return dropImage(tx, string(d)) })
