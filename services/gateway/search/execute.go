@@ -47,7 +47,7 @@ type execution struct {
 const maxErrors = 20
 
 // maxAnswer is how many bytes an answer has at most.
-const maxAnswer = 64 << 20
+const maxAnswer = 32 << 20
 
 // errLarge ends an execution.
 var errLarge = registry.ErrTooLarge.With("the answer is larger than %d bytes: ask for a page, or for fewer fields", maxAnswer)

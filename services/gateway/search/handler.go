@@ -6,6 +6,7 @@ import (
 	_ "embed" // the schema
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -108,17 +109,23 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func answer(w http.ResponseWriter, status int, data []byte, errs gqlerror.List) {
-	body := struct {
-		Errors gqlerror.List   `json:"errors,omitempty"`
-		Data   json.RawMessage `json:"data"`
-	}{errs, data}
-	b, err := json.Marshal(body)
-	if err != nil {
-		status, b = http.StatusInternalServerError, []byte(`{"errors":[{"message":"the answer can't be written"}],"data":null}`)
+	head := []byte("{")
+	if len(errs) > 0 {
+		b, err := json.Marshal(errs)
+		if err != nil {
+			b = []byte(`[{"message":"the errors can't be written"}]`)
+		}
+		head = fmt.Appendf(head, `"errors":%s,`, b)
+	}
+	if data == nil {
+		data = []byte("null")
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(append(b, '\n')) // nobody is left to tell
+	// data may be large: it is not copied. Nobody is left to tell of an error.
+	for _, part := range [][]byte{append(head, `"data":`...), data, []byte("}\n")} {
+		_, _ = w.Write(part)
+	}
 }
 
 // read reads the request.

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -56,6 +57,30 @@ func TestS116HostileQueries(t *testing.T) {
 		if got := w.post(t, alice, body); len(got.Errors) == 0 || string(got.Data) != "null" {
 			t.Errorf("%s: %+v", name, got)
 		}
+	}
+}
+
+// S-116: a page without a limit counts with all that is on it.
+func TestS116PagesWithoutLimit(t *testing.T) {
+	w := newWorld(t, nil)
+	for i := range 30 {
+		var tags []registry.Tag
+		for n := range 10 {
+			tags = append(tags, registry.Tag(fmt.Sprint("v", i, ".", n)))
+		}
+		w.image(t, "base", "amd64", "2024-01-01T00:00:00Z", []string{"rootfs"}, nil, tags...)
+	}
+	h, err := New(Options{Catalog: w.Catalog})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &session{h: h, actor: alice, room: 350}
+	q := registry.ImageQuery{Repository: "base"}
+	if found, err := s.images(t.Context(), q, page{}, nil); err != nil || len(found.Items) != 300 {
+		t.Fatalf("%d images, %v", len(found.Items), err)
+	}
+	if _, err := s.images(t.Context(), q, page{}, nil); !errors.Is(err, registry.ErrTooManyRequests) {
+		t.Errorf("another 300: %v", err)
 	}
 }
 

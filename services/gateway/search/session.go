@@ -28,6 +28,10 @@ func (s *session) take(n int) error {
 	return nil
 }
 
+// charge counts results beyond those that were taken for a page without a limit, so that
+// what is asked for after them is refused.
+func (s *session) charge(p page, results int) { s.room -= max(0, results-cost(p)) }
+
 // images lists images, as many as a page has.
 func (s *session) images(ctx context.Context, q registry.ImageQuery, p page, names map[string]bool) (registry.Found[registry.FoundImage], error) {
 	q.Order, q.Offset, q.Detail = p.order, p.offset, detailOf(names)
@@ -41,6 +45,7 @@ func (s *session) images(ctx context.Context, q registry.ImageQuery, p page, nam
 	if err != nil {
 		return found, err
 	}
+	s.charge(p, len(found.Items))
 	images := make([]*registry.FoundImage, len(found.Items))
 	for i := range found.Items {
 		images[i] = &found.Items[i]
@@ -70,6 +75,7 @@ func (s *session) repositories(ctx context.Context, q registry.RepositoryQuery, 
 	if err != nil {
 		return found, err
 	}
+	s.charge(p, len(found.Items))
 	var newest []*registry.FoundImage
 	for _, r := range found.Items {
 		if r.Newest != nil {
