@@ -33,3 +33,20 @@ func (s *Service) Names() (names []string) {
 
 // Contains reports whether t lies in the window.
 func (w *Window) Contains(t time.Time) bool { return w.contains(t) }
+
+// SetRenew sets how often a right is renewed. Call it before one is taken.
+func (s *Service) SetRenew(d time.Duration) { s.renew = d }
+
+// MayForward takes the right to pass on what is pushed for the first rule.
+func (s *Service) MayForward(ctx context.Context) (held context.Context, done func(), ok bool, err error) {
+	return s.mayRun(ctx, s.rules[0], forwards(s.rules[0]))
+}
+
+// Rights returns how many rights a holder has in the database.
+func (s *Service) Rights(ctx context.Context, holder string) (int, error) {
+	rows, err := s.store.fills(ctx, holder)
+	return len(rows), err
+}
+
+// Copy makes the copies of the first rule.
+func (s *Service) Copy(ctx context.Context) error { return s.copyRule(ctx, s.rules[0]) }

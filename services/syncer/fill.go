@@ -55,6 +55,7 @@ type fill struct {
 	repos    map[registry.Name]bool
 	have     int64
 	size     int64 // -1: not known
+	hidden   bool  // what we have came for others, and our upstream has not said yet that it has it
 	verified bool
 	stored   registry.Stored // once it is in the blobstore
 	ended    bool            // nothing more comes
@@ -335,7 +336,7 @@ func (f *fill) recover() error {
 	}
 	f.s.meters.resumed.Add(n)
 	f.update(func() {
-		f.have = n
+		f.have, f.hidden = n, !f.resumed && n > 0
 		// All of it has come, only nobody noted it. Others have to hear from their
 		// upstream first that it has the blob for them.
 		if f.resumed && f.size < 0 && n > 0 && f.sum() == f.digest {
@@ -348,7 +349,7 @@ func (f *fill) recover() error {
 func (f *fill) complete() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.size >= 0 && f.have >= f.size
+	return f.size >= 0 && f.have >= f.size && !f.hidden
 }
 
 // errMounted says that the blob was in the store already.
@@ -387,10 +388,10 @@ func (f *fill) receive(ctx context.Context, t target, h *upstream.Host) error {
 func (f *fill) receiveWithin(ctx context.Context, stall *time.Timer, t target, h *upstream.Host) error {
 	// All of it came before, only it could not be stored. The upstream has to say that
 	// it has it for us, and nothing else.
-	if f.size < 0 && f.have > 0 && f.sum() == f.digest {
+	if (f.size < 0 || f.size == f.have) && f.have > 0 && f.sum() == f.digest {
 		_, err := h.HeadBlob(ctx, t.remote, f.digest)
 		if err == nil {
-			f.update(func() { f.size = f.have })
+			f.update(func() { f.size, f.hidden = f.have, false })
 		}
 		return err
 	}
@@ -409,9 +410,12 @@ func (f *fill) receiveWithin(ctx context.Context, stall *time.Timer, t target, h
 	if f.have == 0 && f.mount(ctx) {
 		return errMounted
 	}
-	if size >= 0 {
-		f.update(func() { f.size = size })
-	}
+	f.update(func() {
+		f.hidden = false
+		if size >= 0 {
+			f.size = size
+		}
+	})
 	buf := make([]byte, chunk)
 	for !f.complete() {
 		stall.Stop()

@@ -69,15 +69,26 @@ func (s *Service) forwarded(repo registry.Name) bool {
 }
 
 // owes reports whether a tag was pushed and is not upstream yet: what is there is older.
-func (s *Service) owes(repo registry.Name, tag registry.Tag) bool {
+// What others that share the database have taken and passed on only the database knows.
+func (s *Service) owes(ctx context.Context, repo registry.Name, tag registry.Tag) (bool, error) {
+	if s.shared {
+		if !s.forwarded(repo) {
+			return false, nil
+		}
+		owed, err := s.store.owes(ctx, repo, tag)
+		if err != nil {
+			return false, fmt.Errorf("reading whether a push waits to be passed on: %w", err)
+		}
+		return owed, nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.owed[tagKey{repo: repo, ref: registry.Reference{Tag: tag}}] > 0
+	return s.owed[tagKey{repo: repo, ref: registry.Reference{Tag: tag}}] > 0, nil
 }
 
 // owe counts what is to be passed on.
 func (s *Service) owe(repo registry.Name, tag registry.Tag, n int) {
-	if tag == "" {
+	if tag == "" || s.shared {
 		return
 	}
 	s.mu.Lock()
@@ -135,6 +146,7 @@ func (s *Service) Announce(ctx context.Context, a registry.Actor, repo registry.
 	if err != nil {
 		return "", fmt.Errorf("noting a push that is to be passed on: %w", err)
 	}
+	s.wakeForwards() // nobody else may ever say what became of it
 	return fmt.Sprintf("%d+%d", first, len(rows)), nil
 }
 
@@ -242,14 +254,14 @@ func (s *Service) Reforward(ctx context.Context, name string) error {
 	return nil
 }
 
-// forwardLoop passes on what a rule owes, one push after the other, until the service
+// forwardLoop passes on what a rule owes, while no other syncer does, until the service
 // closes.
 func (s *Service) forwardLoop(r *Rule) {
 	for {
-		done, ok, err := s.mayRun(s.ctx, r, forwards(r))
+		held, done, ok, err := s.mayRun(s.ctx, r, forwards(r))
 		if ok {
-			defer done()
-			break
+			s.forwardAll(held, r)
+			done()
 		}
 		if err != nil && s.ctx.Err() == nil {
 			s.log.Warn("pushes are not passed on yet", "rule", r.Name, "error", err)
@@ -260,6 +272,10 @@ func (s *Service) forwardLoop(r *Rule) {
 			return
 		}
 	}
+}
+
+// forwardAll passes on what a rule owes, one push after the other, until ctx ends.
+func (s *Service) forwardAll(ctx context.Context, r *Rule) {
 	retry, failed := retryFirst, int64(0)
 	var compare <-chan time.Time
 	if r.Compare > 0 {
@@ -269,7 +285,7 @@ func (s *Service) forwardLoop(r *Rule) {
 	}
 	for {
 		wait := time.Duration(-1) // nothing to do
-		row, ok, err := s.store.nextForward(s.ctx, r.Name)
+		row, ok, err := s.store.nextForward(ctx, r.Name)
 		switch {
 		case err != nil:
 			wait = retryMost
@@ -277,15 +293,18 @@ func (s *Service) forwardLoop(r *Rule) {
 			if row.seq != failed {
 				retry = retryFirst
 			}
-			if wait = s.forward(r, row, retry); wait > 0 {
+			if wait = s.forward(ctx, r, row, retry); wait > 0 {
 				retry, failed = min(2*retry, retryMost), row.seq
 			}
 		}
-		if s.ctx.Err() != nil {
+		if ctx.Err() != nil {
 			return
 		}
 		if wait == 0 {
 			continue
+		}
+		if wait < 0 && s.shared {
+			wait = refreshEvery // who takes a push elsewhere does not wake us
 		}
 		var timer <-chan time.Time
 		if wait > 0 {
@@ -295,19 +314,20 @@ func (s *Service) forwardLoop(r *Rule) {
 		case <-timer:
 		case <-r.state.forward:
 		case <-compare:
-			if err := s.compareTags(s.ctx, r); err != nil && s.ctx.Err() == nil {
+			if err := s.compareTags(ctx, r); err != nil && ctx.Err() == nil {
 				s.log.Warn("what is here could not be compared with what was passed on", "rule", r.Name, "error", err)
 			}
-		case <-s.ctx.Done():
+		case <-ctx.Done():
 			return
 		}
 	}
 }
 
 // forward makes one attempt, and returns when the next one is to be made: 0 is at once,
-// which is for the next push.
-func (s *Service) forward(r *Rule, row forwardRow, retry time.Duration) time.Duration {
-	ctx, cancel := context.WithTimeout(s.ctx, r.Timeout)
+// which is for the next push. Nothing is sent or noted when held has ended: another
+// syncer may be at it.
+func (s *Service) forward(held context.Context, r *Rule, row forwardRow, retry time.Duration) time.Duration {
+	ctx, cancel := context.WithTimeout(held, r.Timeout)
 	defer cancel()
 	if row.state == registry.ForwardAnnounced {
 		if age := s.now().Sub(row.since); age >= 0 && age < settleTime {
@@ -316,7 +336,7 @@ func (s *Service) forward(r *Rule, row forwardRow, retry time.Duration) time.Dur
 	}
 	d := &delivery{s: s, r: r, row: row, h: r.Hosts[0]}
 	err := d.deliver(ctx)
-	if s.ctx.Err() != nil {
+	if held.Err() != nil {
 		return 0
 	}
 	row.attempts++
@@ -332,12 +352,12 @@ func (s *Service) forward(r *Rule, row forwardRow, retry time.Duration) time.Dur
 		row.state = end.state
 	default:
 		r.note(err)
-		if err := s.store.triedForward(s.ctx, row, s.now()); err != nil {
+		if err := s.store.triedForward(held, row, s.now()); err != nil {
 			s.log.Warn("a failed attempt could not be noted", "error", err)
 		}
 		return retry
 	}
-	if err := s.store.endForward(s.ctx, row, s.now()); err != nil {
+	if err := s.store.endForward(held, row, s.now()); err != nil {
 		s.log.Warn("that a push was passed on could not be noted: it is looked at again", "repository", row.repo, "tag", row.tag, "error", err)
 		return retry
 	}
@@ -347,7 +367,7 @@ func (s *Service) forward(r *Rule, row forwardRow, retry time.Duration) time.Dur
 		s.log.Warn("a push is not passed on", "rule", r.Name, "repository", row.repo, "tag", row.tag, "digest", row.digest, "state", row.state, "error", err)
 	}
 	if row.tag != "" && row.state == registry.ForwardDelivered {
-		if err := s.compareTag(s.ctx, target{rule: r, repo: row.repo}, row.tag); err != nil {
+		if err := s.compareTag(held, target{rule: r, repo: row.repo}, row.tag); err != nil {
 			s.log.Warn("a tag could not be compared with what was passed on", "repository", row.repo, "tag", row.tag, "error", err)
 		}
 	}

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
+	"sync"
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/services/syncer/upstream"
@@ -33,6 +35,11 @@ func (d *delivery) deliver(ctx context.Context) error {
 	t, ok := d.r.match(string(d.row.repo))
 	if !ok {
 		return endedError{registry.ForwardDropped, "the rule does not cover the repository any more"}
+	}
+	if d.row.state == registry.ForwardAnnounced {
+		if err := d.wasStored(ctx); err != nil {
+			return err
+		}
 	}
 	d.to, d.done = t.remote, make(map[registry.Digest]bool)
 	m, err := d.manifest(ctx, d.row.digest)
@@ -64,6 +71,43 @@ func (d *delivery) deliver(ctx context.Context) error {
 		return nil
 	}
 	return refused(d.h.PutManifest(ctx, d.to, ref, m, cond, d.via()))
+}
+
+// wasStored is an endedError if nobody has said what became of a push and its tag was
+// never here: it was refused. That its manifest is here says nothing, other tags may
+// have it.
+func (d *delivery) wasStored(ctx context.Context) error {
+	if d.row.tag == "" {
+		return nil
+	}
+	m, err := d.s.catalog.Manifest(ctx, installation, d.row.repo, registry.ManifestQuery{Ref: registry.Reference{Tag: d.row.tag}, NoBytes: true})
+	if err == nil && m.Digest == d.row.digest {
+		return nil
+	}
+	if err != nil && !gone(err) {
+		return fmt.Errorf("reading a tag: %w", err)
+	}
+	switch was, err := d.wasHere(ctx, d.row.digest); {
+	case err != nil && !gone(err):
+		return err
+	case !was:
+		return endedError{registry.ForwardDropped, "the push was not stored"}
+	}
+	return nil
+}
+
+// wasHere reports whether the tag ever pointed to digest.
+func (d *delivery) wasHere(ctx context.Context, digest registry.Digest) (bool, error) {
+	history, err := d.s.catalog.TagHistory(ctx, installation, d.row.repo, d.row.tag, 1000)
+	if err != nil {
+		return false, fmt.Errorf("reading what a tag was: %w", err)
+	}
+	for _, h := range history {
+		if h.Digest == digest {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // via names all who have forwarded the push, us last.
@@ -103,14 +147,8 @@ func (d *delivery) mayReplace(ctx context.Context, theirs registry.Digest) error
 	if theirs == "" {
 		return nil
 	}
-	history, err := d.s.catalog.TagHistory(ctx, installation, d.row.repo, d.row.tag, 1000)
-	if err != nil {
-		return fmt.Errorf("reading what a tag was: %w", err)
-	}
-	for _, h := range history {
-		if h.Digest == theirs {
-			return nil
-		}
+	if was, err := d.wasHere(ctx, theirs); err != nil || was {
+		return err
 	}
 	return endedError{registry.ForwardKept, fmt.Sprintf("the tag is %s there, which it never was here", theirs)}
 }
@@ -215,10 +253,10 @@ func (d *delivery) bytes(ctx context.Context, digest registry.Digest, size int64
 			body = &sending{open: func() (io.ReadCloser, error) { return open(u.Offset, n) }}
 			return body
 		})
-		if body != nil && body.err != nil {
-			return fmt.Errorf("reading %s: %w", digest, body.err)
-		}
 		if err != nil {
+			if body != nil && body.failed() != nil {
+				return fmt.Errorf("reading %s: %w", digest, body.failed())
+			}
 			return err
 		}
 		d.s.meters.forwardedBytes.Add(n)
@@ -264,13 +302,18 @@ func (d *delivery) note(ctx context.Context, digest registry.Digest, u *upstream
 }
 
 // sending is a body that is opened when it is read, and remembers why it could not be.
+// A transport may read it, and close it, when there is an answer already.
 type sending struct {
 	open func() (io.ReadCloser, error)
+
+	mu   sync.Mutex // guards all below
 	from io.ReadCloser
 	err  error
 }
 
 func (b *sending) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.from == nil && b.err == nil {
 		b.from, b.err = b.open()
 	}
@@ -285,8 +328,23 @@ func (b *sending) Read(p []byte) (int, error) {
 }
 
 func (b *sending) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err == nil {
+		b.err = fs.ErrClosed
+	}
 	if b.from == nil {
 		return nil
 	}
 	return b.from.Close()
+}
+
+// failed returns why the bytes could not be read, nil if that is not our doing.
+func (b *sending) failed() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if errors.Is(b.err, fs.ErrClosed) {
+		return nil
+	}
+	return b.err
 }

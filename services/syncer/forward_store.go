@@ -150,6 +150,16 @@ func (s store) owed(ctx context.Context) (map[tagKey]int, error) {
 	return all, rows.Err()
 }
 
+// owes reports whether a tag has something to be passed on by a rule.
+func (s store) owes(ctx context.Context, repo registry.Name, tag registry.Tag) (bool, error) {
+	var one int
+	err := s.db.QueryRow(ctx, `SELECT 1 FROM forwards WHERE repo = $1 AND tag = $2 AND `+sqlOpen+` LIMIT 1`, string(repo), string(tag)).Scan(&one)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // lastForward returns the latest row of a tag, false if there is none.
 func (s store) lastForward(ctx context.Context, rule string, repo registry.Name, tag registry.Tag) (forwardRow, bool, error) {
 	r, err := scanForward(s.db.QueryRow(ctx, sqlForward+`WHERE rule = $1 AND repo = $2 AND tag = $3 ORDER BY seq DESC LIMIT 1`, rule, string(repo), string(tag)))

@@ -36,7 +36,7 @@ func (s *Service) schedule(r *Rule) {
 			wait = r.Interval
 			continue
 		}
-		done, mine, err := s.mayRun(s.ctx, r, copies(r))
+		held, done, mine, err := s.mayRun(s.ctx, r, copies(r))
 		if err != nil || !mine {
 			wait = min(leaseTime, r.Interval) // it is looked again whether they are due
 			if err != nil && s.ctx.Err() == nil {
@@ -54,7 +54,7 @@ func (s *Service) schedule(r *Rule) {
 				}
 			}
 		}
-		err = s.copyRule(s.ctx, r)
+		err = s.copyRule(held, r)
 		done()
 		wait = r.Interval
 		if err != nil && attempt < r.Retries {
@@ -276,8 +276,8 @@ type copying struct {
 }
 
 func (c *copying) tag(ctx context.Context, tag registry.Tag) error {
-	if c.s.owes(c.t.repo, tag) {
-		return nil // what is upstream is older
+	if owed, err := c.s.owes(ctx, c.t.repo, tag); err != nil || owed {
+		return err // what is upstream is older
 	}
 	// HEAD counts as no pull, and tells what is left.
 	d, err := c.h.HeadManifest(ctx, c.t.remote, registry.Reference{Tag: tag})

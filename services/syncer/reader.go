@@ -266,7 +266,11 @@ func (r *reader) available() (int64, error) {
 		f := r.f
 		f.mu.Lock()
 		have, verified, mounted, err, changed := f.have, f.verified, f.stored.Digest != "" && f.have == 0, f.err, f.changed
+		hidden := f.hidden
 		f.mu.Unlock()
+		if hidden {
+			have = 0
+		}
 		if !verified && have >= r.whole {
 			have = r.whole - 1
 		}

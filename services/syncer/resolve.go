@@ -149,7 +149,13 @@ func (s *Service) Resolve(ctx context.Context, _ registry.Actor, repo registry.N
 // confirm answers for a manifest that is here.
 func (s *Service) confirm(ctx context.Context, key tagKey, targets []target, local registry.Digest) (registry.Resolution, error) {
 	res := registry.Resolution{Digest: local}
-	if key.ref.Digest != "" || s.owes(key.repo, key.ref.Tag) {
+	if key.ref.Digest != "" {
+		return res, nil
+	}
+	if owed, err := s.owes(ctx, key.repo, key.ref.Tag); err != nil {
+		s.log.Warn("the syncer's database can't be read", "error", err)
+		return res, nil // what is here is served
+	} else if owed {
 		return res, nil
 	}
 	was, err := s.store.tag(ctx, key.repo, key.ref.Tag)
@@ -373,10 +379,11 @@ func (s *Service) putTag(ctx context.Context, t target, m registry.Manifest, tag
 // that was pushed to.
 func (s *Service) mayMove(ctx context.Context, repo registry.Name, tag registry.Tag, local registry.Digest) error {
 	if s.forwarded(repo) {
-		if s.owes(repo, tag) {
-			return registry.ErrNameUnknown.Because(errPushed)
+		owed, err := s.owes(ctx, repo, tag)
+		if err == nil && owed {
+			err = registry.ErrNameUnknown.Because(errPushed)
 		}
-		return nil
+		return err
 	}
 	claimed, known, err := s.claimOf(ctx, repo)
 	if err != nil {

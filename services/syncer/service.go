@@ -66,6 +66,7 @@ type Service struct {
 	log      *slog.Logger
 	meters   *meters
 	stall    time.Duration // stallTime
+	renew    time.Duration // how often a right is renewed
 	patience time.Duration // confirmTime
 	most     int           // maxFills
 	census   atomic.Pointer[census]
@@ -118,7 +119,7 @@ func New(ctx context.Context, db *sqldb.DB, blobs Blobs, catalog Catalog, o Opti
 	}
 	s := &Service{
 		rules: o.Rules, byHost: make(map[string]bool), inPath: make(map[string]bool), blobs: blobs, catalog: catalog, store: st,
-		stall: stallTime, patience: confirmTime, most: maxFills, staging: o.Staging, holder: o.Holder, shared: o.Shared, now: o.Now, log: o.Log,
+		stall: stallTime, renew: renewEvery, patience: confirmTime, most: maxFills, staging: o.Staging, holder: o.Holder, shared: o.Shared, now: o.Now, log: o.Log,
 		fills: make(map[registry.Digest]*fill), ours: make(map[registry.Name]bool), refs: make(map[refKey]time.Time),
 	}
 	if err := os.MkdirAll(o.Staging, 0o700); err != nil {
@@ -292,8 +293,8 @@ func (s *Service) tidy(ctx context.Context) {
 	s.mu.Unlock()
 	rows, err := s.store.fills(ctx, s.holder)
 	for _, row := range rows {
-		if now.Sub(row.since) <= unfinished {
-			continue
+		if now.Sub(row.since) <= unfinished || strings.HasPrefix(string(row.digest), runPrefix) {
+			continue // a right that is held does not end by being old
 		}
 		err = errors.Join(err, s.giveUp(ctx, row.digest))
 	}

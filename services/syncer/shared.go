@@ -94,6 +94,9 @@ func (s *Service) refresh(ctx context.Context) error {
 	return nil
 }
 
+// renewEvery is how often a right is renewed, and how long that may take.
+const renewEvery = leaseTime / 4
+
 // runPrefix begins what rights to do something for a rule are called among those to
 // fetch a blob.
 const runPrefix = "run:"
@@ -102,39 +105,59 @@ const runPrefix = "run:"
 func copies(r *Rule) registry.Digest   { return registry.Digest(runPrefix + "copies:" + r.Name) }
 func forwards(r *Rule) registry.Digest { return registry.Digest(runPrefix + "forwards:" + r.Name) }
 
-// mayRun takes such a right and keeps it until done is called. false: another syncer
-// has it.
-func (s *Service) mayRun(ctx context.Context, r *Rule, what registry.Digest) (done func(), ok bool, err error) {
+// errRightLost says that a right could not be renewed in time, or is another's.
+var errRightLost = errors.New("another syncer may do this now")
+
+// mayRun takes such a right and keeps it until done is called. held ends when it can't
+// be kept: another syncer does the same from then on. false: another has it already.
+func (s *Service) mayRun(ctx context.Context, r *Rule, what registry.Digest) (held context.Context, done func(), ok bool, err error) {
 	if !s.shared {
-		return func() {}, true, nil
+		return ctx, func() {}, true, nil
 	}
-	take := func() (string, error) {
+	var until time.Time
+	take := func(ctx context.Context) (string, error) {
 		now := s.now()
-		return s.store.lease(ctx, fillRow{what, "", r.Name, 0, now}, s.holder, now, now.Add(leaseTime))
+		ends := now.Add(leaseTime)
+		other, err := s.store.lease(ctx, fillRow{what, "", r.Name, 0, now}, s.holder, now, ends)
+		if err == nil && other == "" {
+			until = ends
+		}
+		return other, err
 	}
-	other, err := take()
+	other, err := take(ctx)
 	if err != nil || other != "" {
-		return nil, false, err
+		return nil, nil, false, err
 	}
-	renew, stop := context.WithCancel(ctx)
+	held, stop := context.WithCancelCause(ctx)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		tick := time.NewTicker(leaseTime / 3)
+		tick := time.NewTicker(s.renew)
 		defer tick.Stop()
 		for {
 			select {
-			case <-renew.Done():
+			case <-held.Done():
 				return
 			case <-tick.C:
 			}
-			if _, err := take(); err != nil && renew.Err() == nil {
+			within, cancel := context.WithTimeout(held, s.renew)
+			other, err := take(within)
+			cancel()
+			if held.Err() != nil {
+				return
+			}
+			if err != nil {
 				s.log.Warn("a right could not be renewed", "right", what, "rule", r.Name, "error", err)
+			}
+			// Another look comes only after the end.
+			if other != "" || err != nil && until.Sub(s.now()) <= s.renew {
+				stop(errRightLost)
+				return
 			}
 		}
 	}()
-	return func() {
-		stop()
+	return held, func() {
+		stop(nil)
 		<-ended
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		defer cancel()

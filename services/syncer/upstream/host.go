@@ -118,8 +118,41 @@ type backgroundKey struct{}
 // answerLimit ends a request which is not answered in time. It comes with the context,
 // under limitKey.
 type answerLimit struct {
-	timer    *time.Timer
 	patience time.Duration // for each step
+
+	mu    sync.Mutex // guards all below
+	timer *time.Timer
+	over  bool // there is an answer
+}
+
+// restart gives the host d from now on.
+func (l *answerLimit) restart(d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.over {
+		l.timer.Reset(d)
+	}
+}
+
+// stop gives it all the time it wants, until restart if the limit is not over.
+func (l *answerLimit) stop(over bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.timer.Stop()
+	l.over = l.over || over
+}
+
+// flowing is the body of a request: as long as the host takes it, it need not answer.
+type flowing struct {
+	io.ReadCloser
+	limit *answerLimit
+	each  time.Duration
+}
+
+func (f *flowing) Read(p []byte) (int, error) {
+	f.limit.stop(false) // this is us
+	defer f.limit.restart(f.each)
+	return f.ReadCloser.Read(p)
 }
 
 type limitKey struct{}
@@ -174,10 +207,10 @@ func (h *Host) do(ctx context.Context, c call) (*http.Response, error) {
 	}
 	within, end := context.WithCancelCause(ctx)
 	release = sync.OnceFunc(func() { end(nil); leave() })
-	limit := answerLimit{patience: h.patience()}
+	limit := &answerLimit{patience: h.patience()}
 	limit.timer = time.AfterFunc(limit.patience, func() { end(errNoAnswer) })
 	resp, err := h.try(context.WithValue(within, limitKey{}, limit), c)
-	limit.timer.Stop()
+	limit.stop(true)
 	if err != nil {
 		late := errors.Is(context.Cause(within), errNoAnswer) || isTimeout(err)
 		release()
@@ -264,12 +297,12 @@ func (h *Host) send(ctx context.Context, c call, auth string) (*http.Response, e
 		return nil, err
 	}
 	for range maxRedirects + 1 {
-		limit, _ := ctx.Value(limitKey{}).(answerLimit)
-		limit.timer.Stop() // waiting for our turn is not the host's doing
+		limit, _ := ctx.Value(limitKey{}).(*answerLimit)
+		limit.stop(false) // waiting for our turn is not the host's doing
 		if err := h.pace.wait(ctx); err != nil {
 			return nil, err
 		}
-		limit.timer.Reset(limit.patience)
+		limit.restart(limit.patience)
 		req, err := http.NewRequestWithContext(ctx, c.method, next.String(), nil)
 		if err != nil {
 			return nil, err
@@ -278,7 +311,7 @@ func (h *Host) send(ctx context.Context, c call, auth string) (*http.Response, e
 			req.Header[k] = v
 		}
 		if c.body != nil {
-			req.Body, req.ContentLength = c.body(), c.size
+			req.Body, req.ContentLength = &flowing{c.body(), limit, h.answer}, c.size
 		}
 		req.Header.Set("User-Agent", h.agent)
 		if auth != "" && sameOrigin(next, h.base) {
