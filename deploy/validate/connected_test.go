@@ -199,8 +199,21 @@ func networkConnected(o *networking.NetworkPolicy, selects func(string, meta.Lab
 
 // TestNetworkOfSplit says who reaches whom in mode split.
 func TestNetworkOfSplit(t *testing.T) {
+	t.Run("no scanner", func(t *testing.T) {
+		reached(t, renderings["medium"], map[string]string{"gateway": "everybody", "blobstore": "gateway metadata", "metadata": "gateway"})
+	})
+	t.Run("scanner", func(t *testing.T) {
+		reached(t, append(slices.Clone(renderings["medium"]), "--set", "scanner.enabled=true"), map[string]string{
+			"gateway": "everybody", "blobstore": "gateway metadata scanner", "metadata": "gateway scanner", "scanner": "gateway",
+		})
+	})
+}
+
+// reached checks by whom each service may be reached.
+func reached(t *testing.T, args []string, by map[string]string) {
+	t.Helper()
 	got := map[string][]string{}
-	for _, o := range decode(t, render(t, renderings["medium"]...)) {
+	for _, o := range decode(t, render(t, args...)) {
 		p, ok := o.(*networking.NetworkPolicy)
 		if !ok {
 			continue
@@ -219,7 +232,10 @@ func TestNetworkOfSplit(t *testing.T) {
 			}
 		}
 	}
-	for service, want := range map[string]string{"gateway": "everybody", "blobstore": "gateway metadata", "metadata": "gateway"} {
+	if len(got) != len(by) {
+		t.Errorf("there are rules for %v, want them for %v", got, by)
+	}
+	for service, want := range by {
 		if strings.Join(got[service], " ") != want {
 			t.Errorf("%s is reached by %v, want %s", service, got[service], want)
 		}

@@ -30,6 +30,10 @@ var renderings = map[string][]string{
 		"--set", "tls.secretName=http-tls,internalTLS.mode=existing,fullnameOverride=other,serviceMonitor.enabled=true,gateway.autoscaling.enabled=true",
 		"--set", "metadata.replicas=1,networkPolicy.from[0].namespaceSelector.matchLabels.team=ci,config.log.level=debug",
 	},
+	"split-scanner": {
+		"--set", "mode=split,database.existingSecret=berth-database,s3.bucket=b,internalTLS.mode=certManager,scanner.enabled=true,serviceMonitor.enabled=true",
+	},
+	"allinone-scanner": {"--set", "scanner.enabled=true,scanner.dbRepository="},
 	"split-issuer": {
 		"--set", "mode=split,database.existingSecret=berth-database,s3.bucket=b,internalTLS.mode=certManager,internalTLS.certManager.issuerRef.name=theirs,internalTLS.certManager.issuerRef.kind=ClusterIssuer",
 	},

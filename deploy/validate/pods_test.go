@@ -74,14 +74,17 @@ func configured(t *testing.T, objects []runtime.Object) (warnings string) {
 	files := map[string]string{}
 	for _, o := range objects {
 		if c, ok := o.(*core.ConfigMap); ok {
-			files[c.Name] = c.Data["config.json"]
+			for name, text := range c.Data {
+				files[c.Name+"/"+name] = text
+			}
 		}
 	}
 	for name, p := range pods(objects) {
 		for _, v := range p.Spec.Volumes {
 			if v.ConfigMap != nil {
 				program, _, _ := strings.Cut(path.Base(p.Spec.Containers[0].Image), ":")
-				warnings += verify(t, name, program, files[v.ConfigMap.Name])
+				args := p.Spec.Containers[0].Args
+				warnings += verify(t, name, program, files[v.ConfigMap.Name+"/"+path.Base(args[len(args)-1])])
 			}
 		}
 	}
@@ -123,7 +126,7 @@ func bin(program string) string {
 // name which service it is.
 func TestGeneratedCertificates(t *testing.T) {
 	found := 0
-	for _, o := range decode(t, render(t, renderings["medium"]...)) {
+	for _, o := range decode(t, render(t, append(slices.Clone(renderings["medium"]), "--set", "scanner.enabled=true")...)) {
 		s, ok := o.(*core.Secret)
 		if !ok {
 			continue
@@ -131,8 +134,8 @@ func TestGeneratedCertificates(t *testing.T) {
 		found++
 		certified(t, s.Labels["app.kubernetes.io/component"], s.Data["tls.crt"], s.Data["ca.crt"])
 	}
-	if found != 3 {
-		t.Errorf("%d secrets, want 3", found)
+	if found != 4 {
+		t.Errorf("%d secrets, want 4", found)
 	}
 }
 

@@ -71,10 +71,33 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
       "tls" (dict "cert" "/etc/berth-tls/tls.crt" "key" "/etc/berth-tls/tls.key" "cacert" "/etc/berth-tls/ca.crt")) -}}
 {{- end -}}
 {{- $_ := set $made "storage" $storage -}}
+{{- $extensions := dict -}}
 {{- if .Values.serviceMonitor.enabled -}}
-{{- $_ := set $made "extensions" (dict "metrics" (dict "enable" true)) -}}
+{{- $_ := set $extensions "metrics" (dict "enable" true) -}}
+{{- end -}}
+{{- if and .Values.scanner.enabled (eq .Values.mode "split") -}}
+{{- $name := include "berth.fullname" . -}}
+{{- $_ := set $made.services "scanner" (dict "listen" "0.0.0.0:7004" "metrics" "0.0.0.0:7104" "address" (printf "dns:///%s-scanner.%s.svc:7004" $name .Release.Namespace)) -}}
+{{- end -}}
+{{- if .Values.scanner.enabled -}}
+{{- $cve := dict -}}
+{{- with .Values.scanner.dbRepository }}{{ $_ := set $cve "trivy" (dict "dbRepository" .) }}{{ end -}}
+{{- $_ := set $extensions "search" (dict "cve" $cve) -}}
+{{- end -}}
+{{- if $extensions -}}
+{{- $_ := set $made "extensions" $extensions -}}
 {{- end -}}
 {{- mergeOverwrite $made (deepCopy .Values.config) | toPrettyJson -}}
+{{- end -}}
+
+{{- /* The scanner's config file: the same, and where it may write. */}}
+{{- define "berth.scannerConfig" -}}
+{{- mergeOverwrite (include "berth.config" . | fromJson) (dict "storage" (dict "rootDirectory" "/var/lib/berth")) | toPrettyJson -}}
+{{- end -}}
+
+{{- /* Services of mode split that speak gRPC. */}}
+{{- define "berth.inner" -}}
+blobstore metadata{{ if .Values.scanner.enabled }} scanner{{ end }}
 {{- end -}}
 
 {{- /* What all pods have: (list $ component). */}}
