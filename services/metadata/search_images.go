@@ -64,7 +64,11 @@ func (c *Catalog) SearchImages(ctx context.Context, a registry.Actor, q registry
 	err = c.find(ctx, list, func(scan func(...any) error) error {
 		var i foundImage
 		err := scan(&i.Repository, &i.key.repo, &i.Tag, &i.key.digest)
-		images = append(images, i)
+		// A repository may have come since the names were looked at, with a number that is
+		// not the largest.
+		if err == nil && r.may(i.Repository) {
+			images = append(images, i)
+		}
 		return err
 	})
 	if err != nil {
