@@ -118,6 +118,9 @@ func (f *fill) receiveWithin(ctx context.Context, stall *time.Timer, t target, h
 	if f.have == 0 && f.mount(ctx) {
 		return errMounted
 	}
+	if err := t.rule.wouldSpend(f.s.now(), f.priority(), max(0, size-f.have)); err != nil {
+		return err
+	}
 	f.update(func() {
 		f.hidden = false
 		if size >= 0 {

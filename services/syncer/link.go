@@ -161,14 +161,22 @@ func (r *Rule) limits(now time.Time) (rate int64, copies bool) {
 // spent is an error if the bytes of the month are used up, for scheduled copies
 // earlier than for clients.
 func (r *Rule) spent(now time.Time, p priority) error {
+	return r.wouldSpend(now, p, 0)
+}
+
+// wouldSpend is spent if n more bytes come, which clients may have that begin before
+// the end: to copy half of a blob spends its bytes for nothing.
+func (r *Rule) wouldSpend(now time.Time, p priority, n int64) error {
 	if r.Monthly <= 0 {
 		return nil
 	}
 	most, whose := r.Monthly, "this month's bytes"
-	if p != forClient {
+	if p == forClient {
+		n = 0
+	} else {
 		most, whose = int64(float64(r.Monthly)*copyShare), "this month's bytes for scheduled copies"
 	}
-	if r.state.line.used(now) < most {
+	if used := r.state.line.used(now); used < most && n <= most-used {
 		return nil
 	}
 	_, next := monthOf(now)

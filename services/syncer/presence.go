@@ -43,7 +43,12 @@ type looking struct {
 	s    *Service
 	repo registry.Name
 	here map[registry.Digest]bool // of blobs
+	left int                      // how many entries of indexes are still looked at for a tag
 }
+
+// maxLooked is how many entries of indexes are looked at for one tag. An index that
+// lists another one a thousand times, which does the same, has more than can be counted.
+const maxLooked = 2000
 
 func (l *looking) manifest(ctx context.Context, ref registry.Reference) (registry.Manifest, error) {
 	m, err := l.s.catalog.Manifest(ctx, installation, l.repo, registry.ManifestQuery{Ref: ref})
@@ -68,6 +73,7 @@ func (l *looking) blob(ctx context.Context, d registry.Digest) (bool, error) {
 
 func (l *looking) tag(ctx context.Context, tag registry.Tag) (registry.TagPresence, error) {
 	x := registry.TagPresence{Tag: tag}
+	l.left = maxLooked
 	m, err := l.manifest(ctx, registry.Reference{Tag: tag})
 	if err != nil {
 		return x, err
@@ -121,6 +127,9 @@ func (l *looking) index(ctx context.Context, m registry.Manifest, depth int) ([]
 	for _, d := range list.Manifests {
 		if d.Annotations["vnd.docker.reference.type"] != "" {
 			continue
+		}
+		if l.left--; l.left < 0 {
+			break
 		}
 		platform := ""
 		if p := d.Platform; p != nil {

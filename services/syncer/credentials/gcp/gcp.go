@@ -6,6 +6,7 @@ package gcp
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -22,8 +23,15 @@ const (
 	user = "oauth2accesstoken"
 )
 
+// hostname is that of a registry of Google's: gcr.io with its regions, and Artifact
+// Registry. The token opens much more than a registry, and is for nobody else.
+var hostname = regexp.MustCompile(`^(([a-z0-9-]+\.)?gcr\.io|[a-z0-9-]+\.pkg\.dev)$`)
+
 // Helper is the [credentials.Helper] for gcp.
 func Helper(o credentials.Options) (credentials.Source, error) {
+	if !hostname.MatchString(o.Host) {
+		return nil, fmt.Errorf("credentialHelper: gcp is for gcr.io, REGION.gcr.io and REGION-docker.pkg.dev, not for %s", o.Host)
+	}
 	client, err := o.Client()
 	if err != nil {
 		return nil, err

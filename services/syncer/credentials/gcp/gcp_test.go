@@ -86,3 +86,16 @@ func TestMachineAccount(t *testing.T) {
 	t.Setenv("GCE_METADATA_HOST", strings.TrimPrefix(url, "http://"))
 	check(t, asked)
 }
+
+// TestHosts: a token for all of Google's cloud is given to Google's registries only.
+func TestHosts(t *testing.T) {
+	for host, want := range map[string]bool{
+		"gcr.io": true, "eu.gcr.io": true, "europe-west1-docker.pkg.dev": true,
+		"mirror.example.com": false, "evilgcr.io": false, "gcr.io.example.com": false, "x.pkg.dev.example.com": false, "gcr.io:5000": false, "": false,
+	} {
+		_, err := gcp.Helper(credentials.Options{Host: host, Client: func(...string) (*http.Client, error) { return http.DefaultClient, nil }})
+		if (err == nil) != want {
+			t.Errorf("%q: %v", host, err)
+		}
+	}
+}
