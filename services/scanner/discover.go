@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/services/scanner/contents"
 )
 
 const (
@@ -125,23 +126,46 @@ func (s *Service) renew(ctx context.Context) error {
 			return err
 		}
 		all := make([]renewed, 0, len(some))
+		var repos []registry.Name // of all
+		var failed []job
+		var why error
 		for i := range some {
-			found, by, err := s.vulns.Lookup(ctx, &some[i].image)
+			var found []registry.ScanFinding
+			by, err := version, contents.ErrDamaged
+			if some[i].image != nil {
+				found, by, err = s.vulns.Lookup(ctx, some[i].image)
+			}
 			if err != nil {
-				return err
+				if ctx.Err() != nil {
+					return err
+				}
+				failed, why = append(failed, job{repo: some[i].repo, digest: some[i].digest}), err
+				continue
 			}
 			if by != version {
 				break // there is a newer one by now
 			}
-			all = append(all, renewed{some[i].digest, found})
+			all, repos = append(all, renewed{some[i].digest, found}), append(repos, some[i].repo)
 		}
 		at := s.now()
 		if err := s.store.renew(ctx, all, version, at); err != nil {
 			return err
 		}
+		// One image holds up no other one: it is scanned again. If all fail, they are not
+		// the reason.
+		if len(failed) == len(some) && !errors.Is(why, contents.ErrDamaged) {
+			return why
+		}
+		for _, j := range failed {
+			s.log.Warn("an image can't be looked up again, and will be scanned again", "repository", j.repo, "digest", j.digest, "error", why)
+			if err := s.store.hasten(ctx, j, rankTag, at, true); err != nil {
+				return err
+			}
+			poke(s.wake)
+		}
 		for i, x := range all { // whoever was told is told again if there is something new
 			if st := known[x.digest]; st.DB == "" || st.Counts != count(x.found) {
-				s.announce(ctx, some[i].repo, x.digest, at, x.found)
+				s.announce(ctx, repos[i], x.digest, at, x.found)
 			}
 		}
 		s.meters.renewed.Add(int64(len(all)))

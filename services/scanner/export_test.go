@@ -70,3 +70,11 @@ func RefuseResults(t testing.TB, s *Service) (allow func()) {
 	run(`CREATE TRIGGER refuse BEFORE UPDATE ON images WHEN NEW.state = 'done' BEGIN SELECT RAISE(ABORT, 'no'); END`)
 	return func() { run(`DROP TRIGGER refuse`) }
 }
+
+// Damage makes what is known to be in an image unreadable.
+func Damage(t testing.TB, s *Service, d registry.Digest) {
+	t.Helper()
+	if err := s.store.exec(t.Context(), `UPDATE images SET found = $2 WHERE digest = $1`, string(d), []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -280,3 +280,22 @@ func strangeTexts(t *testing.T, open opener) {
 		t.Errorf("%+v", st)
 	}
 }
+
+// TestRenewDamaged: an image that can't be looked up again holds up no other one, and is
+// scanned again.
+func TestRenewDamaged(t *testing.T) {
+	s := newStore(t, onSQLite, nil)
+	good := s.image(t, "r", "", layer(t, file("etc/os-release", debianRelease), file("var/lib/dpkg/status", openssl)))
+	bad := s.image(t, "r", "", layer(t, file("etc/os-release", debianRelease), file("var/lib/dpkg/status", zlib)))
+	for _, d := range []registry.Digest{good.Digest, bad.Digest} {
+		s.wait(t, "r", d)
+	}
+	scanner.Damage(t, s.Service, bad.Digest)
+	db := s.load(t, database(t))
+	scanner.Renew(t, s.Service)
+	for _, d := range []registry.Digest{good.Digest, bad.Digest} {
+		if st := s.wait(t, "r", d); st.State != registry.ScanDone || st.DB != db.Version || st.Counts.Total() != 1 {
+			t.Errorf("%+v", st)
+		}
+	}
+}

@@ -13,7 +13,7 @@ import (
 type staleImage struct {
 	digest registry.Digest
 	repo   registry.Name
-	image  contents.Image
+	image  *contents.Image // nil if it can't be read
 }
 
 // stale returns some images that were looked up in another version than db.
@@ -31,8 +31,9 @@ func (s store) stale(ctx context.Context, db string, limit int) ([]staleImage, e
 			return nil, err
 		}
 		x := staleImage{digest: registry.Digest(digest), repo: registry.Name(repo)}
-		if err := unpack(packed, &x.image); err != nil {
-			return nil, err
+		image := new(contents.Image)
+		if unpack(packed, image) == nil {
+			x.image = image
 		}
 		all = append(all, x)
 	}
