@@ -3,7 +3,6 @@ package registry
 import (
 	"context"
 	"maps"
-	"slices"
 	"strings"
 )
 
@@ -32,18 +31,29 @@ func LastingClaims(claims map[string]string) map[string]string {
 // FindUser returns the user of a name, as an administrator sees him; not ok if there
 // is none.
 func FindUser(ctx context.Context, from Identities, a Actor, id string) (u User, ok bool, err error) {
-	list, err := from.Users(ctx, a, Page[string]{After: justBefore(id), Limit: 2})
-	if err != nil {
-		return User{}, false, err
+	p := Page[string]{After: justBefore(id), Limit: 100}
+	for {
+		list, err := from.Users(ctx, a, p)
+		if err != nil {
+			return User{}, false, err
+		}
+		for _, u := range list.Items {
+			if u.ID >= id {
+				if u.ID != id {
+					u = User{}
+				}
+				return u, u.ID != "", nil
+			}
+			p.After = u.ID
+		}
+		if !list.More || len(list.Items) == 0 {
+			return User{}, false, nil
+		}
 	}
-	if i := slices.IndexFunc(list.Items, func(u User) bool { return u.ID == id }); i >= 0 {
-		return list.Items[i], true, nil
-	}
-	return User{}, false, nil
 }
 
-// justBefore returns a text that is before id in byte order, with next to nothing in
-// between.
+// justBefore returns a text that is before id in byte order, with little in between:
+// bob11 is behind it and before bob2.
 func justBefore(id string) string {
 	if id == "" {
 		return ""
