@@ -224,6 +224,9 @@ func (g *Gateway) handle(x *exchange) error {
 	if x.resource < metricsPage {
 		return h(g, x)
 	}
+	if err := fromElsewhere(x); err != nil {
+		return err
+	}
 	var err error
 	if x.actor, err = g.authenticate(x); err != nil {
 		return err

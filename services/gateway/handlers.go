@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/berth-registry/berth/registry"
 )
 
 // handler answers a request whose path, method and actor are known. An error it
@@ -85,6 +87,23 @@ func (g *Gateway) options(x *exchange, ms *methods) error {
 		x.set("Access-Control-Allow-Headers", "Authorization,content-type,X-ZOT-API-CLIENT")
 	}
 	x.empty(http.StatusNoContent)
+	return nil
+}
+
+// crossOrigin tells requests of other sites apart, by Sec-Fetch-Site or Origin.
+var crossOrigin = http.NewCrossOriginProtection()
+
+// fromElsewhere returns [registry.ErrDenied] for a POST that changes something and that a
+// page of another site had a browser send. It could not read the answer, but a browser
+// adds certificates and passwords that it knows, and asks nobody before; before other
+// methods it asks, see options.
+func fromElsewhere(x *exchange) error {
+	if x.r.Method != http.MethodPost || x.resource == searchAPI {
+		return nil
+	}
+	if err := crossOrigin.Check(x.r); err != nil {
+		return registry.ErrDenied.With("a page of another site sent this request").Because(err)
+	}
 	return nil
 }
 
