@@ -28,8 +28,11 @@ func (c *Catalog) Announce(ctx context.Context, all []registry.Announcement) err
 }
 
 // Announced implements [registry.Announcements].
-func (c *Catalog) Announced(ctx context.Context, _ registry.Actor, q registry.AnnouncementQuery) (registry.List[registry.Announcement], error) {
+func (c *Catalog) Announced(ctx context.Context, a registry.Actor, q registry.AnnouncementQuery) (registry.List[registry.Announcement], error) {
 	var list registry.List[registry.Announcement]
+	if err := c.options.Access.Allow(a, "", registry.Reference{}, registry.ActAdmin); err != nil {
+		return list, err
+	}
 	if err := q.Check(); err != nil {
 		return list, err
 	}
@@ -51,6 +54,6 @@ func (c *Catalog) Announced(ctx context.Context, _ registry.Actor, q registry.An
 }
 
 // Sinks implements [registry.Announcements]: there are none.
-func (c *Catalog) Sinks(context.Context, registry.Actor) ([]registry.SinkStatus, error) {
-	return nil, nil
+func (c *Catalog) Sinks(_ context.Context, a registry.Actor) ([]registry.SinkStatus, error) {
+	return nil, c.options.Access.Allow(a, "", registry.Reference{}, registry.ActAdmin)
 }

@@ -19,6 +19,9 @@ func (c *Catalog) Trusted(ctx context.Context) ([]registry.TrustedKey, error) {
 
 // AddTrusted implements [registry.TrustStore].
 func (c *Catalog) AddTrusted(ctx context.Context, a registry.Actor, k registry.TrustedKey) error {
+	if err := c.options.Access.Allow(a, "", registry.Reference{}, registry.ActAdmin); err != nil {
+		return err
+	}
 	if len(k.PEM) > registry.MaxTrustedPEM {
 		return registry.ErrTooLarge.With("a key has at most %d bytes", registry.MaxTrustedPEM)
 	}
@@ -39,7 +42,10 @@ func (c *Catalog) AddTrusted(ctx context.Context, a registry.Actor, k registry.T
 }
 
 // RemoveTrusted implements [registry.TrustStore].
-func (c *Catalog) RemoveTrusted(ctx context.Context, _ registry.Actor, id string) error {
+func (c *Catalog) RemoveTrusted(ctx context.Context, a registry.Actor, id string) error {
+	if err := c.options.Access.Allow(a, "", registry.Reference{}, registry.ActAdmin); err != nil {
+		return err
+	}
 	if err := c.lock(ctx); err != nil {
 		return err
 	}
