@@ -1505,8 +1505,9 @@ type Rule struct {
 	MonthLimit int64 `protobuf:"varint,20,opt,name=month_limit,json=monthLimit,proto3" json:"month_limit,omitempty"`
 	// Why scheduled copies wait, empty if they do not.
 	Waits string `protobuf:"bytes,21,opt,name=waits,proto3" json:"waits,omitempty"`
-	// Requests for tags that were answered with what was here, and those that were not.
-	Hits          int64 `protobuf:"varint,22,opt,name=hits,proto3" json:"hits,omitempty"`
+	// Requests for tags that were answered with what was here.
+	Hits int64 `protobuf:"varint,22,opt,name=hits,proto3" json:"hits,omitempty"`
+	// Requests for tags that were not.
 	Misses        int64 `protobuf:"varint,23,opt,name=misses,proto3" json:"misses,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2050,8 +2051,9 @@ type TagPresence struct {
 	Digest string `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
 	// complete, partial or missing.
 	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
-	// Bytes of blobs that are here, and of all.
+	// Bytes of blobs that are here.
 	Have int64 `protobuf:"varint,4,opt,name=have,proto3" json:"have,omitempty"`
+	// Bytes of all blobs.
 	Size int64 `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`
 	// Those of an index, or the one of an image.
 	Platforms     []*PlatformPresence `protobuf:"bytes,6,rep,name=platforms,proto3" json:"platforms,omitempty"`
@@ -2140,8 +2142,9 @@ type PlatformPresence struct {
 	Digest string `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
 	// complete, partial or missing.
 	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
-	// Bytes of blobs that are here, and of all; 0 if the manifest is not here.
-	Have          int64 `protobuf:"varint,4,opt,name=have,proto3" json:"have,omitempty"`
+	// Bytes of blobs that are here.
+	Have int64 `protobuf:"varint,4,opt,name=have,proto3" json:"have,omitempty"`
+	// Bytes of all blobs, 0 if the manifest is not here.
 	Size          int64 `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
