@@ -105,6 +105,7 @@ func (g *Gateway) wants(x *exchange) auth.Wants {
 		Repo:   x.repo,
 		Base:   x.resource == apiBase,
 		Narrow: x.narrow,
+		Search: x.resource == searchAPI,
 		Open:   x.resource == mgmt || x.resource == metricsPage && g.auth.Load().OpenMetrics(),
 	}
 	switch {

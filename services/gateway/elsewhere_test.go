@@ -10,6 +10,9 @@ import (
 	"testing"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/services/gateway/auth"
+	"github.com/berth-registry/berth/services/gateway/identity"
+	"github.com/berth-registry/berth/services/gateway/search"
 )
 
 // TestPagesOfOtherSites: what a page of another site has a browser send, with what the
@@ -49,4 +52,30 @@ func TestPagesOfOtherSites(t *testing.T) {
 	if n := trusted(); n != 1 {
 		t.Errorf("%d keys are trusted", n)
 	}
+}
+
+// TestSessionsSearch: who has logged in to the web UI finds by the cookie what he may
+// read; without the UI's header, or from another site, the cookie is nothing.
+func TestSessionsSearch(t *testing.T) {
+	w := newWorld()
+	w.withIdentity(t, identity.Options{})
+	s := w.deps.Identity
+	w.deps.Auth = auth.New(auth.Options{Closed: true, Admit: s.Admit, Methods: auth.Methods{Basic: []auth.Method{s.Basic(), passwords{"alice"}}, Session: []auth.Method{s.Session()}}})
+	var err error
+	if w.deps.Search, err = search.New(search.Options{Catalog: w.deps.Catalog}); err != nil {
+		t.Fatal(err)
+	}
+	at := w.serve(t)
+	const ui = "X-Zot-Api-Client: zot-ui"
+	a := do(t, "GET", at+"/v2/", nil, append(basic("alice", "alice"), ui)...).want(t, 200)
+	cookie, _, _ := strings.Cut(a.header.Get("Set-Cookie"), ";")
+	cookie = "Cookie: " + cookie
+	const asked = "/v2/_zot/ext/search?query=%7BImageList%7BTags%7D%7D"
+	do(t, "GET", at+asked, nil, cookie, ui).want(t, 200)
+	const body = `{"query":"{ImageList{Tags}}"}`
+	do(t, "POST", at+"/v2/_zot/ext/search", strings.NewReader(body), cookie, ui, "Content-Type: application/json").want(t, 200)
+	do(t, "GET", at+asked, nil, cookie).want(t, 401)
+	do(t, "POST", at+"/v2/_zot/ext/search", strings.NewReader(body), cookie, ui, "Content-Type: application/json", "Sec-Fetch-Site: cross-site").want(t, 403)
+	do(t, "POST", at+"/v2/_zot/ext/search", strings.NewReader(body), cookie, ui, "Content-Type: text/plain").want(t, 403)
+	do(t, "GET", at+"/v2/_catalog", nil, cookie, ui).want(t, 401)
 }

@@ -50,6 +50,8 @@ type Wants struct {
 	// Base reports whether it is GET /v2/, by which clients see whether they are
 	// asked for credentials.
 	Base bool
+	// Search reports whether it is a search, which the web UI makes.
+	Search bool
 	// Narrow reports that the request came with a token that is not good for this.
 	Narrow bool
 	// Open reports whether everybody may have it, as the description of the server.

@@ -31,7 +31,7 @@ func (sessions) Name() string { return "session" }
 
 // Authenticate implements [auth.Method].
 func (m sessions) Authenticate(ctx context.Context, q *auth.Request) (registry.Actor, auth.Verdict, error) {
-	if !q.UI || q.Wants.Repo != "" || len(q.Wants.Actions) > 0 {
+	if !q.UI || q.Wants.Repo != "" || len(q.Wants.Actions) > 0 && !q.Wants.Search {
 		return registry.Actor{}, auth.Unknown, nil
 	}
 	c, u, err := m.s.session(q.HTTP)
