@@ -141,8 +141,16 @@ func hideFree(key string, v any) any {
 	}
 }
 
-// hideUserinfo takes the user and password out of a URL.
+// hideUserinfo takes the user and password out of a URL, or out of a repository like
+// user:password@host/name, and the query, which may be a token.
 func hideUserinfo(s string) string {
+	if base, query, ok := strings.Cut(s, "?"); ok && query != "" && strings.Contains(base, "://") {
+		s = base + "?" + hidden
+	}
+	host, _, _ := strings.Cut(s, "/")
+	if i := strings.LastIndexByte(host, '@'); i >= 0 && strings.Contains(host[:i], ":") {
+		return hidden + s[i:]
+	}
 	if !strings.Contains(s, "://") || !strings.Contains(s, "@") {
 		return s
 	}
