@@ -121,8 +121,8 @@ func TestMirrorLink(t *testing.T) {
 
 // TestMirrorBrokenLink fetches a blob over 10 Mbit/s with one packet in a hundred lost,
 // while the link is cut (silently, or with a reset) and the mirror killed: it is here in
-// the end, and hardly a byte came twice. LINK_MIB is the size (8), LINK_CUTS (4) and
-// LINK_KILLS (3) how often.
+// the end, and at most 2 % of it came twice, with 64 KiB for each cut and kill. LINK_MIB
+// is the size (8), LINK_CUTS (4) and LINK_KILLS (3) how often.
 func TestMirrorBrokenLink(t *testing.T) {
 	size := envInt(t, "LINK_MIB", 8) << 20
 	cuts, kills := envInt(t, "LINK_CUTS", 4), envInt(t, "LINK_KILLS", 3)
@@ -170,7 +170,9 @@ func TestMirrorBrokenLink(t *testing.T) {
 	sent := l.Delivered()
 	t.Logf("%d MiB over 10 Mbit/s, 1 %% lost, %d cuts, %d kills: %v, %d requests, over the link %.4f x the blob",
 		size>>20, cuts, kills, time.Since(began).Round(time.Second), len(u.asked()), float64(sent)/float64(size))
-	if sent > int64(size)*102/100 {
+	// The kernel has acknowledged bytes that a killed mirror, or one whose connection
+	// was reset, never read: up to a window each time, whatever the size of the blob.
+	if sent > int64(size)*102/100+int64(events)<<16 {
 		t.Errorf("%d bytes came over the link for a blob of %d: requests %q", sent, size, u.asked())
 	}
 	if len(u.asked()) < kills {
