@@ -137,11 +137,14 @@ ENTRYPOINT ["/hello"]
 
 // buildImage builds the context for one architecture. The label makes the
 // image, and so its id, different from those of other cells.
-func buildImage(t *testing.T, dockerHost, context, arch, tag, label string) {
+func buildImage(t *testing.T, dockerHost, context, arch, tag, label string, more ...string) {
 	t.Helper()
 	run := NewCommands(t, "DOCKER_HOST="+dockerHost, "DOCKER_BUILDKIT=1")
-	run.Run(t, docker, "build", "-q", "--network", "none", "--platform", "linux/"+arch,
-		"--label", "cell="+label, "-t", tag, context)
+	args := []string{"build", "-q", "--network", "none", "--platform", "linux/" + arch, "--label", "cell=" + label}
+	for _, l := range more {
+		args = append(args, "--label", l)
+	}
+	run.Run(t, docker, append(args, "-t", tag, context)...)
 }
 
 // newLayout makes a layout without entries.

@@ -81,7 +81,9 @@ var guideRules = []guideRule{
 		why: "name and password are asked for on a terminal"},
 	{match: command(`helm package mychart/`),
 		prepare: func(t *testing.T, g *guide) {
-			g.sh.Run(t, "bash", "-c", "helm create mychart && sed -i 's/^version: .*/version: 1.0.0/' mychart/Chart.yaml")
+			g.sh.Run(t, "bash", "-c", "helm create mychart && sed -i 's/^version: .*/version: 1.0.0/' mychart/Chart.yaml && "+
+				"printf 'annotations:\\n  %s: %s\\n  %s: %s\\n' org.opencontainers.image.source https://example.com/mychart "+
+				"org.opencontainers.image.licenses MIT >>mychart/Chart.yaml") // the whole configuration asks for these
 		}},
 	{match: command(`helm push mychart-1\.0\.0\.tgz oci://.*`)},
 	{match: command(`helm pull oci://.* --version 1\.0\.0`)},
