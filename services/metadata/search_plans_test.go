@@ -126,7 +126,7 @@ func onEachDatabase(t *testing.T, test func(t *testing.T, db *sqldb.DB)) {
 // tags, and nothing reads all of another table.
 func TestSearchPlans(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, db *sqldb.DB) {
-		const manifests, repos = 4000, 400
+		const manifests, repos = 800, 80
 		c := searched(t, db, manifests, repos, nil)
 		scans, lists := regexp.MustCompile(`^SCAN (\w+)`), []string{"r", "x", "found", "CONSTANT", "m"}
 		explain := func(query string) []string { return plan(t, db, query) }
