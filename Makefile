@@ -249,6 +249,10 @@ prove-faults: ## Each call that changes a file fails, in each way, below the blo
 prove-mutants: clients-install ## Known mistakes (allinone/e2e/mutants), one after the other: the test of each must find it
 	allinone/e2e/mutants.sh $(MUTANTS)
 
+.PHONY: scan
+scan: build clients-install ## Debian and Alpine images scanned with a database that Berth itself has: report, GraphQL, SBOM, gate, event, kill of the scanner
+	$(E2E) -v -run '^TestScan$$'
+
 .PHONY: mirror-clients
 mirror-clients: build clients-install ## Docker, containerd, podman, skopeo and crane through a mirror, with its upstreams up and gone; the guide's mirrors and exercise
 	$(E2E) -v -run '^TestMirror(Clients|Guide)$$'

@@ -10,7 +10,7 @@ import (
 )
 
 // addServices adds the programs of a system of many: first blobstores, then
-// metadata services, a syncer if there is one, then gateways, each with a config file of its own.
+// metadata services, a syncer and a scanner if there are any, then gateways, each with a config file of its own.
 func (s *System) addServices(t testing.TB, etc string, opt Options) {
 	t.Helper()
 	count := map[string]int{"blobstore": 1, "metadata": 1, "gateway": 1}
@@ -23,6 +23,9 @@ func (s *System) addServices(t testing.TB, etc string, opt Options) {
 	called := []string{"blobstore", "metadata"}
 	if opt.Mirror {
 		called, count["syncer"] = append(called, "syncer"), 1
+	}
+	if opt.Scan {
+		called, count["scanner"] = append(called, "scanner"), 1
 	}
 	address := map[string][]string{}
 	for _, name := range called {
@@ -48,11 +51,10 @@ func (s *System) addServices(t testing.TB, etc string, opt Options) {
 			if certificates != nil {
 				services["tls"] = certificates(name)
 			}
-			port := freePort(t)
-			config := writeConfig(t, etc, fmt.Sprintf("%s-%d.json", name, i), s.Dir, port, services, opt)
+			config := writeConfig(t, etc, fmt.Sprintf("%s-%d.json", name, i), s.Dir, freePort(t), services, opt)
 			s.add(t, opt, "berth-"+name, config)
 			if name == "gateway" {
-				gateways = append(gateways, loopback(port))
+				gateways = append(gateways, loopback(httpPort(t, config)))
 			}
 			if s.Config == "" {
 				s.Config = config // the first blobstore's: it knows where all data is

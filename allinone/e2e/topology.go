@@ -62,6 +62,10 @@ type Options struct {
 	// it something to mirror.
 	Mirror bool
 
+	// Scan adds berth-scanner where services are programs of their own. Edit gives
+	// it a database.
+	Scan bool
+
 	// Env is the environment of the programs besides that of the test.
 	Env []string
 
@@ -109,9 +113,8 @@ func Start(t testing.TB, opt Options) *System {
 	}
 	switch opt.Topology {
 	case Linked:
-		port := freePort(t)
-		s.Addr = loopback(port)
-		s.Config = writeConfig(t, etc, "config.json", s.Dir, port, nil, opt)
+		s.Config = writeConfig(t, etc, "config.json", s.Dir, freePort(t), nil, opt)
+		s.Addr = loopback(httpPort(t, s.Config))
 		s.add(t, opt, opt.Program, s.Config)
 	case Split, SplitTLS, TwoGateways, Replicas:
 		s.addServices(t, etc, opt)
@@ -180,7 +183,7 @@ func (s *System) add(t testing.TB, opt Options, program, config string) {
 		p.Path = Program(t, program)
 	}
 	p.Env = opt.Env
-	if program == "berth-syncer" {
+	if program == "berth-syncer" || program == "berth-scanner" {
 		p.healthy = true
 	} else if program != "berth-blobstore" && program != "berth-metadata" {
 		p.ready = "http://" + loopback(httpPort(t, config)) + "/readyz"
