@@ -24,11 +24,11 @@ import (
 
 // TestScan pushes a vulnerability database into Berth, which scans images with it:
 // commands, GraphQL, bills of materials, a gate and events tell what is in them, in
-// one process on a disk, and with a scanner of its own over PostgreSQL and S3.
+// one process on a disk, and with a scanner of its own over PostgreSQL and S3, with mutual TLS.
 func TestScan(t *testing.T) {
 	t.Run("linked", func(t *testing.T) { testScan(t, Options{Topology: Linked}) })
-	t.Run("split", func(t *testing.T) {
-		testScan(t, Options{Topology: Split, Scan: true, Postgres: pgtest.Start(t, pgtest.Options{Durable: true}), S3: s3test.Start(t)})
+	t.Run("split-mtls", func(t *testing.T) {
+		testScan(t, Options{Topology: SplitTLS, Scan: true, Postgres: pgtest.Start(t, pgtest.Options{Durable: true}), S3: s3test.Start(t)})
 	})
 }
 
@@ -45,20 +45,21 @@ var (
 	alpineFound = []string{"CVE-2099-0003 CRITICAL libssl3 3.3.2-r0 3.3.2-r1"}
 )
 
-// scanDatabase is the layer of a database that knows of these.
-func scanDatabase(t *testing.T) []byte {
+// scanDatabase is the layer of a database that knows of these, and of more.
+func scanDatabase(t *testing.T, made time.Time, more ...vulndbtest.Advisory) string {
 	t.Helper()
-	return vulndbtest.Archive(t, vulndbtest.Write(t, []vulndbtest.Advisory{
+	return string(vulndbtest.Archive(t, vulndbtest.Write(t, append([]vulndbtest.Advisory{
 		{Bucket: "debian 12", Package: "openssl", ID: "CVE-2099-0001", Value: vulndbtest.Fixed{FixedVersion: "3.0.9-1"}},
 		{Bucket: "debian 12", Package: "zlib", ID: "CVE-2099-0002", Value: vulndbtest.Fixed{Status: 2, Severity: 1}},
 		{Bucket: "debian 12", Package: "bash", ID: "CVE-2099-0004", Value: vulndbtest.Fixed{FixedVersion: "5.1"}}, // the image's is newer
 		{Bucket: "debian 11", Package: "openssl", ID: "CVE-2099-0005", Value: vulndbtest.Fixed{FixedVersion: "9"}},
 		{Bucket: "alpine 3.20", Package: "openssl", ID: "CVE-2099-0003", Value: vulndbtest.Fixed{FixedVersion: "3.3.2-r1"}},
-	}, map[string]vulndbtest.Details{
+	}, more...), map[string]vulndbtest.Details{
 		"CVE-2099-0001": {Title: "openssl: one", Severity: "HIGH", VendorSeverity: map[string]int{"nvd": 3}},
 		"CVE-2099-0002": {Title: "zlib: two", Severity: "HIGH", VendorSeverity: map[string]int{"nvd": 3}},
 		"CVE-2099-0003": {Title: "openssl: three", Severity: "CRITICAL", VendorSeverity: map[string]int{"nvd": 4}},
-	}), time.Now())
+		"CVE-2099-0006": {Title: "musl: six", Severity: "HIGH", VendorSeverity: map[string]int{"nvd": 3}},
+	}), made))
 }
 
 func testScan(t *testing.T, opt Options) {
@@ -74,13 +75,21 @@ func testScan(t *testing.T, opt Options) {
 		}
 	}
 	s := Start(t, opt)
-	run, berth, crane := NewCommands(t), Program(t, "berth"), Client(t, "crane")
-	writeFile(t, run, "db.tar.gz", string(scanDatabase(t)))
-	run.Run(t, Client(t, "oras"), "push", "--plain-http", "--artifact-type", "application/vnd.aquasec.trivy.config.v1+json",
-		s.Addr+"/mirror/trivy-db:2", "db.tar.gz:application/vnd.aquasec.trivy.db.layer.v1.tar+gzip")
-	if out := run.Run(t, berth, "scan", "db", "update", s.Config); !strings.Contains(out, "in use: ") || !strings.Contains(out, "/mirror/trivy-db") {
-		t.Fatalf("berth scan db update: %s", out)
+	if all := s.of("gateway"); len(all) == 1 {
+		s.Config = all[0].Args[1] // whose certificate may scan
 	}
+	run, berth, crane := NewCommands(t), Program(t, "berth"), Client(t, "crane")
+	renew := func(db string) {
+		t.Helper()
+		writeFile(t, run, "db.tar.gz", db)
+		run.Run(t, Client(t, "oras"), "push", "--plain-http", "--artifact-type", "application/vnd.aquasec.trivy.config.v1+json",
+			s.Addr+"/mirror/trivy-db:2", "db.tar.gz:application/vnd.aquasec.trivy.db.layer.v1.tar+gzip")
+		if out := run.Run(t, berth, "scan", "db", "update", s.Config); !strings.Contains(out, "in use: ") || !strings.Contains(out, "/mirror/trivy-db") {
+			t.Fatalf("berth scan db update: %s", out)
+		}
+	}
+	made := time.Now().Add(-time.Hour)
+	renew(scanDatabase(t, made))
 
 	push := func(ref string, files ...string) {
 		t.Helper()
@@ -177,6 +186,19 @@ func testScan(t *testing.T, opt Options) {
 		}
 		return ""
 	})
+
+	// A newer database knows of more, and nobody asks for a scan.
+	renew(scanDatabase(t, made.Add(time.Minute), vulndbtest.Advisory{Bucket: "alpine 3.20", Package: "musl", ID: "CVE-2099-0006", Value: vulndbtest.Fixed{FixedVersion: "1.2.5-r1"}}))
+	within(t, time.Minute, func() string {
+		_, said, err := run.Try(crane, "pull", "--insecure", s.Addr+"/prod/clean:1", "image.tar")
+		if err == nil || !strings.Contains(said, "of severity HIGH or worse: CVE-2099-0006") {
+			return fmt.Sprintf("with a newer database: %v, %s", err, said)
+		}
+		return ""
+	})
+	if diff := cmp.Diff([]string{"CVE-2099-0006 HIGH musl 1.2.5-r0 1.2.5-r1"}, scanReported(t, run, s, "prod/clean:1")); diff != "" {
+		t.Errorf("with a newer database: -want +got\n%s", diff)
+	}
 }
 
 // tarOf returns an archive of files, each a name and a text.
