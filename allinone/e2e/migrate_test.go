@@ -131,7 +131,9 @@ func (m *migrateLoop) kill(t *testing.T, config string, after time.Duration, out
 	go func() { done <- cmd.Wait() }()
 	select {
 	case err := <-done:
-		if err != nil {
+		// The last kill may have come between its last word and its end: what goes on
+		// then finds a target that is not empty.
+		if err != nil && !strings.Contains(out.String(), "done: serve ") {
 			t.Fatalf("migrate: %v\n%s", err, out.String())
 		}
 		return true

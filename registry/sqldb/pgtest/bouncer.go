@@ -33,6 +33,8 @@ func (s *Server) Bouncer(t testing.TB, sessions int) int {
 	}
 	config := filepath.Join(dir, "pgbouncer.ini")
 	users := filepath.Join(dir, "users")
+	// Each test has a database of its own, and so a pool of sessions here: they must
+	// not stay when the test is over.
 	err = errors.Join(
 		os.WriteFile(users, fmt.Appendf(nil, "%q %q\n", Role, Password), 0o644),
 		os.WriteFile(config, fmt.Appendf(nil, `[databases]
@@ -46,6 +48,7 @@ auth_file = %s
 pool_mode = transaction
 default_pool_size = %d
 max_client_conn = 200
+server_idle_timeout = 1
 `, s.Port, port, users, sessions), 0o644),
 		os.Chmod(dir, 0o755),
 	)

@@ -185,7 +185,7 @@ func (s *Server) initialize(o Options) error {
 	}
 	conf := []string{
 		"listen_addresses = '127.0.0.1'", "port = " + strconv.Itoa(s.Port), "unix_socket_directories = '" + s.dir + "'",
-		"shared_buffers = 32MB", "max_connections = 200", "max_locks_per_transaction = 1024", "log_min_messages = warning",
+		"shared_buffers = 32MB", "max_connections = 300", "max_locks_per_transaction = 1024", "log_min_messages = warning",
 	}
 	if !o.Durable {
 		conf = append(conf, "fsync = off", "full_page_writes = off")

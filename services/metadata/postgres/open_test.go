@@ -174,7 +174,7 @@ func TestCatalogThroughPgBouncer(t *testing.T) {
 				t.Fatal(err)
 			}
 			c, err := metadata.Open(t.Context(), db, o.Reaper, metadata.Options{
-				Pools: o.Pools, AllowSparse: o.AllowSparse, AllowWrongSizes: o.AllowWrongSizes, Access: o.Access,
+				Pools: o.Pools, AllowSparse: o.AllowSparse, AllowWrongSizes: o.AllowWrongSizes, Access: o.Access, Search: true,
 			}, discard)
 			if err != nil {
 				t.Fatal(err)
