@@ -24,7 +24,7 @@ case ${1:-} in
 	[ -x "$work/$name.test" ] || exit 0 # no tests
 	cd "$(go list -f '{{.Dir}}' "$package")"
 	began=$(date +%s%N)
-	if "$work/$name.test" -test.paniconexit0 -test.shuffle="$order" -test.timeout=30m >"$work/$name.log" 2>&1 </dev/null; then
+	if "$work/$name.test" -test.paniconexit0 -test.shuffle="$order" -test.timeout=45m >"$work/$name.log" 2>&1 </dev/null; then
 		result=ok
 	else
 		result=FAIL
