@@ -6,8 +6,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"sync"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/mem"
@@ -180,24 +178,8 @@ func (s *blobsServer) VerifyBlob(req *blobstorev1.VerifyBlobRequest, stream grpc
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(stream.Context())
-	var beating sync.WaitGroup
-	defer beating.Wait() // nothing may be sent once we have returned
-	defer cancel()
-	beating.Go(func() {
-		tick := time.NewTicker(s.limits.beat)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-				if stream.Send(&blobstorev1.VerifyBlobResponse{}) != nil {
-					return // ctx ends, too
-				}
-			}
-		}
-	})
+	ctx, stop := beat(stream.Context(), s.limits.beat, func() error { return stream.Send(&blobstorev1.VerifyBlobResponse{}) })
+	defer stop()
 	return s.blobs.Verify(ctx, stored, req.GetRate())
 }
 

@@ -7,7 +7,6 @@ import (
 	"iter"
 	"slices"
 	"sync"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -37,25 +36,9 @@ func (s *layoutServer) FindLayouts(req *blobstorev1.FindLayoutsRequest, stream g
 	if s.layouts == nil {
 		return nil
 	}
-	ctx, cancel := context.WithCancel(stream.Context())
 	out := &layoutNames{stream: stream}
-	var beating sync.WaitGroup
-	defer beating.Wait() // nothing may be sent once we have returned
-	defer cancel()
-	beating.Go(func() {
-		tick := time.NewTicker(s.limits.beat)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-				if out.send() != nil {
-					return // ctx ends, too
-				}
-			}
-		}
-	})
+	ctx, stop := beat(stream.Context(), s.limits.beat, out.send)
+	defer stop()
 	for repo, err := range s.layouts.Layouts(ctx, registry.Pool(req.GetPool())) {
 		if err == nil {
 			err = out.add(string(repo))

@@ -15,7 +15,7 @@ type limits struct {
 	write    time.Duration // of a unary call that writes
 	progress time.Duration // of a stream in which nothing moves
 	finish   time.Duration // from the last byte of an upload to the answer
-	beat     time.Duration // between two signs of life of a verification
+	beat     time.Duration // between two signs of life of a call that takes long, see [beat]
 	flush    time.Duration // that a byte may wait in a chunk that isn't full
 	backoff  time.Duration // before the first repetition, twice as long before the second
 }

@@ -3,7 +3,6 @@ package metadata_test
 import (
 	"bytes"
 	"testing"
-	"time"
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/memory"
@@ -42,16 +41,6 @@ func ofArch(t *testing.T, c registry.Catalog, arch string) int {
 	return found.Total
 }
 
-// waitFor waits for what is done in the background.
-func waitFor(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within a minute", what)
-		}
-	}
-}
-
 // A store that had no search, or whose reader of the feed was lost, is read from the
 // beginning, beside what comes new.
 func TestSearchReadsWhatWasThere(t *testing.T) { onEach(t, testSearchReadsWhatWasThere) }
@@ -75,14 +64,14 @@ func testSearchReadsWhatWasThere(t *testing.T, at newPlace) {
 	arm := storeConfig(t, blobs, "arm64")
 	linkTo(t, s, "a", arm)
 	put(t, s, "a", image(arm, nil, "new"))
-	waitFor(t, "reading old images", func() bool { return ofArch(t, s, "amd64") == old })
-	waitFor(t, "reading a new image", func() bool { return ofArch(t, s, "arm64") == 1 })
+	within(t, "reading old images", func() bool { return ofArch(t, s, "amd64") == old })
+	within(t, "reading a new image", func() bool { return ofArch(t, s, "arm64") == 1 })
 
 	// Somebody has lost the tables, and the place in the feed.
 	s.mustExec(t, "DELETE FROM images")
 	s.mustExec(t, "DELETE FROM feed_readers WHERE name = 'search'")
 	s = s.crash(t)
-	waitFor(t, "reading all again", func() bool { return ofArch(t, s, "amd64")+ofArch(t, s, "arm64") == old+1 })
+	within(t, "reading all again", func() bool { return ofArch(t, s, "amd64")+ofArch(t, s, "arm64") == old+1 })
 
 	if err := s.DeleteRepository(t.Context(), alice, "a"); err != nil {
 		t.Fatal(err)
@@ -90,7 +79,7 @@ func testSearchReadsWhatWasThere(t *testing.T, at newPlace) {
 	if n := ofArch(t, s, "amd64"); n != 0 {
 		t.Errorf("%d images of a deleted repository are found", n)
 	}
-	waitFor(t, "forgetting a repository", func() bool {
+	within(t, "forgetting a repository", func() bool {
 		var n int
 		if err := s.db.QueryRow(t.Context(), "SELECT COUNT(*) FROM images").Scan(&n); err != nil {
 			t.Fatal(err)
@@ -109,7 +98,7 @@ func testSearchWaitsForContent(t *testing.T, at newPlace) {
 	child := image(config, nil)
 	put(t, s, "a", index([]registry.ManifestPut{child}, "all"))
 	put(t, s, "a", image(config, nil, "one"))
-	waitFor(t, "reading manifests", func() bool {
+	within(t, "reading manifests", func() bool {
 		var n int
 		if err := s.db.QueryRow(t.Context(), "SELECT COUNT(*) FROM images").Scan(&n); err != nil {
 			t.Fatal(err)
@@ -120,5 +109,5 @@ func testSearchWaitsForContent(t *testing.T, at newPlace) {
 		t.Fatalf("%d images are found by a config that is not here", n)
 	}
 	linkTo(t, s, "a", config)
-	waitFor(t, "reading a config that came late", func() bool { return ofArch(t, s, "riscv64") == 2 })
+	within(t, "reading a config that came late", func() bool { return ofArch(t, s, "riscv64") == 2 })
 }
