@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
@@ -16,28 +14,14 @@ import (
 	"github.com/berth-registry/berth/registry"
 )
 
-// envNumber returns a number of the environment.
-func envNumber(t *testing.T, name string, otherwise int) int {
-	t.Helper()
-	text := os.Getenv(name)
-	if text == "" {
-		return otherwise
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	return n
-}
-
 // TestForwardCuts passes pushes on over connections that break after random bytes in
 // both directions, while the syncer ends and is started again. Every tag must have been
 // there what it was here, in that order, each once; every blob must be right.
 //
 // FORWARD_PUSHES is the number of pushes (40), FORWARD_SEED the seed.
 func TestForwardCuts(t *testing.T) {
-	pushes := envNumber(t, "FORWARD_PUSHES", 40)
-	seed := uint64(envNumber(t, "FORWARD_SEED", int(time.Now().UnixNano()>>20)))
+	pushes := envInt(t, "FORWARD_PUSHES", 40)
+	seed := uint64(envInt(t, "FORWARD_SEED", int(time.Now().UnixNano()>>20)))
 	t.Logf("%d pushes, FORWARD_SEED=%d", pushes, seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	hq := newEdge(t, false)

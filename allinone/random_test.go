@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -33,7 +32,7 @@ const programSteps = 400
 //
 // RANDOM_STEPS is the number of requests (4,000), RANDOM_SEED the first seed.
 func TestG20RandomPrograms(t *testing.T) {
-	steps, seed := intFrom(t, "RANDOM_STEPS", 4000), intFrom(t, "RANDOM_SEED", int(time.Now().UnixNano()>>20))
+	steps, seed := envInt(t, "RANDOM_STEPS", 4000), envInt(t, "RANDOM_SEED", int(time.Now().UnixNano()>>20))
 	t.Logf("RANDOM_SEED=%d", seed)
 	done := 0
 	for n := 0; done < steps; n++ {
@@ -46,19 +45,6 @@ func TestG20RandomPrograms(t *testing.T) {
 		done += len(p)
 	}
 	t.Logf("%d requests with the same answers, three times", done)
-}
-
-func intFrom(t *testing.T, name string, otherwise int) int {
-	t.Helper()
-	text := os.Getenv(name)
-	if text == "" {
-		return otherwise
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	return n
 }
 
 // step is one request. In its target "{N}" is where upload number N is, as the

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/sqldb"
 	"github.com/berth-registry/berth/services/metadata/sqlite"
 )
 
@@ -30,6 +31,22 @@ func (lookedAt) Layouts(context.Context, registry.Pool) iter.Seq2[registry.Name,
 	return func(yield func(registry.Name, error) bool) {}
 }
 
+// openHere opens a catalog on SQLite until the end of the test.
+func openHere(t *testing.T) (*sqldb.DB, *Catalog) {
+	t.Helper()
+	db, err := sqlite.Open(t.Context(), t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	c, err := Open(t.Context(), db, nil, Options{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return db, c
+}
+
 // readNothing are methods that name a repository and do not read what is in it: they
 // answer from the rules, list names from one on, or what was announced.
 var readNothing = []string{"Allowed", "ExplainAccess", "Repositories", "TakeOvers", "Announced"}
@@ -37,16 +54,7 @@ var readNothing = []string{"Allowed", "ExplainAccess", "Repositories", "TakeOver
 // TestServiceTakesOverFirst calls each method of the port that names a repository:
 // it must have the repository taken over before it does anything.
 func TestServiceTakesOverFirst(t *testing.T) {
-	db, err := sqlite.Open(t.Context(), t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	c, err := Open(t.Context(), db, nil, Options{}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	db, c := openHere(t)
 	s := &Service{Catalog: c, DB: db, takeover: newTakeover(t.Context(), c, lookedAt{})}
 	port, name := reflect.TypeFor[registry.Catalog](), reflect.TypeFor[registry.Name]()
 	n := 0
@@ -130,16 +138,7 @@ func (h *layoutHost) LayoutCopies(context.Context, registry.Pool, registry.Name,
 // A blobstore that is another process may start after the catalog, and end and come
 // back: what is in the catalog is served meanwhile, and the take-over goes on.
 func TestTakeoverWaitsForTheBlobstore(t *testing.T) {
-	db, err := sqlite.Open(t.Context(), t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	c, err := Open(t.Context(), db, nil, Options{}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	db, c := openHere(t)
 	body := []byte(`{"schemaVersion":2,"mediaType":"` + registry.TypeIndex + `","manifests":[]}`)
 	m := registry.ManifestPut{Digest: registry.SHA256.FromBytes(body), MediaType: registry.TypeIndex, Bytes: body, Tags: []registry.Tag{"v1"}}
 	if _, err := c.PutManifest(t.Context(), registry.Actor{}, "known", m); err != nil {
@@ -171,16 +170,7 @@ func TestTakeoverWaitsForTheBlobstore(t *testing.T) {
 
 // Of two processes that take over one is told by the catalog what the other has done.
 func TestTakeoversOfTwoProcesses(t *testing.T) {
-	db, err := sqlite.Open(t.Context(), t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	c, err := Open(t.Context(), db, nil, Options{}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	db, c := openHere(t)
 	host := new(layoutHost)
 	host.looks.Store(9)
 	s := &Service{Catalog: c, DB: db, takeover: newTakeover(t.Context(), c, host)}
