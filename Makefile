@@ -56,7 +56,7 @@ modules: ## Build each module alone (GOWORK=off), which proves its go.mod and bo
 
 .PHONY: size release release-verify release-size
 size: berth berth-edge ## Program sizes against their limits, by module, and no reachable reflect.Method
-	@allinone/e2e/size.sh bin/berth-edge 28000000 $(berth-edge) bin/berth 45000000 $(berth)
+	@allinone/e2e/size.sh bin/berth-edge 28000000 $(berth-edge) bin/berth 46000000 $(berth)
 	@go run ./allinone/e2e/sizes $(berth-edge) $(berth)
 
 release: ## Static programs for amd64, arm64, arm and riscv64 in dist/, with checksums
@@ -193,7 +193,7 @@ PROVE_OPS ?= 1000
 .PHONY: prove-rebuild prove-backup
 PROVE_BACKUPS ?= 20
 prove-backup: ## PROVE_BACKUPS (20) backups of each kind of store under load, each restored into another kind and read; PROVE_SEED repeats a run
-	PROVE_BACKUPS=$(PROVE_BACKUPS) go test -count=1 -timeout 120m -v -run '^TestProveBackup$$' ./allinone
+	PROVE_BACKUPS=$(PROVE_BACKUPS) go test -count=1 -timeout 120m -v -run '^TestG22Backup$$' ./allinone
 
 prove-rebuild: ## The database is deleted after PROVE_OPS (1000) random operations and made again; PROVE_SEED repeats a run
 	PROVE_OPS=$(PROVE_OPS) go test -count=1 -timeout 60m -v -run '^TestProveRebuild$$' ./allinone
@@ -242,9 +242,15 @@ prove-damage: clients-install ## DAMAGES (2000) stored blobs are damaged, on dis
 FAULTS_STRIDE ?= 1
 WHOLE_STRIDE ?= $(FAULTS_STRIDE)
 prove-faults: ## Each call that changes a file fails, in each way, below the blobstore, below SQLite, and below a whole store (FUSE); FAULTS_STRIDE and WHOLE_STRIDE take fewer
-	go test -count=1 -v -run '^TestEveryStepFails$$' ./services/blobstore/disk | grep -vE '^ *(---|===) (PASS|RUN)'
+	go test -count=1 -v -run '^TestG3G4EveryStepFails$$' ./services/blobstore/disk | grep -vE '^ *(---|===) (PASS|RUN)'
 	FAULTS_STRIDE=$(FAULTS_STRIDE) GOWORK=off go -C services/metadata/faults test -count=1 -timeout 60m -v . | grep -vE '^ *(---|===) +(PASS|RUN)'
 	FAULTS_STRIDE=$(WHOLE_STRIDE) GOWORK=off go -C allinone/faults test -count=1 -timeout 300m -v . | grep -vE '^ *(---|===) +(PASS|RUN)'
+
+G6_PAIRS ?= 2000
+.PHONY: prove-second-fault
+prove-second-fault: ## Something fails, and something else while that is recovered: G6_PAIRS (2000) random pairs each below the blobstore, the catalog, and a restore; G6_SEED repeats a run
+	G6_PAIRS=$(G6_PAIRS) go test -count=1 -timeout 60m -v -run '^TestG6' ./services/blobstore/disk | grep -vE '^ *(---|===) +(PASS|RUN)'
+	G6_PAIRS=$(G6_PAIRS) GOWORK=off go -C services/metadata/faults test -count=1 -timeout 240m -v -run '^TestG6' . | grep -vE '^ *(---|===) +(PASS|RUN)'
 
 prove-mutants: clients-install ## Known mistakes (allinone/e2e/mutants), one after the other: the test of each must find it
 	allinone/e2e/mutants.sh $(MUTANTS)
@@ -258,6 +264,14 @@ mirror-clients: build clients-install ## Docker, containerd, podman, skopeo and 
 	$(E2E) -v -run '^TestMirror(Clients|Guide)$$'
 
 FORWARD_PUSHES ?= 1000
+SCAN_KILLS ?= 100
+.PHONY: prove-scan-kill scan-bench
+prove-scan-kill: ## A scanner is killed SCAN_KILLS (100) times while it scans and takes databases: nothing is left, all images come to what is in them; SCAN_SEED repeats a run
+	SCAN_KILLS=$(SCAN_KILLS) go test -count=1 -timeout 60m -v -run '^TestS136Kills$$' ./services/scanner
+
+scan-bench: ## What scanning an image of 90 MB costs of CPU and memory, and looking 1,000 images up in a new database
+	go test -count=1 -timeout 20m -tags bench -v -run '^TestBench' ./services/scanner
+
 .PHONY: prove-forward
 prove-forward: ## FORWARD_PUSHES (1000) pushes passed on over connections that break at random bytes while the syncer ends: order, and each once; FORWARD_SEED repeats a run
 	FORWARD_PUSHES=$(FORWARD_PUSHES) go test -count=1 -timeout 60m -v -run '^TestForward' ./allinone
@@ -274,7 +288,7 @@ prove-mirror-kill: build packages ## kill -9 of syncer, gateway and blobstore in
 MIRROR_FILLS ?= 300
 .PHONY: prove-mirror
 prove-mirror: ## MIRROR_FILLS (300) blobs through a mirror whose upstream breaks off, fails and lies while the process ends; MIRROR_SEED repeats a run
-	MIRROR_FILLS=$(MIRROR_FILLS) go test -count=1 -timeout 60m -v -run '^Test(G16|P93|P96|P97|Resume|S078)' ./services/syncer
+	MIRROR_FILLS=$(MIRROR_FILLS) go test -count=1 -timeout 60m -v -run '^Test(G16|P9|P100|Resume|S078|S095)' ./services/syncer ./services/syncer/upstream
 
 N ?= 5000
 s3-faults: clients-install ## Operations on S3 while its requests fail: N (5000) times, S3_SEED repeats a run
@@ -295,7 +309,7 @@ MEMORY_MB ?= 100
 memory: berth berth-edge ## 32 parallel pushes and pulls of MEMORY_MB (100) in a cgroup of 64 MiB, and without
 	MEMORY_MB=$(MEMORY_MB) go test -tags e2e,memory -count=1 -timeout 60m ./allinone/e2e -v -run '^TestMemory$$'
 
-bench: build clients-install ## Figures against peers in the same run; BENCH_SHORT=1 for less, BENCH_UPDATE=1 writes docs
+bench: build clients-install ## Figures against peers in the same run; BENCH_SHORT=1 for less, BENCH_UPDATE=1 writes docs, BENCH_ATTEMPTS (5)
 	go test -tags bench -count=1 -timeout 60m ./allinone/e2e -v -run '^TestBench$$'
 
 CONFIG ?= bin/data.json

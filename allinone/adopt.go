@@ -32,7 +32,7 @@ type adopter interface {
 func adopt(program string, parts Parts) cli.Command {
 	return cli.Command{
 		Name: "adopt", Args: "FILE",
-		Summary: "take over the repositories that zot left in a stopped store; exit code 0 if all were, 1 if some have problems, 3 if it could not be done",
+		Summary: "take over the repositories that zot left, or wait until the running registry has; exit code 0 if all were, 1 if some have problems, 3 if it could not be done",
 		Example: program + " adopt config.json\n" + program + " adopt --dry-run config.json\n" + program + " adopt --finish config.json",
 		Run: func(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
 			dry := flags.Bool("dry-run", false, "say what waits to be taken over, and change nothing")
@@ -41,7 +41,21 @@ func adopt(program string, parts Parts) cli.Command {
 			if err != nil {
 				return err
 			}
+			if *dry && *finish {
+				return wrongUsage("adopt: --dry-run and --finish exclude each other")
+			}
 			var problems int
+			running, err := whileRunning(ctx, file, func(c registry.Catalog, cfg *config.Config) error {
+				if *dry {
+					problems, err = sayRunning(ctx, c, cfg, out, false)
+				} else {
+					problems, err = adoptRunning(ctx, c, cfg, out, *finish)
+				}
+				return err
+			})
+			if running || err != nil {
+				return adoptExit("adopt", problems, err)
+			}
 			err = withLayouts(ctx, file, parts, func(a adopter, blobs metadata.LayoutOwner, cfg *config.Config) error {
 				if *dry {
 					problems, err = sayAdoption(ctx, a, blobs, cfg, out, false)
@@ -73,7 +87,11 @@ func status(program string, parts Parts) cli.Command {
 			if err != nil {
 				return err
 			}
-			running, problems, err := runningStatus(ctx, file, out, *asJSON)
+			var problems int
+			running, err := whileRunning(ctx, file, func(c registry.Catalog, cfg *config.Config) error {
+				problems, err = sayRunning(ctx, c, cfg, out, *asJSON)
+				return err
+			})
 			if running || err != nil {
 				return adoptExit("status", problems, err)
 			}
@@ -117,11 +135,12 @@ func withLayouts(ctx context.Context, file string, parts Parts, f func(adopter, 
 	if _, err := os.Stat(cfg.Storage.RootDirectory); err != nil {
 		return fmt.Errorf("there is no store: %w", err)
 	}
-	if c, err := rpc.DialControl(ctx, cfg.Storage.RootDirectory); err == nil {
-		return errors.Join(errors.New("the registry runs: stop it first. While it runs, its log and berth_takeover_waiting_repositories of /metrics tell how far it is"), c.Close())
-	}
 	p := daemon.Process{Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))}
-	blobs, err := parts.Blobs(ctx, cfg, p)
+	security, err := rpc.Secure(cfg.Services, p.Log)
+	if err != nil {
+		return err
+	}
+	blobs, err := near(cfg.Services.Blobstore, rpc.DialOptions{Security: security}, dialBlobs, func() (Blobs, error) { return parts.Blobs(ctx, cfg, p) })
 	if err != nil {
 		return err
 	}
@@ -232,7 +251,8 @@ func leftovers(cfg *config.Config) []string {
 // adoptionReport is what status prints as JSON.
 type adoptionReport struct {
 	metadata.Adoption
-	Running   bool                           `json:"running"`   // the registry runs: it does not tell of foreign blobs
+	Running   bool                           `json:"running"` // the registry runs
+	Finish    *finishReport                  `json:"finish,omitempty"`
 	States    map[metadata.AdoptionState]int `json:"states"`    // repositories in each state
 	Leftovers []string                       `json:"leftovers"` // files of zot besides repositories
 }

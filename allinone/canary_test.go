@@ -33,6 +33,14 @@ type runProgram struct {
 // startProgram runs "berth serve" with a config file until the test ends.
 func startProgram(t *testing.T, name string, cfg map[string]any) runProgram {
 	t.Helper()
+	parts := localParts()
+	parts.Methods = auth.Parts{LDAP: ldap.Open}
+	return startProgramOf(t, name, cfg, parts)
+}
+
+// startProgramOf does so with a program of the parts.
+func startProgramOf(t *testing.T, name string, cfg map[string]any, parts Parts) runProgram {
+	t.Helper()
 	dir := t.TempDir()
 	log := filepath.Join(dir, name+".log")
 	cfg["log"].(map[string]any)["output"] = log
@@ -48,8 +56,6 @@ func startProgram(t *testing.T, name string, cfg map[string]any) runProgram {
 	var done sync.WaitGroup
 	var out bytes.Buffer
 	done.Go(func() {
-		parts := localParts()
-		parts.Methods = auth.Parts{LDAP: ldap.Open}
 		if err := Program("berth", "v0", "x", parts).Run(ctx, []string{"serve", file}, &out); err != nil {
 			t.Errorf("%s: %v", name, err)
 			stop()

@@ -28,14 +28,14 @@ func TestForwardCuts(t *testing.T) {
 	hq.mirror.now = nothing{}
 	link := newLine(t, hq.url)
 	limits := make(chan int64, 4096)
-	link.cut = func() int64 {
+	link.breaks(func() int64 {
 		select {
 		case n := <-limits:
 			return n
 		default:
 			return 1 << 40
 		}
-	}
+	})
 	for range cap(limits) {
 		// Some break within a request's header, some within a layer.
 		limits <- []int64{rnd.Int64N(600), rnd.Int64N(20_000), rnd.Int64N(400_000)}[rnd.IntN(3)]

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -27,6 +26,7 @@ import (
 	"github.com/berth-registry/berth/registry/memory"
 	"github.com/berth-registry/berth/registry/rpc/rpctest"
 	"github.com/berth-registry/berth/registry/sqldb"
+	"github.com/berth-registry/berth/services/metadata/postgres"
 	"github.com/berth-registry/berth/services/metadata/sqlite"
 	"github.com/berth-registry/berth/services/syncer"
 )
@@ -43,6 +43,7 @@ type edge struct {
 	syncer  *syncer.Configured
 	mirror  *swapped
 	puts    atomic.Int64 // of manifests that came over HTTP
+	dsn     string       // of PostgreSQL, "" for SQLite
 }
 
 // swapped is the mirror that a gateway asks, which changes when the syncer is started
@@ -62,6 +63,14 @@ func (s *swapped) get() registry.Mirror {
 
 func (s *swapped) Covers(ctx context.Context, n registry.Name) (registry.Coverage, error) {
 	return s.get().Covers(ctx, n)
+}
+
+func (s *swapped) Route(ctx context.Context, upstream string, n registry.Name) (registry.Name, error) {
+	return s.get().Route(ctx, upstream, n)
+}
+
+func (s *swapped) FetchReferrers(ctx context.Context, a registry.Actor, n registry.Name, d registry.Digest) error {
+	return s.get().FetchReferrers(ctx, a, n, d)
 }
 
 func (s *swapped) Announce(ctx context.Context, a registry.Actor, n registry.Name, p registry.AnnouncedPush) (string, error) {
@@ -87,11 +96,20 @@ func (s *swapped) Stat(ctx context.Context, a registry.Actor, n registry.Name, d
 	return s.get().Stat(ctx, a, n, d)
 }
 
+func (s *swapped) Open(ctx context.Context, a registry.Actor, n registry.Name, d registry.Digest, r registry.Range) (registry.Content, error) {
+	return s.get().Open(ctx, a, n, d, r)
+}
+
 // newEdge serves a registry; rules are what extensions.sync.registries has, "" for no
 // syncer.
 func newEdge(t *testing.T, split bool) *edge {
 	t.Helper()
-	e := &edge{t: t, dir: t.TempDir(), blobs: memory.NewBlobs(), catalog: memory.NewCatalog(memory.CatalogOptions{}), split: split, mirror: new(swapped)}
+	return newEdgeOver(t, memory.NewBlobs(), memory.NewCatalog(memory.CatalogOptions{}), split)
+}
+
+func newEdgeOver(t *testing.T, blobs *memory.Blobs, catalog *memory.Catalog, split bool) *edge {
+	t.Helper()
+	e := &edge{t: t, dir: t.TempDir(), blobs: blobs, catalog: catalog, split: split, mirror: new(swapped)}
 	g := serveMirror(t, e.blobs, e.catalog, e.mirror)
 	inner := g.Config.Handler
 	g.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -109,7 +127,11 @@ func newEdge(t *testing.T, split bool) *edge {
 func (e *edge) start(rules string) {
 	e.t.Helper()
 	file := filepath.Join(e.dir, "config.json")
-	text := fmt.Sprintf(`{"storage":{"rootDirectory":%q},"http":{"port":"0"},"extensions":{"sync":{"registries":[%s]}}}`, e.dir, rules)
+	metadata := ""
+	if e.dsn != "" {
+		metadata = fmt.Sprintf(`,"commit":false,"metadata":{"driver":"postgres","dsn":%q}`, e.dsn)
+	}
+	text := fmt.Sprintf(`{"storage":{"rootDirectory":%q%s},"http":{"port":"0"},"extensions":{"sync":{"registries":[%s]}}}`, e.dir, metadata, rules)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		e.t.Fatal(err)
 	}
@@ -117,7 +139,7 @@ func (e *edge) start(rules string) {
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	s, err := syncer.OpenConfigured(context.Background(), cfg, syncer.Parts{Databases: map[string]syncer.OpenDB{"sqlite": sqlite.OpenSyncer}}, e.blobs, e.catalog,
+	s, err := syncer.OpenConfigured(context.Background(), cfg, syncer.Parts{Databases: map[string]syncer.OpenDB{"sqlite": sqlite.OpenSyncer, "postgres": postgres.OpenSyncer}}, e.blobs, e.catalog,
 		func(err error) { e.t.Error(err) }, daemon.Process{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		e.t.Fatal(err)
@@ -233,92 +255,6 @@ func (e *edge) settled(rule string) {
 	e.t.Fatalf("still to be passed on: %+v", e.forwards(true))
 }
 
-// line is a TCP connection to a registry that can be down, and cut after some bytes.
-type line struct {
-	net.Listener
-	to   string
-	down atomic.Bool
-	cut  func() int64 // how many bytes a connection passes on in a direction; nil: all
-	cuts atomic.Int64
-	mu   sync.Mutex // guards open
-	open map[net.Conn]bool
-}
-
-func newLine(t *testing.T, url string) *line {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	x := &line{Listener: l, open: map[net.Conn]bool{}, to: strings.TrimPrefix(url, "http://")}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() { x.pass(c) })
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		x.mu.Lock()
-		for c := range x.open {
-			c.Close()
-		}
-		x.mu.Unlock()
-		serving.Wait()
-	})
-	return x
-}
-
-func (x *line) url() string { return "http://" + x.Addr().String() }
-
-func (x *line) pass(from net.Conn) {
-	defer from.Close()
-	if x.down.Load() {
-		return
-	}
-	to, err := net.Dial("tcp", x.to)
-	if err != nil {
-		return
-	}
-	defer to.Close()
-	x.mu.Lock()
-	x.open[from] = true
-	x.mu.Unlock()
-	defer func() {
-		x.mu.Lock()
-		delete(x.open, from)
-		x.mu.Unlock()
-	}()
-	var both sync.WaitGroup
-	both.Go(func() {
-		if x.cut == nil {
-			io.Copy(to, from)
-		} else if limit := x.cut(); limit >= 0 {
-			if n, _ := io.CopyN(to, from, limit); n == limit {
-				x.cuts.Add(1)
-			}
-		}
-		from.Close()
-		to.Close()
-	})
-	both.Go(func() {
-		if x.cut == nil {
-			io.Copy(from, to)
-		} else if limit := x.cut(); limit >= 0 {
-			if n, _ := io.CopyN(from, to, limit); n == limit {
-				x.cuts.Add(1)
-			}
-		}
-		from.Close()
-		to.Close()
-	})
-	both.Wait()
-}
-
 func (x *line) rule(more string) string {
 	return fmt.Sprintf(`{"urls":[%q],"localPushes":"forward"%s}`, x.url(), more)
 }
@@ -399,4 +335,8 @@ func (nothing) Resolve(context.Context, registry.Actor, registry.Name, registry.
 
 func (nothing) Stat(context.Context, registry.Actor, registry.Name, registry.Digest) (int64, error) {
 	return 0, registry.ErrNameUnknown
+}
+
+func (nothing) Open(context.Context, registry.Actor, registry.Name, registry.Digest, registry.Range) (registry.Content, error) {
+	return nil, registry.ErrNameUnknown
 }

@@ -4,13 +4,16 @@ package allinone
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 
 	"google.golang.org/grpc"
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/access"
+	"github.com/berth-registry/berth/registry/auditlog"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
 	"github.com/berth-registry/berth/registry/doctor"
@@ -113,7 +116,12 @@ func Link(ctx context.Context, cfg *config.Config, parts Parts, p daemon.Process
 		return nil, err
 	}
 	units = append(units, daemon.Closer("metadata", catalog.Close), fatal)
-	serve.Audit = catalog
+	file, closer, err := auditlog.Open(cfg.Log.Audit, p.Rotated)
+	if err != nil {
+		return nil, fmt.Errorf("log.audit: %w", err)
+	}
+	units = append(units, daemon.Closer("log.audit of calls", closer.Close))
+	serve.Audit = auditlog.Both(file, catalog)
 
 	mirror, more, err := linkMirror(ctx, cfg, parts, blobs, catalog, dial, p)
 	if err != nil {
@@ -160,18 +168,17 @@ func Link(ctx context.Context, cfg *config.Config, parts Parts, p daemon.Process
 	}
 
 	if len(cfg.Services.Metadata.Address) == 0 && onDisk(cfg) {
-		unit, err := rpc.ControlUnit(ctx, cfg.Storage.RootDirectory, blobs, catalog, mirror, scans, rpc.ServerOptions{Log: p.Log})
+		unit, err := rpc.ControlUnit(ctx, cfg.Storage.RootDirectory, blobs, catalog, mirror, scans, rpc.ServerOptions{Audit: serve.Audit, Log: p.Log})
 		if err != nil {
 			return nil, err
 		}
 		units = append(units, unit)
 	}
 
-	api, err := rest.Handler(rest.Options{Blobs: blobs, Catalog: catalog, Mirror: mirror, Log: p.Log})
-	if err != nil {
-		return nil, err
+	api := func(says registry.Policy) (http.Handler, error) {
+		return rest.Handler(rest.Options{Blobs: blobs, Catalog: catalog, Mirror: mirror, Scans: scans, Policy: says, Log: p.Log})
 	}
-	front, err := gateway.Configured(ctx, cfg, gateway.Deps{Methods: parts.Methods, Blobs: blobs, Catalog: catalog, Mirror: mirror, Scans: scans, REST: api, NewSearch: parts.Search}, p)
+	front, err := gateway.Configured(ctx, cfg, gateway.Deps{Methods: parts.Methods, Blobs: blobs, Catalog: catalog, Mirror: mirror, Scans: scans, NewREST: api, NewSearch: parts.Search}, p)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,14 @@ import (
 // Mirrors returns the constructor of a syncer that has the given parts in it.
 func Mirrors(parts syncer.Parts) func(context.Context, *config.Config, registry.Blobs, registry.Catalog, func(error), daemon.Process) (Mirror, error) {
 	return func(ctx context.Context, cfg *config.Config, blobs registry.Blobs, catalog registry.Catalog, fatal func(error), p daemon.Process) (Mirror, error) {
+		if cfg.Services.Syncer.Listen != "" && cfg.Storage.Metadata.Driver != config.SQLite {
+			security, err := rpc.Secure(cfg.Services, p.Log)
+			if err != nil {
+				return nil, err
+			}
+			dial := rpc.DialOptions{Security: security, Metrics: p.Metrics}
+			parts.Dial = func(address string) (syncer.Peer, error) { return rpc.DialMirror([]string{address}, dial) }
+		}
 		s, err := syncer.OpenConfigured(ctx, cfg, parts, blobs, catalog, fatal, p)
 		if err != nil {
 			return nil, err

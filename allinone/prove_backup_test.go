@@ -80,10 +80,10 @@ func (w *load) done() (moves, ops int) {
 	return len(w.moves), w.ops
 }
 
-// TestProveBackup makes PROVE_BACKUPS backups of each kind of store under load, and
+// TestG22Backup makes PROVE_BACKUPS backups of each kind of store under load, and
 // restores each into another kind. What is restored must pass a check that reads
 // all bytes, and be the store as it was between begin and end of the backup.
-func TestProveBackup(t *testing.T) {
+func TestG22Backup(t *testing.T) {
 	rounds, seed := envInt(t, "PROVE_BACKUPS", 1), uint64(envInt(t, "PROVE_SEED", int(time.Now().UnixNano()>>20)))
 	for i, e := range engines {
 		t.Run(e.name, func(t *testing.T) {

@@ -79,7 +79,7 @@ func runs(t *testing.T) []http.Handler {
 	disk, sqlite := stores(t)
 	blobs := memory.NewBlobs()
 	cfg := gateway.Defaults()
-	cfg.UploadsPerClient = 0
+	cfg.UploadsPerClient, cfg.OpenUploads = 0, 0
 	var all []http.Handler
 	for _, d := range []gateway.Deps{
 		{Blobs: blobs, Catalog: memory.NewCatalog(memory.CatalogOptions{Reaper: blobs})},

@@ -1,15 +1,11 @@
 package allinone
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
-	"log/slog"
 	"testing"
 
 	"github.com/berth-registry/berth/allinone/zotroot"
 	"github.com/berth-registry/berth/registry/memory"
-	"github.com/berth-registry/berth/registry/rpc"
 	"github.com/berth-registry/berth/services/metadata"
 )
 
@@ -17,22 +13,7 @@ import (
 func TestStatusOfARunningRegistry(t *testing.T) {
 	root := zotroot.Make(t, 6, 12)
 	a := serveAdopted(t, root)
-	unit, err := rpc.ControlUnit(t.Context(), root.Dir, memory.NewBlobs(), a.catalog, nil, nil, rpc.ServerOptions{Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if unit.Start != nil {
-		if err := unit.Start(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- unit.Run() }()
-	defer func() {
-		if err := errors.Join(unit.Stop(context.WithoutCancel(t.Context())), <-ended); err != nil {
-			t.Error(err)
-		}
-	}()
+	control(t, root.Dir, memory.NewBlobs(), a.catalog)
 	for {
 		out, code := runAdopt(t, root, "status", "--json")
 		var report adoptionReport

@@ -66,6 +66,9 @@ func syncCommand(program string, parts Parts) cli.Command {
 		Example: name + "retry config.json registry.example.com",
 		Run:     onStore(parts, 1, 1, nil, ruled("tries again", func(ctx context.Context, m registry.Mirror, rule string) error { return m.Reforward(ctx, rule) })),
 	}, cli.Command{
+		Name: "drop", Args: "FILE NUMBER", Summary: "give a push up that waits to be passed on, or forget what became of one; it stays here",
+		Example: name + "drop config.json 17", Run: onStore(parts, 1, 1, nil, onMirror(dropForward)),
+	}, cli.Command{
 		Name: "client-config", Args: "FILE CLIENT [URL]", Summary: "what containerd, k3s, docker or podman has to be told to pull from here; URL is where clients reach the registry",
 		Example: name + "client-config config.json containerd https://mirror.example.com", Run: clientConfig,
 	}, cli.Command{
@@ -183,14 +186,18 @@ func listForwards(ctx context.Context, c *storeCall, m registry.Mirror) error {
 	if len(c.args) > 0 {
 		q.Rule = c.args[0]
 	}
-	c.out.header("NUMBER", "RULE", "REPOSITORY", "TAG", "DIGEST", "TO", "STATE", "SINCE", "ATTEMPTS", "TROUBLE")
+	c.out.header("NUMBER", "RULE", "REPOSITORY", "TAG", "DIGEST", "WHAT", "TO", "STATE", "SINCE", "ATTEMPTS", "TROUBLE")
 	for {
 		all, err := m.Forwards(ctx, q)
 		if err != nil {
 			return err
 		}
 		for _, f := range all {
-			c.out.row(f, strconv.FormatInt(f.Number, 10), f.Rule, string(f.Repository), orDash(string(f.Tag)), string(f.Digest), f.Upstream,
+			what := "push"
+			if f.Deletion {
+				what = "removal"
+			}
+			c.out.row(f, strconv.FormatInt(f.Number, 10), f.Rule, string(f.Repository), orDash(string(f.Tag)), string(f.Digest), what, f.Upstream,
 				string(f.State), moment(f.Since), strconv.FormatInt(f.Attempts, 10), orDash(f.Error))
 			q.After = f.Number
 		}
@@ -198,6 +205,18 @@ func listForwards(ctx context.Context, c *storeCall, m registry.Mirror) error {
 			return nil
 		}
 	}
+}
+
+func dropForward(ctx context.Context, c *storeCall, m registry.Mirror) error {
+	number, err := strconv.ParseInt(c.args[0], 10, 64)
+	if err != nil {
+		return wrongUsage("%q is no number of berth sync forwards", c.args[0])
+	}
+	if err := m.DropForward(ctx, number); err != nil {
+		return err
+	}
+	c.out.say("%d: given up", number)
+	return nil
 }
 
 func explainMirror(ctx context.Context, c *storeCall, m registry.Mirror) error {

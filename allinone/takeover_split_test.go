@@ -4,7 +4,10 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/berth-registry/berth/allinone/zotroot"
 	"github.com/berth-registry/berth/registry"
@@ -53,6 +56,7 @@ func TestTakeoverSplit(t *testing.T) {
 		}
 		defer catalog.Close()
 		remote := rpctest.Catalog(t, catalog)
+		catalog.(*metadata.Service).FinishFence(time.Millisecond)
 		all = append(all, open{remote, serve(t, blobs, remote, func(l net.Listener) net.Listener { return l })})
 	}
 	for _, o := range all {
@@ -63,6 +67,40 @@ func TestTakeoverSplit(t *testing.T) {
 	}
 	sameTree(t, "taking over", before, zotroot.Snapshot(t, root.Dir))
 	sameTree(t, "taking over", hot, zotroot.Snapshot(t, root.Hot))
+
+	// Then for good. Both catalogs may be asked, one does it.
+	for _, o := range all {
+		if err := o.catalog.FinishTakeOvers(t.Context(), operator); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := awaitFinished(t, all[1].catalog)
+	if f.Blobs == 0 || f.Repositories != 11 || f.Kept != 2 || f.ForeignBlobs != 0 {
+		t.Errorf("finished: %+v", f)
+	}
+	for _, o := range all {
+		root.Check(t, o.url)
+	}
+	if _, err := os.Lstat(filepath.Join(root.Dir, "library")); !os.IsNotExist(err) {
+		t.Errorf("a directory that was taken over is still there: %v", err)
+	}
+}
+
+// awaitFinished returns when the end of a take-over has come.
+func awaitFinished(t *testing.T, c registry.TakeOvers) registry.TakeOverFinish {
+	t.Helper()
+	for {
+		f, err := c.TakeOverFinish(t.Context(), operator)
+		if err != nil || f.Failure != "" {
+			t.Fatal(err, f.Failure)
+		}
+		if f.Ended > 0 {
+			return f
+		}
+		if err := pause(t.Context(), adoptPoll/10); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // awaitTaken returns when n repositories are taken over and none waits.

@@ -20,8 +20,7 @@ func whyCommand(program string, parts Parts) cli.Command {
 			f.StringVar(&user, "user", "", "the `USER` who pulls; anybody for whom there is no exception if absent")
 			f.StringVar(&groups, "groups", "", "`GROUPS` of the user, with commas")
 		}, func(ctx context.Context, c *storeCall) error {
-			who := operator
-			who.ID = user
+			who := registry.Actor{ID: user}
 			if groups != "" {
 				who.Groups = strings.Split(groups, ",")
 			}
@@ -38,7 +37,7 @@ func why(ctx context.Context, c *storeCall, who registry.Actor) error {
 	if ref == (registry.Reference{}) {
 		return wrongUsage("%q: must be REPO:TAG or REPO@DIGEST", c.args[0])
 	}
-	m, err := c.Catalog.Manifest(ctx, operator, repo, registry.ManifestQuery{Ref: ref, NoBytes: true})
+	m, err := c.Catalog.Manifest(ctx, operator, repo, registry.ManifestQuery{Ref: ref})
 	if err != nil {
 		return err
 	}
@@ -46,13 +45,9 @@ func why(ctx context.Context, c *storeCall, who registry.Actor) error {
 	if err != nil {
 		return err
 	}
-	var v gate.Verdict
-	if g.Covers(repo) {
-		if v, err = g.Decide(ctx, who, repo, m.Digest); err != nil {
-			return err
-		}
-	} else {
-		v.Steps = []string{"no gate is about this repository"}
+	v, err := g.Judge(ctx, operator, who, repo, m)
+	if err != nil {
+		return err
 	}
 	answer := "may be pulled"
 	if v.Denied != "" {
@@ -64,7 +59,7 @@ func why(ctx context.Context, c *storeCall, who registry.Actor) error {
 			c.out.row(nil, "  "+s)
 		}
 		if len(g.Tools()) > 0 {
-			if err := showSignatures(ctx, c, g, who, repo, m.Digest); err != nil {
+			if err := showSignatures(ctx, c, g, repo, m.Digest); err != nil {
 				return err
 			}
 		}
@@ -75,8 +70,8 @@ func why(ctx context.Context, c *storeCall, who registry.Actor) error {
 	return nil
 }
 
-func showSignatures(ctx context.Context, c *storeCall, g *gate.Gate, who registry.Actor, repo registry.Name, d registry.Digest) error {
-	all, err := g.SignaturesOf(ctx, who, repo, d)
+func showSignatures(ctx context.Context, c *storeCall, g *gate.Gate, repo registry.Name, d registry.Digest) error {
+	all, err := g.SignaturesOf(ctx, operator, repo, d)
 	if err != nil {
 		return err
 	}

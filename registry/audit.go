@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// Audit is the part of [Catalog] that remembers who did what. Only those who see
-// requests write to it: gateways.
+// Audit is the part of [Catalog] that remembers who did what. Those who see requests
+// write to it: gateways. The catalog itself adds an event for each tag that moves, see
+// [TagMoved].
 type Audit interface {
 	// RecordAudit remembers events, at most [MaxAuditEvents]: all of them or none. One
 	// that is remembered already is not a second time, so a call whose result is not
@@ -51,6 +52,16 @@ type AuditEvent struct {
 	RequestID string
 }
 
+// TagMoved is the action of the event that a catalog adds, in the transaction of the
+// change, when a tag points to something else than before; see [TagMove]. Its Status is
+// 0: it is of no request, which may have moved several.
+const TagMoved = "tag.move"
+
+// TagMove is the object of a [TagMoved] event: which tag, what it was, and what it is.
+func TagMove(repo Name, t Tag, from, to Digest) string {
+	return string(repo) + ":" + string(t) + " " + string(from) + " -> " + string(to)
+}
+
 // NewAuditID returns an id for an event at a time, in microseconds since 1970.
 func NewAuditID(at int64) string {
 	var random [8]byte
@@ -71,7 +82,7 @@ func ValidAuditID(s string) bool {
 type AuditQuery struct {
 	Actor        string
 	Action       string // or what stands before its dot: "manifest"
-	Object       string // or what it begins with, up to a slash, colon or @
+	Object       string // or what it begins with, up to a slash, colon, @ or space
 	Since, Until int64  // microseconds since 1970; Until is not included
 	// Before is the id of the last event of the page before.
 	Before string
@@ -96,7 +107,7 @@ func (q AuditQuery) Check() error {
 func (q AuditQuery) Matches(e AuditEvent) bool {
 	return (q.Actor == "" || q.Actor == e.Actor) &&
 		(q.Action == "" || within(e.Action, q.Action, ".")) &&
-		(q.Object == "" || within(e.Object, q.Object, "/:@")) &&
+		(q.Object == "" || within(e.Object, q.Object, "/:@ ")) &&
 		e.At >= q.Since && (q.Until == 0 || e.At < q.Until)
 }
 

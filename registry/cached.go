@@ -41,6 +41,12 @@ type Cache interface {
 	// immutable.
 	EvictCached(ctx context.Context, a Actor, repo Name, r Reference) (Eviction, error)
 
+	// UntagCached is [Manifests.DeleteTag] for a tag whose upstream has it no more: it
+	// removes t if it points to d, and can be undone like that. [ErrManifestUnknown] if
+	// there is no such tag, [ErrPreconditionFailed] if it points elsewhere, [ErrInUse] if
+	// somebody has pushed d, [ErrDenied] if the tag is immutable.
+	UntagCached(ctx context.Context, a Actor, repo Name, t Tag, d Digest) error
+
 	// Pins lists what stays however large the cache is, ordered by pattern; that of
 	// the config file first.
 	Pins(ctx context.Context, a Actor) ([]Pin, error)

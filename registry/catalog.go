@@ -31,6 +31,7 @@ type Catalog interface {
 	Retention
 	Rollbacks
 	Limits
+	OpenUploads
 	Identities
 	Access
 	Cache

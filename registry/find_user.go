@@ -16,6 +16,41 @@ const (
 	ClaimUntil = "berth.until"
 )
 
+// ClaimVia is the claim of an actor that says which method of authentication knows the
+// user, if it is one that can say whether it still does. What the user makes has it,
+// too, and is good as long as that method has the user. [ViaAny] stands for whichever
+// has.
+const (
+	ClaimVia = "berth.via"
+	ViaAny   = "*"
+)
+
+// MadeFor returns the claims of a new credential c that a makes: an API key that somebody
+// makes for another user ends with that user, as the user's own do, so it gets ClaimVia.
+func MadeFor(a Actor, c Credential) map[string]string {
+	if c.Kind != APIKey || a.ID == c.Owner && !a.System || c.Claims[ClaimVia] != "" {
+		return c.Claims
+	}
+	claims := maps.Clone(c.Claims)
+	if claims == nil {
+		claims = make(map[string]string, 1)
+	}
+	claims[ClaimVia] = ViaAny
+	return claims
+}
+
+// OwnedBy returns the claims of a credential that is used, by its owner as he is known
+// now: service accounts log in nowhere, and who has logged in at a provider (elsewhere)
+// is in no password file or directory, so nobody there says that they are gone.
+func OwnedBy(claims map[string]string, owner User, elsewhere bool) map[string]string {
+	if claims[ClaimVia] != ViaAny || !owner.Service && !elsewhere {
+		return claims
+	}
+	claims = maps.Clone(claims)
+	delete(claims, ClaimVia)
+	return claims
+}
+
 // LastingClaims returns the claims that what an actor makes has, too. It returns the
 // same map if that is all of them.
 func LastingClaims(claims map[string]string) map[string]string {

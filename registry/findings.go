@@ -2,6 +2,7 @@ package registry
 
 import (
 	"cmp"
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -110,4 +111,14 @@ func WithoutFindings(more, less []ScanFinding) []ScanFinding {
 		known[f.ID] = true
 	}
 	return slices.DeleteFunc(slices.Clone(more), func(f ScanFinding) bool { return known[f.ID] })
+}
+
+// WebAddress returns an address that strangers wrote if it leads to a page, by http or
+// https, and else "": nobody shall come to click on what is code.
+func WebAddress(text string) string {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return ""
+	}
+	return text
 }

@@ -23,6 +23,11 @@ type Forwarding interface {
 	// registry has refused. [ErrNameUnknown] if there is no such rule, [ErrUnsupported]
 	// if it forwards nothing.
 	Reforward(ctx context.Context, rule string) error
+
+	// DropForward gives a push up that waits to be passed on: those behind it are next.
+	// How one ended is forgotten. What is stored here stays. [ErrNameUnknown] if there is
+	// no push of that number.
+	DropForward(ctx context.Context, number int64) error
 }
 
 // AnnouncedPush is a push that is about to be made.
@@ -31,6 +36,9 @@ type AnnouncedPush struct {
 	Digest Digest // of the manifest
 	// Via lists the installations that have forwarded it, as [ViaHeader] has it.
 	Via string
+	// Deletion says that the tags are to be removed, or the manifest with all its tags if
+	// there are none; Digest is then of no use for tags.
+	Deletion bool
 }
 
 // ViaHeader is the header of a manifest's PUT that names the installations which have
@@ -55,10 +63,12 @@ const (
 
 // ForwardQuery asks for a part of the list.
 type ForwardQuery struct {
-	Rule  string // "": all
-	Open  bool   // only what has no end yet
-	After int64  // a number
-	Limit int    // 1 to 1,000
+	Rule string // "": all
+	// Repository is the only one to tell of, "" for all.
+	Repository Name
+	Open       bool  // only what has no end yet
+	After      int64 // a number
+	Limit      int   // 1 to 1,000
 }
 
 // Forward is a push that is to be passed on, or was.
@@ -68,8 +78,9 @@ type Forward struct {
 	Repository Name         `json:"repository"`
 	Tag        Tag          `json:"tag,omitempty"` // "": by its digest
 	Digest     Digest       `json:"digest"`
-	Actor      string       `json:"actor,omitempty"` // who pushed
-	Upstream   string       `json:"upstream"`        // where it goes
+	Deletion   bool         `json:"deletion,omitempty"` // it was removed, not pushed
+	Actor      string       `json:"actor,omitempty"`    // who pushed
+	Upstream   string       `json:"upstream"`           // where it goes
 	State      ForwardState `json:"state"`
 	Attempts   int64        `json:"attempts"`
 	Error      string       `json:"error,omitempty"`

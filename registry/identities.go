@@ -28,7 +28,8 @@ type Identities interface {
 
 	// AddCredential stores a credential that c.Owner can be known by: whoever shows
 	// a secret with the given hash. a must be the owner, or an administrator; a
-	// credential that has no owner yet needs neither. [ErrTooManyRequests] if the
+	// credential that has no owner yet needs neither. An API key that somebody else
+	// makes gets the claims of [MadeFor]. [ErrTooManyRequests] if the
 	// owner has [MaxCredentials] of the kind; [ErrParameterInvalid] if something of
 	// it is too long.
 	AddCredential(ctx context.Context, a Actor, c Credential, hash []byte) error

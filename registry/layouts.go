@@ -48,8 +48,7 @@ type LayoutReader interface {
 	LayoutCopies(ctx context.Context, p Pool, repo Name, blobs []Digest) ([]LayoutCopy, error)
 }
 
-// Layouts is a [LayoutReader] that can also make what it reads its own. Only who has
-// the directory in its process can do that.
+// Layouts is a [LayoutReader] that can also make what it reads its own.
 type Layouts interface {
 	LayoutReader
 
@@ -59,11 +58,25 @@ type Layouts interface {
 	// [ErrBlobUnknown] if there is no such copy.
 	TakeOver(ctx context.Context, s Stored) (Stored, error)
 
-	// RemoveLayout removes files of a layout: those of the blobs for which
-	// unneeded returns true, and if whole is set the rest of it, too. A layout that
-	// is not there is no error. It returns how many bytes of names are gone,
-	// without knowing whether they had other names.
-	RemoveLayout(ctx context.Context, p Pool, repo Name, whole bool, unneeded func(Digest, int64) (bool, error)) (int64, error)
+	// LayoutFiles yields the files of blobs that a layout has, in any order. A
+	// layout that is not there has none.
+	LayoutFiles(ctx context.Context, p Pool, repo Name) iter.Seq2[LayoutFile, error]
+
+	// RemoveLayoutFiles removes files of blobs of a layout, those that are there. It
+	// returns how many bytes of names are gone, without knowing whether they had
+	// other names.
+	RemoveLayoutFiles(ctx context.Context, p Pool, repo Name, blobs []Digest) (int64, error)
+
+	// RemoveLayout removes a layout with all files of blobs in it, and returns the
+	// same. What is not of a layout stays there. A layout that is not there is no
+	// error.
+	RemoveLayout(ctx context.Context, p Pool, repo Name) (int64, error)
+}
+
+// LayoutFile is a file of a layout that is named as a blob.
+type LayoutFile struct {
+	Digest Digest // what its name says
+	Size   int64
 }
 
 // LayoutCopy is a blob's file in a layout.

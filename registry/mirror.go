@@ -178,6 +178,10 @@ type MirrorRule struct {
 	// start; Misses are those that had to wait for the upstream.
 	Hits   int64 `json:"hits"`
 	Misses int64 `json:"misses"`
+	// Prune says what becomes of tags that are gone upstream: "" for nothing, on or
+	// dry-run. Pruned is how many were removed since the start.
+	Prune  string `json:"prune,omitempty"`
+	Pruned int64  `json:"pruned,omitempty"`
 }
 
 // Fill is a blob that is being fetched.

@@ -6,8 +6,39 @@ import "context"
 // has taken over, or will: files that are read in place, see [Layouts].
 type TakeOvers interface {
 	// TakeOvers lists them, ordered by name; of a service that does not look for
-	// any, those that were taken over. It is for administrators.
+	// any, those that were taken over. [ErrUnavailable] until it has looked for all
+	// of them. It is for administrators.
 	TakeOvers(ctx context.Context, a Actor, p Page[Name]) (List[TakeOver], error)
+
+	// FinishTakeOvers makes all their files our own and removes what is left of
+	// them, in the background, after those that wait were taken over. There is no way
+	// back. It is noted, so that it goes on after a restart. Asking again while it is
+	// at work changes nothing. It is for administrators. [ErrUnsupported] if the
+	// service can't.
+	FinishTakeOvers(ctx context.Context, a Actor) error
+
+	// TakeOverFinish tells how far that is, and what there is to do. It is for
+	// administrators, and looks at all blobs.
+	TakeOverFinish(ctx context.Context, a Actor) (TakeOverFinish, error)
+}
+
+// TakeOverFinish is how far [TakeOvers.FinishTakeOvers] is. Times are in microseconds
+// since 1970, 0 if there is none.
+type TakeOverFinish struct {
+	Requested, Ended int64
+	Blobs, Bytes     int64 // that became our own
+	Repositories     int64 // whose directories are gone
+	Kept             int64 // repositories of which files were kept
+	Removed          int64 // bytes of the names that were removed
+	// Problems are the first of ProblemCount reasons why something was kept, for
+	// people.
+	Problems     []string
+	ProblemCount int64
+	// Failure is why the last attempt ended early, "" if it did not. It is tried
+	// again.
+	Failure string
+	// What lies in files of another registry still, by copies in use.
+	ForeignBlobs, ForeignBytes int64
 }
 
 // The states of a [TakeOver].

@@ -200,8 +200,26 @@ func getBig(t *testing.T, b *bench) []figure {
 	}
 }
 
+// writePlain writes the file's bytes to another one and syncs it: what the disk allows.
+func (b *bigFile) writePlain(t testing.TB) float64 {
+	path := filepath.Join(b.dir, "plain")
+	defer os.Remove(path)
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(b.bytes); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	return 1
+}
+
 // putBig compares how a blob of 1 GiB comes in, durably, with the time that
-// SHA-256 alone takes for the same bytes just before.
+// SHA-256 alone takes for the same bytes just before, and with the disk.
 func putBig(t *testing.T, b *bench) []figure {
 	big := newBigFile(t)
 	linked, split, secure := startBerth(t, Linked), startBerth(t, Split), startBerth(t, SplitTLS)
@@ -219,7 +237,10 @@ func putBig(t *testing.T, b *bench) []figure {
 		{"split PUT with mutual TLS", secure, big.put},
 	}
 	sums, got := make([][]sample, len(pushes)), make([][]sample, len(pushes))
+	var plain []sample
 	for range pick(b, 3, 2) {
+		syscall.Sync()
+		plain = append(plain, contender{name: "plain write", work: big.writePlain}.measure(t))
 		for i, p := range pushes {
 			d, sum := big.stamp()
 			// What another server left to be written must not slow this one.
@@ -249,6 +270,8 @@ func putBig(t *testing.T, b *bench) []figure {
 		cost(0, "PUT 1 GiB blob, durable"),
 		{row: "the same", berth: perGiB(got[0]), peer: "docker-registry, not durable " + perGiB(got[4]),
 			value: ratio(got[0], got[4], sample.rate), format: "%.2f ×"},
+		{row: "the same", berth: perGiB(got[0]), peer: "one file written and synced " + perSecond(plain),
+			value: ratio(got[0], plain, sample.rate), format: "%.2f ×"},
 		speed(1, "PATCH in chunks of 16 MiB, durable", atLeast(0.6), bound{}),
 		cost(1, "PATCH in chunks of 16 MiB, durable"),
 		speed(2, "one PATCH of unknown length, durable", atLeast(0.6), bound{}),

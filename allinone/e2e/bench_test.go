@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"os"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -18,8 +19,14 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// attempts is how often a row may be measured before a missed floor counts.
-const attempts = 5
+// attempts is how often a row may be measured before a missed floor counts;
+// BENCH_ATTEMPTS sets another number, for a machine whose figures are known to miss.
+var attempts = func() int {
+	if n, err := strconv.Atoi(os.Getenv("BENCH_ATTEMPTS")); err == nil && n > 0 {
+		return n
+	}
+	return 5
+}()
 
 // bench is one run of the benchmark.
 type bench struct {
@@ -56,6 +63,7 @@ func TestBench(t *testing.T) {
 		{"put big to S3", putBigS3},
 		{"small requests", smallRequests},
 		{"requests on PostgreSQL", requestsOnPostgres},
+		{"authentication", authentication},
 		{"cold pulls", coldPulls},
 		{"memory of streams", streamMemory},
 		{"growth", growth},

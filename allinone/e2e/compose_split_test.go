@@ -19,20 +19,23 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// TestCompose brings up compose.yaml with PostgreSQL and an S3 server, and stops
+// TestCompose brings up compose.yaml with PostgreSQL, an S3 server, scanner and syncer, and stops
 // one container of each service after the other, and kills the other one, while
 // docker pushes and pulls. No push or pull may fail while containers are stopped;
 // one that was cut off by a kill may be repeated once. Every pull is what was
 // pushed, also after everything was stopped and started again, and fsck finds
 // nothing.
 func TestCompose(t *testing.T) {
-	e := newEngine(t, "berth", "berth-gateway", "berth-blobstore", "berth-metadata")
+	e := newEngine(t, "berth", "berth-gateway", "berth-blobstore", "berth-metadata", "berth-scanner", "berth-syncer")
 	e.serverImages(t)
 	dir := filepath.Join(t.TempDir(), "compose")
 	if err := os.CopyFS(dir, withoutSecrets(os.DirFS(filepath.Join(Root(t), "deploy/compose")))); err != nil {
 		t.Fatal(err)
 	}
 	e.Run(t, "bash", filepath.Join(dir, "setup.sh"))
+	if err := os.WriteFile(filepath.Join(dir, ".env"), []byte("BERTH_CONFIG=./full.json\nCOMPOSE_PROFILES=scanner,syncer\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	p := &project{e, filepath.Join(dir, "compose.yaml")}
 	p.up(t)
 	e.curl(t, "http://127.0.0.1:5000/readyz?writes")
@@ -41,6 +44,15 @@ func TestCompose(t *testing.T) {
 	const first = "127.0.0.1:5000/compose/first:1"
 	pushed := e.pushes(t, hello, first)
 	e.pulls(t, first, pushed)
+	for _, name := range []string{"scanner", "syncer"} {
+		if state := e.health(t, p.container(t, name)); state != "healthy" {
+			t.Errorf("%s is %q", name, state)
+		}
+	}
+	scanned := p.berth(t, dir, "full.json", "gateway", "scan", "start", "--wait", "/etc/berth/config.json", "compose/first:1")
+	if !strings.Contains(scanned, "no database") { // there is no way to one in here
+		t.Errorf("the scan of an image: %s", scanned)
+	}
 
 	load := newLoad(e)
 	for _, service := range []string{"gateway", "blobstore", "metadata"} {
@@ -99,10 +111,16 @@ func (p *project) fsck(t *testing.T, dir string) {
 	if err := os.WriteFile(filepath.Join(dir, "fsck.json"), text, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	t.Log(p.docker(t, append(append([]string{"run", "--rm", "--network", "compose_inside",
-		"-v", dir + "/fsck.json:/etc/berth/config.json:ro",
+	t.Log(p.berth(t, dir, "fsck.json", "metadata", "fsck", "/etc/berth/config.json"))
+}
+
+// berth runs a command beside the services, with a service's certificate.
+func (p *project) berth(t *testing.T, dir, config, service string, args ...string) string {
+	t.Helper()
+	return p.docker(t, append(append(append([]string{"run", "--rm", "--network", "compose_inside",
+		"-v", dir + "/" + config + ":/etc/berth/config.json:ro", "-v", dir + "/secrets/" + service + ":/etc/berth-tls:ro",
 		"-v", dir + "/secrets/s3:/etc/berth-s3:ro", "-v", dir + "/secrets/database:/etc/berth-database:ro"}, hardened...),
-		testImage, "fsck", "/etc/berth/config.json")...))
+		testImage), args...)...)
 }
 
 // withoutSecrets hides what setup.sh may have made in the working tree.

@@ -62,15 +62,16 @@ func (e *engine) docker(t *testing.T, args ...string) string {
 func (e *engine) curl(t *testing.T, args ...string) string {
 	t.Helper()
 	return e.Run(t, e.inside[0], append(append(e.inside[1:len(e.inside):len(e.inside)], "curl", "-fsS",
-		"--retry", "100", "--retry-connrefused", "--retry-all-errors", "--retry-delay", "0", "--retry-max-time", "30"), args...)...)
+		"--retry", "400", "--retry-connrefused", "--retry-all-errors", "--retry-delay", "0", "--retry-max-time", "120"), args...)...)
 }
 
-// health waits until the health of a container is known.
+// health waits until a container is healthy, but no longer than two minutes, and returns
+// what its health is then.
 func (e *engine) health(t *testing.T, container string) string {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(readyPause) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(readyPause) {
 		state := e.docker(t, "inspect", "-f", "{{.State.Health.Status}}", container)
-		if state != "starting" || time.Now().After(deadline) {
+		if state == "healthy" || time.Now().After(deadline) {
 			return state
 		}
 	}

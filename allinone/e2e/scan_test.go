@@ -140,6 +140,7 @@ func testScan(t *testing.T, opt Options) {
 		t.Errorf("berth scan affected: %s, want %s", out, digest)
 	}
 	scanBills(t, run, s)
+	scanREST(t, run, s)
 
 	gates := func() {
 		t.Helper()
@@ -198,6 +199,32 @@ func testScan(t *testing.T, opt Options) {
 	})
 	if diff := cmp.Diff([]string{"CVE-2099-0006 HIGH musl 1.2.5-r0 1.2.5-r1"}, scanReported(t, run, s, "prod/clean:1")); diff != "" {
 		t.Errorf("with a newer database: -want +got\n%s", diff)
+	}
+}
+
+// scanREST asks the REST API for what the commands tell.
+func scanREST(t *testing.T, run *Commands, s *System) {
+	t.Helper()
+	const app, alpine = "/repositories/prod/app/-/manifests/1", "/repositories/prod/alpine/-/manifests/1"
+	for path, want := range map[string]string{
+		"/scans": `"database":{"version":"`,
+		"/scans/affected?vulnerability=CVE-2099-0003": `"digests":["sha256:`,
+		app + "/scan":                     `"state":"done"`,
+		app + "/findings?severity=HIGH":   `"id":"CVE-2099-0001","severity":"HIGH"`,
+		alpine + "/sbom?format=cyclonedx": `"mediaType":"application/vnd.cyclonedx+json"`,
+		app + "/pull":                     `"allowed":false,"denied":"it has vulnerabilities of severity HIGH or worse:CVE-2099-0001"`,
+		"/events?limit=1000":              `"type":"zotregistry.image.`,
+		"/events/sinks":                   `"sinks":[{"name":"`,
+		"/health":                         `"name":"scanner","serving":true`,
+	} {
+		out := strings.NewReplacer(": ", ":", ", ", ",").Replace(run.Run(t, "curl", "-fsS", s.URL()+"/api/v1"+path))
+		if !strings.Contains(out, want) {
+			t.Errorf("GET /api/v1%s: %s", path, out)
+		}
+	}
+	// What the gate withholds is not told there either.
+	if out, said, err := run.Try("curl", "-fsS", s.URL()+"/api/v1"+app+"?content=true"); err == nil || !strings.Contains(said, "403") {
+		t.Errorf("the content of a manifest that can't be pulled: %s %s", out, said)
 	}
 }
 

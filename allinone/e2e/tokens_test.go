@@ -77,6 +77,7 @@ func TestTokens(t *testing.T) {
 	helmRun.Run(t, Client(t, "helm"), "create", filepath.Join(chart, "chart"))
 	helmRun.Run(t, Client(t, "helm"), "package", filepath.Join(chart, "chart"), "-d", chart)
 
+	t.Run("device code", func(t *testing.T) { testDeviceLogin(t, c) })
 	for _, topology := range []Topology{Linked, TwoGateways} {
 		t.Run(string(topology), func(t *testing.T) {
 			s := withTokens(t, topology)

@@ -83,10 +83,10 @@ var faults = map[string]struct {
 	"machine ends": {outcome: outcome{crash: true}},
 }
 
-// TestG3EveryStepOfAWholeStoreFails lets every call that changes a file of a whole
+// TestG3G4EveryStepOfAWholeStoreFails lets every call that changes a file of a whole
 // store fail in turn, in each way, and looks at what the end of the process and loss
 // of power leave. FAULTS_STRIDE takes each so manieth step only.
-func TestG3EveryStepOfAWholeStoreFails(t *testing.T) {
+func TestG3G4EveryStepOfAWholeStoreFails(t *testing.T) {
 	stride := 200
 	if text := os.Getenv("FAULTS_STRIDE"); text != "" {
 		var err error

@@ -7,7 +7,7 @@
 set -eu -o pipefail
 cd "$(dirname "$0")"
 umask 077
-mkdir -p secrets/{gateway,blobstore,metadata,database,s3,authority}
+mkdir -p secrets/{gateway,blobstore,metadata,scanner,syncer,database,s3,authority}
 
 password() { [ -s "$1" ] || openssl rand -hex 24 >"$1"; }
 password secrets/database/password
@@ -21,7 +21,7 @@ authority=secrets/authority
 	-keyout $authority/ca.key -out $authority/ca.crt 2>/dev/null
 
 # The one name in a certificate says what its owner is, see SECURITY.md.
-for service in gateway blobstore metadata; do
+for service in gateway blobstore metadata scanner syncer; do
 	dir=secrets/$service
 	cp $authority/ca.crt $dir/ca.crt
 	[ -s $dir/tls.crt ] && continue
@@ -35,5 +35,5 @@ done
 
 # Containers run as users of their own, who see these directories and no others.
 # secrets/ itself is closed to everybody else on this machine.
-chmod 0755 secrets/{gateway,blobstore,metadata,database,s3}
-chmod 0644 secrets/{gateway,blobstore,metadata,database,s3}/*
+chmod 0755 secrets/{gateway,blobstore,metadata,scanner,syncer,database,s3}
+chmod 0644 secrets/{gateway,blobstore,metadata,scanner,syncer,database,s3}/*

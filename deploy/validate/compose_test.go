@@ -27,7 +27,7 @@ func TestCompose(t *testing.T) {
 	}
 	for _, f := range files {
 		t.Run(filepath.Base(f), func(t *testing.T) {
-			o, err := cli.NewProjectOptions([]string{f}, cli.WithName("berth"))
+			o, err := cli.NewProjectOptions([]string{f}, cli.WithName("berth"), cli.WithProfiles([]string{"scanner", "syncer"}))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -72,6 +72,7 @@ func TestComposeConfig(t *testing.T) {
 	for file, programs := range map[string][]string{
 		"edge.json":            {"berth-edge"},
 		"berth.json":           {"berth-gateway", "berth-blobstore", "berth-metadata"},
+		"full.json":            {"berth-gateway", "berth-blobstore", "berth-metadata", "berth-scanner", "berth-syncer"},
 		"../image/config.json": {"berth", "berth-edge"},
 	} {
 		text, err := os.ReadFile(filepath.Join("../compose", file))
@@ -113,7 +114,7 @@ func TestComposeSecrets(t *testing.T) {
 			made[f] = string(read(f))
 		}
 	}
-	for _, service := range []string{"gateway", "blobstore", "metadata"} {
+	for _, service := range []string{"gateway", "blobstore", "metadata", "scanner", "syncer"} {
 		certified(t, service, read(service+"/tls.crt"), read(service+"/ca.crt"))
 	}
 	if info, err := os.Stat(filepath.Join(dir, "secrets")); err != nil || info.Mode().Perm() != 0o700 {

@@ -23,7 +23,8 @@ import (
 // theirs are the names of what users bring.
 var theirs = []string{
 	"Secret/berth-database", "Secret/berth-s3", "Secret/registry-tls", "Secret/http-tls", "Secret/users", "PersistentVolumeClaim/theirs",
-	"Secret/berth-gateway-tls", "Secret/berth-blobstore-tls", "Secret/berth-metadata-tls", "Secret/other-gateway-tls", "Secret/other-blobstore-tls", "Secret/other-metadata-tls",
+	"Secret/berth-gateway-tls", "Secret/berth-blobstore-tls", "Secret/berth-metadata-tls", "Secret/berth-scanner-tls", "Secret/berth-syncer-tls",
+	"Secret/upstreams", "Secret/other-gateway-tls", "Secret/other-blobstore-tls", "Secret/other-metadata-tls",
 }
 
 // connected checks that every name, selector and port leads somewhere.
@@ -205,6 +206,11 @@ func TestNetworkOfSplit(t *testing.T) {
 	t.Run("scanner", func(t *testing.T) {
 		reached(t, append(slices.Clone(renderings["medium"]), "--set", "scanner.enabled=true"), map[string]string{
 			"gateway": "everybody", "blobstore": "gateway metadata scanner", "metadata": "gateway scanner", "scanner": "gateway",
+		})
+	})
+	t.Run("scanner and syncer", func(t *testing.T) {
+		reached(t, append(slices.Clone(renderings["medium"]), "--set", "scanner.enabled=true,syncer.enabled=true,syncer.registries[0].urls[0]=https://registry-1.docker.io"), map[string]string{
+			"gateway": "everybody", "blobstore": "gateway metadata scanner syncer", "metadata": "gateway scanner syncer", "scanner": "gateway", "syncer": "gateway",
 		})
 	})
 }

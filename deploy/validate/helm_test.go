@@ -33,6 +33,11 @@ var renderings = map[string][]string{
 	"split-scanner": {
 		"--set", "mode=split,database.existingSecret=berth-database,s3.bucket=b,internalTLS.mode=certManager,scanner.enabled=true,serviceMonitor.enabled=true",
 	},
+	"split-syncer": {
+		"--set", "mode=split,database.existingSecret=berth-database,s3.bucket=b,internalTLS.mode=existing,scanner.enabled=true,syncer.enabled=true,syncer.credentialsSecret=upstreams,serviceMonitor.enabled=true",
+		"--set-json", `syncer.registries=[{"urls":["https://registry-1.docker.io"],"onDemand":true,"content":[{"prefix":"library/**","destination":"/docker.io"}]}]`,
+	},
+	"allinone-syncer":  {"--set", "syncer.enabled=true,syncer.registries[0].urls[0]=https://registry-1.docker.io,syncer.registries[0].onDemand=true"},
 	"allinone-scanner": {"--set", "scanner.enabled=true,scanner.dbRepository="},
 	"split-issuer": {
 		"--set", "mode=split,database.existingSecret=berth-database,s3.bucket=b,internalTLS.mode=certManager,internalTLS.certManager.issuerRef.name=theirs,internalTLS.certManager.issuerRef.kind=ClusterIssuer",
@@ -98,6 +103,7 @@ func TestChartRefuses(t *testing.T) {
 		"route, no parent": {"httpRoute.enabled=true", "httpRoute.parentRefs"},
 		"replicas":         {"gateway.replicas=-1", "replicas"},
 		"certificates":     {"internalTLS.mode=none", "internalTLS"},
+		"nothing mirrored": {"syncer.enabled=true", "syncer.registries"},
 	} {
 		out, err := run(t, helm(t), "template", "berth", chart, "--kube-version", "1.31", "--set", test.set)
 		if err == nil {

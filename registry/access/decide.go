@@ -35,7 +35,8 @@ func (p *Policy) untold(a registry.Actor) bool { return p == nil && a.Ruled && !
 
 // Allow returns nil if a may do all of act, or else the error to refuse it with:
 // [registry.ErrUnauthorized] for an anonymous actor, [registry.ErrDenied] for a
-// known one. ref is what the request names in repo, if it does.
+// known one. ref is what the request names in repo, if it does; with both fields it is
+// the digest of a manifest that a tag goes with.
 func (p *Policy) Allow(a registry.Actor, repo registry.Name, ref registry.Reference, act registry.Actions) error {
 	if a.Scope != nil && !InScope(a, repo).Has(act) {
 		return a.Refusal("the credential is not good for " + act.String() + " here")
@@ -53,6 +54,20 @@ func (p *Policy) Allow(a registry.Actor, repo registry.Name, ref registry.Refere
 		}
 	}
 	return nil
+}
+
+// Conditional reports whether what may be done in repo can depend on the tag: there are
+// conditions. What removes tags without a name for each has to ask for each of them then.
+func (p *Policy) Conditional(repo registry.Name) bool {
+	if p == nil {
+		return false
+	}
+	has := func(q policy) bool { return len(q.conditions) > 0 }
+	if p.admin != nil && has(*p.admin) {
+		return true
+	}
+	i := p.entryAt(string(repo))
+	return i >= 0 && slices.ContainsFunc(p.entries[i].policies, has)
 }
 
 // DetectsCollision reports whether the rules give a [registry.ActDetectCollision] in

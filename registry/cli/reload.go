@@ -20,6 +20,7 @@ func (p Program) reload(process *daemon.Process, cfg *config.Config, logs *daemo
 		load = nil
 	}
 	live := config.NewLive(cfg, load, log, process.Metrics)
+	live.Serve(p.Serve.Program, cfg.Services)
 	live.Subscribe(func(_ context.Context, next *config.Config) (func(), error) {
 		return func() { _ = logs.SetLevel(next.Log.Level) }, nil // the file was checked
 	}, "log.level")

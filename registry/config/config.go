@@ -75,6 +75,7 @@ func Defaults() *Config {
 			WriteTimeout: time.Minute,
 
 			UploadsPerClient: 1000,
+			OpenUploads:      1000,
 		},
 		Log: Log{Level: "debug", AuditRetention: 90 * 24 * time.Hour},
 	}

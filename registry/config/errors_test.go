@@ -119,6 +119,7 @@ func TestWhatIsWrong(t *testing.T) {
 		{"x.json", `{"extensions":{"sync":{"registries":[{"urls":["https://a"],"retryDelay":"2h","maxRetryDelay":"1h"}]}}}`, "maxRetryDelay: must not be less"},
 		{"x.json", `{"extensions":{"sync":{"registries":[{"urls":["https://a"],"reqConcurrent":0}]}}}`, "reqConcurrent: must be more than 0"},
 		{"x.json", `{"extensions":{"sync":{"registries":[{"urls":["https://a"],"content":[{"prefix":"a/b","destination":"/","stripPrefix":true}]}]}}}`, "content[0].stripPrefix: with destination /"},
+		{"x.json", `{"extensions":{"sync":{"advertise":"here","registries":[{"urls":["https://a"]}]}}}`, "extensions.sync.advertise: must be host:port"},
 		{"x.json", `{"extensions":{"sync":{"registries":[{"urls":["https://a"],"forward":{"interval":"1h"}}]}}}`, "forward.interval: needs localPushes forward"},
 		{"x.json", `{"extensions":{"sync":{"registries":[{"urls":["https://a"],"localPushes":"deny","forward":{"conflict":"keep"}}]}}}`, "forward.conflict: needs localPushes forward"},
 		{"x.json", `{"extensions":{"sync":{"registries":[{"urls":["https://a"],"credentialHelper":"oauth2"}]}}}`, "oauth2CredentialHelper: needed"},

@@ -125,8 +125,22 @@ func (l *Lint) Enabled() bool { return l != nil && l.Enable != nil && *l.Enable 
 // Trust verifies signatures.
 type Trust struct {
 	Feature
-	Cosign   bool `json:"cosign"`
-	Notation bool `json:"notation"`
+	Cosign   bool      `json:"cosign"`
+	Notation bool      `json:"notation"`
+	Keyless  []Keyless `json:"keyless"`
+}
+
+// Keyless is an authority of signatures without a key.
+type Keyless struct {
+	Authority  string           `json:"authority"` // file
+	Log        string           `json:"log"`       // file
+	Identities []SignerIdentity `json:"identities"`
+}
+
+// SignerIdentity is who may have signed.
+type SignerIdentity struct {
+	Issuer  string `json:"issuer"`
+	Subject string `json:"subject"`
 }
 
 // Tools returns the tools whose signatures are verified. It may be called on nil.

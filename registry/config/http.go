@@ -26,6 +26,7 @@ type HTTP struct {
 	AccessControl *AccessControl `json:"accessControl"`
 
 	UploadsPerClient int `json:"uploadsPerClient"` // 0: any number
+	OpenUploads      int `json:"openUploads"`      // of a client; 0: any number
 }
 
 // Endpoint returns where the gateway listens, as net.Listen takes it: "tcp" and

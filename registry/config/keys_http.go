@@ -9,6 +9,7 @@ func httpKeys() []Key {
 		{Path: "http.readTimeout", Type: Duration, Default: "1m", Doc: "How long a client may send nothing in the middle of a request; 0 or less is for ever. The whole transfer has no limit."},
 		{Path: "http.writeTimeout", Type: Duration, Default: "1m", Doc: "How long a client may accept nothing of an answer; 0 or less is for ever. The whole transfer has no limit."},
 		{Path: "http.uploadsPerClient", Type: Int, Default: "1000", Doc: "How many requests with a body one client may be sending at a time; more get 429. A client is a user, an IPv4 address or an IPv6 network of 64 bits; all that comes through one proxy without credentials is one. 0 is no limit."},
+		{Path: "http.openUploads", Type: Int, Default: "1000", Doc: "How many uploads one client may have begun and neither finished nor cancelled, over all gateways; more get 429. Uploads that nobody touches end after a day. 0 is no limit."},
 		{Path: "http.realm", Type: String, Default: "", Doc: "Realm of the Basic challenge."},
 		{Path: "http.externalUrl", Type: URL, Status: Built, Doc: "Where clients reach the registry: used in token challenges and login callbacks, never the Host header."},
 		{Path: "http.allowOrigin", Type: String, Doc: "Origins whose scripts may read answers in a browser, divided by commas. Absent: any."},

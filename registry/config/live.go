@@ -26,7 +26,8 @@ type Live struct {
 
 	mu    sync.Mutex // held while reloading; guards the rest
 	parts []part
-	told  string // the keys that need a restart, as last logged
+	uses  []string // keys that the program may have a use for; nil: all
+	told  string   // the keys that need a restart, as last logged
 
 	applied, refused, unchanged *metrics.Counter
 	good, at, pending           *metrics.Gauge
@@ -70,7 +71,9 @@ func NewLive(first *Config, load func() (*Config, []Warning, error), log *slog.L
 func (l *Live) Current() *Config { return l.current.Load() }
 
 // Subscribe has prepare called whenever one of keys, or a key below them, has
-// changed ("http.auth", "storage.retention"). It is called by one goroutine at a time.
+// changed ("http.auth", "storage.retention"); * stands for a name of the user's choice
+// ("storage.subPaths.*.gc"), and a key with - before it is none of them ("-http.auth.ldap").
+// It is called by one goroutine at a time.
 func (l *Live) Subscribe(prepare Prepare, keys ...string) {
 	if l == nil {
 		return
@@ -87,22 +90,42 @@ func (l *Live) Applies(key string) bool {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.applies(key)
+	return slices.ContainsFunc(l.parts, func(p part) bool { return p.covers(keyParts(strings.Split(key, "."))) })
 }
 
-func (l *Live) applies(key string) bool {
-	return slices.ContainsFunc(l.parts, func(p part) bool { return p.covers(key) })
+// waits reports whether nobody applies key as a whole, and the program has a use for it.
+func (l *Live) waits(key keyParts) bool {
+	return !slices.ContainsFunc(l.parts, func(p part) bool { return p.applies(key) }) && l.usesKey(key)
+}
+
+// applies reports whether p applies all of key.
+func (p part) applies(key keyParts) bool {
+	return slices.ContainsFunc(p.keys, key.below) && p.covers(key)
 }
 
 // covers reports whether p applies key, or a part of it.
-func (p part) covers(key string) bool {
-	return slices.ContainsFunc(p.keys, func(k string) bool { return below(key, k) || below(k, key) })
+func (p part) covers(key keyParts) bool {
+	for _, k := range p.keys {
+		if not, ok := strings.CutPrefix(k, "-"); ok && key.below(not) {
+			return false
+		}
+	}
+	return slices.ContainsFunc(p.keys, func(k string) bool { return key.related(strings.Split(k, ".")) })
 }
 
-// below reports whether key is above or stands below it.
-func below(key, above string) bool {
-	rest, ok := strings.CutPrefix(key, above)
-	return ok && (rest == "" || rest[0] == '.')
+// keyParts is a key by its parts, of which those that users choose may have dots.
+type keyParts []string
+
+func (k keyParts) String() string { return strings.Join(k, ".") }
+
+// related reports whether k is pattern, or stands above or below it.
+func (k keyParts) related(pattern []string) bool {
+	for i := range min(len(k), len(pattern)) {
+		if pattern[i] != "*" && pattern[i] != k[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // Reload reads the file again. If it can't be used, or a subscriber can't apply it,
@@ -128,15 +151,15 @@ func (l *Live) Reload(ctx context.Context) error {
 }
 
 func (l *Live) apply(ctx context.Context, next *Config, warnings []Warning) error {
-	changed := Changed(l.current.Load(), next)
-	if len(changed) == 0 {
+	keys := differences(l.current.Load(), next)
+	if len(keys) == 0 {
 		l.unchanged.Inc()
 		return nil
 	}
 	var commits []func()
 	var errs []error
 	for _, p := range l.parts {
-		if !slices.ContainsFunc(changed, p.covers) {
+		if !slices.ContainsFunc(keys, p.covers) {
 			continue
 		}
 		commit, err := p.prepare(ctx, next)
@@ -158,8 +181,7 @@ func (l *Live) apply(ctx context.Context, next *Config, warnings []Warning) erro
 	for _, w := range warnings {
 		l.log.WarnContext(ctx, w.String())
 	}
-	applied := slices.DeleteFunc(slices.Clone(changed), func(k string) bool { return !l.applies(k) })
-	l.log.InfoContext(ctx, "the configuration was read again", "applied", applied)
+	l.log.InfoContext(ctx, "the configuration was read again", "applied", texts(slices.DeleteFunc(slices.Clone(keys), l.waits)))
 	l.restart(ctx, next)
 	return nil
 }
@@ -167,43 +189,93 @@ func (l *Live) apply(ctx context.Context, next *Config, warnings []Warning) erro
 // restart tells which keys of next differ from what the program started with, and
 // have no effect on it.
 func (l *Live) restart(ctx context.Context, next *Config) {
-	late := slices.DeleteFunc(Changed(l.started, next), l.applies)
+	late := texts(slices.DeleteFunc(differences(l.started, next), func(k keyParts) bool { return !l.waits(k) }))
 	l.pending.Set(int64(len(late)))
 	if text := strings.Join(late, ", "); text != l.told {
 		l.told = text
 		if text != "" {
-			l.log.WarnContext(ctx, "keys of the configuration that take effect only when a program that uses them starts again", "keys", late)
+			l.log.WarnContext(ctx, "a change of the configuration needs a restart: these keys keep the values that the program was started with", "keys", late)
 		}
 	}
 }
 
-// Changed returns the keys by which two configurations differ. Of lists and maps,
-// and of blocks that only one of both has, it returns the key itself.
-func Changed(a, b *Config) []string {
-	var keys []string
-	changed(reflect.ValueOf(*a), reflect.ValueOf(*b), "", &keys)
-	slices.Sort(keys)
+// texts returns sorted keys as they are written, without those below others.
+func texts(keys []keyParts) (all []string) {
+	var above keyParts
+	for _, k := range keys {
+		if above == nil || len(k) < len(above) || !slices.Equal(k[:len(above)], above) {
+			all = append(all, k.String())
+			above = k
+		}
+	}
+	return all
+}
+
+// Changed returns the keys by which two configurations differ. Of lists, and of blocks
+// that only one of both has, it returns the key itself.
+func Changed(a, b *Config) []string { return texts(differences(a, b)) }
+
+// differences returns the keys by which two configurations differ, sorted: of a block that
+// only one of both has it and what it has in it.
+func differences(a, b *Config) []keyParts {
+	var keys []keyParts
+	// All that this block has is absent without it.
+	x, y := *a, *b
+	for _, c := range []*Config{&x, &y} {
+		if c.Extensions == nil {
+			c.Extensions = new(Extensions)
+		}
+	}
+	differ(reflect.ValueOf(x), reflect.ValueOf(y), nil, &keys)
+	slices.SortFunc(keys, func(a, b keyParts) int { return slices.Compare(a, b) })
 	return keys
 }
 
-func changed(a, b reflect.Value, at string, keys *[]string) {
-	if a.Kind() == reflect.Pointer && !a.IsNil() && !b.IsNil() {
-		a, b = a.Elem(), b.Elem()
-	}
-	if a.Kind() != reflect.Struct {
-		if !reflect.DeepEqual(a.Interface(), b.Interface()) {
+func differ(a, b reflect.Value, at keyParts, keys *[]keyParts) {
+	if a.Kind() == reflect.Pointer && a.Type().Elem().Kind() == reflect.Struct {
+		if a.IsNil() && b.IsNil() {
+			return
+		}
+		if a.IsNil() || b.IsNil() {
 			*keys = append(*keys, at)
 		}
-		return
+		a, b = blockOf(a), blockOf(b)
 	}
-	for _, f := range reflect.VisibleFields(a.Type()) {
-		name := f.Tag.Get("json")
-		if name == "" {
-			continue
+	switch {
+	case a.Kind() == reflect.Struct:
+		for _, f := range reflect.VisibleFields(a.Type()) {
+			if name := f.Tag.Get("json"); name != "" {
+				differ(a.FieldByIndex(f.Index), b.FieldByIndex(f.Index), append(slices.Clip(at), name), keys)
+			}
 		}
-		if at != "" {
-			name = at + "." + name
+	case a.Kind() == reflect.Map && a.Type().Elem().Kind() == reflect.Struct:
+		differInMap(a, b, at, keys)
+	case !reflect.DeepEqual(a.Interface(), b.Interface()):
+		*keys = append(*keys, at)
+	}
+}
+
+// blockOf returns what a pointer to a block leads to, an empty one if it leads nowhere.
+func blockOf(p reflect.Value) reflect.Value {
+	if p.IsNil() {
+		return reflect.Zero(p.Type().Elem())
+	}
+	return p.Elem()
+}
+
+// differInMap is differ for blocks by a name of the user's choice.
+func differInMap(a, b reflect.Value, at keyParts, keys *[]keyParts) {
+	for _, k := range a.MapKeys() {
+		name := append(slices.Clip(at), k.String())
+		if other := b.MapIndex(k); other.IsValid() {
+			differ(a.MapIndex(k), other, name, keys)
+		} else {
+			*keys = append(*keys, name)
 		}
-		changed(a.FieldByIndex(f.Index), b.FieldByIndex(f.Index), name, keys)
+	}
+	for _, k := range b.MapKeys() {
+		if !a.MapIndex(k).IsValid() {
+			*keys = append(*keys, append(slices.Clip(at), k.String()))
+		}
 	}
 }

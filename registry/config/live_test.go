@@ -39,7 +39,8 @@ func TestChanged(t *testing.T) {
 		`{"storage":{"rootDirectory":"/y","gcDelay":"2h"},"http":{"auth":{"htpasswd":{"path":"a"}},"tls":{"cert":"c","key":"k"}}}`:                           {"storage.gcDelay", "storage.rootDirectory"},
 		`{"storage":{"rootDirectory":"/x"},"http":{"auth":{"htpasswd":{"path":"b"}},"tls":{"cert":"c","key":"k"}}}`:                                          {"http.auth.htpasswd.path"},
 		`{"storage":{"rootDirectory":"/x"},"http":{"tls":{"cert":"c","key":"k"},"ratelimit":{"rate":1}}}`:                                                    {"http.auth", "http.ratelimit"},
-		`{"storage":{"rootDirectory":"/x","subPaths":{"/a":{"rootDirectory":"/z"}}},"http":{"auth":{"htpasswd":{"path":"a"}},"tls":{"cert":"c","key":"k"}}}`: {"storage.subPaths"},
+		`{"storage":{"rootDirectory":"/x","subPaths":{"/a":{"rootDirectory":"/z"}}},"http":{"auth":{"htpasswd":{"path":"a"}},"tls":{"cert":"c","key":"k"}}}`: {"storage.subPaths./a"},
+		`{"storage":{"rootDirectory":"/x"},"http":{"auth":{"htpasswd":{"path":"a"}},"tls":{"cert":"c","key":"k"}},"extensions":{"lint":{"enable":true}}}`:    {"extensions.lint"},
 	} {
 		if got := Changed(parsed(t, base), parsed(t, to)); !cmp.Equal(got, want) {
 			t.Errorf("%s: got %v, want %v", to, got, want)
@@ -145,7 +146,7 @@ func TestRestartIsNamed(t *testing.T) {
 		if err := l.Reload(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if got := strings.Contains(out.String(), "take effect only"); got != (step.named != "") || !strings.Contains(out.String(), step.named) || l.pending.Value() != step.pending {
+		if got := strings.Contains(out.String(), "needs a restart"); got != (step.named != "") || !strings.Contains(out.String(), step.named) || l.pending.Value() != step.pending {
 			t.Errorf("%s: %d pending, logged %s", step.text, l.pending.Value(), out.String())
 		}
 	}

@@ -143,23 +143,8 @@ func (ch *checker) single(c *Config) {
 		"several blobstores need storage.storageDriver: one process has a directory, and the uploads in it, for itself")
 	ch.require(len(s.Metadata.Address) < 2 || c.Storage.Metadata.Driver != SQLite, place{"services", "metadata", "address"},
 		"several metadata services need storage.metadata.driver postgres: one process has a SQLite database for itself")
-	ch.require(len(s.Syncer.Address) < 2 || !c.forwards(), place{"services", "syncer", "address"},
-		"there can be one syncer where localPushes is forward: it alone knows what is owed")
 	ch.require(len(s.Syncer.Address) < 2 || c.Storage.Metadata.Driver != SQLite, place{"services", "syncer", "address"},
 		"several syncers need storage.metadata.driver postgres: in its database they agree who fetches what")
-}
-
-// forwards reports whether a rule passes pushes on.
-func (c *Config) forwards() bool {
-	if c.Extensions == nil || c.Extensions.Sync == nil {
-		return false
-	}
-	for _, r := range c.Extensions.Sync.Registries {
-		if r.LocalPushes == "forward" {
-			return true
-		}
-	}
-	return false
 }
 
 // addresses refuses those that lack a port: gRPC would take 443.

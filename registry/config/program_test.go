@@ -98,11 +98,11 @@ func TestLoadFor(t *testing.T) {
 	if _, _, err := LoadFor("", OnlyGateway, nil); err == nil {
 		t.Error("a gateway without a file knows no services")
 	}
-	refused := write("refused.json", `{"storage":{"rootDirectory":"/x"},"http":{"auth":{"bearer":{"awsSecretsManager":{"region":"x","secretName":"y"}}}}}`)
-	if _, _, err := LoadFor(refused, AllInOne, nil); err == nil || !strings.Contains(err.Error(), "--accept-unbuilt http.auth.bearer") {
+	refused := write("refused.json", `{"storage":{"rootDirectory":"/x"},"http":{"externalUrl":"https://r.test","auth":{"openid":{"providers":{"x":{"issuer":"https://sso.test","clientid":"y","clientsecret":"z","scopes":["openid"],"keypath":"/k"}}}}}}`)
+	if _, _, err := LoadFor(refused, AllInOne, nil); err == nil || !strings.Contains(err.Error(), "--accept-unbuilt http.auth.openid") {
 		t.Errorf("refused key: %v", err)
 	}
-	if _, warnings, err := LoadFor(refused, AllInOne, []string{"http.auth.bearer"}); err != nil || len(warnings) != 1 {
+	if _, warnings, err := LoadFor(refused, AllInOne, []string{"http.auth.openid"}); err != nil || len(warnings) != 1 {
 		t.Errorf("accepted key: %v, %v", warnings, err)
 	}
 	if _, _, err := LoadFor(filepath.Join(dir, "none.json"), AllInOne, nil); !errors.Is(err, os.ErrNotExist) {

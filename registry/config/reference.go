@@ -68,7 +68,17 @@ of our own: a zot configuration works as it is.
 ## Changes while a program runs
 
 The file is followed, also behind a symlink that is swapped: a second after it was written last it is read again, and at once on SIGHUP. What is wrong
-with it is logged, and the old configuration goes on (` + "`berth_config_reload_success`" + ` is 0). These keys take effect then: ` + "`log.level`, `log.auditRetention`,\n`http.auth`, `http.accessControl`, `http.realm`, `http.ratelimit`, `http.uploadsPerClient`,\n`storage` with `gc`, `gcDelay`, `gcInterval`, `gcTimeWindow`, `undoWindow`, `retention`, `readOnly` and `immutableTags` in it" + `, and what stands below them. Others that changed are named in the log: they need a restart.
+with it is logged, and the old configuration goes on whole (` + "`berth_config_reload_success`" + ` is 0). What changed takes effect for requests that begin then, but for these
+keys, which the log names with the words "needs a restart" (` + "`berth_config_restart_needed`" + ` counts them):
+
+* ` + "`http.address`, `http.port`, `http.tls`, `log.output`, `log.audit`, `services`" + ` and what stands below them;
+* of ` + "`storage`: `rootDirectory`, `storageDriver`, `metadata`, `commit`, `reserve`, `watermarks`" + `, and a pool that is new in ` + "`subPaths`" + ` or gone from it;
+* ` + "`extensions.search`, `extensions.search.cve` and `extensions.sync`" + ` where the program was started without them. Their blocks
+  can be taken away: then nothing is scanned or fetched by itself any more;
+* ` + "`extensions.sync.downloadDir`" + `, and ` + "`extensions.sync.advertise`" + `, by which other syncers know this one already; ` + "`extensions.sync.notices`" + `.
+
+Every program applies what it has a use for: each of several reads its own copy of the file. A quota that is new is charged a minute later, when all programs
+have read of it and what was under way is counted.
 Files that the configuration names (certificates, htpasswd) are followed by themselves.
 
 ## States

@@ -22,10 +22,52 @@ const everySecret = `{
 		"sessionDriver": {"name": "redis", "password": "hush"}}},
 	"cluster": {"hashKey": "hush"},
 	"extensions": {
-		"sync": {"registries": [{"urls": ["https://u:hush@a"], "credentials": {"username": "u", "password": "hush"}}]},
+		"sync": {"registries": [{"urls": ["https://u:hush@a"], "credentials": {"username": "u", "password": "hush"},
+			"notices": {"secret": "hush, at sixteen characters"}}], "notices": {"listen": "127.0.0.1:0"}},
 		"events": {"enable": true, "sinks": [{"type": "http", "address": "https://u:hush@a", "proxy": "http://u:hush@p",
-			"headers": {"Authorization": "hush"}, "credentials": {"password": "hush", "token": "hush"}}]}}
+			"headers": {"Authorization": "hush"}, "credentials": {"password": "hush", "token": "hush"}, "secret": "hush"}]},
+		"search": {"enable": true, "cve": {"trivy": {"dbRepository": "u:hush@host/trivy-db"}}}}
 }`
+
+// TestEverySecretIsHidden: no key that holds a secret is missing in the text that the
+// tests below look for secrets of. Who adds such a key adds it there.
+func TestEverySecretIsHidden(t *testing.T) {
+	var all any
+	if err := json.Unmarshal([]byte(everySecret), &all); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range Keys() {
+		if k.Type == SecretT && !holds(all, strings.Split(strings.ReplaceAll(k.Path, "[]", ".[]"), ".")) {
+			t.Errorf("%s holds a secret and is not in the test", k.Path)
+		}
+	}
+}
+
+// holds reports whether a value has something at a path, where "*" is any name and
+// "[]" any item.
+func holds(v any, path []string) bool {
+	if len(path) == 0 {
+		return v != nil && v != ""
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		if path[0] != "*" {
+			return holds(v[path[0]], path[1:])
+		}
+		for _, x := range v {
+			if holds(x, path[1:]) {
+				return true
+			}
+		}
+	case []any:
+		for _, x := range v {
+			if path[0] == "[]" && holds(x, path[1:]) {
+				return true
+			}
+		}
+	}
+	return false
+}
 
 func TestSecretsAreNotPrinted(t *testing.T) {
 	c := mustParse(t, "x.json", everySecret)

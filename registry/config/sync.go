@@ -12,7 +12,22 @@ type Sync struct {
 	Feature
 	CredentialsFile string         `json:"credentialsFile"` // JSON: host → username, password
 	DownloadDir     string         `json:"downloadDir"`
+	Advertise       string         `json:"advertise"` // host:port
+	Notices         *SyncNotices   `json:"notices"`
 	Registries      []SyncRegistry `json:"registries"`
+}
+
+// SyncNotices is where other registries tell of pushes.
+type SyncNotices struct {
+	Listen string `json:"listen"` // host:port
+	Cert   string `json:"cert"`   // PEM; "": without TLS
+	Key    string `json:"key"`
+}
+
+// SyncNotice says how the upstream of a rule tells of pushes.
+type SyncNotice struct {
+	Secret     Secret `json:"secret"` // that signs them
+	SecretFile string `json:"secretFile"`
 }
 
 // SyncRegistry is one upstream, the first of its URLs, and its mirrors.
@@ -46,12 +61,25 @@ type SyncRegistry struct {
 	MonthlyBytes           string                  `json:"monthlyBytes"`
 	MaxBlobSize            string                  `json:"maxBlobSize"`
 	LocalPushes            string                  `json:"localPushes"` // allow, deny or forward
+	TagMoves               string                  `json:"tagMoves"`    // any, forward or versions
 	Forward                SyncForward             `json:"forward"`
+	Prune                  *SyncPrune              `json:"prune"`
+	Notices                *SyncNotice             `json:"notices"`
 }
+
+// SyncPrune removes mirrored tags that are gone upstream.
+type SyncPrune struct {
+	Feature
+	DryRun bool          `json:"dryRun"`
+	Grace  time.Duration `json:"grace"`
+}
+
+func (p *SyncPrune) setDefaults() { p.Grace = 24 * time.Hour }
 
 // SyncForward says how pushes are passed on to the registry.
 type SyncForward struct {
 	Conflict string        `json:"conflict"` // overwrite or keep
+	Deletes  bool          `json:"deletes"`
 	Interval time.Duration `json:"interval"` // 0: never
 }
 
@@ -175,6 +203,7 @@ func (r *SyncRegistry) setDefaults() {
 	r.ReqConcurrent = 3
 	r.Stream = true
 	r.LocalPushes = "allow"
+	r.TagMoves = "any"
 	r.Forward.Conflict = "overwrite"
 }
 

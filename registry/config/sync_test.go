@@ -3,6 +3,7 @@ package config
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -64,6 +65,45 @@ func TestBandwidth(t *testing.T) {
 	} {
 		if _, err := load(rule); err == nil || !strings.Contains(err.Error(), complaint) {
 			t.Errorf("%s: %v, want a complaint about %s", rule, err, complaint)
+		}
+	}
+}
+
+// TestS097Readers: a file that lets everybody read what is fetched with credentials, by
+// a pattern that says nothing of that, is told so; one that says it is not.
+func TestS097Readers(t *testing.T) {
+	const credentials = `,"credentials":{"username":"u","password":"p"}`
+	for name, c := range map[string]struct {
+		rule, access string
+		warned       bool
+	}{
+		"by **":               {`"content":[{"prefix":"team/**"}]` + credentials, `"**":{"anonymousPolicy":["read"]}`, true},
+		"by a helper":         {`"content":[{"prefix":"team/**"}],"credentialHelper":"ecr"`, `"**":{"anonymousPolicy":["read"]}`, true},
+		"by a destination":    {`"content":[{"prefix":"team/**","destination":"/hub","stripPrefix":true}]` + credentials, `"team/**":{"anonymousPolicy":["read"]},"**":{"anonymousPolicy":["read"]}`, true},
+		"said so":             {`"content":[{"prefix":"team/**","destination":"/hub"}]` + credentials, `"hub/team/**":{"anonymousPolicy":["read"]},"**":{"anonymousPolicy":["read"]}`, false},
+		"kept out":            {`"content":[{"prefix":"team/**"}]` + credentials, `"team/*":{},"**":{"anonymousPolicy":["read"]}`, false},
+		"a longer one":        {`"content":[{"prefix":"team/one/**"}]` + credentials, `"team/**":{"defaultPolicy":["read"]},"**":{"anonymousPolicy":["read"]}`, false},
+		"nobody anonymous":    {`"content":[{"prefix":"team/**"}]` + credentials, `"**":{"defaultPolicy":["read"]}`, false},
+		"no credentials":      {`"content":[{"prefix":"team/**"}]`, `"**":{"anonymousPolicy":["read"]}`, false},
+		"the whole registry":  {`"content":[{"prefix":"**"}]` + credentials, `"**":{"anonymousPolicy":["read"]}`, false},
+		"another beginning":   {`"content":[{"prefix":"team/**"}]` + credentials, `"tea/**":{"anonymousPolicy":["read"]}`, false},
+		"nothing can be read": {`"content":[{"prefix":"team/**"}]` + credentials, `"**":{"anonymousPolicy":["create"]}`, false},
+	} {
+		file := filepath.Join(t.TempDir(), "c.json")
+		text := `{"storage":{"rootDirectory":"/x"},"http":{"port":"5000","auth":{"htpasswd":{"path":"/x"}},"accessControl":{"repositories":{` + c.access + `}}},
+			"extensions":{"sync":{"registries":[{"urls":["https://a.example.com"],"onDemand":true,` + c.rule + `}]}}}`
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, warnings, err := Load(file)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		told := slices.ContainsFunc(warnings, func(w Warning) bool {
+			return w.Key == "extensions.sync.registries[0].content[0]" && strings.Contains(w.Text, "for everybody")
+		})
+		if told != c.warned {
+			t.Errorf("%s: warned %v: %v", name, told, warnings)
 		}
 	}
 }

@@ -33,6 +33,7 @@ func (c *Config) check() *checker {
 	if c.Extensions != nil {
 		ch.extensions(c.Extensions)
 		ch.sync(c.Extensions.Sync)
+		ch.readers(c.Extensions.Sync, c.HTTP.AccessControl)
 	}
 	return ch
 }

@@ -1,10 +1,14 @@
 package config
 
 import (
+	"fmt"
+	"net"
 	"path"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/berth-registry/berth/registry/glob"
 )
 
 // shortest is the least interval of scrubbing and of vulnerability updates.
@@ -27,6 +31,21 @@ func (ch *checker) extensions(e *Extensions) {
 		taken := slices.Contains([]string{"/", "/v2", "/livez", "/readyz", "/startupz"}, p) || strings.HasPrefix(p, "/v2/")
 		ch.require(strings.HasPrefix(p, "/") && path.Clean(p) == p && !taken, at.with("metrics", "prometheus", "path"),
 			"must be a clean absolute path, and neither / nor /v2 nor that of a probe")
+	}
+	if t := e.Trust; t != nil && t.Enabled() {
+		ch.require(t.Cosign || len(t.Keyless) == 0, at.with("trust", "keyless"), "needs cosign")
+		for i, k := range t.Keyless {
+			at := at.with("trust", "keyless", i)
+			ch.require(k.Authority != "", at.with("authority"), "needed")
+			ch.require(k.Log != "", at.with("log"), "needed")
+			ch.require(len(k.Identities) > 0, at.with("identities"), "needed: without them whoever can log in at some provider could sign")
+			for j, id := range k.Identities {
+				at := at.with("identities", j)
+				ch.require(id.Issuer != "", at.with("issuer"), "needed")
+				ch.require(strings.Trim(id.Subject, "*") != "", at.with("subject"), "needed: an e-mail address or URI, or what it begins with and *")
+				ch.require(wholeParts(id.Subject), at.with("subject"), "* is for the end of a URI, behind a / or an @ that ends a name: https://example.com/acme* is also what example.com/acme-evil has signed")
+			}
+		}
 	}
 	for i, g := range e.Gates {
 		at, tools := at.with("gates", i), e.Trust.Tools()
@@ -53,6 +72,17 @@ func (ch *checker) extensions(e *Extensions) {
 	}
 }
 
+// wholeParts reports whether a subject has no *, or one at its end behind whole parts of
+// a URI: what is before it ends the name of a host, of an owner, of a file.
+func wholeParts(subject string) bool {
+	begin, _ := strings.CutSuffix(subject, "*")
+	if begin == subject || strings.Contains(begin, "*") {
+		return begin == subject && !strings.Contains(subject, "*")
+	}
+	_, rest, uri := strings.Cut(begin, "://")
+	return uri && rest != "" && rest != "/" && (strings.HasSuffix(rest, "/") || strings.HasSuffix(rest, "@"))
+}
+
 // atLeast raises an interval to the shortest allowed, as zot does.
 func (ch *checker) atLeast(d *time.Duration, at place) {
 	if *d < shortest {
@@ -65,8 +95,62 @@ func (ch *checker) sync(s *Sync) {
 	if s == nil || !s.Enabled() {
 		return
 	}
+	if s.Advertise != "" {
+		host, port, err := net.SplitHostPort(s.Advertise)
+		ch.require(err == nil && host != "" && port != "", place{"extensions", "sync", "advertise"}, "must be host:port")
+	}
+	if n := s.Notices; n != nil {
+		at := place{"extensions", "sync", "notices"}
+		host, _, err := net.SplitHostPort(n.Listen)
+		ch.require(err == nil, at.with("listen"), "must be host:port")
+		ch.require((n.Cert == "") == (n.Key == ""), at.with("key"), "needed with cert, and only then")
+		if ip := net.ParseIP(host); err == nil && n.Cert == "" && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			ch.warn("what is pushed elsewhere is told in the clear: give cert and key", at...)
+		}
+	}
 	for i := range s.Registries {
+		if n := s.Registries[i].Notices; n != nil {
+			at := place{"extensions", "sync", "registries", i, "notices"}
+			ch.require(s.Notices != nil, at, "needs extensions.sync.notices")
+			ch.oneOf(n.Secret, n.SecretFile, at, "secret")
+			ch.require(n.Secret != "" || n.SecretFile != "", at.with("secret"), "needed: anybody could have content copied")
+			ch.require(n.Secret == "" || len(n.Secret) >= 16, at.with("secret"), "must have at least 16 characters")
+		}
 		ch.registry(&s.Registries[i], place{"extensions", "sync", "registries", i})
+	}
+}
+
+// readers warns of a rule whose credentials serve anonymous clients because of a pattern
+// of the access rules that says nothing of mirrors, such as **: what the upstream shows
+// to our user only they read, too. An entry for the prefix itself says what is meant.
+func (ch *checker) readers(s *Sync, a *AccessControl) {
+	if s == nil || !s.Enabled() || a == nil {
+		return
+	}
+	for i, r := range s.Registries {
+		if r.Credentials == nil && r.CredentialHelper == "" && s.CredentialsFile == "" {
+			continue
+		}
+		for j, c := range r.Content {
+			base := strings.Trim(c.Destination, "/")
+			if !c.StripPrefix {
+				base = path.Join(base, glob.FixedPart(strings.Trim(c.Prefix, "/")))
+			}
+			wide, own := "", base == ""
+			for _, pattern := range sorted(a.Repositories) {
+				fixed := glob.FixedPart(pattern)
+				switch {
+				case fixed == base || strings.HasPrefix(fixed, base+"/"):
+					own = true
+				case (fixed == "" || strings.HasPrefix(base, fixed+"/")) && len(pattern) > len(wide):
+					wide = pattern // the longest counts
+				}
+			}
+			if !own && slices.Contains(a.Repositories[wide].AnonymousPolicy, "read") {
+				ch.warn(fmt.Sprintf("what is fetched with this rule's credentials is for everybody, by http.accessControl of %q; an entry for %q itself would say who may read it", wide, base+"/**"),
+					"extensions", "sync", "registries", i, "content", j)
+			}
+		}
 	}
 }
 
@@ -92,6 +176,11 @@ func (ch *checker) registry(r *SyncRegistry, at place) {
 	ch.notNegative(r.Forward.Interval, at.with("forward", "interval"))
 	ch.require(r.Forward.Interval == 0 || r.LocalPushes == "forward", at.with("forward", "interval"), "needs localPushes forward")
 	ch.require(r.Forward.Conflict != "keep" || r.LocalPushes == "forward", at.with("forward", "conflict"), "needs localPushes forward")
+	ch.require(!r.Forward.Deletes || r.LocalPushes == "forward", at.with("forward", "deletes"), "needs localPushes forward")
+	if p := r.Prune; p != nil {
+		ch.notNegative(p.Grace, at.with("prune", "grace"))
+		ch.require(!p.Enabled() || r.PollInterval > 0, at.with("prune"), "needs pollInterval: what is gone is found by listing")
+	}
 	_, err := r.Rate()
 	ch.require(err == nil, at.with("downloadRate"), "must be bytes per second, such as 2MB")
 	_, err = r.Monthly()

@@ -21,6 +21,7 @@ func (ch *checker) http(h *HTTP) {
 		ch.tls(t, at.with("tls"))
 	}
 	ch.require(h.UploadsPerClient >= 0, at.with("uploadsPerClient"), "must not be negative")
+	ch.require(h.OpenUploads >= 0, at.with("openUploads"), "must not be negative")
 	if r := h.Ratelimit; r != nil {
 		at := at.with("ratelimit")
 		ch.require(r.Rate >= 0, at.with("rate"), "must not be negative")

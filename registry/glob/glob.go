@@ -197,6 +197,17 @@ func (p *Pattern) Prefix() string {
 	return prefix
 }
 
+// FixedPart returns what of a pattern's text is before its first special character, in
+// whole components: all of it if there is none, or else up to the last slash, as zot has
+// it for prefixes of mirrors.
+func FixedPart(text string) string {
+	i := strings.IndexAny(text, "*?[{")
+	if i < 0 {
+		return text
+	}
+	return strings.TrimSuffix(text[:strings.LastIndexByte(text[:i], '/')+1], "/")
+}
+
 // String returns the text that was compiled.
 func (p *Pattern) String() string { return p.text }
 

@@ -23,12 +23,17 @@ func (c *Catalog) RecordAudit(ctx context.Context, events []registry.AuditEvent)
 	}
 	defer c.mu.Unlock()
 	for _, e := range events {
-		i, found := slices.BinarySearchFunc(c.audit, e.ID, func(e registry.AuditEvent, id string) int { return strings.Compare(e.ID, id) })
-		if !found {
-			c.audit = slices.Insert(c.audit, i, e)
-		}
+		c.keep(e)
 	}
 	return nil
+}
+
+// keep adds an event, once. c.mu must be held.
+func (c *Catalog) keep(e registry.AuditEvent) {
+	i, found := slices.BinarySearchFunc(c.audit, e.ID, func(e registry.AuditEvent, id string) int { return strings.Compare(e.ID, id) })
+	if !found {
+		c.audit = slices.Insert(c.audit, i, e)
+	}
 }
 
 // AuditLog implements [registry.Audit].

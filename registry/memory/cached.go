@@ -249,6 +249,33 @@ func (c *Catalog) EvictCached(ctx context.Context, a registry.Actor, repo regist
 	return sum, nil
 }
 
+// UntagCached implements [registry.Cache].
+func (c *Catalog) UntagCached(ctx context.Context, a registry.Actor, repo registry.Name, t registry.Tag, d registry.Digest) error {
+	if err := c.options.Access.Allow(a, repo, registry.Reference{Tag: t}, registry.ActDelete); err != nil {
+		return err
+	}
+	if err := c.change(ctx, repo); err != nil {
+		return err
+	}
+	defer c.mu.Unlock()
+	r, err := c.repo(repo)
+	if err != nil {
+		return err
+	}
+	now, ok := r.tags[t]
+	if !ok {
+		return registry.ErrManifestUnknown
+	}
+	if now != d {
+		return registry.ErrPreconditionFailed.With("the tag points to %s", now)
+	}
+	if _, ok := r.cached[d]; !ok {
+		return registry.ErrInUse
+	}
+	r.point(a, t, "")
+	return nil
+}
+
 // mayEvict reports whether a manifest may be evicted.
 func (r *repository) mayEvict(d registry.Digest) bool {
 	if _, ok := r.cached[d]; !ok || r.pushedNeeds(d) {
@@ -330,4 +357,14 @@ func (c *Catalog) ClearPin(ctx context.Context, _ registry.Actor, pattern string
 // TakeOvers implements [registry.TakeOvers]: there never are any here.
 func (c *Catalog) TakeOvers(ctx context.Context, _ registry.Actor, _ registry.Page[registry.Name]) (registry.List[registry.TakeOver], error) {
 	return registry.List[registry.TakeOver]{}, ctx.Err()
+}
+
+// FinishTakeOvers implements [registry.TakeOvers].
+func (c *Catalog) FinishTakeOvers(context.Context, registry.Actor) error {
+	return registry.ErrUnsupported
+}
+
+// TakeOverFinish implements [registry.TakeOvers].
+func (c *Catalog) TakeOverFinish(ctx context.Context, _ registry.Actor) (registry.TakeOverFinish, error) {
+	return registry.TakeOverFinish{}, ctx.Err()
 }

@@ -46,6 +46,7 @@ type Catalog struct {
 
 	announced []registry.Announcement // ordered by id
 	trusted   []registry.TrustedKey   // ordered by ID
+	uploads   map[registry.UploadID]openUpload
 }
 
 var _ registry.Catalog = (*Catalog)(nil)
@@ -190,6 +191,22 @@ func (c *Catalog) TagHistory(ctx context.Context, a registry.Actor, repo registr
 	h := slices.Clone(r.history[t])
 	slices.Reverse(h)
 	return h[:min(limit, len(h))], nil
+}
+
+// moves is point for a tag of repo that may point to something else: that is recorded.
+func (c *Catalog) moves(a registry.Actor, repo registry.Name, r *repository, t registry.Tag, d registry.Digest) {
+	if old := r.tags[t]; old != "" && old != d {
+		at := time.Now().UnixMicro()
+		c.keep(registry.AuditEvent{ID: registry.NewAuditID(at), At: at, Actor: a.ID, Source: sourceOf(a), Action: registry.TagMoved, Object: registry.TagMove(repo, t, old, d), Result: "ok"})
+	}
+	r.point(a, t, d)
+}
+
+func sourceOf(a registry.Actor) string {
+	if a.Request == nil {
+		return ""
+	}
+	return a.Request.ClientIP
 }
 
 // point lets tag t point to d, or removes it if d is "".

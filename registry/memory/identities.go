@@ -154,7 +154,7 @@ func (c *Catalog) AddCredential(ctx context.Context, a registry.Actor, x registr
 	if u, ok := c.who.users[x.Owner]; ok && u.Disabled {
 		return registry.ErrDenied.With("the account is disabled")
 	}
-	x.Created = now.UnixMicro()
+	x.Created, x.Claims = now.UnixMicro(), registry.MadeFor(a, x)
 	c.who.credentials[string(hash)] = &credential{x, string(hash)}
 	return nil
 }
@@ -174,14 +174,17 @@ func (c *Catalog) useCredential(kind registry.CredentialKind, hash []byte) (regi
 		return registry.Credential{}, registry.User{}, registry.ErrUnauthorized
 	}
 	u := registry.User{ID: x.Owner}
+	elsewhere := false
 	if known, ok := c.who.users[x.Owner]; ok {
-		u = known.User
+		u, elsewhere = known.User, known.origin != ""
 	}
 	if u.Disabled {
 		return registry.Credential{}, registry.User{}, registry.ErrUnauthorized
 	}
 	x.Used = time.Now().UnixMicro()
-	return x.Credential, u, nil
+	used := x.Credential
+	used.Claims = registry.OwnedBy(used.Claims, u, elsewhere)
+	return used, u, nil
 }
 
 // TakeCredential implements [registry.Identities].

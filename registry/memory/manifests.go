@@ -89,7 +89,7 @@ func (c *Catalog) put(ctx context.Context, a registry.Actor, repo registry.Name,
 		r.manifests[m.Digest] = &manifest{info, bytes.Clone(m.Bytes), time.Now().UnixMicro()}
 	}
 	for _, t := range m.Tags {
-		r.point(a, t, m.Digest)
+		c.moves(a, repo, r, t, m.Digest)
 	}
 	return info, nil
 }
@@ -180,10 +180,14 @@ func (c *Catalog) DeleteManifest(ctx context.Context, a registry.Actor, repo reg
 	}
 	names := []registry.Digest{registry.SHA256.FromBytes(m.bytes), registry.SHA512.FromBytes(m.bytes)}
 	tags := 0
-	for _, at := range r.tags {
-		if slices.Contains(names, at) {
-			tags++
+	for t, at := range r.tags {
+		if !slices.Contains(names, at) {
+			continue
 		}
+		if err := c.options.Access.Allow(a, repo, registry.Reference{Tag: t, Digest: at}, registry.ActDelete); err != nil {
+			return err
+		}
+		tags++
 	}
 	if tags > 1 && c.options.Access.DetectsCollision(a, repo) {
 		return registry.ErrManifestCollision

@@ -130,7 +130,7 @@ func (c *Catalog) RollbackTag(ctx context.Context, a registry.Actor, repo regist
 	if r.manifests[to] == nil || !slices.ContainsFunc(r.history[t], func(ch registry.TagChange) bool { return ch.Digest == to }) {
 		return registry.TagChange{}, registry.ErrManifestUnknown
 	}
-	r.point(a, t, to)
+	c.moves(a, repo, r, t, to)
 	h := r.history[t]
 	return h[len(h)-1], nil
 }

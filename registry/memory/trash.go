@@ -48,6 +48,11 @@ func (c *Catalog) DeleteRepository(ctx context.Context, a registry.Actor, repo r
 	if err != nil {
 		return err
 	}
+	for t := range r.tags {
+		if err := c.options.Access.Allow(a, repo, registry.Reference{Tag: t}, registry.ActDelete); err != nil {
+			return err
+		}
+	}
 	delete(c.repos, repo)
 	c.removed[repo] = removed{r, a.ID, time.Now().UnixMicro()}
 	return nil
@@ -107,6 +112,11 @@ func (c *Catalog) Undelete(ctx context.Context, a registry.Actor, repo registry.
 		gone, ok := c.removed[repo]
 		if !ok {
 			return registry.ErrNameUnknown
+		}
+		for t := range gone.tags {
+			if err := c.options.Access.Allow(a, repo, registry.Reference{Tag: t}, registry.ActCreate); err != nil {
+				return err
+			}
 		}
 		c.repos[repo] = gone.repository
 		delete(c.removed, repo)

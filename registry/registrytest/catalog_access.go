@@ -13,10 +13,11 @@ func accessTests() []test[CatalogBackend] {
 	return []test[CatalogBackend]{
 		{"ScopeLimits", testScopeLimits},
 		{"S001RefusedBeforeAnythingIsRead", testS001RefusedBeforeAnythingIsRead},
-		{"S002MountLeaksNothing", testS002MountLeaksNothing},
-		{"S005CreateIsNotUpdate", testS005CreateIsNotUpdate},
+		{"S002S003S004MountLeaksNothing", testS002MountLeaksNothing},
+		{"S005S006CreateIsNotUpdate", testS005CreateIsNotUpdate},
 		{"ManifestCollision", testManifestCollision},
 		{"S024RestoredTags", testS024RestoredTags},
+		{"S024DeletedWithOthers", testS024DeletedWithOthers},
 		{"S029Lists", testS029Lists},
 		{"RulesAreTold", testRulesAreTold},
 	}
@@ -318,4 +319,36 @@ func testS024RestoredTags(t *testing.T, b CatalogBackend) {
 		t.Errorf("restored %q", tags.Items)
 	}
 	must(t, "Undelete", c.Undelete(ctx, bob, "a", registry.Reference{Tag: "free"}))
+
+	c.put(t, "b", registry.TypeManifest, c.imageBytes(t, "b", "1"), "free", "protected")
+	must(t, "DeleteRepository", c.DeleteRepository(ctx, alice, "b"))
+	wantErr(t, "Undelete of a repository", c.Undelete(ctx, bob, "b", registry.Reference{}), registry.ErrDenied)
+	must(t, "Undelete by an administrator", c.Undelete(ctx, alice, "b", registry.Reference{}))
+}
+
+// testS024DeletedWithOthers: who may not delete a tag does not delete it with its manifest
+// or its repository either.
+func testS024DeletedWithOthers(t *testing.T, b CatalogBackend) {
+	rules := &registry.AccessRules{
+		AdminPolicy: &registry.AccessPolicy{Users: []string{"alice"}, Actions: []string{"read", "create", "update", "delete"}},
+		Repositories: map[string]registry.RepositoryRules{"**": {Policies: []registry.AccessPolicy{{
+			Users: []string{"bob"}, Actions: []string{"delete"}, Conditions: []registry.AccessCondition{{Expression: "unprotected"}},
+		}}}},
+	}
+	policy, err := access.Compile(rules, func(string) (access.Condition, error) { return unprotected{}, nil })
+	must(t, "Compile", err)
+	c := b.open(t, CatalogOptions{Access: policy})
+	ctx, bob := t.Context(), registry.Actor{ID: "bob"}
+	d := c.put(t, "a", registry.TypeManifest, c.imageBytes(t, "a", "1"), "free", "protected")
+	other := c.put(t, "a", registry.TypeManifest, c.imageBytes(t, "a", "2"), "other")
+	wantErr(t, "DeleteTag", c.DeleteTag(ctx, bob, "a", "protected", registry.Condition{}), registry.ErrDenied)
+	wantErr(t, "DeleteManifest", c.DeleteManifest(ctx, bob, "a", d), registry.ErrDenied)
+	wantErr(t, "DeleteRepository", c.DeleteRepository(ctx, bob, "a"), registry.ErrDenied)
+	for _, tag := range []registry.Tag{"free", "protected"} {
+		c.checkTag(t, "a", tag, d)
+	}
+	must(t, "DeleteManifest of another", c.DeleteManifest(ctx, bob, "a", other))
+	must(t, "DeleteTag of a free one", c.DeleteTag(ctx, bob, "a", "free", registry.Condition{}))
+	must(t, "DeleteTag by an administrator", c.DeleteTag(ctx, alice, "a", "protected", registry.Condition{}))
+	must(t, "DeleteRepository", c.DeleteRepository(ctx, bob, "a"))
 }

@@ -3,6 +3,7 @@ package registrytest
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -14,6 +15,7 @@ func auditTests() []test[CatalogBackend] {
 	return []test[CatalogBackend]{
 		{"Audit", testAudit},
 		{"AuditRefusals", testAuditRefusals},
+		{"S095TagMoves", testTagMovesAudited},
 	}
 }
 
@@ -74,6 +76,53 @@ func testAudit(t *testing.T, b CatalogBackend) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
+	}
+}
+
+// testTagMovesAudited: each tag that points to something else than before leaves an
+// event with both digests, whatever moved it; a new tag, one that is set to what it is,
+// a removed one and a push that is refused leave none.
+func testTagMovesAudited(t *testing.T, b CatalogBackend) {
+	c := b.open(t, CatalogOptions{})
+	ctx := t.Context()
+	one := c.image(t, "a/b", "1", "v1", "other")
+	two := c.image(t, "a/b", "2", "v1")
+	c.image(t, "a/b", "2", "v1")
+	_, err := c.PutManifest(ctx, alice, "a/b", registry.ManifestPut{
+		Digest: one, MediaType: registry.TypeManifest, Bytes: c.imageBytes(t, "a/b", "1"), Tags: []registry.Tag{"v1"}, If: registry.Condition{Match: one},
+	})
+	wantErr(t, "a push whose condition does not hold", err, registry.ErrPreconditionFailed)
+	_, err = c.RollbackTag(ctx, alice, "a/b", "v1", one, registry.Condition{})
+	must(t, "RollbackTag", err)
+	three, content := c.imageBytes(t, "a/b", "3"), registry.Origin{Upstream: "up.example/a"}
+	_, err = c.PutCached(ctx, alice, "a/b", registry.ManifestPut{
+		Digest: registry.SHA256.FromBytes(three), MediaType: registry.TypeManifest, Bytes: three, Tags: []registry.Tag{"v1", "other"},
+	}, content)
+	must(t, "PutCached", err)
+	must(t, "DeleteTag", c.DeleteTag(ctx, alice, "a/b", "v1", registry.Condition{}))
+	c.image(t, "a/b", "1", "v1")
+
+	list, err := c.AuditLog(ctx, alice, registry.AuditQuery{Action: registry.TagMoved, Object: "a/b", Limit: 100})
+	must(t, "AuditLog", err)
+	var got []string
+	for _, e := range list.Items {
+		got = append(got, e.Object)
+		if e.Actor != alice.ID || e.At == 0 || e.Result != "ok" {
+			t.Errorf("an event is %+v", e)
+		}
+	}
+	last := registry.SHA256.FromBytes(three)
+	want := []string{
+		registry.TagMove("a/b", "other", one, last), registry.TagMove("a/b", "v1", one, last),
+		registry.TagMove("a/b", "v1", one, two), registry.TagMove("a/b", "v1", two, one),
+	}
+	slices.Sort(got) // two are of one transaction
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("events: -want +got\n%s", diff)
+	}
+	if list, err := c.AuditLog(ctx, alice, registry.AuditQuery{Object: "a/b:v1", Limit: 100}); err != nil || len(list.Items) != 3 {
+		t.Errorf("events of a tag: %+v, %v", list.Items, err)
 	}
 }
 

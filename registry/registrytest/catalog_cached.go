@@ -19,6 +19,7 @@ func cachedTests() []test[CatalogBackend] {
 		{"CachedUndelete", testCachedUndelete},
 		{"CachedReferrer", testCachedReferrer},
 		{"CachedBlob", testCachedBlob},
+		{"CachedUntag", testCachedUntag},
 		{"CachedList", testCachedList},
 		{"CachePins", testCachePins},
 	}
@@ -114,6 +115,35 @@ func testCached(t *testing.T, b CatalogBackend) {
 	wantErr(t, "PutCached with a strange cost", err, registry.ErrParameterInvalid)
 	_, err = c.EvictCached(ctx, alice, "nowhere", registry.Reference{})
 	wantErr(t, "EvictCached in no repository", err, registry.ErrNameUnknown)
+}
+
+// A tag of cached content goes alone, if it is still what it was said to be; one that
+// was pushed stays.
+func testCachedUntag(t *testing.T, b CatalogBackend) {
+	c := b.open(t, CatalogOptions{})
+	ctx := t.Context()
+	f := c.fetch(t, "hub/a", "x", "v1", "same")
+	other := c.fetch(t, "hub/a", "y", "v2")
+	wantErr(t, "UntagCached of what moved", c.UntagCached(ctx, alice, "hub/a", "v1", other.digest), registry.ErrPreconditionFailed)
+	wantErr(t, "UntagCached of no tag", c.UntagCached(ctx, alice, "hub/a", "v3", f.digest), registry.ErrManifestUnknown)
+	wantErr(t, "UntagCached in no repository", c.UntagCached(ctx, alice, "nowhere", "v1", f.digest), registry.ErrNameUnknown)
+	must(t, "UntagCached", c.UntagCached(ctx, alice, "hub/a", "v1", f.digest))
+	c.checkTag(t, "hub/a", "same", f.digest)
+	_, err := c.Manifest(ctx, alice, "hub/a", registry.ManifestQuery{Ref: registry.Reference{Tag: "v1"}})
+	wantErr(t, "Manifest of the tag", err, registry.ErrManifestUnknown)
+	history, err := c.TagHistory(ctx, alice, "hub/a", "v1", 1)
+	if err != nil || len(history) != 1 || history[0].Digest != "" || history[0].Actor != alice.ID {
+		t.Errorf("TagHistory: got %+v, %v", history, err)
+	}
+	c.copyOf("hub/a", f.layerData)
+	must(t, "Undelete", c.Undelete(ctx, alice, "hub/a", registry.Reference{Tag: "v1"}))
+	c.checkTag(t, "hub/a", "v1", f.digest)
+	_, err = c.LinkCached(ctx, alice, "hub/a", c.copyOf("hub/a", f.layerData))
+	must(t, "LinkCached", err)
+	_, err = c.PutManifest(ctx, alice, "hub/a", f.put("mine"))
+	must(t, "PutManifest", err)
+	wantErr(t, "UntagCached of what was pushed", c.UntagCached(ctx, alice, "hub/a", "v1", f.digest), registry.ErrInUse)
+	c.checkTag(t, "hub/a", "v1", f.digest)
 }
 
 // What somebody pushes is not cached any more, nor is what that needs.

@@ -24,6 +24,7 @@ func identityTests() []test[CatalogBackend] {
 		{"CredentialClaimedOnce", testCredentialClaimedOnce},
 		{"S022DisabledUser", testDisabledUser},
 		{"ServiceAccount", testServiceAccount},
+		{"KeyByAnother", testKeyByAnother},
 		{"RemovedUser", testRemovedUser},
 		{"UsersArePaged", testUsersArePaged},
 	}
@@ -271,6 +272,48 @@ func testServiceAccount(t *testing.T, b CatalogBackend) {
 	_, err = c.Login(t.Context(), registry.Login{ID: "bob"})
 	must(t, "Login", err)
 	wantErr(t, "PutUser of a person as a service account", c.PutUser(t.Context(), alice, registry.User{ID: "bob", Service: true}), registry.ErrDenied)
+}
+
+// testKeyByAnother: what an operator makes for a user says that it ends with the user,
+// unless that is a service account or one who logs in at a provider, then or later.
+func testKeyByAnother(t *testing.T, b CatalogBackend) {
+	c := b.open(t, CatalogOptions{})
+	root := registry.Actor{System: true}
+	key := func(by registry.Actor, owner, id string, claims map[string]string) {
+		t.Helper()
+		must(t, "AddCredential", c.AddCredential(t.Context(), by, registry.Credential{Kind: registry.APIKey, ID: id, Owner: owner, Claims: claims}, hashOf(id)))
+	}
+	via := func(id, want string) {
+		t.Helper()
+		x, _, err := c.UseCredential(t.Context(), registry.APIKey, hashOf(id))
+		must(t, "UseCredential", err)
+		if got := x.Claims[registry.ClaimVia]; got != want {
+			t.Errorf("%s ends with a user of %q, want %q", id, got, want)
+		}
+	}
+	key(alice, alice.ID, "own", map[string]string{"x": "y"})
+	key(alice, alice.ID, "own of a file", map[string]string{registry.ClaimVia: "htpasswd"})
+	key(alice, "bob", "by an administrator", nil)
+	key(root, "bob", "by the operator", nil)
+	key(root, "ci", "before there was an account", nil)
+	key(root, "carol", "before the login", nil)
+	for id, want := range map[string]string{
+		"own": "", "own of a file": "htpasswd", "by an administrator": registry.ViaAny, "by the operator": registry.ViaAny,
+		"before there was an account": registry.ViaAny, "before the login": registry.ViaAny,
+	} {
+		via(id, want)
+	}
+	must(t, "PutUser", c.PutUser(t.Context(), alice, registry.User{ID: "ci", Service: true}))
+	_, err := c.Login(t.Context(), registry.Login{ID: "carol", Origin: "https://sso.example carol"})
+	must(t, "Login", err)
+	_, err = c.Login(t.Context(), registry.Login{ID: "bob"})
+	must(t, "Login", err)
+	key(root, "ci", "of the account", nil)
+	for id, want := range map[string]string{
+		"before there was an account": "", "of the account": "", "before the login": "", "by the operator": registry.ViaAny,
+	} {
+		via(id, want)
+	}
 }
 
 func testRemovedUser(t *testing.T, b CatalogBackend) {

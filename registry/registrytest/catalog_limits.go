@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -16,6 +17,7 @@ func limitTests() []test[CatalogBackend] {
 		{"ReadOnly", testReadOnly},
 		{"ReadOnlyIsBounded", testReadOnlyIsBounded},
 		{"Usage", testUsage},
+		{"OpenUploads", testOpenUploads},
 	}
 }
 
@@ -108,4 +110,49 @@ func testUsage(t *testing.T, b CatalogBackend) {
 	}
 	_, err := c.Usage(t.Context(), alice, "nowhere")
 	wantErr(t, "Usage", err, registry.ErrNameUnknown)
+}
+
+// testOpenUploads counts the sessions of each owner, whatever is told twice or of
+// sessions that nobody knew.
+func testOpenUploads(t *testing.T, b CatalogBackend) {
+	c := b.open(t, CatalogOptions{})
+	note := func(notes []registry.UploadNote, want ...int64) {
+		t.Helper()
+		got, err := c.NoteUploads(t.Context(), notes, []string{"user ann", "192.0.2.7", "user nobody"})
+		must(t, "NoteUploads", err)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("after %v: -want +got\n%s", notes, diff)
+		}
+	}
+	var ids []registry.UploadID
+	for range 4 {
+		ids = append(ids, registry.NewUploadID(time.Now()))
+	}
+	note(nil, 0, 0, 0)
+	begun := []registry.UploadNote{{ID: ids[0], Owner: "user ann"}, {ID: ids[1], Owner: "user ann"}, {ID: ids[2], Owner: "192.0.2.7"}}
+	note(begun, 2, 1, 0)
+	note(begun, 2, 1, 0)
+	note([]registry.UploadNote{{ID: ids[0]}, {ID: ids[3]}, {ID: ids[1], Owner: "user ann"}}, 1, 1, 0)
+	note([]registry.UploadNote{{ID: ids[0]}, {ID: ids[1]}, {ID: ids[2]}}, 0, 0, 0)
+
+	many := make([]registry.UploadNote, registry.MaxUploadNotes)
+	for i := range many {
+		many[i] = registry.UploadNote{ID: registry.NewUploadID(time.Now()), Owner: "user ann"}
+	}
+	note(many, int64(len(many)), 0, 0)
+	for what, bad := range map[string]struct {
+		notes  []registry.UploadNote
+		owners []string
+		want   error
+	}{
+		"too many notes":  {append(many, begun...), nil, registry.ErrTooLarge},
+		"too many owners": {nil, make([]string, registry.MaxUploadNotes+1), registry.ErrTooLarge},
+		"no id":           {[]registry.UploadNote{{ID: "../x", Owner: "a"}}, nil, registry.ErrParameterInvalid},
+		"a long owner":    {[]registry.UploadNote{{ID: ids[0], Owner: strings.Repeat("x", registry.MaxUploadOwner+1)}}, nil, registry.ErrParameterInvalid},
+		"a long question": {nil, []string{strings.Repeat("x", registry.MaxUploadOwner+1)}, registry.ErrParameterInvalid},
+	} {
+		_, err := c.NoteUploads(t.Context(), bad.notes, bad.owners)
+		wantErr(t, what, err, bad.want)
+	}
+	note(nil, int64(len(many)), 0, 0)
 }

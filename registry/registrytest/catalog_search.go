@@ -1,17 +1,13 @@
 package registrytest
 
 import (
-	"bytes"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/berth-registry/berth/registry"
-	"github.com/berth-registry/berth/registry/memory"
 )
 
 func searchTests() []test[CatalogBackend] {
@@ -25,140 +21,6 @@ func searchTests() []test[CatalogBackend] {
 		{"Preferences", testPreferences},
 	}
 }
-
-// shelf is a catalog with images whose configs can be read.
-type shelf struct {
-	*catalog
-	blobs *memory.Blobs
-}
-
-func openShelf(t *testing.T, b CatalogBackend, o CatalogOptions) *shelf {
-	t.Helper()
-	s := &shelf{blobs: memory.NewBlobs(o.Pools...)}
-	o.Reaper = s.blobs
-	s.catalog = b.open(t, o)
-	return s
-}
-
-// store stores data and makes it known in repo.
-func (s *shelf) store(t *testing.T, repo registry.Name, data []byte) {
-	t.Helper()
-	u, err := s.blobs.Start(t.Context(), registry.PoolOf(repo, s.options.Pools), registry.SHA256)
-	must(t, "Start", err)
-	stored, err := s.blobs.Commit(t.Context(), u, bytes.NewReader(data), sha256of(data))
-	must(t, "Commit", err)
-	_, err = s.Link(t.Context(), alice, repo, stored)
-	must(t, "Link", err)
-}
-
-// shelved is an image to push: built at an hour of 2024, for a platform, of layers.
-type shelved struct {
-	hour     int
-	platform string
-	layers   []string
-	notes    map[string]string // annotations
-}
-
-func (x shelved) time() int64 {
-	return time.Date(2024, 1, 1, x.hour, 0, 0, 0, time.UTC).UnixMicro()
-}
-
-func (x shelved) config() []byte {
-	os, arch, _ := strings.Cut(x.platform, "/")
-	return object{
-		"created": time.UnixMicro(x.time()).UTC().Format(time.RFC3339), "os": os, "architecture": arch, "author": "somebody",
-		"config":  object{"Labels": map[string]string{"maintainer": "somebody"}},
-		"history": []object{{"created_by": "RUN " + x.platform}}, "rootfs": object{"type": "layers"},
-	}.bytes()
-}
-
-// build stores what an image needs, and returns its manifest.
-func (s *shelf) build(t *testing.T, repo registry.Name, x shelved) []byte {
-	t.Helper()
-	var layers [][]byte
-	s.store(t, repo, x.config())
-	for _, l := range x.layers {
-		s.store(t, repo, []byte(l))
-		layers = append(layers, []byte(l))
-	}
-	m := image(x.config(), layers...)
-	if x.notes != nil {
-		m["annotations"] = x.notes
-	}
-	return m.bytes()
-}
-
-func (s *shelf) push(t *testing.T, repo registry.Name, x shelved, tags ...registry.Tag) registry.Digest {
-	t.Helper()
-	return s.put(t, repo, registry.TypeManifest, s.build(t, repo, x), tags...)
-}
-
-// find searches for images and returns their names, in pages of limit.
-func (s *shelf) find(t *testing.T, a registry.Actor, limit int, q registry.ImageQuery) []string {
-	t.Helper()
-	names := []string{}
-	for q.Limit = limit; ; q.Offset += limit {
-		found, err := s.SearchImages(t.Context(), a, q)
-		must(t, "SearchImages", err)
-		for _, i := range found.Items {
-			names = append(names, fmt.Sprintf("%s:%s", i.Repository, i.Tag))
-		}
-		if len(found.Items) > limit || found.Total < len(names) {
-			t.Fatalf("a page of %d has %d images of %d", limit, len(found.Items), found.Total)
-		}
-		if q.Offset+limit >= found.Total {
-			if len(names) != found.Total {
-				t.Fatalf("there are %d images, and pages of %d have %d", found.Total, limit, len(names))
-			}
-			return names
-		}
-	}
-}
-
-// settle waits until the configs of all images were read.
-func (s *shelf) settle(t *testing.T) {
-	t.Helper()
-	eventually(t, "reading configs", func() bool {
-		found, err := s.SearchImages(t.Context(), alice, registry.ImageQuery{Limit: registry.MaxSearch, Detail: registry.DetailContent})
-		must(t, "SearchImages", err)
-		return !slices.ContainsFunc(found.Items, func(i registry.FoundImage) bool {
-			unread := func(m registry.FoundManifest) bool {
-				return m.Config == nil && bytes.Contains(m.Bytes, []byte(typeConfig))
-			}
-			index := i.MediaType == registry.TypeIndex && i.Created >= i.Pushed && len(i.Manifests) > 0
-			return index || unread(i.FoundManifest) || slices.ContainsFunc(i.Manifests, unread)
-		})
-	})
-}
-
-// fillShelf pushes the images that tests look for.
-func fillShelf(t *testing.T, s *shelf) map[string]registry.Digest {
-	t.Helper()
-	d := map[string]registry.Digest{}
-	d["base"] = s.push(t, "base/debian", shelved{1, "linux/amd64", []string{"rootfs"}, nil}, "12", "latest")
-	d["app"] = s.push(t, "team/app", shelved{5, "linux/amd64", []string{"rootfs", "app"}, map[string]string{"org.opencontainers.image.vendor": "Acme"}}, "v1.0")
-	d["app2"] = s.push(t, "team/app", shelved{6, "linux/arm64", []string{"rootfs", "app", "more"}, nil}, "v2.0")
-	d["same"] = s.push(t, "team/other", shelved{2, "windows/amd64", []string{"rootfs"}, nil}, "V1")
-	d["none"] = s.push(t, "zoo", shelved{3, "linux/amd64", nil, nil}, "empty")
-	// An index, one of whose manifests is derived from the base.
-	one := s.build(t, "multi", shelved{4, "linux/amd64", []string{"rootfs", "multi"}, nil})
-	two := s.build(t, "multi", shelved{7, "linux/riscv64", []string{"another"}, nil})
-	d["multi1"], d["multi2"] = s.put(t, "multi", registry.TypeManifest, one), s.put(t, "multi", registry.TypeManifest, two)
-	d["multi"] = s.put(t, "multi", registry.TypeIndex, indexOf(descriptor(registry.TypeManifest, one), descriptor(registry.TypeManifest, two)), "all")
-	// Signatures, by both schemes.
-	s.put(t, "team/app", registry.TypeManifest, s.signature(t, "team/app", d["app"]))
-	s.put(t, "base/debian", registry.TypeManifest, s.build(t, "base/debian", shelved{9, "linux/amd64", []string{"signature"}, nil}), registry.SignatureTag(d["base"]))
-	s.settle(t)
-	return d
-}
-
-func (s *shelf) signature(t *testing.T, repo registry.Name, subject registry.Digest) []byte {
-	t.Helper()
-	s.store(t, repo, []byte("{}"))
-	return referrer(subject, "application/vnd.dev.cosign.artifact.sig.v1+json", []byte("{}")).bytes()
-}
-
-func ref[T any](v T) *T { return &v }
 
 func testSearchImages(t *testing.T, b CatalogBackend) {
 	s := openShelf(t, b, CatalogOptions{})
@@ -330,69 +192,6 @@ func testSearchRepositories(t *testing.T, b CatalogBackend) {
 	}
 }
 
-// S-029: what somebody may not read is neither found nor counted.
-func testSearchPermissions(t *testing.T, b CatalogBackend) {
-	s := openShelf(t, b, CatalogOptions{Access: tenants(t)})
-	x := shelved{1, "linux/amd64", []string{"rootfs"}, nil}
-	for _, repo := range []registry.Name{"a/1", "a/2", "b/1", "commons/x", "z"} {
-		s.push(t, repo, x, "t")
-	}
-	s.settle(t)
-	for _, who := range []struct {
-		name string
-		a    registry.Actor
-		want []string
-	}{
-		{"nobody", nobody, []string{"commons/x"}},
-		{"anna", anna, []string{"a/1", "a/2", "commons/x"}},
-		{"bert", bert, []string{"b/1", "commons/x"}},
-		{"alice", alice, []string{"a/1", "a/2", "b/1", "commons/x", "z"}},
-		{"a token", registry.Actor{ID: "alice", Scope: []registry.Grant{{Repositories: "z", Actions: registry.ActRead}, {Repositories: "a/*", Actions: registry.ActList}}}, []string{"z"}},
-		{"a token for nothing", registry.Actor{ID: "alice", Scope: []registry.Grant{}}, []string{}},
-	} {
-		want := []string{}
-		for _, r := range who.want {
-			want = append(want, r+":t")
-		}
-		for _, q := range []registry.ImageQuery{{}, {TagPart: "T"}, {Content: sha256of([]byte("rootfs")).String()}, {DerivedFrom: digestsOf("rootfs")}, {BaseOf: digestsOf("rootfs")}} {
-			for _, limit := range []int{1, 100} {
-				if diff := cmp.Diff(want, s.find(t, who.a, limit, q)); diff != "" {
-					t.Errorf("%s finds by %+v: -want +got\n%s", who.name, q, diff)
-				}
-			}
-		}
-		for _, repo := range []string{"a/1", "b/1", "commons/x", "z"} {
-			got := s.find(t, who.a, 10, registry.ImageQuery{Repository: registry.Name(repo)})
-			byDigest := s.find(t, who.a, 10, registry.ImageQuery{Repository: registry.Name(repo), Ref: registry.Reference{Digest: sha256of(s.build(t, "commons/x", x))}})
-			if may := slices.Contains(who.want, repo); (len(got) == 1) != may || (len(byDigest) == 1) != may {
-				t.Errorf("%s finds %q and %q in %s", who.name, got, byDigest, repo)
-			}
-		}
-		found, err := s.SearchRepositories(t.Context(), who.a, registry.RepositoryQuery{Limit: 100})
-		must(t, "SearchRepositories", err)
-		got := []string{}
-		for _, r := range found.Items {
-			got = append(got, string(r.Name))
-		}
-		if diff := cmp.Diff(who.want, got); diff != "" || found.Total != len(got) {
-			t.Errorf("%s sees %d repositories: -want +got\n%s", who.name, found.Total, diff)
-		}
-	}
-	images, err := s.SearchImages(t.Context(), anna, registry.ImageQuery{Limit: 10})
-	must(t, "SearchImages", err)
-	for _, i := range images.Items {
-		if i.Deletable != strings.HasPrefix(string(i.Repository), "a/") {
-			t.Errorf("anna may delete of %s: %v", i.Repository, i.Deletable)
-		}
-	}
-	if _, err := s.TogglePreference(t.Context(), anna, "b/1", registry.Starred); err == nil {
-		t.Error("anna stars what she may not read")
-	} else {
-		wantErr(t, "TogglePreference", err, registry.ErrDenied)
-	}
-}
-
-// Changes are found at once, and what configs say of them in a moment.
 func testSearchFollows(t *testing.T, b CatalogBackend) {
 	s := openShelf(t, b, CatalogOptions{})
 	one := s.push(t, "a", shelved{1, "linux/amd64", []string{"l"}, nil}, "t", "u")
@@ -462,68 +261,4 @@ func testSearchRefusals(t *testing.T, b CatalogBackend) {
 			t.Errorf("tags with %q: %+v, %v", text, found, err)
 		}
 	}
-}
-
-func testPreferences(t *testing.T, b CatalogBackend) {
-	s := openShelf(t, b, CatalogOptions{})
-	x := shelved{1, "linux/amd64", []string{"l"}, nil}
-	s.push(t, "a", x, "t")
-	s.push(t, "b", x, "t")
-	toggle := func(a registry.Actor, repo registry.Name, p registry.Preference, want bool) {
-		t.Helper()
-		on, err := s.TogglePreference(t.Context(), a, repo, p)
-		must(t, "TogglePreference", err)
-		if on != want {
-			t.Errorf("%s of %s is %v, want %v", a.ID, repo, on, want)
-		}
-	}
-	toggle(anna, "b", registry.Starred, true)
-	toggle(bert, "b", registry.Starred, true)
-	toggle(anna, "a", registry.Starred, true)
-	toggle(anna, "a", registry.Starred, false)
-	toggle(anna, "a", registry.Bookmarked, true)
-	check := func() {
-		t.Helper()
-		for _, x := range []struct {
-			a                   registry.Actor
-			starred, bookmarked []bool
-		}{{anna, []bool{false, true}, []bool{true, false}}, {bert, []bool{false, true}, []bool{false, false}}, {nobody, []bool{false, false}, []bool{false, false}}} {
-			found, err := s.SearchRepositories(t.Context(), x.a, registry.RepositoryQuery{Limit: 10})
-			must(t, "SearchRepositories", err)
-			if len(found.Items) != 2 {
-				t.Fatalf("found %+v", found)
-			}
-			for i, r := range found.Items {
-				if r.Stars != int64(2*i) || r.Starred != x.starred[i] || r.Bookmarked != x.bookmarked[i] {
-					t.Errorf("%q sees %+v", x.a.ID, r)
-				}
-			}
-		}
-		for _, x := range []struct {
-			f    registry.SearchFilter
-			want []string
-		}{
-			{registry.SearchFilter{Starred: ref(true)}, []string{"b:t"}},
-			{registry.SearchFilter{Starred: ref(false)}, []string{"a:t"}},
-			{registry.SearchFilter{Bookmarked: ref(true)}, []string{"a:t"}},
-			{registry.SearchFilter{Bookmarked: ref(true), Starred: ref(true)}, []string{}},
-		} {
-			if got := s.find(t, anna, 10, registry.ImageQuery{Filter: x.f}); !slices.Equal(got, x.want) {
-				t.Errorf("anna finds %q, want %q", got, x.want)
-			}
-		}
-		if got := s.find(t, bert, 10, registry.ImageQuery{Order: registry.ByStars}); !slices.Equal(got, []string{"b:t", "a:t"}) {
-			t.Errorf("by stars: %q", got)
-		}
-	}
-	check()
-	if s.reopen(t) {
-		check()
-	}
-	_, err := s.TogglePreference(t.Context(), nobody, "a", registry.Starred)
-	wantErr(t, "nobody's star", err, registry.ErrUnauthorized)
-	_, err = s.TogglePreference(t.Context(), anna, "c", registry.Starred)
-	wantErr(t, "a star for nothing", err, registry.ErrNameUnknown)
-	_, err = s.TogglePreference(t.Context(), anna, "a", 9)
-	wantErr(t, "a way there is not", err, registry.ErrParameterInvalid)
 }

@@ -59,6 +59,7 @@ func (s *steered) Forwards(context.Context, registry.ForwardQuery) ([]registry.F
 	return nil, nil
 }
 func (s *steered) Reforward(context.Context, string) error     { s.calls++; return nil }
+func (s *steered) DropForward(context.Context, int64) error    { s.calls++; return nil }
 func (s *steered) Trigger(context.Context, string) error       { s.calls++; return nil }
 func (s *steered) Pause(context.Context, string, bool) error   { s.calls++; return nil }
 func (s *steered) Forget(context.Context, registry.Name) error { s.calls++; return nil }
@@ -98,6 +99,7 @@ func TestOnlyAdministratorsSteerMirrors(t *testing.T) {
 					return err
 				},
 				"reforward": func() error { return m.Reforward(ctx, "r") },
+				"drop":      func() error { return m.DropForward(ctx, 1) },
 				"trigger":   func() error { return m.Trigger(ctx, "r") },
 				"pause":     func() error { return m.Pause(ctx, "r", true) },
 				"forget":    func() error { return m.Forget(ctx, "a/b") },

@@ -23,7 +23,8 @@ func serveBlobs(srv grpc.ServiceRegistrar, b registry.Blobs, l limits, pool mem.
 	blobstorev1.RegisterBlobServiceServer(srv, &blobsServer{blobs: b, limits: l, pool: pool})
 	blobstorev1.RegisterJournalServiceServer(srv, &journalServer{journal: b})
 	layouts, _ := b.(registry.LayoutReader)
-	blobstorev1.RegisterLayoutServiceServer(srv, &layoutServer{layouts: layouts, limits: l})
+	owner, _ := b.(registry.Layouts)
+	blobstorev1.RegisterLayoutServiceServer(srv, &layoutServer{layouts: layouts, owner: owner, limits: l})
 }
 
 // blobsServer serves registry.Blobs. It checks what clients send, so that blobs

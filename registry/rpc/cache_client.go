@@ -30,6 +30,17 @@ func (c *catalog) LinkCached(ctx context.Context, a registry.Actor, repo registr
 	return storedFromWire(resp.GetLink().GetStored()), err
 }
 
+func (c *catalog) UntagCached(ctx context.Context, a registry.Actor, repo registry.Name, t registry.Tag, d registry.Digest) error {
+	actor, err := actorToWire(a)
+	if err != nil {
+		return err
+	}
+	_, err = write(ctx, c, c.cache.UntagCached, &metadatav1.UntagCachedRequest{
+		Actor: actor, Repository: text(string(repo)), Tag: text(string(t)), Digest: text(string(d)),
+	})
+	return err
+}
+
 func (c *catalog) CacheUsage(ctx context.Context, a registry.Actor) ([]registry.CacheUsage, error) {
 	actor, err := actorToWire(a)
 	if err != nil {

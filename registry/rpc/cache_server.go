@@ -41,6 +41,21 @@ func (s *cacheServer) LinkCached(ctx context.Context, req *metadatav1.LinkCached
 	return &metadatav1.LinkCachedResponse{Link: &metadatav1.LinkBlobResponse{Stored: storedToWire(used)}}, nil
 }
 
+func (s *cacheServer) UntagCached(ctx context.Context, req *metadatav1.UntagCachedRequest) (*metadatav1.UntagCachedResponse, error) {
+	repo, d, err := namedContent(req.GetRepository(), req.GetDigest())
+	if err != nil {
+		return nil, err
+	}
+	t, err := registry.ParseTag(req.GetTag())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.catalog.UntagCached(ctx, actorOf(ctx, req.GetActor()), repo, t, d); err != nil {
+		return nil, err
+	}
+	return &metadatav1.UntagCachedResponse{}, nil
+}
+
 func (s *cacheServer) GetCacheUsage(ctx context.Context, req *metadatav1.GetCacheUsageRequest) (*metadatav1.GetCacheUsageResponse, error) {
 	all, err := s.catalog.CacheUsage(ctx, actorOf(ctx, req.GetActor()))
 	if err != nil {

@@ -34,7 +34,10 @@ var ErrNoControl = errors.New("no process serves this store")
 // s unless they are nil. The
 // process owns the store: a socket that is there already is of one that died.
 func ControlUnit(ctx context.Context, root string, b registry.Blobs, c registry.Catalog, m registry.Mirror, s registry.Scans, o ServerOptions) (daemon.Unit, error) {
-	o.Security, o.owned, o.Audit = nil, true, c
+	o.Security, o.owned = nil, true
+	if o.Audit == nil {
+		o.Audit = c
+	}
 	var l net.Listener
 	err := atSocket(root, func(path string) (err error) {
 		l, err = daemon.ListenUnix(ctx, path)

@@ -69,6 +69,24 @@ func everyMethod(b registry.Blobs, c registry.Catalog) []methodCase {
 			_, err := b.(registry.LayoutReader).LayoutCopies(ctx, "", "r", []registry.Digest{d})
 			return err
 		}},
+		{blobstorev1.LayoutService_TakeOverCopy_FullMethodName, false, stream, func(ctx context.Context) error {
+			_, err := b.(registry.Layouts).TakeOver(ctx, s)
+			return err
+		}},
+		{blobstorev1.LayoutService_ListLayoutFiles_FullMethodName, false, stream, func(ctx context.Context) error {
+			for _, err := range b.(registry.Layouts).LayoutFiles(ctx, "", "r") {
+				return err
+			}
+			return nil
+		}},
+		{blobstorev1.LayoutService_RemoveLayoutFiles_FullMethodName, true, write, func(ctx context.Context) error {
+			_, err := b.(registry.Layouts).RemoveLayoutFiles(ctx, "", "r", []registry.Digest{d})
+			return err
+		}},
+		{blobstorev1.LayoutService_RemoveLayout_FullMethodName, false, stream, func(ctx context.Context) error {
+			_, err := b.(registry.Layouts).RemoveLayout(ctx, "", "r")
+			return err
+		}},
 		{blobstorev1.BlobService_Check_FullMethodName, true, read, func(ctx context.Context) error { _, err := b.Check(ctx); return err }},
 
 		{metadatav1.CatalogService_ListRepositories_FullMethodName, true, read, func(ctx context.Context) error {
@@ -123,6 +141,10 @@ func everyMethod(b registry.Blobs, c registry.Catalog) []methodCase {
 		}},
 		{metadatav1.LimitsService_ClearReadOnly_FullMethodName, false, write, func(ctx context.Context) error { return c.ClearReadOnly(ctx, a, "x") }},
 		{metadatav1.LimitsService_GetUsage_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.Usage(ctx, a, "r"); return err }},
+		{metadatav1.LimitsService_NoteUploads_FullMethodName, true, write, func(ctx context.Context) error {
+			_, err := c.NoteUploads(ctx, nil, []string{"x"})
+			return err
+		}},
 		{metadatav1.IdentitiesService_GetTrust_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.Trust(ctx, 0); return err }},
 		{metadatav1.IdentitiesService_RotateTokenKeys_FullMethodName, false, write, func(ctx context.Context) error { return c.RotateTokenKeys(ctx, a) }},
 		{metadatav1.IdentitiesService_Login_FullMethodName, true, write, func(ctx context.Context) error { _, err := c.Login(ctx, registry.Login{ID: "a"}); return err }},
@@ -170,6 +192,11 @@ func everyMethod(b registry.Blobs, c registry.Catalog) []methodCase {
 			_, err := c.TakeOvers(ctx, a, registry.Page[registry.Name]{})
 			return err
 		}},
+		{metadatav1.TakeOverService_FinishTakeOvers_FullMethodName, true, write, func(ctx context.Context) error { return c.FinishTakeOvers(ctx, a) }},
+		{metadatav1.TakeOverService_GetTakeOverFinish_FullMethodName, true, read, func(ctx context.Context) error {
+			_, err := c.TakeOverFinish(ctx, a)
+			return err
+		}},
 		{metadatav1.CacheService_PutCached_FullMethodName, false, write, func(ctx context.Context) error {
 			_, err := c.PutCached(ctx, a, "r", registry.ManifestPut{}, registry.Origin{})
 			return err
@@ -185,6 +212,7 @@ func everyMethod(b registry.Blobs, c registry.Catalog) []methodCase {
 			_, err := c.EvictCached(ctx, a, "r", registry.Reference{})
 			return err
 		}},
+		{metadatav1.CacheService_UntagCached_FullMethodName, false, write, func(ctx context.Context) error { return c.UntagCached(ctx, a, "r", "t", d) }},
 		{metadatav1.CacheService_ListPins_FullMethodName, true, read, func(ctx context.Context) error { _, err := c.Pins(ctx, a); return err }},
 		{metadatav1.CacheService_SetPin_FullMethodName, false, write, func(ctx context.Context) error { return c.SetPin(ctx, a, registry.Pin{Pattern: "x"}) }},
 		{metadatav1.CacheService_ClearPin_FullMethodName, false, write, func(ctx context.Context) error { return c.ClearPin(ctx, a, "x") }},

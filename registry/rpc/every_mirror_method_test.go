@@ -46,6 +46,7 @@ func everyMirrorMethod(m registry.Mirror) []methodCase {
 			_, err := m.Forwards(ctx, registry.ForwardQuery{Limit: 1})
 			return err
 		}},
+		{syncerv1.SyncService_DropForward_FullMethodName, true, write, func(ctx context.Context) error { return m.DropForward(ctx, 1) }},
 		{syncerv1.SyncService_Reforward_FullMethodName, true, write, func(ctx context.Context) error { return m.Reforward(ctx, "r") }},
 		{syncerv1.SyncService_ListRules_FullMethodName, true, read, func(ctx context.Context) error { _, err := m.MirrorRules(ctx); return err }},
 		{syncerv1.SyncService_ListFills_FullMethodName, true, read, func(ctx context.Context) error { _, err := m.Fills(ctx); return err }},

@@ -19,7 +19,7 @@ func (m *mirror) Announce(ctx context.Context, a registry.Actor, repo registry.N
 		tags[i] = text(string(t))
 	}
 	resp, err := unary(ctx, m.limits, m.limits.write, true, m.client.Announce,
-		&syncerv1.AnnounceRequest{Actor: actor, Repository: text(string(repo)), Tags: tags, Digest: text(string(p.Digest)), Via: text(p.Via)})
+		&syncerv1.AnnounceRequest{Actor: actor, Repository: text(string(repo)), Tags: tags, Digest: text(string(p.Digest)), Via: text(p.Via), Deletion: p.Deletion})
 	return resp.GetReceipt(), err
 }
 
@@ -30,13 +30,13 @@ func (m *mirror) Settle(ctx context.Context, receipt string, stored bool) error 
 
 func (m *mirror) Forwards(ctx context.Context, q registry.ForwardQuery) ([]registry.Forward, error) {
 	resp, err := unary(ctx, m.limits, m.limits.read, true, m.client.ListForwards,
-		&syncerv1.ListForwardsRequest{Rule: text(q.Rule), Open: q.Open, After: q.After, Limit: int32(min(q.Limit, 1<<20))}) //nolint:gosec // it is small
+		&syncerv1.ListForwardsRequest{Rule: text(q.Rule), Repository: text(string(q.Repository)), Open: q.Open, After: q.After, Limit: int32(min(q.Limit, 1<<20))}) //nolint:gosec // it is small
 	all := make([]registry.Forward, len(resp.GetForwards()))
 	for i, f := range resp.GetForwards() {
 		all[i] = registry.Forward{
 			Number: f.GetNumber(), Rule: f.GetRule(), Repository: registry.Name(f.GetRepository()), Tag: registry.Tag(f.GetTag()),
 			Digest: registry.Digest(f.GetDigest()), Actor: f.GetActor(), Upstream: f.GetUpstream(), State: registry.ForwardState(f.GetState()),
-			Attempts: f.GetAttempts(), Error: f.GetError(), Since: f.GetSinceUs(), Changed: f.GetChangedUs(),
+			Attempts: f.GetAttempts(), Error: f.GetError(), Since: f.GetSinceUs(), Changed: f.GetChangedUs(), Deletion: f.GetDeletion(),
 		}
 	}
 	return all, err
@@ -47,12 +47,22 @@ func (m *mirror) Reforward(ctx context.Context, rule string) error {
 	return err
 }
 
+func (m *mirror) DropForward(ctx context.Context, number int64) error {
+	_, err := unary(ctx, m.limits, m.limits.write, true, m.client.DropForward, &syncerv1.DropForwardRequest{Number: number})
+	return err
+}
+
 func (s *mirrorServer) Announce(ctx context.Context, req *syncerv1.AnnounceRequest) (*syncerv1.AnnounceResponse, error) {
-	repo, d, err := namedContent(req.GetRepository(), req.GetDigest())
+	repo, err := registry.ParseName(req.GetRepository())
 	if err != nil {
 		return nil, err
 	}
-	p := registry.AnnouncedPush{Digest: d, Via: req.GetVia()}
+	p := registry.AnnouncedPush{Via: req.GetVia(), Deletion: req.GetDeletion()}
+	if !p.Deletion || len(req.GetTags()) == 0 || req.GetDigest() != "" {
+		if p.Digest, err = registry.ParseDigest(req.GetDigest()); err != nil {
+			return nil, err
+		}
+	}
 	if len(req.GetTags()) > registry.MaxTagsPerPut {
 		return nil, registry.ErrTooManyTags.With("at most %d tags at once", registry.MaxTagsPerPut)
 	}
@@ -81,7 +91,7 @@ func (s *mirrorServer) ListForwards(ctx context.Context, req *syncerv1.ListForwa
 	if err := s.admit(ctx); err != nil {
 		return nil, err
 	}
-	q := registry.ForwardQuery{Rule: req.GetRule(), Open: req.GetOpen(), After: req.GetAfter(), Limit: int(req.GetLimit())}
+	q := registry.ForwardQuery{Rule: req.GetRule(), Repository: registry.Name(req.GetRepository()), Open: req.GetOpen(), After: req.GetAfter(), Limit: int(req.GetLimit())}
 	if q.Limit == 0 {
 		q.Limit = 100
 	}
@@ -94,7 +104,7 @@ func (s *mirrorServer) ListForwards(ctx context.Context, req *syncerv1.ListForwa
 		resp.Forwards[i] = &syncerv1.Forward{
 			Number: f.Number, Rule: text(f.Rule), Repository: text(string(f.Repository)), Tag: text(string(f.Tag)), Digest: text(string(f.Digest)),
 			Actor: text(f.Actor), Upstream: text(f.Upstream), State: text(string(f.State)), Attempts: f.Attempts, Error: text(f.Error),
-			SinceUs: f.Since, ChangedUs: f.Changed,
+			SinceUs: f.Since, ChangedUs: f.Changed, Deletion: f.Deletion,
 		}
 	}
 	return resp, nil
@@ -108,4 +118,14 @@ func (s *mirrorServer) Reforward(ctx context.Context, req *syncerv1.ReforwardReq
 		return nil, err
 	}
 	return &syncerv1.ReforwardResponse{}, nil
+}
+
+func (s *mirrorServer) DropForward(ctx context.Context, req *syncerv1.DropForwardRequest) (*syncerv1.DropForwardResponse, error) {
+	if err := s.admit(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.mirror.DropForward(ctx, req.GetNumber()); err != nil {
+		return nil, err
+	}
+	return &syncerv1.DropForwardResponse{}, nil
 }

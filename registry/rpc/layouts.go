@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// maxLayoutNames is how many names one message has.
+	// maxLayoutNames is how many names or files one message has.
 	maxLayoutNames = 1000
 	// maxLayoutDigests is how many blobs one call asks for.
 	maxLayoutDigests = 1000
@@ -29,6 +29,7 @@ const (
 type layoutServer struct {
 	blobstorev1.UnimplementedLayoutServiceServer
 	layouts registry.LayoutReader // nil: there are none
+	owner   registry.Layouts      // nil: they stay somebody else's
 	limits  limits
 }
 
@@ -36,12 +37,14 @@ func (s *layoutServer) FindLayouts(req *blobstorev1.FindLayoutsRequest, stream g
 	if s.layouts == nil {
 		return nil
 	}
-	out := &layoutNames{stream: stream}
+	out := &gathered[string]{out: func(names []string) error {
+		return stream.Send(&blobstorev1.FindLayoutsResponse{Repositories: names})
+	}}
 	ctx, stop := beat(stream.Context(), s.limits.beat, out.send)
 	defer stop()
 	for repo, err := range s.layouts.Layouts(ctx, registry.Pool(req.GetPool())) {
 		if err == nil {
-			err = out.add(string(repo))
+			err = out.add(text(string(repo)))
 		}
 		if err != nil {
 			return err
@@ -50,29 +53,29 @@ func (s *layoutServer) FindLayouts(req *blobstorev1.FindLayoutsRequest, stream g
 	return out.send()
 }
 
-// layoutNames sends names in messages that are not too small.
-type layoutNames struct {
-	stream grpc.ServerStreamingServer[blobstorev1.FindLayoutsResponse]
-	mu     sync.Mutex // guards names, and the stream
-	names  []string
+// gathered sends the entries of a list in messages that are not too small.
+type gathered[T any] struct {
+	out func([]T) error
+	mu  sync.Mutex // guards all, and the stream
+	all []T
 }
 
-func (l *layoutNames) add(name string) error {
-	l.mu.Lock()
-	l.names = append(l.names, text(name))
-	full := len(l.names) >= maxLayoutNames
-	l.mu.Unlock()
+func (g *gathered[T]) add(x T) error {
+	g.mu.Lock()
+	g.all = append(g.all, x)
+	full := len(g.all) >= maxLayoutNames
+	g.mu.Unlock()
 	if full {
-		return l.send()
+		return g.send()
 	}
 	return nil
 }
 
-func (l *layoutNames) send() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	err := l.stream.Send(&blobstorev1.FindLayoutsResponse{Repositories: l.names})
-	l.names = nil
+func (g *gathered[T]) send() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	err := g.out(g.all)
+	g.all = nil
 	return err
 }
 
@@ -119,14 +122,9 @@ func (s *layoutServer) ListLayoutCopies(ctx context.Context, req *blobstorev1.Li
 	if err != nil {
 		return nil, err
 	}
-	if n := len(req.GetDigests()); n > maxLayoutDigests {
-		return nil, registry.ErrTooLarge.With("%d digests are more than %d", n, maxLayoutDigests)
-	}
-	blobs := make([]registry.Digest, len(req.GetDigests()))
-	for i, d := range req.GetDigests() {
-		if blobs[i], err = registry.ParseDigest(d); err != nil {
-			return nil, err
-		}
+	blobs, err := layoutDigests(req.GetDigests())
+	if err != nil {
+		return nil, err
 	}
 	found, err := s.layouts.LayoutCopies(ctx, registry.Pool(req.GetPool()), repo, blobs)
 	if err != nil {
@@ -137,6 +135,21 @@ func (s *layoutServer) ListLayoutCopies(ctx context.Context, req *blobstorev1.Li
 		resp.Copies[i] = &blobstorev1.LayoutCopy{Stored: storedToWire(c.Stored), Modified: c.Modified}
 	}
 	return resp, nil
+}
+
+// layoutDigests parses the digests of a request.
+func layoutDigests(all []string) ([]registry.Digest, error) {
+	if n := len(all); n > maxLayoutDigests {
+		return nil, registry.ErrTooLarge.With("%d digests are more than %d", n, maxLayoutDigests)
+	}
+	blobs := make([]registry.Digest, len(all))
+	for i, d := range all {
+		var err error
+		if blobs[i], err = registry.ParseDigest(d); err != nil {
+			return nil, err
+		}
+	}
+	return blobs, nil
 }
 
 var _ registry.LayoutReader = (*blobs)(nil)

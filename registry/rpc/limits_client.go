@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 
 	metadatav1 "github.com/berth-registry/berth/proto/gen/berth/metadata/v1"
 	"github.com/berth-registry/berth/registry"
@@ -45,4 +46,19 @@ func (c *catalog) Usage(ctx context.Context, a registry.Actor, repo registry.Nam
 	}
 	resp, err := read(ctx, c, c.bounds.GetUsage, &metadatav1.GetUsageRequest{Actor: actor, Repository: text(string(repo))})
 	return registry.Usage{Manifests: resp.GetManifests(), Blobs: resp.GetBlobs(), Logical: resp.GetLogical(), Unique: resp.GetUnique()}, err
+}
+
+func (c *catalog) NoteUploads(ctx context.Context, notes []registry.UploadNote, owners []string) ([]int64, error) {
+	req := &metadatav1.NoteUploadsRequest{Notes: make([]*metadatav1.UploadNote, len(notes)), Owners: make([]string, len(owners))}
+	for i, n := range notes {
+		req.Notes[i] = &metadatav1.UploadNote{Id: text(string(n.ID)), Owner: text(n.Owner)}
+	}
+	for i, o := range owners {
+		req.Owners[i] = text(o)
+	}
+	resp, err := repeated(ctx, c, c.bounds.NoteUploads, req)
+	if err == nil && len(resp.GetCounts()) != len(owners) {
+		return nil, errors.New("uploads of some owners are not counted")
+	}
+	return resp.GetCounts(), err
 }

@@ -51,3 +51,15 @@ func (s *limitsServer) GetUsage(ctx context.Context, req *metadatav1.GetUsageReq
 	}
 	return &metadatav1.GetUsageResponse{Manifests: u.Manifests, Blobs: u.Blobs, Logical: u.Logical, Unique: u.Unique}, nil
 }
+
+func (s *limitsServer) NoteUploads(ctx context.Context, req *metadatav1.NoteUploadsRequest) (*metadatav1.NoteUploadsResponse, error) {
+	notes := make([]registry.UploadNote, len(req.GetNotes()))
+	for i, n := range req.GetNotes() {
+		notes[i] = registry.UploadNote{ID: registry.UploadID(n.GetId()), Owner: n.GetOwner()}
+	}
+	counts, err := s.catalog.NoteUploads(ctx, notes, req.GetOwners())
+	if err != nil {
+		return nil, err
+	}
+	return &metadatav1.NoteUploadsResponse{Counts: counts}, nil
+}

@@ -43,6 +43,11 @@ var methods = map[string]Role{
 	blobstorev1.LayoutService_GetLayout_FullMethodName:        Metadata,
 	blobstorev1.LayoutService_ReadLayoutIndex_FullMethodName:  Metadata,
 	blobstorev1.LayoutService_ListLayoutCopies_FullMethodName: Metadata,
+	// Only who names all copies knows what is not needed in a layout any more.
+	blobstorev1.LayoutService_TakeOverCopy_FullMethodName:      Metadata,
+	blobstorev1.LayoutService_ListLayoutFiles_FullMethodName:   Metadata,
+	blobstorev1.LayoutService_RemoveLayoutFiles_FullMethodName: Metadata,
+	blobstorev1.LayoutService_RemoveLayout_FullMethodName:      Metadata,
 
 	// All names and the keys of upload tokens: for backups.
 	metadatav1.ExportService_Export_FullMethodName: Metadata,
@@ -86,6 +91,7 @@ var methods = map[string]Role{
 	metadatav1.LimitsService_SetReadOnly_FullMethodName:   Gateway | Automation,
 	metadatav1.LimitsService_ClearReadOnly_FullMethodName: Gateway | Automation,
 	metadatav1.LimitsService_GetUsage_FullMethodName:      Gateway | Automation,
+	metadatav1.LimitsService_NoteUploads_FullMethodName:   Gateway,
 
 	// Secrets' hashes, signing keys, and who logged in: a gateway's word.
 	metadatav1.IdentitiesService_GetTrust_FullMethodName:         Gateway,
@@ -111,6 +117,7 @@ var methods = map[string]Role{
 	metadatav1.CacheService_ListCached_FullMethodName:    Gateway | Syncer | Automation,
 	metadatav1.CacheService_GetPushedTo_FullMethodName:   Gateway | Syncer | Automation,
 	metadatav1.CacheService_EvictCached_FullMethodName:   Gateway | Syncer | Automation,
+	metadatav1.CacheService_UntagCached_FullMethodName:   Syncer,
 	metadatav1.CacheService_ListPins_FullMethodName:      Gateway | Syncer | Automation,
 	metadatav1.CacheService_SetPin_FullMethodName:        Gateway | Automation,
 	metadatav1.CacheService_ClearPin_FullMethodName:      Gateway | Automation,
@@ -126,6 +133,7 @@ var methods = map[string]Role{
 	syncerv1.SyncService_Settle_FullMethodName:         Gateway,
 	syncerv1.SyncService_ListForwards_FullMethodName:   Gateway | Automation,
 	syncerv1.SyncService_Reforward_FullMethodName:      Gateway | Automation,
+	syncerv1.SyncService_DropForward_FullMethodName:    Gateway | Automation,
 	syncerv1.SyncService_ListRules_FullMethodName:      Gateway | Automation,
 	syncerv1.SyncService_ListFills_FullMethodName:      Gateway | Automation,
 	syncerv1.SyncService_ListPresence_FullMethodName:   Gateway | Automation,
@@ -165,7 +173,9 @@ var methods = map[string]Role{
 	metadatav1.TrustService_RemoveTrusted_FullMethodName: Gateway | Automation,
 	metadatav1.TrustService_ListParents_FullMethodName:   Gateway | Scanner | Automation,
 
-	metadatav1.TakeOverService_ListTakeOvers_FullMethodName: Gateway | Automation,
+	metadatav1.TakeOverService_ListTakeOvers_FullMethodName:     Gateway | Automation,
+	metadatav1.TakeOverService_FinishTakeOvers_FullMethodName:   Gateway | Automation,
+	metadatav1.TakeOverService_GetTakeOverFinish_FullMethodName: Gateway | Automation,
 
 	metadatav1.SearchService_SearchImages_FullMethodName:       Gateway | Automation,
 	metadatav1.SearchService_SearchRepositories_FullMethodName: Gateway | Automation,

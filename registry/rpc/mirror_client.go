@@ -210,6 +210,7 @@ func (m *mirror) MirrorRules(ctx context.Context) ([]registry.MirrorRule, error)
 			Requests: r.GetRequests(), Bytes: r.GetBytes(), Budget: r.GetBudget(), Scope: r.GetScope(),
 			Rate: r.GetRate(), Speed: r.GetSpeed(), MonthBytes: r.GetMonthBytes(), MonthLimit: r.GetMonthLimit(),
 			Waits: r.GetWaits(), Hits: r.GetHits(), Misses: r.GetMisses(),
+			Prune: r.GetPrune(), Pruned: r.GetPruned(),
 		}
 	}
 	return all, err

@@ -188,6 +188,7 @@ func (s *mirrorServer) ListRules(ctx context.Context, _ *syncerv1.ListRulesReque
 			Paused: r.Paused, Running: r.Running, Down: r.Down, LastRunUs: r.LastRun, LastError: text(r.LastError),
 			Done: r.Done, Total: r.Total, Requests: r.Requests, Bytes: r.Bytes, Budget: r.Budget, Scope: texts(r.Scope),
 			Rate: r.Rate, Speed: r.Speed, MonthBytes: r.MonthBytes, MonthLimit: r.MonthLimit, Waits: text(r.Waits), Hits: r.Hits, Misses: r.Misses,
+			Prune: text(r.Prune), Pruned: r.Pruned,
 		}
 	}
 	return resp, nil

@@ -33,3 +33,17 @@ func TestScans(t *testing.T) {
 		return registrytest.Scanned{Scans: rpctest.Scans(t, s), Put: s.Put}
 	}})
 }
+
+func TestMirror(t *testing.T) {
+	registrytest.Mirror(t, registrytest.MirrorBackend{New: func(t *testing.T, push registry.PushRule) registrytest.Mirrored {
+		o := memory.MirrorOptions{
+			Blobs: memory.NewBlobs(), Catalog: memory.NewCatalog(memory.CatalogOptions{}), UpstreamBlobs: memory.NewBlobs(), Upstream: memory.NewCatalog(memory.CatalogOptions{}),
+			Rule: registry.MirrorRule{Name: "hub.test", OnDemand: true, Push: push, Scope: []string{"hub/**"}},
+		}
+		m, err := memory.NewMirror(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return registrytest.Mirrored{Mirror: rpctest.Mirror(t, m), Rule: o.Rule.Name, Catalog: o.Catalog, Blobs: o.Blobs, Upstream: o.Upstream, UpstreamBlobs: o.UpstreamBlobs, Down: m.SetDown}
+	}})
+}

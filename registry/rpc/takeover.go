@@ -40,3 +40,45 @@ func (c *catalog) TakeOvers(ctx context.Context, a registry.Actor, p registry.Pa
 	}
 	return list, err
 }
+
+func (s *takeOverServer) FinishTakeOvers(ctx context.Context, req *metadatav1.FinishTakeOversRequest) (*metadatav1.FinishTakeOversResponse, error) {
+	if err := s.catalog.FinishTakeOvers(ctx, actorOf(ctx, req.GetActor())); err != nil {
+		return nil, err
+	}
+	return &metadatav1.FinishTakeOversResponse{}, nil
+}
+
+func (c *catalog) FinishTakeOvers(ctx context.Context, a registry.Actor) error {
+	actor, err := actorToWire(a)
+	if err == nil {
+		_, err = repeated(ctx, c, c.takeOvers.FinishTakeOvers, &metadatav1.FinishTakeOversRequest{Actor: actor})
+	}
+	return err
+}
+
+func (s *takeOverServer) GetTakeOverFinish(ctx context.Context, req *metadatav1.GetTakeOverFinishRequest) (*metadatav1.GetTakeOverFinishResponse, error) {
+	f, err := s.catalog.TakeOverFinish(ctx, actorOf(ctx, req.GetActor()))
+	if err != nil {
+		return nil, err
+	}
+	return &metadatav1.GetTakeOverFinishResponse{
+		Requested: f.Requested, Ended: f.Ended, Blobs: f.Blobs, Bytes: f.Bytes, Repositories: f.Repositories, Kept: f.Kept, Removed: f.Removed,
+		Problems: toStrings(f.Problems), ProblemCount: f.ProblemCount, Failure: text(f.Failure), ForeignBlobs: f.ForeignBlobs, ForeignBytes: f.ForeignBytes,
+	}, nil
+}
+
+func (c *catalog) TakeOverFinish(ctx context.Context, a registry.Actor) (registry.TakeOverFinish, error) {
+	actor, err := actorToWire(a)
+	if err != nil {
+		return registry.TakeOverFinish{}, err
+	}
+	f, err := read(ctx, c, c.takeOvers.GetTakeOverFinish, &metadatav1.GetTakeOverFinishRequest{Actor: actor})
+	if err != nil {
+		return registry.TakeOverFinish{}, err
+	}
+	return registry.TakeOverFinish{
+		Requested: f.GetRequested(), Ended: f.GetEnded(), Blobs: f.GetBlobs(), Bytes: f.GetBytes(), Repositories: f.GetRepositories(), Kept: f.GetKept(),
+		Removed: f.GetRemoved(), Problems: f.GetProblems(), ProblemCount: f.GetProblemCount(), Failure: f.GetFailure(),
+		ForeignBlobs: f.GetForeignBlobs(), ForeignBytes: f.GetForeignBytes(),
+	}, nil
+}

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/berth-registry/berth/registry/stall"
 )
 
 // maxBatch is how many operations share a transaction at most. It bounds how
@@ -23,6 +25,7 @@ type collector struct {
 	conn    *conn
 	wake    chan struct{} // holds an element if the queues may have changed
 	done    chan struct{} // closed when the goroutine has ended
+	calls   stall.Watch   // of the transaction under way
 
 	mu     sync.Mutex // guards the fields below
 	queue  []*operation
@@ -165,6 +168,8 @@ func (c *collector) popLow() *operation {
 
 // transact runs a batch in one transaction and answers all of it.
 func (c *collector) transact(batch []*operation) {
+	call := c.calls.Begin()
+	defer c.calls.End(call)
 	ran, err := c.apply(batch)
 	if err == nil && len(ran) > 0 {
 		err = c.commit(ran)
@@ -287,6 +292,8 @@ func (c *collector) stopIfFatal(err error) {
 		c.fatal(err)
 	}
 }
+
+func (c *collector) oldest() time.Duration { return c.calls.Oldest() }
 
 func (c *collector) observe(m *meters) { c.meters.Store(m) }
 

@@ -61,6 +61,20 @@ func fields(log []string) []string {
 	return all
 }
 
+func TestOldest(t *testing.T) {
+	collect(t, func(t *testing.T, db *DB, _ *fakeDriver, release func()) {
+		time.Sleep(30 * time.Second)
+		if got := db.Oldest(); got != 30*time.Second {
+			t.Errorf("the transaction under way has taken %v, want 30 s", got)
+		}
+		release()
+		synctest.Wait()
+		if got := db.Oldest(); got != 0 {
+			t.Errorf("no transaction is under way, and it has taken %v", got)
+		}
+	})
+}
+
 func TestBatchIsWhatQueuedDuringACommit(t *testing.T) {
 	collect(t, func(t *testing.T, db *DB, fake *fakeDriver, release func()) {
 		rest := start(t.Context(), db.Write, exec("a"), exec("b"), exec("c"))

@@ -33,6 +33,7 @@ type DB struct {
 type writer interface {
 	write(ctx context.Context, low bool, fn func(*Tx) error) error
 	failure() error
+	oldest() time.Duration // how long the transaction under way has taken
 	observe(*meters)
 	close() error
 }
@@ -221,6 +222,10 @@ func (db *DB) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
 
 // Failed returns the error that made all writes fail for good, nil if none has.
 func (db *DB) Failed() error { return db.w.failure() }
+
+// Oldest returns how long the transaction has taken that is under way, 0 if none is.
+// It is always 0 where there may be several: their servers have limits of their own.
+func (db *DB) Oldest() time.Duration { return db.w.oldest() }
 
 // Ping reports whether the database answers.
 func (db *DB) Ping(ctx context.Context) error {

@@ -134,6 +134,8 @@ func (d *direct) observe(m *meters) { d.meters.Store(m) }
 // failure is nil: a server of its own answers for its disk.
 func (d *direct) failure() error { return nil }
 
+func (d *direct) oldest() time.Duration { return 0 }
+
 func (d *direct) close() error {
 	d.closed.Store(true)
 	d.sweep.Wait()

@@ -2,8 +2,6 @@ package trust
 
 import (
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
@@ -11,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/berth-registry/berth/registry"
 )
@@ -34,16 +33,15 @@ var (
 )
 
 // simple verifies a signature over a payload in the simple signing format.
-func (k *Keys) simple(d registry.Digest, payload []byte, signature string) (author string, err error) {
+func (k *Keys) simple(d registry.Digest, payload []byte, signature string, p proof, now time.Time) (author string, err error) {
 	sig, err := base64.StdEncoding.DecodeString(signature)
 	if err != nil || len(sig) == 0 {
 		return "", errMalformed
 	}
-	author, ok := k.signed(payload, sig)
-	if !ok {
-		return "", errNotOurs
+	if author, err = k.signed(payload, nil, sig, p, now); err != nil {
+		return "", err
 	}
-	var p struct {
+	var said struct {
 		Critical struct {
 			Image struct {
 				Digest registry.Digest `json:"docker-manifest-digest"`
@@ -51,19 +49,20 @@ func (k *Keys) simple(d registry.Digest, payload []byte, signature string) (auth
 			Type string `json:"type"`
 		} `json:"critical"`
 	}
-	if err := json.Unmarshal(payload, &p); err != nil || p.Critical.Type != simpleType {
+	if err := json.Unmarshal(payload, &said); err != nil || said.Critical.Type != simpleType {
 		return "", errMalformed
 	}
-	if p.Critical.Image.Digest != d {
+	if said.Critical.Image.Digest != d {
 		return "", errOtherOne
 	}
 	return author, nil
 }
 
 // bundle verifies a sigstore bundle about the manifest d, whose bytes are content.
-func (k *Keys) bundle(d registry.Digest, content, text []byte) (author string, err error) {
+func (k *Keys) bundle(d registry.Digest, content, text []byte, now time.Time) (author string, err error) {
 	var b struct {
-		MediaType string `json:"mediaType"`
+		MediaType string   `json:"mediaType"`
+		Material  material `json:"verificationMaterial"`
 		Envelope  *struct {
 			Payload     []byte `json:"payload"`
 			PayloadType string `json:"payloadType"`
@@ -87,11 +86,7 @@ func (k *Keys) bundle(d registry.Digest, content, text []byte) (author string, e
 		if m.Digest.Algorithm != "SHA2_256" || string(m.Digest.Digest) != string(sum[:]) {
 			return "", errOtherOne
 		}
-		author, ok := k.signed(content, m.Signature)
-		if !ok {
-			return "", errNotOurs
-		}
-		return author, nil
+		return k.signed(content, nil, m.Signature, b.Material.proof(), now)
 	}
 	e := b.Envelope
 	if e.PayloadType != inTotoType || len(e.Signatures) != 1 {
@@ -99,9 +94,8 @@ func (k *Keys) bundle(d registry.Digest, content, text []byte) (author string, e
 	}
 	// DSSE v1, "Pre-Authentication Encoding".
 	pae := fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(e.PayloadType), e.PayloadType, len(e.Payload), e.Payload)
-	author, ok := k.signed(pae, e.Signatures[0].Sig)
-	if !ok {
-		return "", errNotOurs
+	if author, err = k.signed(pae, e.Payload, e.Signatures[0].Sig, b.Material.proof(), now); err != nil {
+		return "", err
 	}
 	var statement struct {
 		Type      string `json:"_type"`
@@ -124,21 +118,23 @@ func (k *Keys) bundle(d registry.Digest, content, text []byte) (author string, e
 	return "", errOtherOne
 }
 
-// signed returns the key, PEM, that has signed message.
-func (k *Keys) signed(message, sig []byte) (author string, ok bool) {
-	sum := sha256.Sum256(message)
-	for _, p := range k.cosign {
-		switch key := p.key.(type) {
-		case *ecdsa.PublicKey:
-			ok = ecdsa.VerifyASN1(key, sum[:], sig)
-		case ed25519.PublicKey:
-			ok = ed25519.Verify(key, message, sig)
-		case *rsa.PublicKey:
-			ok = rsa.VerifyPKCS1v15(key, crypto.SHA256, sum[:], sig) == nil || rsa.VerifyPSS(key, crypto.SHA256, sum[:], sig, nil) == nil
-		}
-		if ok {
-			return p.pem, true
+// signed returns the key, PEM, that has signed message; or, if there is a proof, who it
+// says has. payload is what is within message, nil if it is message itself.
+func (k *Keys) signed(message, payload, sig []byte, p proof, now time.Time) (author string, err error) {
+	for _, c := range k.cosign {
+		if signedWith(c.key, message, sig) {
+			return c.pem, nil
 		}
 	}
-	return "", false
+	err = errNotOurs
+	for _, l := range k.keyless {
+		if author, err = l.verify(p, message, payload, sig, now); err == nil {
+			return author, nil
+		}
+	}
+	return "", err
+}
+
+func rsaSigned(key *rsa.PublicKey, sum, sig []byte) bool {
+	return rsa.VerifyPKCS1v15(key, crypto.SHA256, sum, sig) == nil || rsa.VerifyPSS(key, crypto.SHA256, sum, sig, nil) == nil
 }

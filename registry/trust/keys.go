@@ -19,6 +19,8 @@ import (
 type Keys struct {
 	cosign []publicKey
 	stores map[string][]*x509.Certificate // of notation, by kind
+	// keyless are authorities of the config file, for cosign's signatures without a key.
+	keyless []*Keyless
 	// Revision is another one whenever the keys are.
 	Revision string
 }
@@ -54,6 +56,13 @@ func New(all []registry.TrustedKey) *Keys {
 	slices.Sort(ids)
 	k.Revision = strings.Join(ids, " ")
 	return k
+}
+
+// With returns keys that also trust what authorities vouch for.
+func (k *Keys) With(all []*Keyless) *Keys {
+	more := *k
+	more.keyless = all
+	return &more
 }
 
 // Check returns [registry.ErrParameterInvalid] if t is nothing to verify signatures

@@ -152,7 +152,7 @@ func (k *Keys) anchored(chain []*x509.Certificate, store string, at time.Time) e
 	if len(leaf.ExtKeyUsage)+len(leaf.UnknownExtKeyUsage) > 0 && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageCodeSigning) {
 		return errors.New("the certificate is not for signatures of code")
 	}
-	o := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
+	o := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}}
 	for _, c := range k.stores[store] {
 		o.Roots.AddCert(c)
 	}
@@ -162,6 +162,8 @@ func (k *Keys) anchored(chain []*x509.Certificate, store string, at time.Time) e
 	if _, err := leaf.Verify(o); err != nil {
 		if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
 			return errors.New("the certificate is not valid now")
+		} else if ok && invalid.Reason == x509.IncompatibleUsage {
+			return errors.New("a certificate that vouches for the signer is not for signatures of code")
 		}
 		return errors.New("no uploaded certificate vouches for the signer")
 	}

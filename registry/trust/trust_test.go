@@ -79,9 +79,9 @@ func simplePayload(d registry.Digest, kind string) []byte {
 	return fmt.Appendf(nil, `{"critical":{"identity":{"docker-reference":"x"},"image":{"docker-manifest-digest":%q},"type":%q},"optional":null}`, d, kind)
 }
 
-// TestSimpleSigning is S-086 and S-087: nothing but a signature of this very image by
+// TestS086S087SimpleSigning: nothing but a signature of this very image by
 // an uploaded key is trusted.
-func TestSimpleSigning(t *testing.T) {
+func TestS086S087SimpleSigning(t *testing.T) {
 	_, edwards, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +95,7 @@ func TestSimpleSigning(t *testing.T) {
 	payload := simplePayload(image.Digest, simpleType)
 	b64 := base64.StdEncoding.EncodeToString
 	for _, k := range []crypto.Signer{mine, edwards, rsaKey} {
-		author, err := keys.simple(image.Digest, payload, b64(sign(t, k, payload)))
+		author, err := keys.simple(image.Digest, payload, b64(sign(t, k, payload)), proof{}, time.Now())
 		if err != nil || author != publicPEM(t, k.Public()) {
 			t.Errorf("a good signature by %T: %q, %v", k, author, err)
 		}
@@ -119,7 +119,7 @@ func TestSimpleSigning(t *testing.T) {
 		"signed nothing":  {keys, nil, b64(sign(t, mine, nil))},
 		"signed no image": {keys, []byte(`{}`), b64(sign(t, mine, []byte(`{}`)))},
 	} {
-		if author, err := test.keys.simple(image.Digest, test.payload, test.signature); err == nil || author != "" {
+		if author, err := test.keys.simple(image.Digest, test.payload, test.signature, proof{}, time.Now()); err == nil || author != "" {
 			t.Errorf("%s is trusted, by %q", name, author)
 		}
 	}
@@ -137,8 +137,8 @@ func envelope(t *testing.T, k crypto.Signer, payloadType, payload string) string
 		b64([]byte(payload)), payloadType, b64(sig))
 }
 
-// TestBundle is the same for sigstore bundles.
-func TestBundle(t *testing.T) {
+// TestS087Bundle is the same for sigstore bundles.
+func TestS087Bundle(t *testing.T) {
 	mine := newKey(t)
 	keys := cosignKeys(t, mine)
 	good := envelope(t, mine, inTotoType, statement(image.Digest, signPredicate))
@@ -148,7 +148,7 @@ func TestBundle(t *testing.T) {
 		return fmt.Sprintf(`{"mediaType":"application/vnd.dev.sigstore.bundle+json;version=0.2","messageSignature":{"messageDigest":{"algorithm":"SHA2_256","digest":%q},"signature":%q}}`, b64(digest), b64(sign(t, k, imageBytes)))
 	}
 	for _, text := range []string{good, message(sum[:], mine)} {
-		if author, err := keys.bundle(image.Digest, imageBytes, []byte(text)); err != nil || author != publicPEM(t, mine.Public()) {
+		if author, err := keys.bundle(image.Digest, imageBytes, []byte(text), time.Now()); err != nil || author != publicPEM(t, mine.Public()) {
 			t.Errorf("a good bundle: %q, %v\n%s", author, err, text)
 		}
 	}
@@ -167,7 +167,7 @@ func TestBundle(t *testing.T) {
 		"no JSON":         "x",
 		"both":            strings.Replace(good, `{"mediaType"`, `{"messageSignature":{},"mediaType"`, 1),
 	} {
-		if author, err := keys.bundle(image.Digest, imageBytes, []byte(text)); err == nil || author != "" {
+		if author, err := keys.bundle(image.Digest, imageBytes, []byte(text), time.Now()); err == nil || author != "" {
 			t.Errorf("%s is trusted, by %q", name, author)
 		}
 	}
@@ -242,8 +242,8 @@ func jwsOf(t *testing.T, by *authority, target registry.Descriptor, change func(
 	return text
 }
 
-// TestNotation is S-087 for notation's envelopes: chains, times, and what is signed.
-func TestNotation(t *testing.T) {
+// TestS087Notation: envelopes of notation's, their chains, times, and what is signed.
+func TestS087Notation(t *testing.T) {
 	now := time.Now()
 	root := issue(t, nil, isCA)
 	middle := issue(t, root, isCA)
@@ -253,6 +253,10 @@ func TestNotation(t *testing.T) {
 	early := issue(t, middle, func(c *x509.Certificate) { c.NotBefore = now.Add(30 * time.Minute) })
 	server := issue(t, middle, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })
 	forger := issue(t, leaf, nil) // a leaf is no authority
+	tls := issue(t, root, func(c *x509.Certificate) {
+		isCA(c)
+		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	})
 	keys := New([]registry.TrustedKey{
 		{ID: "1", Tool: registry.ToolNotation, Store: StoreCA, PEM: certPEM(root.cert)},
 		{ID: "2", Tool: registry.ToolNotation, Store: StoreCA, PEM: certPEM(self.cert)},
@@ -288,6 +292,7 @@ func TestNotation(t *testing.T) {
 		"expired certificate":     jwsOf(t, old, image, nil, middle),
 		"certificate of tomorrow": jwsOf(t, early, image, nil, middle),
 		"certificate of a server": jwsOf(t, server, image, nil, middle),
+		"authority of servers":    jwsOf(t, issue(t, tls, nil), image, nil, tls, root),
 		"issued by a signer":      jwsOf(t, forger, image, nil, leaf, middle, root),
 		"expired signature": jwsOf(t, leaf, image, func(h map[string]any) {
 			h["crit"], h[headerExpiry] = []string{headerScheme, headerExpiry}, now.Add(-time.Minute)

@@ -19,16 +19,7 @@ const (
 )
 
 // Signature is a signature of an image.
-type Signature struct {
-	Tool     string          `json:"tool"`     // [registry.ToolCosign] or [registry.ToolNotation]
-	Manifest registry.Digest `json:"manifest"` // that it is in
-	Trusted  bool            `json:"trusted"`
-	// Author is the key, PEM, or the subject of the certificate that has signed; "" if
-	// it is not trusted.
-	Author string `json:"author,omitempty"`
-	// Problem says why it is not trusted.
-	Problem string `json:"problem,omitempty"`
-}
+type Signature = registry.Signature
 
 // Verifier reads signatures from a registry. Its methods may be called by many
 // goroutines.
@@ -114,9 +105,11 @@ func (s *search) manifest(ctx context.Context, m registry.Manifest) error {
 		tool := registry.ToolCosign
 		switch {
 		case l.MediaType == typeSimpleSigning:
-			verify = func(b []byte) (string, error) { return s.keys.simple(s.image.Digest, b, l.Annotations[signatureKey]) }
+			verify = func(b []byte) (string, error) {
+				return s.keys.simple(s.image.Digest, b, l.Annotations[signatureKey], annotatedProof(l.Annotations), s.v.now())
+			}
 		case strings.HasPrefix(l.MediaType, typeBundlePrefix):
-			verify = func(b []byte) (string, error) { return s.keys.bundle(s.image.Digest, s.image.Bytes, b) }
+			verify = func(b []byte) (string, error) { return s.keys.bundle(s.image.Digest, s.image.Bytes, b, s.v.now()) }
 		case sig.ArtifactType == typeNotation || sig.Config.MediaType == typeNotation:
 			tool = registry.ToolNotation
 			d := registry.Descriptor{MediaType: s.image.MediaType, Digest: s.image.Digest, Size: s.image.Size}

@@ -67,7 +67,7 @@ func (s *Store) openChecked(ctx context.Context, p *pool, b registry.Stored, off
 		c.at, c.hash, c.made = 0, newHash(b.Digest.Algorithm()), new(summer)
 	}
 	if n == 0 {
-		return p.driver.Open(ctx, b, offset, 0)
+		return p.open(ctx, b, offset, 0)
 	}
 	if err := c.open(); err != nil {
 		return nil, err
@@ -77,7 +77,7 @@ func (s *Store) openChecked(ctx context.Context, p *pool, b registry.Stored, off
 
 // open opens what is below, such that reading it begins where it should.
 func (c *checked) open() error {
-	inner, err := c.pool.driver.Open(c.ctx, c.blob, c.next, c.size)
+	inner, err := c.pool.open(c.ctx, c.blob, c.next, c.size)
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (c *checked) open() error {
 	}
 	if c.at != c.next || c.upTo() != c.end {
 		inner.Close()
-		if inner, err = c.pool.driver.Open(c.ctx, c.blob, c.at, c.upTo()-c.at); err != nil {
+		if inner, err = c.pool.open(c.ctx, c.blob, c.at, c.upTo()-c.at); err != nil {
 			return err
 		}
 	}
@@ -180,7 +180,9 @@ func (c *checked) chunk(n int64, add func([]byte)) error {
 	buf := c.store.buffers.small.get()
 	defer c.store.buffers.small.put(buf)
 	for at := c.at; at < c.at+n; {
+		call := c.pool.calls.Begin()
 		m, err := c.place.ReadAt((*buf)[:min(int64(len(*buf)), c.at+n-at)], at)
+		c.pool.calls.End(call)
 		add((*buf)[:m])
 		at += int64(m)
 		if err != nil && at < c.at+n {

@@ -56,7 +56,9 @@ func (s *Store) AppendJournal(ctx context.Context, name string, content []byte) 
 	if !registry.IsJournalName(name) || len(content) > registry.MaxJournalObject {
 		return registry.ErrSizeInvalid.With("an object of the journal has a name of 1 to 120 characters and at most %d bytes", registry.MaxJournalObject)
 	}
+	call := p.calls.Begin()
 	err = p.driver.AddObject(ctx, name, seal(content))
+	p.calls.End(call)
 	if !errors.Is(err, fs.ErrExist) {
 		return p.failed(err)
 	}

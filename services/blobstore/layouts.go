@@ -19,7 +19,9 @@ type Layouts interface {
 	// TakeOver returns [registry.ErrUnsupported] if the bytes must be copied. born
 	// is the time that is part of a new locator.
 	TakeOver(ctx context.Context, s registry.Stored, born time.Time) (registry.Locator, error)
-	RemoveLayout(ctx context.Context, repo registry.Name, whole bool, unneeded func(registry.Digest, int64) (bool, error)) (int64, error)
+	LayoutFiles(ctx context.Context, repo registry.Name) iter.Seq2[registry.LayoutFile, error]
+	RemoveLayoutFiles(ctx context.Context, repo registry.Name, blobs []registry.Digest) (int64, error)
+	RemoveLayout(ctx context.Context, repo registry.Name) (int64, error)
 }
 
 var _ registry.Layouts = (*Store)(nil)
@@ -129,12 +131,40 @@ func (s *Store) duplicate(ctx context.Context, b registry.Stored) (registry.Stor
 	return made, nil
 }
 
-// RemoveLayout implements [registry.Layouts].
-func (s *Store) RemoveLayout(ctx context.Context, name registry.Pool, repo registry.Name, whole bool, unneeded func(registry.Digest, int64) (bool, error)) (int64, error) {
+// LayoutFiles implements [registry.Layouts].
+func (s *Store) LayoutFiles(ctx context.Context, name registry.Pool, repo registry.Name) iter.Seq2[registry.LayoutFile, error] {
+	return func(yield func(registry.LayoutFile, error) bool) {
+		p, l, err := s.layouts(ctx, name)
+		if err != nil {
+			yield(registry.LayoutFile{}, err)
+		}
+		if l == nil {
+			return
+		}
+		for f, err := range l.LayoutFiles(ctx, repo) {
+			if !yield(f, p.failed(err)) {
+				return
+			}
+		}
+	}
+}
+
+// RemoveLayoutFiles implements [registry.Layouts].
+func (s *Store) RemoveLayoutFiles(ctx context.Context, name registry.Pool, repo registry.Name, blobs []registry.Digest) (int64, error) {
 	p, l, err := s.layouts(ctx, name)
 	if err != nil || l == nil {
 		return 0, err
 	}
-	n, err := l.RemoveLayout(ctx, repo, whole, unneeded)
+	n, err := l.RemoveLayoutFiles(ctx, repo, blobs)
+	return n, p.failed(err)
+}
+
+// RemoveLayout implements [registry.Layouts].
+func (s *Store) RemoveLayout(ctx context.Context, name registry.Pool, repo registry.Name) (int64, error) {
+	p, l, err := s.layouts(ctx, name)
+	if err != nil || l == nil {
+		return 0, err
+	}
+	n, err := l.RemoveLayout(ctx, repo)
 	return n, p.failed(err)
 }

@@ -48,6 +48,11 @@ func newMeters(m *metrics.Set, p *pool) *meters {
 		}
 		return 0
 	}, label...)
+	if p.calls != nil {
+		m.Func(metrics.GaugeKind, "berth_pool_oldest_call_seconds", "How long the oldest call that waits for the disk has waited, 0 if none does.", func() float64 {
+			return p.calls.Oldest().Seconds()
+		}, label...)
+	}
 	m.Func(metrics.GaugeKind, "berth_uploads_open", "Uploads that this process has open.", func() float64 {
 		p.mu.Lock()
 		defer p.mu.Unlock()

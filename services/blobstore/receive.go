@@ -103,7 +103,9 @@ func (p *pool) write(ctx context.Context, ses *session, b []byte) (int, error) {
 	if ses.dirtySince.IsZero() {
 		ses.dirtySince = time.Now()
 	}
+	call := p.calls.Begin()
 	n, err := ses.file.Write(ctx, b)
+	p.calls.End(call)
 	ses.offset.Add(int64(n))
 	return n, err
 }

@@ -5,29 +5,39 @@ import (
 	"sync/atomic"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/spare"
 )
 
 // space watches how much storage a pool has left.
 type space struct {
 	storage   Spacious // nil if it has no end
-	reserve   int64    // see [Options]
-	low, high float64  // see [Options]
+	left      *spare.Meter
+	reserve   int64   // see [Options]
+	low, high float64 // see [Options]
 	full      atomic.Bool
 }
 
+// of has the space of a storage watched from now on.
+func (s *space) of(storage Spacious) {
+	s.storage = storage
+	s.left = spare.NewMeter(func() (int64, error) {
+		free, _, err := storage.Space()
+		return free, err
+	})
+}
+
 // room returns an error if the pool may take no new bytes because too little
-// storage is left. It asks the storage each time, which takes a microsecond, so
-// that there is room again as soon as there is.
+// storage is left. There is room again as soon as there is.
 func (p *pool) room() error {
 	s := &p.space
 	if s.storage == nil || s.reserve <= 0 {
 		return nil
 	}
-	free, _, err := s.storage.Space()
+	free, err := s.left.Free(s.reserve)
 	if err != nil {
 		return nil //nolint:nilerr // a write will tell
 	}
-	if s.full.Swap(free < s.reserve) != (free < s.reserve) {
+	if s.full.Load() != (free < s.reserve) && s.full.Swap(free < s.reserve) != (free < s.reserve) {
 		if free < s.reserve {
 			p.log.Error("storage is full: uploads are refused until there is space", slog.Int64("free", free), slog.Int64("reserve", s.reserve))
 		} else {

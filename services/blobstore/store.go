@@ -14,6 +14,7 @@ import (
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/metrics"
+	"github.com/berth-registry/berth/registry/stall"
 	"github.com/berth-registry/berth/registry/tracing"
 )
 
@@ -59,8 +60,11 @@ type pool struct {
 	log      *slog.Logger
 	meters   *meters
 	readOnly atomic.Pointer[string] // why writes are refused, nil if they are not
+	calls    *stall.Watch           // that wait for a disk; nil if the storage is none
+	stalled  atomic.Bool            // it was told that one of them does not end
 
-	mu       sync.Mutex // guards sessions, closed, and what session says it guards
+	mu       sync.Mutex // guards sessions, closed, asking, and what session says it guards
+	asking   *asking    // nil if nobody asks how the pool feels
 	sessions map[registry.UploadID]*session
 	closed   bool
 	settling sync.WaitGroup // goroutines of settle; Add under mu while not closed
@@ -91,7 +95,12 @@ func Open(ctx context.Context, pools map[registry.Pool]Driver, o Options, log *s
 			log:      log.With(slog.String("pool", string(name))),
 			sessions: make(map[registry.UploadID]*session),
 		}
-		s.pools[name].space.storage, _ = driver.(Spacious)
+		if !traits.Shared {
+			s.pools[name].calls = new(stall.Watch)
+		}
+		if storage, ok := driver.(Spacious); ok {
+			s.pools[name].space.of(storage)
+		}
 		s.pools[name].meters = newMeters(o.Metrics, s.pools[name])
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -142,16 +151,15 @@ func (s *Store) Check(ctx context.Context) (registry.Health, error) {
 	var reasons []string
 	h := registry.Health{Pools: make(map[registry.Pool]float64)}
 	for _, p := range s.sorted() {
-		if err := p.driver.Check(ctx); err != nil {
-			return registry.Health{}, fmt.Errorf("checking pool %q: %w", p.name, err)
+		c := p.condition(ctx)
+		if c.failed != nil {
+			return registry.Health{}, fmt.Errorf("checking pool %q: %w", p.name, c.failed)
 		}
-		if why := p.readOnly.Load(); why != nil {
-			reasons = append(reasons, fmt.Sprintf("pool %q: %s", p.name, *why))
-		} else if err := p.room(); err != nil {
-			reasons = append(reasons, fmt.Sprintf("pool %q: %s", p.name, registry.AsError(err).Text()))
+		if c.readOnly != "" {
+			reasons = append(reasons, fmt.Sprintf("pool %q: %s", p.name, c.readOnly))
 		}
-		if pressure := p.space.pressure(); pressure > 0 {
-			h.Pools[p.name], h.Pressure = pressure, max(h.Pressure, pressure)
+		if c.pressure > 0 {
+			h.Pools[p.name], h.Pressure = c.pressure, max(h.Pressure, c.pressure)
 		}
 	}
 	h.ReadOnly = strings.Join(reasons, "; ")
@@ -184,7 +192,7 @@ func (s *Store) Open(ctx context.Context, b registry.Stored, r registry.Range) (
 	if r.Verify {
 		c, err = s.openChecked(ctx, p, b, offset, n)
 	} else {
-		c, err = p.driver.Open(ctx, b, offset, n)
+		c, err = p.open(ctx, b, offset, n)
 	}
 	span.End(err)
 	if err != nil {
@@ -192,6 +200,13 @@ func (s *Store) Open(ctx context.Context, b registry.Stored, r registry.Range) (
 	}
 	p.meters.opened.Inc()
 	return c, nil
+}
+
+// open opens n bytes from offset on of b, unchecked.
+func (p *pool) open(ctx context.Context, b registry.Stored, offset, n int64) (registry.Content, error) {
+	call := p.calls.Begin()
+	defer p.calls.End(call)
+	return p.driver.Open(ctx, b, offset, n)
 }
 
 // Presign implements [registry.Presigner].
@@ -226,7 +241,10 @@ func (s *Store) Remove(ctx context.Context, b registry.Stored) error {
 	if !named(b) {
 		return nil
 	}
-	if err := p.driver.Remove(ctx, b); err != nil {
+	call := p.calls.Begin()
+	err = p.driver.Remove(ctx, b)
+	p.calls.End(call)
+	if err != nil {
 		return p.failed(err)
 	}
 	p.meters.removed.Inc()

@@ -20,7 +20,9 @@ func (p *pool) startSync(ses *session) error {
 	go func() {
 		defer close(sync.done)
 		began := time.Now()
+		call := p.calls.Begin()
 		sync.err = ses.file.Sync(state)
+		p.calls.End(call)
 		p.meters.sync.Since(began)
 		if sync.err != nil {
 			p.failed(sync.err) // latches the pool at once; the error is returned by settled

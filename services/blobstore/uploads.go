@@ -23,10 +23,15 @@ func (s *Store) Start(ctx context.Context, name registry.Pool, alg registry.Algo
 	if err := p.writable(); err != nil {
 		return registry.Upload{}, err
 	}
+	if err := p.answers(); err != nil {
+		return registry.Upload{}, err
+	}
 	if err := p.room(); err != nil {
 		return registry.Upload{}, err
 	}
+	call := p.calls.Begin()
 	id, file, err := p.driver.Create(ctx, s.now(), alg)
+	p.calls.End(call)
 	if err != nil {
 		return registry.Upload{}, p.failed(err)
 	}
@@ -232,7 +237,9 @@ func (s *Store) commit(ctx context.Context, p *pool, ses *session, last io.Reade
 	}
 	began := time.Now()
 	below, span := tracing.Start(ctx, "publish blob", tracing.Inside)
+	call := p.calls.Begin()
 	locator, err := ses.file.Publish(below, want, ses.hash.list(size))
+	p.calls.End(call)
 	span.End(err)
 	p.meters.publish.Since(began)
 	if err != nil {

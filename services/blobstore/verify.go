@@ -25,7 +25,7 @@ func (s *Store) Verify(ctx context.Context, b registry.Stored, rate int64) error
 
 // verify returns the checksums of the copy b, whose bytes are those of its digest.
 func (s *Store) verify(ctx context.Context, p *pool, b registry.Stored, rate int64) (Sums, error) {
-	c, err := p.driver.Open(ctx, b, 0, b.Size)
+	c, err := p.open(ctx, b, 0, b.Size)
 	if err != nil {
 		return nil, p.unreadable(b, err)
 	}
@@ -36,7 +36,9 @@ func (s *Store) verify(ctx context.Context, p *pool, b registry.Stored, rate int
 	hash := newHash(b.Digest.Algorithm())
 	pace := pacer{rate: rate, began: time.Now()}
 	for {
+		call := p.calls.Begin()
 		n, err := c.Read(*buf)
+		p.calls.End(call)
 		hash.Write((*buf)[:n])
 		all.write((*buf)[:n])
 		if err == io.EOF {

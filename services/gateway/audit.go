@@ -113,7 +113,7 @@ func auditOf(x *exchange) (action, object string) {
 	switch x.resource {
 	case restAPI:
 		path := x.r.URL.Path
-		if q := x.r.URL.Query(); path == "/api/v1/users" || path == "/api/v1/keys" {
+		if q := x.r.URL.Query(); path == "/api/v1/users" || path == "/api/v1/keys" || path == "/api/v1/trust" {
 			for _, name := range []string{q.Get("user"), q.Get("id")} {
 				if name != "" {
 					path += " " + name

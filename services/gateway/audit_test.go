@@ -15,7 +15,7 @@ import (
 	"unsafe"
 
 	"github.com/berth-registry/berth/registry"
-	"github.com/berth-registry/berth/registry/daemon"
+	"github.com/berth-registry/berth/registry/auditlog"
 	"github.com/berth-registry/berth/registry/memory"
 )
 
@@ -78,6 +78,7 @@ func TestS147Audit(t *testing.T) {
 		{"GET", "/api/v1/audit", "alice", "admin.read /api/v1/audit ok"},
 		{"GET", "/api/v1/users?x=secret", "alice", "admin.read /api/v1/users ok"},
 		{"GET", "/api/v1/repositories", "alice", ""},
+		{"DELETE", "/api/v1/trust?id=abc", "alice", "api.delete /api/v1/trust abc ok"},
 		{"POST", "/api/v1/maintenance", "alice", "api.post /api/v1/maintenance ok"},
 		{"DELETE", "/api/v1/repositories/a", "alice", "api.delete /api/v1/repositories/a ok"},
 		{"GET", "/livez", "", ""},
@@ -199,7 +200,7 @@ func TestS147AuditReachesTheCatalog(t *testing.T) {
 // TestAuditFile writes to a file that is moved away.
 func TestAuditFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
-	w, c, err := openAudit(path, daemon.Process{})
+	w, c, err := auditlog.Open(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +212,7 @@ func TestAuditFile(t *testing.T) {
 	if err != nil || string(b) != "{}\n" {
 		t.Errorf("%q, %v", b, err)
 	}
-	if _, _, err := openAudit(filepath.Join(path, "x"), daemon.Process{}); err == nil {
+	if _, _, err := auditlog.Open(filepath.Join(path, "x"), nil); err == nil {
 		t.Error("a file below a file was opened")
 	}
 }

@@ -2,17 +2,15 @@ package gateway
 
 import (
 	"context"
-	"encoding/json"
 	"io"
 	"log/slog"
 	"net/netip"
-	"os"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/berth-registry/berth/registry"
-	"github.com/berth-registry/berth/registry/daemon"
+	"github.com/berth-registry/berth/registry/auditlog"
 	"github.com/berth-registry/berth/registry/metrics"
 )
 
@@ -82,24 +80,6 @@ func (a *auditor) record(e registry.AuditEvent, x *exchange) {
 	a.schedule()
 }
 
-// line is an event in the file: zot's keys first, then ours.
-type line struct {
-	Time      time.Time `json:"time"`
-	Level     string    `json:"level"`
-	Message   string    `json:"message"`
-	Component string    `json:"component"`
-	ClientIP  string    `json:"clientIP"`
-	Subject   string    `json:"subject"`
-	Action    string    `json:"action"` // the HTTP method
-	Object    string    `json:"object"` // the path
-	Status    int       `json:"status"`
-	Event     string    `json:"event"`
-	Target    string    `json:"target"`
-	Result    string    `json:"result"`
-	RequestID string    `json:"requestId"`
-	ID        string    `json:"id"`
-}
-
 // write appends an event to the file.
 func (a *auditor) write(e registry.AuditEvent, x *exchange) {
 	if a.file == nil {
@@ -109,14 +89,10 @@ func (a *auditor) write(e registry.AuditEvent, x *exchange) {
 	if x != nil {
 		method, path = clip(x.r.Method), clip(x.r.URL.Path)
 	}
-	b, err := json.Marshal(line{
-		Time: time.UnixMicro(e.At).UTC(), Level: "info", Message: "HTTP API Audit", Component: "audit",
-		ClientIP: e.Source, Subject: e.Actor, Action: method, Object: path, Status: e.Status,
-		Event: e.Action, Target: e.Object, Result: e.Result, RequestID: e.RequestID, ID: e.ID,
-	})
+	b, err := auditlog.Line(e, method, path)
 	if err == nil {
 		a.fileMu.Lock()
-		_, err = a.file.Write(append(b, '\n'))
+		_, err = a.file.Write(b)
 		a.fileMu.Unlock()
 	}
 	if err != nil {
@@ -256,26 +232,3 @@ func (a *auditor) close(ctx context.Context) {
 		a.waiting = a.waiting[len(batch):]
 	}
 }
-
-// openAudit opens what log.audit names: a file that may be rotated, or a stream. nil
-// if it names none.
-func openAudit(path string, p daemon.Process) (io.Writer, io.Closer, error) {
-	switch path {
-	case "":
-		return nil, nopCloser{}, nil
-	case "stdout", "/dev/stdout":
-		return os.Stdout, nopCloser{}, nil
-	case "stderr", "/dev/stderr":
-		return os.Stderr, nopCloser{}, nil
-	}
-	f, err := daemon.OpenLogFile(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	p.Rotated.Add(f.Reopen)
-	return f, f, nil
-}
-
-type nopCloser struct{}
-
-func (nopCloser) Close() error { return nil }

@@ -81,12 +81,12 @@ func (g *Gateway) challenge(x *exchange) string {
 	c := g.auth.Load()
 	if x.resource == identityPath {
 		if x.r.URL.Path == "/zot/auth/token" || x.r.URL.Path == "/zot/auth/apikey" && x.header("X-Zot-Api-Client") == "" {
-			return "Basic realm=" + strconv.Quote(g.cfg.Realm)
+			return "Basic realm=" + strconv.Quote(x.settings.Realm)
 		}
 		return ""
 	}
 	if c.Open() {
-		return "Basic realm=" + strconv.Quote(g.cfg.Realm)
+		return "Basic realm=" + strconv.Quote(x.settings.Realm)
 	}
 	return c.Challenge(x.r, g.wants(x))
 }

@@ -28,6 +28,9 @@ type Config struct {
 	// UploadsPerClient is how many requests with a body one client may be sending
 	// at a time; see clientOf. 0 means any number.
 	UploadsPerClient int
+	// OpenUploads is how many upload sessions a client may have begun and not ended,
+	// over all gateways; see clientOf. 0 means any number.
+	OpenUploads int
 	// Rates limit the requests of a client.
 	Rates Rates
 	// Connections is how many connections there may be, ConnectionsPerAddress how many
@@ -58,15 +61,37 @@ func Defaults() Config {
 		ManifestCache: 16 << 20,
 
 		UploadsPerClient: 1000,
+		OpenUploads:      1000,
 	}
+}
+
+// settings are what of a configuration may change while the gateway runs. A request
+// goes by one from its beginning to its end.
+type settings struct {
+	Config
+	vary string // what answers depend on besides the URL
+	page page
+}
+
+// SetConfig has requests that begin from now on go by cfg: its realm and host, media
+// types, origins, idle times, redirects, the path of the metrics, and how many connections
+// there may be. The rest of it has no effect; Rates, UploadsPerClient and OpenUploads are not set.
+func (g *Gateway) SetConfig(cfg Config) {
+	s := &settings{Config: cfg, vary: "Authorization"}
+	if len(cfg.AllowOrigin) > 0 {
+		s.vary += ", Origin"
+	}
+	s.page.init(cfg)
+	g.settings.Store(s)
+	g.conns.setLimits(cfg.Connections, cfg.ConnectionsPerAddress)
 }
 
 func (c Config) validate() error {
 	if c.HeaderTimeout <= 0 || c.KeepAlive <= 0 {
 		return errors.New("gateway: HeaderTimeout and KeepAlive must be positive")
 	}
-	if c.UploadsPerClient < 0 {
-		return errors.New("gateway: UploadsPerClient must not be negative")
+	if c.UploadsPerClient < 0 || c.OpenUploads < 0 {
+		return errors.New("gateway: UploadsPerClient and OpenUploads must not be negative")
 	}
 	if c.ManifestCache < 0 {
 		return errors.New("gateway: ManifestCache must not be negative")

@@ -14,11 +14,12 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/auditlog"
 	"github.com/berth-registry/berth/registry/certs"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
-	"github.com/berth-registry/berth/registry/trust"
 	"github.com/berth-registry/berth/services/gateway/auth"
+	"github.com/berth-registry/berth/services/gateway/gate"
 	"github.com/berth-registry/berth/services/gateway/identity"
 )
 
@@ -27,40 +28,17 @@ import (
 func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process) (_ daemon.Unit, err error) {
 	h, log := c.HTTP, p.Log
 	d.Ready, d.Metrics, d.Traces = p.Ready.Ready, p.Metrics, p.Traces
-	cfg := Defaults()
-	cfg.Version = p.Version
-	cfg.Metrics = c.Extensions.MetricsPath()
-	cfg.DockerSchema2 = h.AcceptsDocker()
-	cfg.ReadIdle, cfg.WriteIdle = h.ReadTimeout, h.WriteTimeout
-	cfg.UploadsPerClient = h.UploadsPerClient
-	cfg.Rates = ratesOf(h)
-	cfg.Connections, cfg.ConnectionsPerAddress = connectionsOf(h)
-	cfg.Fresh = fresh(c)
-	cfg.Redirect = redirectOf(c.Storage)
-	if h.Realm != "" {
-		cfg.Realm = h.Realm
-	}
-	if u, err := url.Parse(h.ExternalURL); err == nil {
-		cfg.Host = u.Host
-	}
-	for origin := range strings.SplitSeq(h.AllowOrigin, ",") {
-		if origin = strings.TrimSpace(origin); origin == "*" {
-			cfg.AllowOrigin = nil
-			break
-		} else if origin != "" {
-			cfg.AllowOrigin = append(cfg.AllowOrigin, origin)
-		}
-	}
-	var g *Gateway
+	cfg := configOf(c, p.Version)
+	var g *Gateway // made below: what is made before asks it later
+	says := policy{func() *gate.Gate { return g.gate.Load() }}
 	if c.Extensions.Searched() {
 		closed := func() bool { return !g.auth.Load().Open() }
-		signatures := func(ctx context.Context, a registry.Actor, repo registry.Name, digest registry.Digest) ([]trust.Signature, error) {
-			if ga := g.gate.Load(); ga != nil && len(ga.Tools()) > 0 {
-				return ga.SignaturesOf(ctx, a, repo, digest)
-			}
-			return nil, nil
+		if d.Search, err = newSearch(d, closed, says.Signatures, log); err != nil {
+			return daemon.Unit{}, err
 		}
-		if d.Search, err = newSearch(d, closed, signatures, log); err != nil {
+	}
+	if d.NewREST != nil {
+		if d.REST, err = d.NewREST(says); err != nil {
 			return daemon.Unit{}, err
 		}
 	}
@@ -86,7 +64,7 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 	}()
 	d.Auth = chain
 	var audit io.Closer
-	if d.Audit, audit, err = openAudit(c.Log.Audit, p); err != nil {
+	if d.Audit, audit, err = auditlog.Open(c.Log.Audit, p.Rotated); err != nil {
 		return daemon.Unit{}, fmt.Errorf("log.audit: %w", err)
 	}
 	defer func() {
@@ -153,6 +131,36 @@ func Configured(ctx context.Context, c *config.Config, d Deps, p daemon.Process)
 		return errors.Join(err, audit.Close())
 	}
 	return unit, nil
+}
+
+// configOf returns what a config file says of the gateway.
+func configOf(c *config.Config, version string) Config {
+	h := c.HTTP
+	cfg := Defaults()
+	cfg.Version, cfg.Commit = version, version // as git describes it
+	cfg.Metrics = c.Extensions.MetricsPath()
+	cfg.DockerSchema2 = h.AcceptsDocker()
+	cfg.ReadIdle, cfg.WriteIdle = h.ReadTimeout, h.WriteTimeout
+	cfg.UploadsPerClient, cfg.OpenUploads = h.UploadsPerClient, h.OpenUploads
+	cfg.Rates = ratesOf(h)
+	cfg.Connections, cfg.ConnectionsPerAddress = connectionsOf(h)
+	cfg.Fresh = fresh(c)
+	cfg.Redirect = redirectOf(c.Storage)
+	if h.Realm != "" {
+		cfg.Realm = h.Realm
+	}
+	if u, err := url.Parse(h.ExternalURL); err == nil {
+		cfg.Host = u.Host
+	}
+	for origin := range strings.SplitSeq(h.AllowOrigin, ",") {
+		if origin = strings.TrimSpace(origin); origin == "*" {
+			cfg.AllowOrigin = nil
+			break
+		} else if origin != "" {
+			cfg.AllowOrigin = append(cfg.AllowOrigin, origin)
+		}
+	}
+	return cfg
 }
 
 // methodsOf returns the methods of authentication that a service has, nil if there is

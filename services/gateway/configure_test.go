@@ -66,6 +66,7 @@ func TestS147PolicyChanges(t *testing.T) {
 		want string // the objects of events
 	}{
 		{func() { next.HTTP.UploadsPerClient = 7 }, ""},
+		{func() { next.HTTP.OpenUploads = 7 }, ""},
 		{func() { next.HTTP.AccessControl = new(registry.AccessRules) }, "http.accessControl"},
 		{func() { next.HTTP.Auth = &config.Auth{MTLS: new(config.MTLS)} }, "http.accessControl http.auth"},
 	} {

@@ -17,10 +17,10 @@ import (
 //
 // It does not wrap connections: that would cost sendfile(2).
 type connections struct {
-	most       int // 0: no limit
-	perAddress int // 0: no limit
+	mu         sync.Mutex // guards the rest
+	most       int        // 0: no limit
+	perAddress int        // 0: no limit
 
-	mu      sync.Mutex // guards the rest
 	all     map[net.Conn]*connection
 	from    map[netip.Addr]int
 	waiting *list.List // of net.Conn, the longest first
@@ -46,6 +46,14 @@ func (c *connections) init(m *metrics.Set) {
 		defer c.mu.Unlock()
 		return float64(len(c.all))
 	})
+}
+
+// setLimits replaces the bounds. Connections that are too many by new ones stay.
+func (c *connections) setLimits(most, perAddress int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.most, c.perAddress = most, perAddress
+	c.room.Broadcast()
 }
 
 // state is an [http.Server.ConnState].
@@ -97,11 +105,8 @@ func (c *connections) busy(conn net.Conn) {
 
 // makeRoom returns when there may be one more connection, or the listener is closed.
 func (c *connections) makeRoom() {
-	if c.most <= 0 {
-		return
-	}
 	c.mu.Lock()
-	for len(c.all) >= c.most && !c.closed {
+	for c.most > 0 && len(c.all) >= c.most && !c.closed {
 		front := c.waiting.Front()
 		if front == nil {
 			c.room.Wait()
@@ -119,11 +124,11 @@ func (c *connections) makeRoom() {
 
 // admits reports whether an address may have one more connection.
 func (c *connections) admits(conn net.Conn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.perAddress <= 0 {
 		return true
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if a := addressOf(conn); !a.IsValid() || c.from[a] < c.perAddress {
 		return true
 	}

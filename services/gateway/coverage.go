@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,26 +25,30 @@ type coverage struct {
 	mu     sync.Mutex // guards all below
 	known  bool
 	scopes []*glob.Pattern
+	passed []*glob.Pattern // those of rules that pass pushes on
 }
 
 // excludes reports whether the mirror is known not to cover a repository.
 func (c *coverage) excludes(repo registry.Name) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.known {
-		return false
-	}
-	for _, p := range c.scopes {
-		if p.Match(string(repo)) {
-			return false
-		}
-	}
-	return true
+	return c.known && !within(c.scopes, repo)
+}
+
+// keeps reports whether the mirror is known to pass nothing on of a repository.
+func (c *coverage) keeps(repo registry.Name) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.known && !within(c.passed, repo)
+}
+
+func within(all []*glob.Pattern, repo registry.Name) bool {
+	return slices.ContainsFunc(all, func(p *glob.Pattern) bool { return p.Match(string(repo)) })
 }
 
 // learn keeps what rules say. A glob that can't be read may mean anything.
 func (c *coverage) learn(rules []registry.MirrorRule) {
-	var all []*glob.Pattern
+	var all, passed []*glob.Pattern
 	for _, r := range rules {
 		scope := r.Scope
 		if len(scope) == 0 { // a mirror that does not say
@@ -55,11 +60,14 @@ func (c *coverage) learn(rules []registry.MirrorRule) {
 				p, _ = glob.Compile("**")
 			}
 			all = append(all, p)
+			if r.Push == registry.PushForward {
+				passed = append(passed, p)
+			}
 		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.known, c.scopes = true, all
+	c.known, c.scopes, c.passed = true, all, passed
 }
 
 // LearnMirror asks the mirror once what it may cover, if there is one. Until that has

@@ -17,14 +17,15 @@ type exchange struct {
 	w http.ResponseWriter
 	r *http.Request
 	route
-	ctx    tracing.Request // see context
-	span   tracing.Span
-	actor  registry.Actor
-	known  bool                  // somebody was asked who the actor is
-	narrow bool                  // the token that came is not good for this
-	events []identity.Event      // that the identity service told of
-	asks   registry.ActorRequest // of actor
-	body   body
+	settings *settings
+	ctx      tracing.Request // see context
+	span     tracing.Span
+	actor    registry.Actor
+	known    bool                  // somebody was asked who the actor is
+	narrow   bool                  // the token that came is not good for this
+	events   []identity.Event      // that the identity service told of
+	asks     registry.ActorRequest // of actor
+	body     body
 
 	status   int   // sent to the client, 0 while nothing is
 	sent     int64 // bytes of the body

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"io"
 	"net/http"
 
@@ -26,19 +27,7 @@ func (g *Gateway) admitPull(x *exchange, m registry.Manifest) error {
 	if x.r.Method == http.MethodHead || !ga.Covers(x.repo) {
 		return nil
 	}
-	content := m.Bytes
-	if content == nil {
-		if stored, err := g.catalog.Manifest(x.context(), x.actor, x.repo, registry.ManifestQuery{Ref: registry.Reference{Digest: m.Digest}}); err == nil {
-			content = stored.Bytes
-		}
-	}
-	switch exempt, err := g.saysOfAnother(x, content); {
-	case err != nil:
-		return doing("deciding whether an image may be pulled", err)
-	case exempt:
-		return nil
-	}
-	v, err := ga.Decide(x.context(), x.actor, x.repo, m.Digest)
+	v, err := ga.Judge(x.context(), x.actor, x.actor, x.repo, m)
 	if err != nil {
 		return doing("deciding whether an image may be pulled", err)
 	}
@@ -49,6 +38,22 @@ func (g *Gateway) admitPull(x *exchange, m registry.Manifest) error {
 		return registry.ErrDenied.With("this image can't be pulled: %s (`berth why %s` tells more)", v.Denied, x.named())
 	}
 	return nil
+}
+
+// policy is what the gate of the moment says, for the APIs beside pulls.
+type policy struct{ g func() *gate.Gate }
+
+// Judge implements [registry.Policy].
+func (p policy) Judge(ctx context.Context, a, whom registry.Actor, repo registry.Name, d registry.Digest) (registry.PullVerdict, error) {
+	return p.g().Judge(ctx, a, whom, repo, registry.Manifest{Digest: d})
+}
+
+// Signatures implements [registry.Policy].
+func (p policy) Signatures(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest) ([]registry.Signature, error) {
+	if ga := p.g(); len(ga.Tools()) > 0 {
+		return ga.SignaturesOf(ctx, a, repo, d)
+	}
+	return nil, nil
 }
 
 // trustCosign answers POST /v2/_zot/ext/cosign: a public key, PEM, is trusted from
@@ -71,7 +76,7 @@ func (g *Gateway) addTrusted(x *exchange, k registry.TrustedKey) error {
 	if !g.gate.Load().Verifies(k.Tool) {
 		return registry.ErrEndpointUnknown.With("signatures of %s are not verified here (extensions.trust.%s)", k.Tool, k.Tool)
 	}
-	b := x.open(g.cfg.ReadIdle, -1)
+	b := x.open(x.settings.ReadIdle, -1)
 	content, err := io.ReadAll(io.LimitReader(b, registry.MaxTrustedPEM+1))
 	switch {
 	case err != nil:

@@ -14,6 +14,9 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -133,9 +136,9 @@ func (x *gated) sign(t *testing.T, k *ecdsa.PrivateKey, tagged, named registry.D
 	x.now = x.now.Add(time.Minute)            // what was found out before is old now
 }
 
-// TestGateBySignature: an image, and what a signed index lists, may be pulled when an
-// uploaded key has signed it, and not before (S-086, S-089).
-func TestGateBySignature(t *testing.T) {
+// TestS086GateBySignature: an image, and what a signed index lists, may be pulled when an
+// uploaded key has signed it, and not before.
+func TestS086GateBySignature(t *testing.T) {
 	x := newGated(t, config.Gate{Repositories: []string{"a"}, SignedBy: "cosign", Except: []string{"ci", "group:signers"}})
 	mine, err1 := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	other, err2 := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -175,6 +178,36 @@ func TestGateBySignature(t *testing.T) {
 	x.get(t, "a/manifests/"+string(d)).want(t, 200)
 }
 
+// TestGateUnscannable: what can't be scanned by what it says of itself, and can be run all
+// the same, is unknown.
+func TestGateUnscannable(t *testing.T) {
+	x := newGated(t, config.Gate{Repositories: []string{"a"}, Severity: "HIGH", Unknown: "deny"})
+	for n, test := range []struct {
+		config, of, layer string
+		status            int
+	}{
+		{"application/octet-stream", `{"rootfs":{"type":"layers"}}`, "application/vnd.oci.image.layer.v1.tar+gzip", 403},
+		{"application/vnd.oci.empty.v1+json", `{"RootFS":{}}`, "application/vnd.oci.image.layer.v1.tar+gzip", 403},
+		{"application/vnd.oci.image.config.v1+json", "{}", "application/vnd.in-toto+json", 403},
+		{"application/vnd.docker.container.image.v1+json", `{"rootfs":{}}`, "application/vnd.in-toto+json", 403},
+		{"application/vnd.cncf.helm.config.v1+json", `{"name":"app"}`, "application/vnd.cncf.helm.chart.content.v1.tar+gzip", 200},
+		{"application/vnd.oci.empty.v1+json", "{}", "application/vnd.x", 200},
+	} {
+		m := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":%d},"layers":[{"mediaType":%q,"digest":%q,"size":6}]}`,
+			registry.TypeManifest, test.config, pushBlob(t, x.url, "a", test.of), len(test.of), test.layer, pushBlob(t, x.url, "a", "no tar"))
+		ref := fmt.Sprint("a/manifests/v", n)
+		do(t, "PUT", x.url+"/v2/"+ref, strings.NewReader(m), "Content-Type: "+registry.TypeManifest).want(t, 201)
+		x.scans.Put(registry.ScanStatus{Digest: registry.SHA256.FromString(m), State: registry.ScanUnsupported})
+		if a := x.get(t, ref); a.status != test.status || test.status == 403 && !strings.Contains(a.body, "it can't be scanned, and some clients can run it") {
+			t.Errorf("%+v: %d %s", test, a.status, a.body)
+		}
+	}
+	index := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"manifests":[]}`, registry.TypeIndex)
+	do(t, "PUT", x.url+"/v2/a/manifests/all", strings.NewReader(index), "Content-Type: "+registry.TypeIndex).want(t, 201)
+	x.scans.Put(registry.ScanStatus{Digest: registry.SHA256.FromString(index), State: registry.ScanUnsupported})
+	x.get(t, "a/manifests/all").want(t, 200)
+}
+
 // TestGateDisguised: layers that only say that they are signatures or bills of materials
 // are unpacked by some clients, so a gate holds for them.
 func TestGateDisguised(t *testing.T) {
@@ -188,23 +221,33 @@ func TestGateDisguised(t *testing.T) {
 	polyglot := tarOfText(t)
 	const image, empty = "application/vnd.oci.image.config.v1+json", "application/vnd.oci.empty.v1+json"
 	for n, test := range []struct {
-		mediaType, config, layer, content string
-		status                            int
+		mediaType, config, of, layer, content string
+		status                                int
 	}{
-		{registry.TypeManifest, image, "text/spdx", archive.String(), 403},
-		{registry.TypeManifest, image, "application/vnd.dev.cosign.simplesigning.v1+json", archive.String(), 403},
-		{registry.TypeManifest, image, "application/vnd.in-toto+json", polyglot, 403},
-		{registry.TypeDockerManifest, empty, "application/vnd.in-toto+json", archive.String(), 403},
-		{registry.TypeManifest, image, "application/vnd.in-toto+json", `{"_type":"x"}`, 200},
-		{registry.TypeManifest, empty, "text/spdx", "SPDXVersion: SPDX-2.3", 200},
+		{registry.TypeManifest, image, "{}", "text/spdx", archive.String(), 403},
+		{registry.TypeManifest, image, "{}", "application/vnd.dev.cosign.simplesigning.v1+json", archive.String(), 403},
+		{registry.TypeManifest, image, "{}", "application/vnd.in-toto+json", polyglot, 403},
+		{registry.TypeDockerManifest, empty, "{}", "application/vnd.in-toto+json", archive.String(), 403},
+		// Docker before 23 does not ask what type the configuration has.
+		{registry.TypeManifest, empty, `{"rootfs":{}}`, "text/spdx", archive.String(), 403},
+		{registry.TypeManifest, "application/octet-stream", `{"Rootf\u017f":{}}`, "text/spdx", archive.String(), 403},
+		{registry.TypeManifest, "application/octet-stream", `{"rootfs":{}}`, "application/vnd.in-toto+json", `{"_type":"x"}`, 200},
+		{registry.TypeManifest, "text/html", "no object", "text/spdx", archive.String(), 403},
+		{registry.TypeManifest, image, "{}", "application/vnd.in-toto+json", `{"_type":"x"}`, 200},
+		{registry.TypeManifest, empty, "{}", "text/spdx", "SPDXVersion: SPDX-2.3", 200},
 	} {
 		layer := pushBlob(t, x.url, "a", test.content)
-		m := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":2},"layers":[{"mediaType":%q,"digest":%q,"size":%d}]}`,
-			test.mediaType, test.config, pushBlob(t, x.url, "a", "{}"), test.layer, layer, len(test.content))
+		m := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":%d},"layers":[{"mediaType":%q,"digest":%q,"size":%d}]}`,
+			test.mediaType, test.config, pushBlob(t, x.url, "a", test.of), len(test.of), test.layer, layer, len(test.content))
 		ref := fmt.Sprint("a/manifests/v", n)
 		do(t, "PUT", x.url+"/v2/"+ref, strings.NewReader(m), "Content-Type: "+test.mediaType).want(t, 201)
 		if a := x.get(t, ref); a.status != test.status {
 			t.Errorf("%+v: %d", test, a.status)
+		}
+		// What berth why and REST say is what pulls get.
+		v, err := policy{x.g.gate.Load}.Judge(t.Context(), registry.Actor{}, registry.Actor{}, "a", registry.SHA256.FromString(m))
+		if err != nil || (v.Denied == "") != (test.status == 200) || test.status == 200 && !strings.Contains(strings.Join(v.Steps, ""), "which no gate holds for") {
+			t.Errorf("%+v: judged %+v, %v", test, v, err)
 		}
 	}
 }
@@ -228,4 +271,37 @@ func tarOfText(t *testing.T) string {
 		t.Fatalf("not both: %v, %t", err, json.Valid(h))
 	}
 	return string(h)
+}
+
+// TestKeylessFiles: a gate reads the authority and the log that the file names, and is
+// not made without them.
+func TestKeylessFiles(t *testing.T) {
+	dir := t.TempDir()
+	k, err1 := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	der, err2 := x509.MarshalPKIXPublicKey(k.Public())
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	root, err3 := x509.CreateCertificate(rand.Reader, c, c, k.Public(), k)
+	log, authority := filepath.Join(dir, "log"), filepath.Join(dir, "authority")
+	err4 := os.WriteFile(log, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o600)
+	err5 := os.WriteFile(authority, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root}), 0o600)
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld()
+	for name, test := range map[string]struct {
+		k    config.Keyless
+		want string // of the error; "": none
+	}{
+		"both":          {config.Keyless{Authority: authority, Log: log}, ""},
+		"no file":       {config.Keyless{Authority: authority, Log: filepath.Join(dir, "none")}, "no such file"},
+		"mixed up":      {config.Keyless{Authority: log, Log: authority}, "not a certificate"},
+		"no public key": {config.Keyless{Authority: authority, Log: authority}, "not a public key"},
+	} {
+		c := config.Defaults()
+		c.Extensions = &config.Extensions{Trust: &config.Trust{Cosign: true, Keyless: []config.Keyless{test.k}}}
+		g, err := gate.New(c, gate.Deps{Catalog: w.deps.Catalog, Blobs: w.deps.Blobs})
+		if test.want == "" && (err != nil || g == nil) || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), "extensions.trust.keyless[0]")) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }

@@ -41,6 +41,9 @@ type Deps struct {
 	// REST answers the requests below /api/v1, and decides who may make them. nil
 	// means that there are no such paths.
 	REST http.Handler
+	// NewREST makes REST, for [Configured]: what it says of pulls and signatures it asks
+	// the gateway. nil: REST is used as it is.
+	NewREST func(registry.Policy) (http.Handler, error)
 	// Search answers GraphQL queries for images, see package search. nil means that there
 	// is no such path.
 	Search http.Handler
@@ -61,7 +64,8 @@ type Deps struct {
 
 // Gateway answers HTTP requests. It may be used by many goroutines.
 type Gateway struct {
-	cfg       Config
+	cfg       Config // as at the start
+	settings  atomic.Pointer[settings]
 	blobs     registry.Blobs
 	catalog   registry.Catalog
 	auth      atomic.Pointer[auth.Chain]
@@ -72,6 +76,7 @@ type Gateway struct {
 	coverage  coverage
 	rest      http.Handler
 	search    http.Handler                     // nil if there is none
+	searches  bool                             // the program has search in it
 	who       atomic.Pointer[identity.Service] // nil: there is none
 	wanted    func() bool
 	log       *slog.Logger
@@ -79,16 +84,16 @@ type Gateway struct {
 	manifests manifestCache
 	recent    recent
 	table     [nResources]methods
-	vary      string // what answers depend on besides the URL
-	page      page
 	meters    *meters
 	pins      pins
 	clients   clients
+	uploads   openUploads
 	active    clients
 	rates     rates
 	conns     connections
 	sample    sample // of log lines
 	auditor   auditor
+	strangers strangers
 	pulls     *pulls
 	ids       *tracing.IDs
 	tracer    *tracing.Tracer
@@ -103,22 +108,19 @@ func New(cfg Config, d Deps, log *slog.Logger) (*Gateway, error) {
 		return nil, errors.New("gateway: Deps lacks Blobs or Catalog")
 	}
 	g := &Gateway{
-		cfg:     cfg,
-		blobs:   d.Blobs,
-		catalog: d.Catalog,
-		rest:    d.REST,
-		search:  d.Search,
-		wanted:  d.Ready,
-		log:     log.With("module", "http", "component", "session"),
-		keys:    keyring{from: d.Catalog},
-		table:   table(),
-		vary:    "Authorization",
-		ids:     tracing.NewIDs(),
-		tracer:  d.Traces,
-		mirror:  d.Mirror,
-	}
-	if len(cfg.AllowOrigin) > 0 {
-		g.vary += ", Origin"
+		cfg:      cfg,
+		blobs:    d.Blobs,
+		catalog:  d.Catalog,
+		rest:     d.REST,
+		search:   d.Search,
+		searches: d.Search != nil || d.NewSearch != nil,
+		wanted:   d.Ready,
+		log:      log.With("module", "http", "component", "session"),
+		keys:     keyring{from: d.Catalog},
+		table:    table(),
+		ids:      tracing.NewIDs(),
+		tracer:   d.Traces,
+		mirror:   d.Mirror,
 	}
 	g.auth.Store(d.Auth)
 	g.who.Store(d.Identity)
@@ -128,11 +130,11 @@ func New(cfg Config, d Deps, log *slog.Logger) (*Gateway, error) {
 	g.manifests.init(cfg.ManifestCache)
 	g.recent = recent{fresh: cfg.Fresh, now: time.Now}
 	g.recent.clear()
-	g.page.init(cfg)
 	g.meters = newMeters(d.Metrics, &g.manifests)
 	g.pulls = newPulls(d.Catalog, d.Metrics, log)
 	g.pins.init(daemon.MemoryLimit())
 	g.clients.init(cfg.UploadsPerClient, "is sending", "http.uploadsPerClient")
+	g.uploads.init(d.Catalog, cfg.OpenUploads, log)
 	g.active.init(0, "has", "http.ratelimit.concurrent")
 	g.rates.now = time.Now
 	g.SetRates(cfg.Rates)
@@ -141,7 +143,7 @@ func New(cfg Config, d Deps, log *slog.Logger) (*Gateway, error) {
 		g.log.Warn("more requests failed in a second than are logged", "logged", maxFailuresLogged, "left out", left)
 	}
 	g.conns.init(d.Metrics)
-	g.conns.most, g.conns.perAddress = cfg.Connections, cfg.ConnectionsPerAddress
+	g.SetConfig(cfg)
 	return g, nil
 }
 
@@ -151,6 +153,7 @@ func (g *Gateway) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), pullsEvery)
 	defer cancel()
 	g.pulls.close(ctx)
+	g.uploads.close(ctx)
 	g.auditor.close(ctx)
 }
 
@@ -162,7 +165,8 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok {
 		g.conns.busy(conn)
 	}
-	x := &exchange{w: w, r: r, idle: g.cfg.WriteIdle, pins: &g.pins}
+	now := g.settings.Load()
+	x := &exchange{w: w, r: r, settings: now, idle: now.WriteIdle, pins: &g.pins}
 	g.enter(x)
 	err := g.handle(x)
 	if err != nil && x.status == 0 {
@@ -189,7 +193,7 @@ func (g *Gateway) handle(x *exchange) error {
 	}
 	var pathErr error
 	x.route, pathErr = parsePath(path)
-	if x.resource == noResource && g.cfg.Metrics != "" && path == g.cfg.Metrics {
+	if x.resource == noResource && x.settings.Metrics != "" && path == x.settings.Metrics {
 		x.resource, pathErr = metricsPage, nil
 	}
 	if x.resource == restAPI {
@@ -279,7 +283,7 @@ func (g *Gateway) common(x *exchange) {
 		x.set("Connection", "close")
 	}
 	if x.resource >= apiBase {
-		x.set("Vary", g.vary)
+		x.set("Vary", x.settings.vary)
 		if x.resource != manifest && x.resource != blob {
 			x.set("Cache-Control", unkept)
 		}

@@ -125,3 +125,22 @@ func httpOf(h config.HTTP) *config.Config {
 	c.HTTP = h
 	return c
 }
+
+// TestMgmtTellsTheProgram: commit and binaryType are what zot has there, for the
+// programs with search and without.
+func TestMgmtTellsTheProgram(t *testing.T) {
+	for _, test := range []struct {
+		search http.Handler
+		want   string
+	}{
+		{nil, "-events-imagetrust-lint-metrics-mgmt-scrub-sync-userprefs"},
+		{http.NotFoundHandler(), "-events-imagetrust-lint-metrics-mgmt-scrub-search-sync-userprefs"},
+	} {
+		w := newWorld()
+		w.cfg.Version, w.cfg.Commit, w.deps.Search = "v1", "v1-0-gabc", test.search
+		got := do(t, "GET", w.serve(t)+"/v2/_zot/ext/mgmt", nil).want(t, 200)
+		if !strings.Contains(got.body, `"commit":"v1-0-gabc","releaseTag":"v1","binaryType":"`+test.want+`"`) {
+			t.Error(got.body)
+		}
+	}
+}

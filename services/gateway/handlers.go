@@ -109,11 +109,11 @@ func fromElsewhere(x *exchange) error {
 
 // allowOrigin lets scripts of an allowed origin read the answer (CORS).
 func (g *Gateway) allowOrigin(x *exchange, origin string) {
-	if len(g.cfg.AllowOrigin) == 0 {
+	if len(x.settings.AllowOrigin) == 0 {
 		x.set("Access-Control-Allow-Origin", "*")
 		return
 	}
-	if slices.Contains(g.cfg.AllowOrigin, origin) {
+	if slices.Contains(x.settings.AllowOrigin, origin) {
 		x.set("Access-Control-Allow-Origin", origin)
 	}
 }

@@ -12,6 +12,9 @@ import (
 // auditIdentity records what was done with credentials.
 func (g *Gateway) auditIdentity(x *exchange, now time.Time) {
 	for _, e := range x.events {
+		if e.Kind == "token.relay" && !g.relayed(x, now, e.User, e.Err) {
+			continue
+		}
 		result := "ok"
 		if e.Err != nil {
 			result = registry.AsError(e.Err).Code.OCI()

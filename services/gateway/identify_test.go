@@ -221,17 +221,6 @@ func TestAPIKeys(t *testing.T) {
 	do(t, "DELETE", at+"/zot/auth/apikey", nil, alice...).want(t, 400)
 }
 
-// S-055: the body of a request for a key is limited, whether or not it says its
-// length.
-func TestS055LimitOfAKeysBody(t *testing.T) {
-	w := newWorld()
-	w.withIdentity(t, identity.Options{}, "alice")
-	at := w.serve(t)
-	body := `{"label":"` + strings.Repeat("x", 8<<10) + `"}`
-	do(t, "POST", at+"/zot/auth/apikey", strings.NewReader(body), basic("alice", "alice")...).want(t, 413)
-	do(t, "POST", at+"/zot/auth/apikey", struct{ *strings.Reader }{strings.NewReader(body)}, basic("alice", "alice")...).want(t, 413)
-}
-
 // S-020: an API key to read stays one to read when it is exchanged for a token.
 func TestS020KeyKeepsItsLimitAsAToken(t *testing.T) {
 	w := newWorld()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/config"
+	"github.com/berth-registry/berth/services/gateway/gate"
 )
 
 // maxImageConfig is how many bytes of an image's configuration are read for its
@@ -96,7 +97,7 @@ func isSignature(tag registry.Tag, artifactType string) bool {
 // labels returns the labels of the image configuration with digest d. What is not
 // there, too large or no configuration has none.
 func (g *Gateway) labels(ctx context.Context, x *exchange, d registry.Digest) (map[string]string, error) {
-	content, err := g.small(ctx, x, d, maxImageConfig)
+	content, err := gate.Small(ctx, g.catalog, g.blobs, x.actor, x.repo, d, maxImageConfig)
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,9 @@ func (g *Gateway) follow(d Deps, p daemon.Process) {
 		return func() { g.SetRates(ratesOf(next.HTTP)) }, nil
 	}, "http.ratelimit")
 	p.Live.Subscribe(func(_ context.Context, next *config.Config) (func(), error) {
+		return func() { g.SetConfig(configOf(next, p.Version)) }, nil
+	}, settingsKeys...)
+	p.Live.Subscribe(func(_ context.Context, next *config.Config) (func(), error) {
 		return func() { g.SetLint(lintOf(next)) }, nil
 	}, "extensions.lint")
 	p.Live.Subscribe(func(_ context.Context, next *config.Config) (func(), error) {
@@ -32,6 +35,9 @@ func (g *Gateway) follow(d Deps, p daemon.Process) {
 	p.Live.Subscribe(func(_ context.Context, next *config.Config) (func(), error) {
 		return func() { g.clients.limit(next.HTTP.UploadsPerClient) }, nil
 	}, "http.uploadsPerClient")
+	p.Live.Subscribe(func(_ context.Context, next *config.Config) (func(), error) {
+		return func() { g.uploads.setLimit(next.HTTP.OpenUploads) }, nil
+	}, "http.openUploads")
 
 	var ready *admission // opened and not in use: another part refused the file
 	p.Live.Subscribe(func(ctx context.Context, next *config.Config) (func(), error) {
@@ -52,24 +58,27 @@ func (g *Gateway) follow(d Deps, p daemon.Process) {
 			// Requests that have begun may be asking it still.
 			time.AfterFunc(authDrain, func() { old.close(g.who.Load()) })
 		}, nil
-	}, append(slices.Clone(authKeys), "http.accessControl", "http.realm")...)
+	}, "http.auth", "http.accessControl", "http.realm", "http.externalUrl", "outbound")
 	// Who may do what is another matter from now on.
-	for object, keys := range map[string][]string{"http.accessControl": {"http.accessControl"}, "http.auth": authKeys} {
+	for _, object := range []string{"http.accessControl", "http.auth"} {
 		p.Live.Subscribe(func(context.Context, *config.Config) (func(), error) {
 			return func() {
 				at := time.Now().UnixMicro()
 				g.auditor.record(registry.AuditEvent{ID: registry.NewAuditID(at), At: at, Action: "policy.reload", Object: object, Result: "ok"}, nil)
 			}, nil
-		}, keys...)
+		}, object)
 	}
 }
 
-// authKeys are the keys of authentication that take effect while the program runs.
-var authKeys = append([]string{"http.auth.failDelay", "http.auth.htpasswd", "http.auth.ldap", "http.auth.mtls"}, identityKeys...)
+// settingsKeys are the keys of [Gateway.SetConfig].
+var settingsKeys = []string{
+	"http.realm", "http.externalUrl", "http.compat", "http.allowOrigin", "http.readTimeout", "http.writeTimeout", "http.connections", "extensions.metrics",
+	"storage.redirectBlobURL", "storage.subPaths.*.redirectBlobURL", "storage.redirect",
+}
 
-// identityKeys are those of them that the identity service goes by: whatever else
+// identityKeys are the keys that the identity service goes by: whatever else
 // changes, logins that have begun and what is known of credentials stay.
-var identityKeys = []string{"http.auth.bearer", "http.auth.openid", "http.auth.apikey", "http.auth.secureSession", "http.auth.sessionKeysFile", "http.auth.token"}
+var identityKeys = []string{"http.auth.bearer", "http.auth.openid", "http.auth.apikey", "http.auth.secureSession", "http.auth.sessionKeysFile", "http.auth.token", "http.externalUrl", "outbound"}
 
 // admission is how users are found out, by one configuration.
 type admission struct {

@@ -3,10 +3,12 @@ package gateway
 import (
 	"context"
 	"log/slog"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/bcrypt"
 
@@ -82,4 +84,51 @@ func TestS151LoginsFollowTheFile(t *testing.T) {
 	do(t, "GET", url+"/v2/", nil, basic("alice", key.APIKey)...).want(t, 401)
 	do(t, "POST", url+"/zot/auth/apikey", strings.NewReader(body), alice...).want(t, 404)
 	do(t, "GET", url+"/v2/", nil, alice...).want(t, 200)
+}
+
+// TestS151SettingsFollowTheFile: what else requests go by is that of the file when they
+// begin.
+func TestS151SettingsFollowTheFile(t *testing.T) {
+	w := newWorld()
+	w.deps.Blobs = presigned{w.deps.Blobs, nil}
+	first := httpOf(config.Defaults().HTTP)
+	first.HTTP.Port = "0"
+	next := *first
+	p := process("", w.log)
+	p.Live = config.NewLive(first, func() (*config.Config, []config.Warning, error) { c := next; return &c, nil, nil }, w.log, p.Metrics)
+	g, err := New(configOf(first, ""), w.deps, w.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.follow(w.deps, p)
+	server := httptest.NewServer(g)
+	t.Cleanup(server.Close)
+	blob := server.URL + "/v2/r/blobs/" + pushBlob(t, server.URL, "r", "twenty bytes of blob").String()
+	redirects := func() bool { return do(t, "GET", blob, nil).status == 307 }
+	for _, row := range []struct {
+		key    string
+		change func()
+		holds  func() bool
+	}{
+		{"storage.redirectBlobURL", func() { next.Storage.RedirectBlobURL = true }, redirects},
+		{"storage.redirect.minSize", func() { next.Storage.Redirect.MinSize = 21 }, func() bool { return !redirects() }},
+		{"http.writeTimeout", func() { next.HTTP.WriteTimeout = 7 * time.Second }, func() bool {
+			var idle time.Duration
+			g.table[apiBase].get = func(_ *Gateway, x *exchange) error { idle = x.idle; return x.bytes(200, "text/plain", nil) }
+			do(t, "GET", server.URL+"/v2/", nil)
+			return idle == 7*time.Second
+		}},
+		{"http.uploadsPerClient", func() { next.HTTP.UploadsPerClient = 8 }, func() bool { return g.clients.most.Load() == 8 }},
+	} {
+		if row.holds() {
+			t.Errorf("%s holds before", row.key)
+		}
+		row.change()
+		if err := p.Live.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if !row.holds() || !p.Live.Applies(row.key) {
+			t.Errorf("%s does not hold", row.key)
+		}
+	}
 }

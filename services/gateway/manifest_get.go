@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"net/http"
 	"time"
 
@@ -80,11 +81,25 @@ func (g *Gateway) manifestDelete(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	if tags > 0 {
-		err = g.catalog.DeleteTag(ctx, x.actor, x.repo, x.ref.Tag, cond)
-	} else {
-		err = g.catalog.DeleteManifest(ctx, x.actor, x.repo, x.ref.Digest)
+	covered, err := g.mayForward(ctx, x.repo)
+	if err != nil {
+		return err
 	}
+	p := registry.AnnouncedPush{Digest: x.ref.Digest, Deletion: true}
+	if tags > 0 {
+		p.Tags = []registry.Tag{x.ref.Tag}
+	}
+	if covered.Forward {
+		var cancel context.CancelFunc
+		ctx, cancel = finish(ctx)
+		defer cancel()
+	}
+	err = g.announced(ctx, x, covered, p, func() error {
+		if tags > 0 {
+			return g.catalog.DeleteTag(ctx, x.actor, x.repo, x.ref.Tag, cond)
+		}
+		return g.catalog.DeleteManifest(ctx, x.actor, x.repo, x.ref.Digest)
+	})
 	g.recent.changed(x.repo)
 	if err != nil {
 		return doing("deleting a manifest", err)

@@ -21,7 +21,7 @@ func (g *Gateway) manifestPut(x *exchange) error {
 		mediaType = mediaType[:i]
 	}
 	mediaType = strings.Trim(mediaType, " \t")
-	if !g.cfg.DockerSchema2 && (mediaType == registry.TypeDockerManifest || mediaType == registry.TypeDockerList) {
+	if !x.settings.DockerSchema2 && (mediaType == registry.TypeDockerManifest || mediaType == registry.TypeDockerList) {
 		return registry.ErrMediaTypeUnsupported.With("docker image types are turned off here (http.compat lacks docker2s2): push OCI types, for instance with docker buildx build --output type=image,oci-mediatypes=true")
 	}
 	content, err := g.readManifest(x)
@@ -102,7 +102,7 @@ func (g *Gateway) readManifest(x *exchange) ([]byte, error) {
 	if x.r.ContentLength > registry.MaxManifest {
 		return nil, tooLarge
 	}
-	b := x.open(g.cfg.ReadIdle, -1)
+	b := x.open(x.settings.ReadIdle, -1)
 	var buf bytes.Buffer
 	if n := x.r.ContentLength; n > 0 {
 		buf.Grow(int(min(n, 64<<10)) + bytes.MinRead) // more when it has come

@@ -21,7 +21,7 @@ func unknown(err error) bool {
 // nothing else than none.
 func (g *Gateway) proxied(x *exchange) error {
 	ns := x.param("ns")
-	if g.mirror == nil || ns == "" || ns == g.cfg.Host {
+	if g.mirror == nil || ns == "" || ns == x.settings.Host {
 		return nil
 	}
 	switch x.resource {
@@ -155,7 +155,17 @@ func (g *Gateway) mayPush(x *exchange) (registry.Coverage, error) {
 	return c, nil
 }
 
-// announced stores a manifest by put, and sees to it that the push is passed on to
+// mayForward asks what a rule says of a repository, for a removal: nothing, if no rule is
+// known that could pass it on.
+func (g *Gateway) mayForward(ctx context.Context, repo registry.Name) (registry.Coverage, error) {
+	if g.mirror == nil || g.coverage.keeps(repo) {
+		return registry.Coverage{}, nil
+	}
+	c, err := g.covers(ctx, repo)
+	return c, doing("looking for a mirror rule", err)
+}
+
+// announced stores a manifest by put, or removes one, and sees to it that the push is passed on to
 // other registries if a rule wants that.
 func (g *Gateway) announced(ctx context.Context, x *exchange, c registry.Coverage, p registry.AnnouncedPush, put func() error) error {
 	if !c.Forward {

@@ -22,11 +22,11 @@ func (g *Gateway) root(x *exchange) error {
 	x.set("Cross-Origin-Opener-Policy", "same-origin")
 	x.set("Cross-Origin-Resource-Policy", "same-origin")
 	x.set("Cache-Control", "no-store") // it may hold a Host that someone made up
-	host := g.page.host
+	host := x.settings.page.host
 	if host == "" {
 		host = x.r.Host
 	}
-	return x.bytes(http.StatusOK, "text/html; charset=utf-8", g.page.render(host))
+	return x.bytes(http.StatusOK, "text/html; charset=utf-8", x.settings.page.render(host))
 }
 
 // render returns the page for a registry that clients know as host.

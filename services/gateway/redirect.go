@@ -51,7 +51,7 @@ func (r *Redirect) wants(x *exchange, s registry.Stored) bool {
 // keep it or pass it on.
 func (g *Gateway) redirect(x *exchange, s registry.Stored) bool {
 	p, ok := g.blobs.(registry.Presigner)
-	if !ok || !g.cfg.Redirect.wants(x, s) {
+	if !ok || !x.settings.Redirect.wants(x, s) {
 		return false
 	}
 	url, err := p.Presign(x.r.Context(), s)

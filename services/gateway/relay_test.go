@@ -7,7 +7,11 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/metrics"
 	"github.com/berth-registry/berth/services/gateway/auth"
 	"github.com/berth-registry/berth/services/gateway/identity"
@@ -80,5 +84,57 @@ func TestTokenRelay(t *testing.T) {
 		if a := do(t, "POST", at+"/zot/auth/"+path, nil); a.status != 404 && a.status != 401 {
 			t.Errorf("/zot/auth/%s: %d %s", path, a.status, a.body)
 		}
+	}
+}
+
+// TestRelayedGuessesAreBounded: whoever has no credentials can't fill the audit log by
+// requests that are passed on; what is left out is counted, users whom the token server
+// knows are all there, and the next minute begins anew.
+func TestRelayedGuessesAreBounded(t *testing.T) {
+	var s strangers
+	at := time.Date(2026, 11, 30, 12, 0, 1, 0, time.UTC)
+	recorded := 0
+	for i := range 10_000 {
+		client := fmt.Sprintf("192.0.2.%d", i%20)
+		if i%2 == 0 {
+			client = "198.51.100.7"
+		}
+		if ok, left := s.admit(client, at); ok {
+			recorded++
+		} else if left != 0 {
+			t.Fatalf("%d are left out before anything was", left)
+		}
+	}
+	if recorded != strangersAll || s.each["198.51.100.7"] != strangersEach {
+		t.Errorf("recorded %d, %d of one client", recorded, s.each["198.51.100.7"])
+	}
+	if ok, left := s.admit("192.0.2.1", at.Add(time.Minute)); !ok || left != int64(10_000-strangersAll) {
+		t.Errorf("a minute later: recorded %t, %d were left out", ok, left)
+	}
+	if ok, left := s.admit("192.0.2.1", at.Add(time.Minute)); !ok || left != 0 {
+		t.Errorf("then: recorded %t, %d were left out", ok, left)
+	}
+
+	w := newWorld()
+	g := w.gateway(t)
+	events := func(n int, user string, failed error) {
+		x := &exchange{r: httptest.NewRequest(http.MethodGet, "/zot/auth/token", nil)}
+		x.events = []identity.Event{{Kind: "token.relay", User: user, Err: failed}}
+		for range n {
+			g.auditIdentity(x, at)
+		}
+	}
+	events(2*strangersEach, "ann", registry.ErrUnauthorized)
+	events(2*strangersEach, "", nil)
+	events(2*strangersEach, "bob", nil)
+	g.auditor.mu.Lock()
+	defer g.auditor.mu.Unlock()
+	count := map[string]int{}
+	for _, e := range g.auditor.waiting {
+		count[e.Actor+" "+e.Result]++
+	}
+	want := map[string]int{"ann UNAUTHORIZED": strangersEach, "bob ok": 2 * strangersEach}
+	if diff := cmp.Diff(want, count); diff != "" {
+		t.Errorf("recorded: -want +got\n%s", diff)
 	}
 }

@@ -78,6 +78,19 @@ func TestRemovedUserIsOut(t *testing.T) {
 	}
 	alice, refresh := credentials("alice")
 	bob, _ := credentials("bob")
+	for _, user := range []string{"alice", "bob"} { // what an operator has made for them, too
+		secret := registry.NewSecret(registry.APIKeyPrefix)
+		hash := registry.SecretHash(registry.APIKey, secret)
+		err := w.deps.Catalog.AddCredential(t.Context(), registry.Actor{System: true}, registry.Credential{Kind: registry.APIKey, ID: "of " + user, Owner: user}, hash[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if user == "alice" {
+			alice = append(alice, basic(user, secret))
+		} else {
+			bob = append(bob, basic(user, secret))
+		}
+	}
 	for _, h := range append(alice, bob...) {
 		do(t, "GET", at+"/v2/", nil, h...).want(t, 200)
 	}

@@ -7,7 +7,6 @@ import (
 	"net/http"
 
 	"github.com/berth-registry/berth/registry"
-	"github.com/berth-registry/berth/registry/trust"
 )
 
 // searchFor answers GET and POST /v2/_zot/ext/search.
@@ -49,7 +48,7 @@ func (g *Gateway) prefer(x *exchange) error {
 type NewSearch = func(catalog registry.Catalog, scans registry.Scans, closed func() bool, signatures SignaturesOf, log *slog.Logger) (http.Handler, error)
 
 // SignaturesOf tells of the signatures of a manifest that an actor may read.
-type SignaturesOf = func(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest) ([]trust.Signature, error)
+type SignaturesOf = func(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest) ([]registry.Signature, error)
 
 // newSearch returns the handler of queries that the config file asks for.
 func newSearch(d Deps, closed func() bool, signatures SignaturesOf, log *slog.Logger) (http.Handler, error) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/berth-registry/berth/registry/certs/certstest"
 	"github.com/berth-registry/berth/registry/config"
+	"github.com/berth-registry/berth/registry/http2test"
 )
 
 // TestConfiguredTLS serves HTTPS as a config says, HTTP/2 included.
@@ -50,6 +51,35 @@ func TestConfiguredTLS(t *testing.T) {
 	if res, err := http.Get("http://" + addr + "/v2/"); err == nil && res.StatusCode == 200 {
 		t.Error("plaintext is served")
 	}
+}
+
+// TestS109AbuseOfHTTP2 does to the port for clients what hostile ones do.
+func TestS109AbuseOfHTTP2(t *testing.T) {
+	ca := certstest.NewAuthority(t, "one")
+	f := ca.Save(t, t.TempDir(), certstest.Request{Names: []string{"localhost"}})
+	h := config.Defaults().HTTP
+	h.Port = "0"
+	h.TLS = &config.TLS{Cert: f.Cert, Key: f.Key}
+	addr := run(t, h)
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(ca.Cert)
+	good := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, ServerName: "localhost"}, ForceAttemptHTTP2: true}}
+	defer good.CloseIdleConnections()
+	http2test.Abuse(t, http2test.Target{
+		Address: addr,
+		Config:  &tls.Config{},
+		Header:  [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", "localhost"}, {":path", "/v2/_catalog"}},
+		Well: func(when string) {
+			t.Helper()
+			res, err := good.Get("https://" + addr + "/v2/")
+			if err != nil {
+				t.Fatalf("%s others are not served: %v", when, err)
+			}
+			if res.Body.Close(); res.StatusCode != 200 || res.ProtoMajor != 2 {
+				t.Errorf("%s others get %s by %s", when, res.Status, res.Proto)
+			}
+		},
+	})
 }
 
 func TestConfiguredTLSNamesTheFile(t *testing.T) {

@@ -24,6 +24,7 @@ func (g *Gateway) session(x *exchange) (registry.Upload, session, error) {
 	if err != nil {
 		return registry.Upload{}, session{}, doing("checking an upload token", err)
 	}
+	g.uploads.used(s.id, clientOf(x.actor, x.r.RemoteAddr))
 	return registry.Upload{ID: s.id, Pool: s.pool}, s, nil
 }
 
@@ -55,6 +56,7 @@ func (g *Gateway) uploadStatus(x *exchange) error {
 		return err
 	}
 	if u, err = g.blobs.Status(x.context(), u); err != nil {
+		g.foundGone(x, s, err)
 		return doing("looking up an upload", err)
 	}
 	if err := g.uploadHeader(x, u, s.alg); err != nil {
@@ -70,7 +72,9 @@ func (g *Gateway) uploadAbort(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	if err := g.blobs.Abort(x.context(), u); err != nil {
+	err = g.blobs.Abort(x.context(), u)
+	g.uploadGone(x, u, err)
+	if err != nil {
 		return doing("cancelling an upload", err)
 	}
 	x.empty(http.StatusNoContent)
@@ -113,24 +117,26 @@ func (g *Gateway) chunk(x *exchange, u *registry.Upload) (*body, error) {
 			return nil, registry.ErrSizeInvalid.With("Content-Length is %d, but Content-Range is %d bytes long", l, n)
 		}
 		u.Offset, want = offset, n
-		return x.open(g.cfg.ReadIdle, want), nil
+		return x.open(x.settings.ReadIdle, want), nil
 	}
 	now, err := g.blobs.Status(x.context(), *u)
 	if err != nil {
 		return nil, doing("looking up an upload", err)
 	}
 	u.Offset = now.Offset
-	return x.open(g.cfg.ReadIdle, want), nil
+	return x.open(x.settings.ReadIdle, want), nil
 }
 
 // refuseChunk adds to an error where the session stands, so that a client can go
 // on from there.
 func (g *Gateway) refuseChunk(x *exchange, u registry.Upload, s session, cause error) error {
+	g.foundGone(x, s, cause)
 	if !errors.Is(cause, registry.ErrRangeInvalid) && !errors.Is(cause, registry.ErrSizeInvalid) {
 		return cause
 	}
 	now, err := g.blobs.Status(x.context(), u)
 	if errors.Is(err, registry.ErrUploadUnknown) {
+		g.foundGone(x, s, err)
 		return err
 	}
 	if err == nil {
@@ -155,6 +161,7 @@ func (g *Gateway) uploadFinish(x *exchange) error {
 	b, err := g.chunk(x, &u)
 	switch {
 	case errors.Is(err, registry.ErrUploadUnknown):
+		g.uploadGone(x, u, err)
 		return g.finished(x, u, want, err)
 	case err != nil:
 		return g.refuseChunk(x, u, s, err)
@@ -167,6 +174,7 @@ func (g *Gateway) uploadFinish(x *exchange) error {
 		}
 	}
 	stored, err := g.blobs.Commit(x.context(), u, last, want)
+	g.uploadGone(x, u, err)
 	switch {
 	case errors.Is(err, registry.ErrUploadUnknown):
 		return g.finished(x, u, want, err)
@@ -174,6 +182,21 @@ func (g *Gateway) uploadFinish(x *exchange) error {
 		return g.refuseChunk(x, registry.Upload{ID: s.id, Pool: s.pool}, s, doing("storing a blob", b.cause(err)))
 	}
 	return g.link(x, stored)
+}
+
+// uploadGone frees the place of a session if what was done to it has ended it, or found
+// it gone.
+func (g *Gateway) uploadGone(x *exchange, u registry.Upload, err error) {
+	if err == nil || errors.Is(err, registry.ErrUploadUnknown) {
+		g.uploads.ended(u.ID, clientOf(x.actor, x.r.RemoteAddr))
+	}
+}
+
+// foundGone frees the place of a session if err says that it is gone.
+func (g *Gateway) foundGone(x *exchange, s session, err error) {
+	if errors.Is(err, registry.ErrUploadUnknown) {
+		g.uploads.ended(s.id, clientOf(x.actor, x.r.RemoteAddr))
+	}
 }
 
 // finished answers a PUT for a session that is gone. It may be gone because an

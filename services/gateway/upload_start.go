@@ -45,13 +45,21 @@ func (g *Gateway) uploadStart(x *exchange) error {
 	if want != "" {
 		return g.uploadWhole(x, pool, want)
 	}
-	u, err := g.blobs.Start(ctx, pool, alg)
+	place, err := g.uploads.take(ctx, clientOf(x.actor, x.r.RemoteAddr))
 	if err != nil {
-		return doing("starting an upload", err)
-	}
-	if err := g.uploadHeader(x, u, alg); err != nil {
 		return err
 	}
+	u, err := g.blobs.Start(ctx, pool, alg)
+	if err != nil {
+		place.give()
+		return doing("starting an upload", err)
+	}
+	if err := g.uploadHeader(x, u, alg); err != nil { // nobody can go on with it
+		place.give()
+		g.giveUp(ctx, u)
+		return err
+	}
+	place.began(u.ID)
 	x.empty(http.StatusAccepted)
 	return nil
 }
@@ -87,11 +95,16 @@ func (g *Gateway) mount(x *exchange, mount string) (done bool, err error) {
 // uploadWhole stores the body as a blob in one request.
 func (g *Gateway) uploadWhole(x *exchange, pool registry.Pool, want registry.Digest) error {
 	ctx := x.context()
+	place, err := g.uploads.take(ctx, clientOf(x.actor, x.r.RemoteAddr))
+	if err != nil {
+		return err
+	}
+	defer place.give() // nobody can go on with it
 	u, err := g.blobs.Start(ctx, pool, want.Algorithm())
 	if err != nil {
 		return doing("starting an upload", err)
 	}
-	b := x.open(g.cfg.ReadIdle, -1)
+	b := x.open(x.settings.ReadIdle, -1)
 	stored, err := g.blobs.Commit(ctx, u, b, want)
 	if err != nil {
 		g.giveUp(ctx, u)

@@ -3,6 +3,7 @@ package gateway
 import (
 	"encoding/json"
 	"net/http"
+	"strings"
 
 	"github.com/berth-registry/berth/registry/config"
 )
@@ -61,7 +62,17 @@ func (g *Gateway) mgmt(x *exchange) error {
 		ReleaseTag  string   `json:"releaseTag"`
 		BinaryType  string   `json:"binaryType"`
 		HTTP        httpPart `json:"http"`
-	}{specVersion, g.cfg.Commit, g.cfg.Version, "berth", httpPart{g.mgmtAuth.Load()}})
+	}{specVersion, g.cfg.Commit, g.cfg.Version, g.binaryType(), httpPart{g.mgmtAuth.Load()}})
+}
+
+// binaryType tells what is in the program in the form that zot has it in: the names of
+// its extensions, each behind a dash.
+func (g *Gateway) binaryType() string {
+	names := []string{"events", "imagetrust", "lint", "metrics", "mgmt", "scrub"}
+	if g.searches {
+		names = append(names, "search")
+	}
+	return "-" + strings.Join(append(names, "sync", "userprefs"), "-")
 }
 
 // MgmtAuth says how clients can authenticate, in the words of zot's mgmt endpoint.

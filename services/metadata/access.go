@@ -16,6 +16,8 @@ type access interface {
 	allow(a registry.Actor, repo registry.Name, act registry.Actions) error
 	// allowRef is allow for a request that names a tag or manifest.
 	allowRef(a registry.Actor, repo registry.Name, ref registry.Reference, act registry.Actions) error
+	// conditional reports whether what may be done can depend on the tag.
+	conditional(repo registry.Name) bool
 	// detectsCollision reports whether a may not delete a manifest by digest that
 	// several tags point to.
 	detectsCollision(a registry.Actor, repo registry.Name) bool
@@ -34,6 +36,8 @@ func (r *rights) allow(a registry.Actor, repo registry.Name, act registry.Action
 func (r *rights) allowRef(a registry.Actor, repo registry.Name, ref registry.Reference, act registry.Actions) error {
 	return r.policy.Load().Allow(a, repo, ref, act)
 }
+
+func (r *rights) conditional(repo registry.Name) bool { return r.policy.Load().Conditional(repo) }
 
 func (r *rights) detectsCollision(a registry.Actor, repo registry.Name) bool {
 	return r.policy.Load().DetectsCollision(a, repo)

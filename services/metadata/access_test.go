@@ -217,10 +217,14 @@ func (pusher) allow(a registry.Actor, _ registry.Name, act registry.Actions) err
 }
 
 func (m *members) detectsCollision(registry.Actor, registry.Name) bool { return false }
-func (m *members) viewer(a registry.Actor) viewer                      { return seer{m, a} }
+
+func (m *members) conditional(registry.Name) bool { return false }
+func (m *members) viewer(a registry.Actor) viewer { return seer{m, a} }
 
 func (pusher) detectsCollision(registry.Actor, registry.Name) bool { return false }
-func (p pusher) viewer(a registry.Actor) viewer                    { return seer{p, a} }
+
+func (pusher) conditional(registry.Name) bool   { return false }
+func (p pusher) viewer(a registry.Actor) viewer { return seer{p, a} }
 
 // seer asks an access for each name.
 type seer struct {

@@ -54,7 +54,7 @@ func (c *Catalog) RecordAudit(ctx context.Context, events []registry.AuditEvent)
 			err := sqldb.Padded(some, func(part []registry.AuditEvent) error {
 				args := make([]any, 0, auditColumns*len(part))
 				for _, e := range part {
-					args = append(args, e.ID, e.At, cut(e.Actor), cut(e.Source), cut(e.Action), cut(e.Object), int64(e.Status), cut(e.Result), cut(e.RequestID))
+					args = append(args, auditRow(e)...)
 				}
 				return tx.Queue(sqlRecordAudit(len(part)), args...)
 			})
@@ -66,6 +66,33 @@ func (c *Catalog) RecordAudit(ctx context.Context, events []registry.AuditEvent)
 	})
 	if err != nil {
 		return fmt.Errorf("recording audit events: %w", err)
+	}
+	return nil
+}
+
+// auditRow returns the columns of an event.
+func auditRow(e registry.AuditEvent) []any {
+	return []any{e.ID, e.At, cut(e.Actor), cut(e.Source), cut(e.Action), cut(e.Object), int64(e.Status), cut(e.Result), cut(e.RequestID)}
+}
+
+// auditMove adds the event of a tag that points to something else than before, in the
+// transaction that does it: who asked for the change can't say what the tag was.
+func (c *Catalog) auditMove(tx *sqldb.Tx, a registry.Actor, repo registry.Name, t registry.Tag, from, to []byte) error {
+	old, err := unpack(from)
+	if err != nil {
+		return err
+	}
+	d, err := unpack(to)
+	if err != nil {
+		return err
+	}
+	now := c.now()
+	e := registry.AuditEvent{
+		ID: registry.NewAuditID(now), At: now, Actor: a.ID, Source: requestOf(a).address, Action: registry.TagMoved,
+		Object: registry.TagMove(repo, t, old, d), Result: "ok",
+	}
+	if err := tx.Queue(sqlRecordAudit(1), auditRow(e)...); err != nil {
+		return fmt.Errorf("recording that a tag moved: %w", err)
 	}
 	return nil
 }

@@ -1,11 +1,15 @@
 package metadata_test
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/access"
 	"github.com/berth-registry/berth/registry/sqldb"
 	"github.com/berth-registry/berth/services/metadata"
 )
@@ -193,5 +197,42 @@ func BenchmarkOpen(b *testing.B) {
 			b.Fatal(err)
 		}
 		s.close(b)
+	}
+}
+
+// BenchmarkS003Mount prints what the answers take, in microseconds, to who asks to mount a
+// blob that only others have, and one that nobody has. They are to be alike.
+func BenchmarkS003Mount(b *testing.B) {
+	all := []string{"read", "create", "update", "delete"}
+	policy, err := access.Compile(&registry.AccessRules{Repositories: map[string]registry.RepositoryRules{
+		"a/**": {Policies: []registry.AccessPolicy{{Users: []string{alice.ID}, Actions: all}}},
+		"b/**": {Policies: []registry.AccessPolicy{{Users: []string{"bert"}, Actions: all}}},
+	}}, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := openStore(b, onSQLite(b), metadata.Options{Access: policy}, nil)
+	secret, unknown := blob("secret"), blob("unknown")
+	if _, err := s.Link(b.Context(), alice, "a/x", secret); err != nil {
+		b.Fatal(err)
+	}
+	bert := registry.Actor{ID: "bert"}
+	if _, err := s.Link(b.Context(), bert, "b/x", blob("own")); err != nil {
+		b.Fatal(err)
+	}
+	digests := []registry.Digest{secret.Digest, unknown.Digest}
+	took := make([][]time.Duration, len(digests))
+	for b.Loop() {
+		for i, d := range digests { // in turns, so that both meet the same machine
+			began := time.Now()
+			if _, err := s.Mount(b.Context(), bert, "b/x", d, ""); !errors.Is(err, registry.ErrBlobUnknown) {
+				b.Fatal(err)
+			}
+			took[i] = append(took[i], time.Since(began))
+		}
+	}
+	for i, name := range []string{"secret", "unknown"} {
+		slices.Sort(took[i])
+		b.ReportMetric(float64(took[i][len(took[i])/2].Nanoseconds())/1e3, name+"-median-µs")
 	}
 }

@@ -222,7 +222,7 @@ func (c *Catalog) CacheUsage(ctx context.Context, a registry.Actor) ([]registry.
 	}
 	var all []registry.CacheUsage
 	for _, p := range c.pools() {
-		u := registry.CacheUsage{Pool: p, Limit: c.opt.Cache.limit(p)}
+		u := registry.CacheUsage{Pool: p, Limit: c.policies.Load().cache.limit(p)}
 		if e := c.evicted[p]; e != nil {
 			u.Evicted, u.EvictedBytes = e.manifests.Load(), e.bytes.Load()
 		}

@@ -93,7 +93,7 @@ func (c *Catalog) trimCache(ctx context.Context, p registry.Pool, full map[regis
 		return err
 	}
 	target, recent := used, cacheRecent
-	if limit := c.opt.Cache.limit(p); limit > 0 && used > limit {
+	if limit := c.policies.Load().cache.limit(p); limit > 0 && used > limit {
 		target = limit - limit/10 // so that not each fetch evicts something
 	}
 	if pressure := c.pressure.Load().of(p); pressure > 0 {

@@ -45,6 +45,19 @@ func (c *Catalog) EvictCached(ctx context.Context, a registry.Actor, repo regist
 	return c.evictManifest(ctx, x, a)
 }
 
+// UntagCached implements [registry.Cache]. Who pushes takes the lock of the tag, too.
+func (c *Catalog) UntagCached(ctx context.Context, a registry.Actor, repo registry.Name, t registry.Tag, d registry.Digest) error {
+	return c.deleteTag(ctx, a, repo, t, func(tx *sqldb.Tx, id int64, old []byte) error {
+		if err := holds(registry.Condition{Match: d}, old); err != nil {
+			return err
+		}
+		if is, err := exists(tx.QueryRow(sqlIsCached, id, old)); err != nil || is {
+			return err
+		}
+		return registry.ErrInUse
+	})
+}
+
 // evictAll evicts what is cached in a repository, for evictTime.
 func (c *Catalog) evictAll(ctx context.Context, id int64, repo registry.Name, a registry.Actor) (sum registry.Eviction, err error) {
 	until := time.Now().Add(evictTime)

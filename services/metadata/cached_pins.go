@@ -54,7 +54,7 @@ func parsePin(text string) (p pin, err error) {
 
 // pins returns what stays: what the config file says first.
 func (c *Catalog) pins(ctx context.Context) ([]pin, error) {
-	all := slices.Clone(c.pinned)
+	all := slices.Clone(c.policies.Load().pinned)
 	_, err := c.page(ctx, sqlPins, []any{registry.MaxPins}, func(rows *sqldb.Rows) error {
 		var r registry.Pin
 		if err := rows.Scan(&r.Pattern, &r.Reason, &r.Actor, &r.Since); err != nil {

@@ -192,6 +192,48 @@ func TestCacheKeepsWhatWasPushed(t *testing.T) {
 	})
 }
 
+// TestP95SharedBlob: a blob stays, whatever was evicted, as long as a cached manifest
+// needs it: of the same repository or of another.
+func TestP95SharedBlob(t *testing.T) {
+	onEach(t, func(t *testing.T, at newPlace) {
+		s := openCache(t, at, metadata.Options{GC: metadata.GC{Undo: time.Hour}})
+		ctx := t.Context()
+		layer := []byte(strings.Repeat("a", layerSize))
+		first := s.fetch(t, "hub", "a", 0, "v1")
+		s.fetch(t, "quay", "a", 0, "v1") // the same image, another repository
+		again := manifestOf(layer)       // another image over the same layer
+		again.Bytes = append(again.Bytes, ' ')
+		again.Digest, again.Tags = registry.SHA256.FromBytes(again.Bytes), []registry.Tag{"v2"}
+		if _, err := s.PutCached(ctx, alice, "hub", again, registry.Origin{Upstream: "up"}); err != nil {
+			t.Fatal(err)
+		}
+		gone := func(repo registry.Name, ref registry.Reference) {
+			t.Helper()
+			if done, err := s.EvictCached(ctx, alice, repo, ref); err != nil || done.Manifests == 0 {
+				t.Fatalf("%+v, %v", done, err)
+			}
+			for range 8 { // until the links, the copies and their fences are over
+				s.collect(t)
+			}
+		}
+		has := func(what string, repo registry.Name, want bool) {
+			t.Helper()
+			for _, data := range [][]byte{layer, []byte("{}")} {
+				if _, err := s.Blob(ctx, alice, repo, registry.SHA256.FromBytes(data)); (err == nil) != want {
+					t.Errorf("%s: a blob of %s: %v, wanted %v", what, repo, err, want)
+				}
+			}
+		}
+		gone("hub", registry.Reference{Digest: first})
+		has("one of two images is evicted", "hub", true)
+		gone("hub", registry.Reference{Tag: "v2"})
+		has("both are", "hub", false)
+		has("both are", "quay", true)
+		gone("quay", registry.Reference{})
+		has("all are", "quay", false)
+	})
+}
+
 // TestCacheCountsWhatIsMountedForAMirror: cached content that a second mirrored
 // repository needs stays cached, and what a client mounts and pushes does not.
 func TestCacheCountsWhatIsMountedForAMirror(t *testing.T) { onEach(t, testCacheMounted) }

@@ -16,7 +16,9 @@ import (
 	"github.com/berth-registry/berth/registry"
 	rules "github.com/berth-registry/berth/registry/access"
 	"github.com/berth-registry/berth/registry/metrics"
+	"github.com/berth-registry/berth/registry/spare"
 	"github.com/berth-registry/berth/registry/sqldb"
+	"github.com/berth-registry/berth/registry/stall"
 	"github.com/berth-registry/berth/services/metadata/retention"
 )
 
@@ -97,13 +99,16 @@ type Catalog struct {
 	meters     *meters
 	usage      *usage
 
+	// quotaWake holds an element if quotas are to be begun or ended; quotaDelay is quotaSettle.
+	quotaWake  chan struct{}
+	quotaDelay time.Duration
+
 	maintenance maintenance
 	uses        uses
 	auditKeep   atomic.Int64 // a duration
 	feed        *feed
 	outbox      *outbox
 
-	pinned  []pin // by the config file
 	evicted map[registry.Pool]*evicted
 
 	journal *journal // nil if there is no place for one
@@ -119,6 +124,7 @@ type Catalog struct {
 
 	work sync.WaitGroup // other work in the background
 
+	space    *spare.Meter              // of the database; nil: somebody else's concern
 	pressure atomic.Pointer[pressures] // how scarce storage is. nil: plenty
 
 	scrubWake chan struct{} // holds an element if somebody asked to look at something
@@ -160,6 +166,8 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 
 		conditions:    o.Conditions,
 		retentionWake: make(chan struct{}, 1),
+		quotaDelay:    quotaSettle,
+		quotaWake:     make(chan struct{}, 1),
 		rows:          newRows(db.Dialect().Shared != nil, o.MaxStaleness/2, o.Now),
 		log:           log,
 		reaper:        reaper,
@@ -173,19 +181,18 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 	}
 	c.opt.Outbox.Keep, c.opt.Outbox.Max = cmp.Or(o.Outbox.Keep, 7*24*time.Hour), cmp.Or(o.Outbox.Max, maxWaiting)
 	c.outbox = newOutbox(c, o.Metrics)
+	if free := db.Dialect().Free; free != nil {
+		c.space = spare.NewMeter(free)
+	}
 	c.access = c.rights
 	c.SetAccess(o.Access)
-	c.policies.Store(o.policiesOf(o.Limits))
+	first, err := o.policiesOf()
+	if err != nil {
+		return nil, fmt.Errorf("opening the catalog: %w", err)
+	}
+	c.policies.Store(first)
 	for _, p := range c.pools() {
 		c.clock.lease = max(c.clock.lease, c.policy(p).Lease)
-	}
-	for _, text := range o.Cache.Pins {
-		p, err := parsePin(text)
-		if err != nil {
-			return nil, fmt.Errorf("opening the catalog: pin %q: %w", text, err)
-		}
-		p.Reason = byCacheConfig
-		c.pinned = append(c.pinned, p)
 	}
 	c.evicted = make(map[registry.Pool]*evicted)
 	for _, p := range c.pools() {
@@ -209,16 +216,8 @@ func Open(ctx context.Context, db *sqldb.DB, reaper registry.Reaper, o Options, 
 	if db.Dialect().Shared != nil {
 		c.work.Go(func() { c.followMaintenance(ctx) })
 	}
-	if len(c.limits().Quotas) > 0 {
-		c.work.Go(func() {
-			if err := c.countQuotas(ctx); err != nil && ctx.Err() == nil {
-				c.log.Error("counting what repositories hold", "error", err)
-			}
-		})
-	}
-	if c.deletesTags() {
-		c.work.Go(func() { c.keepRetention(ctx) })
-	}
+	c.work.Go(func() { c.keepQuotas(ctx) })
+	c.work.Go(func() { c.keepRetention(ctx) })
 	c.work.Go(func() { c.keepCache(ctx) })
 	go c.scrubbing(ctx)
 	if err := c.outbox.start(ctx); err != nil {
@@ -243,6 +242,9 @@ func (c *Catalog) Close() error {
 
 // Check reports whether the database answers.
 func (c *Catalog) Check(ctx context.Context) (registry.Health, error) {
+	if oldest := c.db.Oldest(); oldest >= stall.After {
+		return registry.Health{}, registry.ErrUnavailable.Because(fmt.Errorf("a transaction has not ended for %v: the disk does not answer", oldest.Round(time.Second)))
+	}
 	if err := c.db.Ping(ctx); err != nil {
 		return registry.Health{}, fmt.Errorf("checking the database: %w", err)
 	}

@@ -33,6 +33,10 @@ type Service struct {
 	takeover *takeover // nil if the blobstore has no such repositories
 }
 
+// FinishFence sets how long [Finish] waits before it removes anything, for tests that
+// know that nobody was told of a file. It is to be called before anything is asked for.
+func (s *Service) FinishFence(d time.Duration) { s.takeover.fence = d }
+
 // Close ends the catalog's work and closes its database.
 func (s *Service) Close() error {
 	if s.takeover != nil {
@@ -63,15 +67,14 @@ func OpenConfigured(ctx context.Context, file *config.Config, has Drivers, reape
 	if err != nil {
 		return nil, err
 	}
-	o, err := policyOptions(cfg)
+	o, err := policyOptions(file)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	o.Access, o.Conditions, o.AllowSparse, o.AllowWrongSizes = policy, has.Conditions, cfg.AllowSparse, cfg.AllowWrongSizes
+	o.Access, o.Conditions = policy, has.Conditions
 	o.MaxStaleness, o.Metrics, o.AuditKeep = cfg.Metadata.MaxStaleness, p.Metrics, file.Log.AuditRetention
 	o.Search = file.Extensions.Searched()
-	o.Cache = cacheOf(cfg)
-	o.Scrub, o.Reserve = scrubOf(file), int64(cfg.Reserve)/2
+	o.Reserve = int64(cfg.Reserve) / 2
 	for name := range cfg.SubPaths {
 		o.Pools = append(o.Pools, registry.Pool(name))
 	}
@@ -83,7 +86,7 @@ func OpenConfigured(ctx context.Context, file *config.Config, has Drivers, reape
 		return nil, errors.Join(err, db.Close())
 	}
 	s := &Service{Catalog: c, DB: db}
-	c.follow(p, has.Conditions)
+	c.follow(p, has)
 	if blobs, ok := reaper.(LayoutBlobs); ok {
 		s.takeover = newTakeover(ctx, c, blobs)
 		s.takeover.observe(p.Metrics)
@@ -153,7 +156,7 @@ func limitsOf(cfg config.Storage) (l Limits, err error) {
 		if err != nil {
 			return l, fmt.Errorf("storage.quotas: %w", err)
 		}
-		l.Quotas = append(l.Quotas, Quota{set, q.Bytes})
+		l.Quotas = append(l.Quotas, Quota{Repositories: set, Bytes: q.Bytes})
 	}
 	for _, m := range cfg.ImmutableTags {
 		var i ImmutableTags

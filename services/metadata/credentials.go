@@ -151,12 +151,15 @@ func (c *Catalog) AddCredential(ctx context.Context, a registry.Actor, x registr
 		if owned >= registry.MaxCredentials {
 			return registry.ErrTooManyRequests.With("there are %d credentials of the kind already", owned)
 		}
-		if u, err := c.user(tx, x.Owner); err != nil {
+		u, err := c.user(tx, x.Owner)
+		if err != nil {
 			return err
-		} else if u.Disabled {
+		}
+		if u.Disabled {
 			return registry.ErrDenied.With("the account is disabled")
 		}
-		return tx.Queue(sqlAddCredential, hash, string(x.Kind), x.ID, x.Owner, x.Label, asJSON(x.Scopes), asJSON(x.Claims), x.Agent, c.now(), x.Expires)
+		claims := registry.MadeFor(a, x)
+		return tx.Queue(sqlAddCredential, hash, string(x.Kind), x.ID, x.Owner, x.Label, asJSON(x.Scopes), asJSON(claims), x.Agent, c.now(), x.Expires)
 	})
 }
 
@@ -194,6 +197,7 @@ func (c *Catalog) good(x *knownCredential, u *knownUser, kind registry.Credentia
 		return registry.ErrUnauthorized
 	}
 	u.ID = x.Owner
+	x.Claims = registry.OwnedBy(x.Claims, u.User, u.origin != "")
 	return nil
 }
 

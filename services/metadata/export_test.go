@@ -27,7 +27,7 @@ func MovedColumns() []string {
 }
 
 // StaysBehind are the tables that belong to one database alone.
-var StaysBehind = []string{"schema_versions", "schema_programs", "moves", "moved_blobs", "events", "feed_readers", "outbox", "outbox_sinks", "sweeps", "strays", "scrub", "identity_state", "images", "image_configs"}
+var StaysBehind = []string{"schema_versions", "schema_programs", "open_uploads", "moves", "moved_blobs", "events", "feed_readers", "outbox", "outbox_sinks", "sweeps", "strays", "scrub", "identity_state", "images", "image_configs"}
 
 // RegisterReader registers a reader of the feed.
 func RegisterReader(t *testing.T, c *Catalog, name string, at Position) {
@@ -91,3 +91,16 @@ func PassOver(ctx context.Context, c *Catalog) error {
 	}
 	return c.passOver(ctx, all)
 }
+
+// Policy returns what holds for a pool.
+func Policy(c *Catalog, p registry.Pool) GC { return c.policy(p) }
+
+// VerifiedUntil returns until when what was verified then counts as verified.
+func VerifiedUntil(c *Catalog, at int64) int64 { return c.verifiedUntil(at) }
+
+// AuditKeep returns for how long audit events are kept.
+func AuditKeep(c *Catalog) time.Duration { return time.Duration(c.auditKeep.Load()) }
+
+// SetQuotaDelay sets how long after it was set a quota is charged. Call it before the
+// policies change.
+func SetQuotaDelay(c *Catalog, d time.Duration) { c.quotaDelay = d }

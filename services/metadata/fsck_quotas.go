@@ -22,8 +22,11 @@ const (
 
 // quotas checks that the counters of each quota are what counting again finds.
 func (k *fsck) quotas() error {
-	for i := range k.c.limits().Quotas {
-		if err := k.quota(k.c.limits().Quotas[i].name()); err != nil {
+	for _, q := range k.c.limits().Quotas {
+		if !q.charged() {
+			continue
+		}
+		if err := k.quota(q.name()); err != nil {
 			return err
 		}
 	}

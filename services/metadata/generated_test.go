@@ -67,6 +67,7 @@ var generated = []string{
 	`INSERT INTO maintenance (repositories, reason, actor, since) SELECT 'none' || n, '', '', 0 FROM SERIES(repos)`,
 	`INSERT INTO audit (id, at, actor, source, action, object, status, result, request)
 		SELECT '000' || (1000000000000 + n) || '0000000000000000', n, 'user' || (n % 100), '', 'manifest.put', 'r' || n, 201, 'ok', '' FROM SERIES(manifests)`,
+	`INSERT INTO open_uploads (id, owner, touched) SELECT 'u' || n, 'user' || (n % 100), n FROM SERIES(manifests)`,
 	`INSERT INTO outbox (id, type, at, repo, reference, media_type, actor, address, method, agent)
 		SELECT '000' || (1000000000000 + n) || '0000000000000000', 'x', n, 'r' || (n % $repos), 'v', '', '', '', '', '' FROM SERIES(manifests)`,
 	`INSERT INTO outbox_sinks (name, tx, seq, at, delivered, dropped, failures, error) SELECT 's' || n, 0, 0, 0, 0, 0, 0, '' FROM SERIES(repos)`,

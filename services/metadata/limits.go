@@ -68,11 +68,10 @@ func (c *Catalog) allowGrowth(repo registry.Name) error {
 // room returns an error if the database must not grow by what is pushed, so that
 // deletions can be recorded.
 func (c *Catalog) room() error {
-	free := c.db.Dialect().Free
-	if free == nil || c.opt.Reserve <= 0 {
+	if c.space == nil || c.opt.Reserve <= 0 {
 		return nil
 	}
-	left, err := free()
+	left, err := c.space.Free(c.opt.Reserve)
 	if err != nil || left >= c.opt.Reserve {
 		return nil //nolint:nilerr // a write will tell
 	}
@@ -116,6 +115,9 @@ func countsRepos() sqldb.Lock { return sqldb.Lock{Name: "number of repositories"
 // admitRepo returns [registry.ErrTooManyRequests] if there are as many
 // repositories as there may be. tx must hold countsRepos until it ends.
 func (l *Limits) admitRepo(tx *sqldb.Tx) error {
+	if l.MaxRepos <= 0 {
+		return nil // there was a limit when the locks were taken
+	}
 	var n int
 	if err := tx.QueryRow(sqlCountRepos, l.MaxRepos).Scan(&n); err != nil {
 		return fmt.Errorf("counting repositories: %w", err)

@@ -53,7 +53,7 @@ func (c *Catalog) Blob(ctx context.Context, a registry.Actor, repo registry.Name
 	switch {
 	case !b.Unverified && (until == 0 || verified < until):
 		until = verified
-	case b.Unverified && !c.opt.Scrub.AlwaysVerify:
+	case b.Unverified && !c.policies.Load().scrub.AlwaysVerify:
 		return b, nil
 	}
 	c.rows.fillBlob(repo, b, until, at)

@@ -78,7 +78,17 @@ func (c *Catalog) discardManifest(tx *sqldb.Tx, ch *change, id int64, repo regis
 	if err != nil {
 		return err
 	}
+	name, err := unpack(digest)
+	if err != nil {
+		return err
+	}
+	conditional := c.access.conditional(repo)
 	for _, t := range tags {
+		if conditional {
+			if err := c.access.allowRef(a, repo, registry.Reference{Tag: t, Digest: name}, registry.ActDelete); err != nil {
+				return err
+			}
+		}
 		if err := c.limits().keepsTag(repo, t); err != nil {
 			return err
 		}

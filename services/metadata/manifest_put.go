@@ -183,6 +183,9 @@ func (p *put) apply(tx *sqldb.Tx) error {
 			if err := p.c.untagged(tx, ch, f.repo, p.repo, f.tags[i]); err != nil {
 				return err
 			}
+			if err := p.c.auditMove(tx, p.actor, p.repo, t, f.tags[i], p.digest); err != nil {
+				return err
+			}
 		}
 		ch.tags = append(ch.tags, rowKey{p.repo, string(t)})
 	}
@@ -246,11 +249,11 @@ func (p *put) admit(tx *sqldb.Tx, f *found) error {
 		size, known := f.sizes[string(p.refs[i].packed)]
 		p.refs[i].size, p.refs[i].missing = size, !known
 	}
-	if missing := p.missing(); len(missing) > 0 && !p.c.opt.AllowSparse && p.takenOver == 0 && p.origin == nil {
+	if missing := p.missing(); len(missing) > 0 && !p.c.policies.Load().allowSparse && p.takenOver == 0 && p.origin == nil {
 		return registry.ErrManifestBlobUnknown.Detailed(missing)
 	}
 	for _, r := range p.refs {
-		if r.missing || p.c.opt.AllowWrongSizes || p.takenOver != 0 {
+		if r.missing || p.c.policies.Load().allowWrongSizes || p.takenOver != 0 {
 			continue
 		}
 		if err := r.CheckSize(r.size); err != nil {

@@ -49,7 +49,7 @@ func schema(t *testing.T, db *sqldb.DB) []string {
 
 // A kill after any statement of the migration leaves a database that the next
 // start migrates to the same schema.
-func TestMigrationIsKillSafe(t *testing.T) {
+func TestG21MigrationIsKillSafe(t *testing.T) {
 	fresh := openDatabase(t, t.TempDir())
 	defer fresh.Close()
 	if err := fresh.Migrate(t.Context(), migrations, "migrations"); err != nil {

@@ -66,6 +66,10 @@ var movedTables = []movedTable{
 		textColumn("repo"), textColumn("pool"), intColumn("state"), textColumn("stamp"), textColumn("hash"),
 		intColumn("problem_count"), textColumn("problems"), intColumn("updated"),
 	}},
+	{"finishing", 1, []movedColumn{
+		intColumn("one"), intColumn("requested"), textColumn("actor"), intColumn("ended"), intColumn("blobs"), intColumn("bytes"), intColumn("repositories"),
+		intColumn("kept"), intColumn("removed"), intColumn("problem_count"), textColumn("problems"), textColumn("failure"),
+	}},
 	{"adopted_manifests", 2, []movedColumn{textColumn("repo"), bytesColumn("digest")}},
 	{"adopted_tags", 2, []movedColumn{textColumn("repo"), textColumn("name"), bytesColumn("digest")}},
 	{"reviews", 4, []movedColumn{

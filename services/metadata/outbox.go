@@ -47,7 +47,7 @@ const (
 )
 
 // announces reports whether somebody wants to be told.
-func (c *Catalog) announces() bool { return len(c.opt.Outbox.Sinks) > 0 }
+func (c *Catalog) announces() bool { return len(c.outbox.current()) > 0 }
 
 // announceRepo announces a repository that is about to get its first manifest.
 func (c *Catalog) announceRepo(tx *sqldb.Tx, id int64, a registry.Actor) error {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"time"
 
@@ -50,19 +49,13 @@ const (
 	refusals = 3
 
 	sqlSink    = `SELECT tx, seq, at, delivered, dropped, failures, error FROM outbox_sinks WHERE name = $1`
-	sqlSinks   = `SELECT name, tx, seq, at, delivered, dropped, failures, error FROM outbox_sinks ORDER BY name LIMIT $1`
 	sqlSetSink = `
 		INSERT INTO outbox_sinks (name, tx, seq, at, delivered, dropped, failures, error) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 		ON CONFLICT (name) DO UPDATE SET tx = excluded.tx, seq = excluded.seq, at = excluded.at, delivered = excluded.delivered,
 			dropped = excluded.dropped, failures = excluded.failures, error = excluded.error`
 	sqlOutboxManifest = `
 		SELECT m.payload FROM manifests m JOIN repositories r ON r.id = m.repo_id WHERE r.name = $1 AND m.digest = $2`
-	sqlOutboxLast    = `SELECT tx, seq FROM outbox ORDER BY tx DESC, seq DESC LIMIT 1`
-	sqlOutboxBound   = `SELECT tx, seq FROM outbox ORDER BY tx DESC, seq DESC LIMIT 1 OFFSET $1`
-	sqlOutboxWaiting = `SELECT COUNT(*) FROM (SELECT 1 FROM outbox WHERE (tx, seq) > ($1, $2) ORDER BY tx, seq LIMIT $3) few`
-	// The oldest rows, as long as they are old or before the bound.
-	sqlOutboxOldest = `SELECT tx, seq, at FROM outbox ORDER BY tx, seq LIMIT $1`
-	sqlTrimOutbox   = `DELETE FROM outbox WHERE (tx, seq) <= ($1, $2)`
+	sqlOutboxLast = `SELECT tx, seq FROM outbox ORDER BY tx DESC, seq DESC LIMIT 1`
 )
 
 // sqlOutboxAfter never shows a row before one that may still be committed.
@@ -76,15 +69,17 @@ type outbox struct {
 	c     *Catalog
 	after string // see sqlOutboxAfter
 
-	mu   sync.Mutex
-	rung chan struct{} // closed when something was announced
+	mu      sync.Mutex
+	rung    chan struct{} // closed when something was announced
+	sinks   []Sink        // who is told
+	changed chan struct{} // holds an element when they are others
 
 	sent, failed, dropped *metrics.Counter
 }
 
 func newOutbox(c *Catalog, m *metrics.Set) *outbox {
 	return &outbox{
-		c: c, after: sqlOutboxAfter(c.db.Dialect().Horizon), rung: make(chan struct{}),
+		c: c, after: sqlOutboxAfter(c.db.Dialect().Horizon), rung: make(chan struct{}), changed: make(chan struct{}, 1),
 		sent:    m.Counter("berth_events_delivered_total", "Events that a receiver has taken."),
 		failed:  m.Counter("berth_events_failures_total", "Attempts to deliver an event that failed."),
 		dropped: m.Counter("berth_events_dropped_total", "Events that a receiver will never get: it refused them, or was away for too long."),
@@ -124,10 +119,27 @@ type sinkState struct {
 	registry.SinkStatus
 }
 
-// start has everybody told from now on. What happened before a sink was known is
-// not for it.
-func (o *outbox) start(ctx context.Context) error {
-	for _, s := range o.c.opt.Outbox.Sinks {
+// current returns who is told.
+func (o *outbox) current() []Sink {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.sinks
+}
+
+// set has others told from now on, whom the outbox must have met.
+func (o *outbox) set(sinks []Sink) {
+	o.mu.Lock()
+	o.sinks = sinks
+	o.mu.Unlock()
+	select {
+	case o.changed <- struct{}{}:
+	default: // they change already
+	}
+}
+
+// meet notes where sinks begin that are new: what happened before is not for them.
+func (o *outbox) meet(ctx context.Context, sinks []Sink) error {
+	for _, s := range sinks {
 		if _, err := o.load(ctx, s.Name()); err == nil {
 			continue
 		} else if !isNoRows(err) {
@@ -141,11 +153,39 @@ func (o *outbox) start(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, s := range o.c.opt.Outbox.Sinks {
-		o.c.work.Go(func() { o.deliver(ctx, s) })
+	return nil
+}
+
+// start has everybody told from now on.
+func (o *outbox) start(ctx context.Context) error {
+	sinks := o.c.opt.Outbox.Sinks
+	if err := o.meet(ctx, sinks); err != nil {
+		return err
 	}
+	o.sinks = sinks
+	o.c.work.Go(func() { o.deliverAll(ctx) })
 	o.c.work.Go(func() { o.trim(ctx) })
 	return nil
+}
+
+// deliverAll delivers to whoever is to be told, until ctx ends.
+func (o *outbox) deliverAll(ctx context.Context) {
+	for {
+		until, stop := context.WithCancel(ctx)
+		var all sync.WaitGroup
+		for _, s := range o.current() {
+			all.Go(func() { o.deliver(until, s) })
+		}
+		select {
+		case <-o.changed:
+		case <-ctx.Done():
+		}
+		stop()
+		all.Wait() // two that deliver to one would send an event twice
+		if ctx.Err() != nil {
+			return
+		}
+	}
 }
 
 func (o *outbox) load(ctx context.Context, name string) (s sinkState, err error) {
@@ -329,133 +369,4 @@ func (o *outbox) event(ctx context.Context, a registry.Announcement) (OutboxEven
 	}
 	b, err := json.Marshal(data)
 	return OutboxEvent{ID: a.ID, Type: a.Type, At: time.UnixMicro(a.At).UTC(), Data: b}, err
-}
-
-// outboxTrim is how often what nobody needs is removed.
-const outboxTrim = time.Minute
-
-// trim bounds the list, until ctx ends.
-func (o *outbox) trim(ctx context.Context) {
-	for o.c.sleep(ctx, outboxTrim) {
-		if err := o.trimOnce(ctx); err != nil && ctx.Err() == nil {
-			o.c.log.Warn("trimming the list of events", "error", err)
-		}
-	}
-}
-
-// trimOnce removes what is old and was told to all, and what is too much.
-func (o *outbox) trimOnce(ctx context.Context) error {
-	bound, err := o.boundary(ctx, sqlOutboxBound, o.c.opt.Outbox.Max)
-	if err != nil {
-		return err
-	}
-	last, err := o.c.position(ctx, sqlOutboxLast)
-	if err != nil {
-		return err
-	}
-	slowest := last
-	for _, s := range o.c.opt.Outbox.Sinks {
-		st, err := o.load(ctx, s.Name())
-		if err != nil {
-			return err
-		}
-		if st.at.Before(slowest) {
-			slowest = st.at
-		}
-	}
-	before := o.c.now() - o.c.opt.Outbox.Keep.Microseconds()
-	for ctx.Err() == nil {
-		var to Position
-		n, err := o.c.page(ctx, sqlOutboxOldest, []any{1000}, func(rows *sqldb.Rows) error {
-			var p Position
-			var at int64
-			err := rows.Scan(&p.Tx, &p.Seq, &at)
-			if p.Before(last) && !slowest.Before(p) && (!bound.Before(p) || at < before) {
-				to = p
-			}
-			return err
-		})
-		if err != nil || to == (Position{}) {
-			return err
-		}
-		err = o.c.db.WriteLow(ctx, func(tx *sqldb.Tx) error {
-			if err := tx.Lock(); err != nil {
-				return err
-			}
-			return tx.Queue(sqlTrimOutbox, to.Tx, to.Seq)
-		})
-		if err != nil || n < 1000 {
-			return err
-		}
-	}
-	return ctx.Err()
-}
-
-func (o *outbox) boundary(ctx context.Context, query string, n int) (p Position, err error) {
-	err = o.c.db.QueryRow(ctx, query, n).Scan(&p.Tx, &p.Seq)
-	if isNoRows(err) {
-		return Position{}, nil
-	}
-	return p, err
-}
-
-// overtake moves a sink on that was away for too long.
-func (o *outbox) overtake(ctx context.Context, st *sinkState) error {
-	bound, err := o.boundary(ctx, sqlOutboxBound, o.c.opt.Outbox.Max)
-	if err != nil || !st.at.Before(bound) {
-		return err
-	}
-	var all, left int64
-	if err := o.c.db.QueryRow(ctx, sqlOutboxWaiting, st.at.Tx, st.at.Seq, 10*maxWaiting).Scan(&all); err != nil {
-		return err
-	}
-	if err := o.c.db.QueryRow(ctx, sqlOutboxWaiting, bound.Tx, bound.Seq, 10*maxWaiting).Scan(&left); err != nil {
-		return err
-	}
-	st.at = bound
-	st.Dropped += all - left
-	o.dropped.Add(all - left)
-	o.c.log.Error("events are dropped: too many wait for their receiver", "sink", st.Name, "dropped", all-left)
-	return o.save(ctx, *st)
-}
-
-// maxWaiting is how far the events are counted that wait.
-const maxWaiting = 100_000
-
-// Sinks implements [registry.Announcements].
-func (c *Catalog) Sinks(ctx context.Context, a registry.Actor) ([]registry.SinkStatus, error) {
-	if err := c.access.allow(a, "", registry.ActAdmin); err != nil {
-		return nil, err
-	}
-	var all []sinkState
-	_, err := c.page(ctx, sqlSinks, []any{1000}, func(rows *sqldb.Rows) error {
-		var s sinkState
-		err := rows.Scan(&s.Name, &s.at.Tx, &s.at.Seq, &s.At, &s.Delivered, &s.Dropped, &s.Failures, &s.Error)
-		all = append(all, s)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("reading who is told: %w", err)
-	}
-	list := make([]registry.SinkStatus, len(all))
-	for i, s := range all {
-		if err := c.db.QueryRow(ctx, sqlOutboxWaiting, s.at.Tx, s.at.Seq, maxWaiting).Scan(&s.Waiting); err != nil {
-			return nil, fmt.Errorf("counting what waits: %w", err)
-		}
-		list[i] = s.SinkStatus
-	}
-	return list, nil
-}
-
-// SinkName is the name of a sink: its kind and address without what may be secret.
-func SinkName(kind, address, channel string) string {
-	if i := strings.IndexAny(address, "?#"); i >= 0 {
-		address = address[:i]
-	}
-	if scheme, rest, ok := strings.Cut(address, "://"); ok {
-		host, path, _ := strings.Cut(rest, "/")
-		host = host[strings.LastIndexByte(host, '@')+1:]
-		address = scheme + "://" + host + "/" + path
-	}
-	return strings.TrimSpace(kind + " " + address + " " + channel)
 }

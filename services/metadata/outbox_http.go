@@ -3,8 +3,6 @@ package metadata
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -17,6 +15,7 @@ import (
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
 	"github.com/berth-registry/berth/registry/outbound"
+	"github.com/berth-registry/berth/registry/webhook"
 )
 
 // httpSink posts events in binary content mode (CloudEvents HTTP protocol binding,
@@ -117,10 +116,7 @@ func EventAttributes(e OutboxEvent, channel string) map[string]string {
 // body.
 func sign(h http.Header, secret string, e OutboxEvent, now time.Time) {
 	at := strconv.FormatInt(now.Unix(), 10)
-	mac := hmac.New(sha256.New, []byte(secret))
-	_, _ = io.WriteString(mac, e.ID+"."+at+".")
-	_, _ = mac.Write(e.Data)
-	h.Set("Webhook-Id", e.ID)
-	h.Set("Webhook-Timestamp", at)
-	h.Set("Webhook-Signature", "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)))
+	h.Set(webhook.ID, e.ID)
+	h.Set(webhook.Timestamp, at)
+	h.Set(webhook.Signature, "v1,"+base64.StdEncoding.EncodeToString(webhook.MAC(secret, e.ID, at, e.Data)))
 }

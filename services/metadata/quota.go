@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/glob"
@@ -18,7 +20,37 @@ import (
 type Quota struct {
 	Repositories glob.Set
 	Bytes        int64
+
+	// waits says that it is not charged yet; nil: it is. See [Catalog.keepQuotas].
+	waits *atomic.Bool
 }
+
+// quotaSettle is how long after a quota was set or given up its counters are begun, or
+// removed: operations that took their locks before have ended then, and other processes
+// on the database have read the same file.
+const quotaSettle = time.Minute
+
+// follow has the quotas of l go on where those of now are. It reports whether there are
+// others.
+func (l *Limits) follow(now *Limits) (others bool) {
+	known := make(map[string]*Quota, len(now.Quotas))
+	for i := range now.Quotas {
+		known[now.Quotas[i].name()] = &now.Quotas[i]
+	}
+	for i := range l.Quotas {
+		q := &l.Quotas[i]
+		if old := known[q.name()]; old != nil {
+			q.waits = old.waits
+			delete(known, q.name())
+			continue
+		}
+		q.waits, others = new(atomic.Bool), true
+		q.waits.Store(true)
+	}
+	return others || len(known) > 0
+}
+
+func (q *Quota) charged() bool { return q.waits == nil || !q.waits.Load() }
 
 // name is what the quota's counters are kept by: a changed limit keeps them.
 func (q *Quota) name() string {
@@ -62,24 +94,28 @@ const (
 		ON CONFLICT (pool, digest, locator) DO NOTHING`
 )
 
-// quotasOf returns the quotas of a repository, always in the same order.
+// quotasOf returns the quotas of a repository that are charged, always in the same
+// order.
 func (l *Limits) quotasOf(repo registry.Name) []*Quota {
 	var all []*Quota
 	for i := range l.Quotas {
-		if l.Quotas[i].Repositories.Match(string(repo)) {
-			all = append(all, &l.Quotas[i])
+		if q := &l.Quotas[i]; q.charged() && q.Repositories.Match(string(repo)) {
+			all = append(all, q)
 		}
 	}
 	return all
 }
 
 // quotaLocks returns the locks of who changes what repositories hold. They come
-// behind all others, and make such changes wait for each other.
+// behind all others, and make such changes wait for each other. A quota has them before
+// it is charged.
 func (l *Limits) quotaLocks(repos ...registry.Name) []sqldb.Lock {
 	var names []string
 	for _, repo := range repos {
-		for _, q := range l.quotasOf(repo) {
-			names = append(names, q.name())
+		for i := range l.Quotas {
+			if q := &l.Quotas[i]; q.Repositories.Match(string(repo)) {
+				names = append(names, q.name())
+			}
 		}
 	}
 	slices.Sort(names)
@@ -197,6 +233,58 @@ func (q *Quota) countRepo(tx *sqldb.Tx, id int64) (fresh bool, err error) {
 	return true, err
 }
 
+// keepQuotas begins the counters of quotas that are new, and removes those of others,
+// until ctx ends.
+func (c *Catalog) keepQuotas(ctx context.Context) {
+	if len(c.limits().Quotas) > 0 {
+		if err := c.countQuotas(ctx); err != nil && ctx.Err() == nil {
+			c.log.Error("counting what repositories hold", "error", err)
+		}
+	}
+	for {
+		select {
+		case <-c.quotaWake:
+		case <-ctx.Done():
+			return
+		}
+		var fresh []Quota
+		for _, q := range c.limits().Quotas {
+			if !q.charged() {
+				fresh = append(fresh, q)
+			}
+		}
+		if !c.sleep(ctx, c.quotaDelay) {
+			return
+		}
+		if err := c.beginQuotas(ctx, fresh); err != nil && ctx.Err() == nil {
+			c.log.Error("counting what repositories hold", "error", err)
+			c.wakeQuotas()
+		}
+	}
+}
+
+// beginQuotas charges quotas from now on. What was counted for them before has missed
+// what came since.
+func (c *Catalog) beginQuotas(ctx context.Context, fresh []Quota) error {
+	for _, q := range fresh {
+		if err := c.forgetQuota(ctx, q.name()); err != nil {
+			return fmt.Errorf("forgetting quotas: %w", err)
+		}
+		q.waits.Store(false)
+	}
+	if err := c.forgetQuotas(ctx); err != nil {
+		return err
+	}
+	return c.countQuotas(ctx)
+}
+
+func (c *Catalog) wakeQuotas() {
+	select {
+	case c.quotaWake <- struct{}{}:
+	default: // it wakes up already
+	}
+}
+
 // countQuotas counts the repositories that were made before their quota, a few
 // milliseconds each.
 func (c *Catalog) countQuotas(ctx context.Context) error {
@@ -265,17 +353,21 @@ func (c *Catalog) forgetQuotas(ctx context.Context) error {
 		return err
 	})
 	for _, name := range old {
-		err = errors.Join(err, c.db.WriteLow(ctx, func(tx *sqldb.Tx) error {
-			if err := tx.Lock(sqldb.Lock{Name: "quota " + name}); err != nil {
-				return err
-			}
-			return errors.Join(tx.Queue(sqlForgetCounted, name), tx.Queue(sqlForgetContent, name), tx.Queue(sqlForgetQuotaUsed, name))
-		}))
+		err = errors.Join(err, c.forgetQuota(ctx, name))
 	}
 	if err != nil {
 		return fmt.Errorf("forgetting quotas: %w", err)
 	}
 	return nil
+}
+
+func (c *Catalog) forgetQuota(ctx context.Context, name string) error {
+	return c.db.WriteLow(ctx, func(tx *sqldb.Tx) error {
+		if err := tx.Lock(sqldb.Lock{Name: "quota " + name}); err != nil {
+			return err
+		}
+		return errors.Join(tx.Queue(sqlForgetCounted, name), tx.Queue(sqlForgetContent, name), tx.Queue(sqlForgetQuotaUsed, name))
+	})
 }
 
 // discardRefused gives up a copy that a quota had no room for.

@@ -70,7 +70,7 @@ func (c *Catalog) reviewFacts(ctx context.Context, all []due) ([]reviewFact, err
 			continue
 		}
 		f := &facts[i]
-		if c.opt.Cache.limit(d.pool) > 0 {
+		if c.policies.Load().cache.limit(d.pool) > 0 {
 			look = append(look, sqldb.Statement{Text: sqlIsCached, Args: []any{d.repoID, d.packed}, Row: func(func(...any) error) error {
 				f.cached = true
 				return nil

@@ -57,6 +57,10 @@ func (c *Catalog) keepRetention(ctx context.Context) {
 			}
 			continue
 		}
+		if !c.deletesTags() {
+			wait = math.MaxInt64 // until the policies change
+			continue
+		}
 		if wait = clock.hold(c.opt.Now()); wait > 0 {
 			c.log.Warn("retention policies wait: the clock was set forward", "until", c.opt.Now().Add(wait))
 			continue

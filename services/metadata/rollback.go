@@ -82,6 +82,9 @@ func (c *Catalog) pointBack(tx *sqldb.Tx, id int64, repo registry.Name, t regist
 		if err := c.untagged(tx, ch, id, repo, old); err != nil {
 			return err
 		}
+		if err := c.auditMove(tx, a, repo, t, old, digest); err != nil {
+			return err
+		}
 	}
 	if err := c.setTag(tx, id, t, a, digest); err != nil {
 		return err

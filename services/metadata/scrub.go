@@ -71,8 +71,8 @@ func (c *Catalog) readScrub(ctx context.Context) (s scrubState, err error) {
 }
 
 func (c *Catalog) scrubInterval() time.Duration {
-	if c.opt.Scrub.Interval > 0 {
-		return c.opt.Scrub.Interval
+	if c.policies.Load().scrub.Interval > 0 {
+		return c.policies.Load().scrub.Interval
 	}
 	return defaultScrubInterval
 }
@@ -80,7 +80,7 @@ func (c *Catalog) scrubInterval() time.Duration {
 // verifiedUntil returns until when a copy that was last looked at then counts as
 // verified.
 func (c *Catalog) verifiedUntil(at int64) int64 {
-	if c.opt.Scrub.AlwaysVerify || at <= 0 {
+	if c.policies.Load().scrub.AlwaysVerify || at <= 0 {
 		return 0
 	}
 	return at + c.scrubInterval().Microseconds()
@@ -89,7 +89,7 @@ func (c *Catalog) verifiedUntil(at int64) int64 {
 // scrubBefore returns before when something must have been looked at to be due.
 func (c *Catalog) scrubBefore(s scrubState) int64 {
 	before := s.requested
-	if c.opt.Scrub.On {
+	if c.policies.Load().scrub.On {
 		before = max(before, c.opt.Now().Add(-c.scrubInterval()/scrubShareOf*scrubShareDue).UnixMicro())
 	}
 	return before
@@ -184,7 +184,7 @@ func (c *Catalog) holdLease(ctx context.Context, lease *sqldb.Lease) (held conte
 		cancel()
 		<-done
 		if err := lease.Give(context.WithoutCancel(ctx)); err != nil {
-			c.log.Warn("giving back the lease for scrubbing", "error", err)
+			c.log.Warn("giving back a lease", "error", err)
 		}
 	}
 }
@@ -203,7 +203,7 @@ func (c *Catalog) scrubWait(ctx context.Context) (time.Duration, bool, error) {
 	if found && (oldest < 0 || oldest < before) || s.began < before || !s.ended() {
 		return 0, true, nil
 	}
-	if !c.opt.Scrub.On {
+	if !c.policies.Load().scrub.On {
 		return lastRetry, false, nil
 	}
 	next := s.began

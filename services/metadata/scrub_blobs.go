@@ -157,7 +157,7 @@ func (s *scrubRun) look(row scrubRow) error {
 
 func (s *scrubRun) verify(row scrubRow) error {
 	if row.inline == nil {
-		return s.c.reaper.Verify(s.ctx, row.Stored, s.c.opt.Scrub.Rate)
+		return s.c.reaper.Verify(s.ctx, row.Stored, s.c.policies.Load().scrub.Rate)
 	}
 	if row.Digest.Algorithm().FromBytes(row.inline) != row.Digest {
 		return registry.ErrDigestInvalid.With("the bytes of the mounted manifest do not hash to its digest")

@@ -298,8 +298,8 @@ func (c *Catalog) ScrubStatus(ctx context.Context, a registry.Actor) (registry.S
 	if err != nil {
 		return registry.ScrubStatus{}, err
 	}
-	status := registry.ScrubStatus{Rate: c.opt.Scrub.Rate, Requested: s.requested, Blobs: s.blobs, Bytes: s.bytes, Manifests: s.manifests}
-	if c.opt.Scrub.On {
+	status := registry.ScrubStatus{Rate: c.policies.Load().scrub.Rate, Requested: s.requested, Blobs: s.blobs, Bytes: s.bytes, Manifests: s.manifests}
+	if c.policies.Load().scrub.On {
 		status.Interval = c.scrubInterval().Microseconds()
 	}
 	oldest, found, err := c.oldestLook(ctx)

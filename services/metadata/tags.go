@@ -102,6 +102,11 @@ const (
 
 // DeleteTag removes a tag; the manifest stays.
 func (c *Catalog) DeleteTag(ctx context.Context, a registry.Actor, repo registry.Name, t registry.Tag, cond registry.Condition) error {
+	return c.deleteTag(ctx, a, repo, t, func(_ *sqldb.Tx, _ int64, old []byte) error { return holds(cond, old) })
+}
+
+// deleteTag removes a tag that may tells nothing against, given what it points to.
+func (c *Catalog) deleteTag(ctx context.Context, a registry.Actor, repo registry.Name, t registry.Tag, may func(tx *sqldb.Tx, id int64, old []byte) error) error {
 	if err := c.access.allowRef(a, repo, registry.Reference{Tag: t}, registry.ActDelete); err != nil {
 		return err
 	}
@@ -123,7 +128,7 @@ func (c *Catalog) DeleteTag(ctx context.Context, a registry.Actor, repo registry
 		if old == nil {
 			return registry.ErrManifestUnknown
 		}
-		if err := holds(cond, old); err != nil {
+		if err := may(tx, id, old); err != nil {
 			return err
 		}
 		if err := c.limits().keepsTag(repo, t); err != nil {

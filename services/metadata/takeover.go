@@ -60,9 +60,16 @@ type takeover struct {
 
 	// idle is set once there is nothing that could be taken over any more.
 	idle  atomic.Bool
+	ended chan struct{} // closed when the work in the background has ended
 	found chan struct{} // closed when all names are known
 	slots chan struct{} // held by who takes over for a request
 	pause time.Duration // before what failed is tried again
+	// patience is how long who wants all names waits for them.
+	patience time.Duration
+
+	owner LayoutOwner   // blobs, if the files can become our own; else nil
+	asked chan struct{} // holds an element if somebody asked for that
+	fence time.Duration // see [Finish]
 
 	mu      sync.Mutex                   // guards the fields below
 	walked  bool                         // found is closed
@@ -87,13 +94,17 @@ type takingOne struct {
 func newTakeover(ctx context.Context, c *Catalog, blobs LayoutBlobs) *takeover {
 	t := &takeover{
 		c: c, blobs: blobs, log: c.log,
-		found:   make(chan struct{}),
-		slots:   make(chan struct{}, takeovers),
-		pause:   takeoverPause,
-		waiting: make(map[registry.Name]awaited),
-		done:    make(map[registry.Name]struct{}),
-		running: make(map[registry.Name]*takingOne),
+		found:    make(chan struct{}),
+		ended:    make(chan struct{}),
+		asked:    make(chan struct{}, 1),
+		slots:    make(chan struct{}, takeovers),
+		pause:    takeoverPause,
+		patience: listPatience,
+		waiting:  make(map[registry.Name]awaited),
+		done:     make(map[registry.Name]struct{}),
+		running:  make(map[registry.Name]*takingOne),
 	}
+	t.owner, _ = blobs.(LayoutOwner)
 	t.ctx, t.stop = context.WithCancel(context.WithoutCancel(ctx))
 	return t
 }
@@ -110,11 +121,15 @@ func (t *takeover) observe(m *metrics.Set) {
 // start begins with the work in the background.
 func (t *takeover) start() {
 	t.work.Go(func() {
+		defer close(t.ended)
 		err := t.all()
 		if err != nil && t.ctx.Err() == nil {
 			t.log.Error("taking over repositories: it goes on at the next start", "error", err)
 		}
 	})
+	if t.owner != nil {
+		t.work.Go(t.keepFinish)
+	}
 }
 
 // close ends the work and waits for it.
@@ -346,19 +361,30 @@ func (t *takeover) wait(ctx context.Context, one *takingOne) error {
 	}
 }
 
+// known waits a while until the names of all repositories are known. The answer is
+// [registry.ErrUnavailable] when they are not by then.
+func (t *takeover) known(ctx context.Context) error {
+	timer := time.NewTimer(t.patience)
+	defer timer.Stop()
+	select {
+	case <-t.found:
+		return nil
+	case <-timer.C:
+		return registry.ErrUnavailable.With("repositories of another registry are being looked for: try again")
+	case <-t.ctx.Done():
+		return t.ctx.Err()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // names returns the repositories behind after that nobody could see in the
-// catalog yet. It waits for them a while.
+// catalog yet: all of them, or those that are known after a while.
 func (t *takeover) names(ctx context.Context, after registry.Name) []registry.Name {
 	if t.idle.Load() {
 		return nil
 	}
-	timer := time.NewTimer(listPatience)
-	defer timer.Stop()
-	select {
-	case <-t.found:
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	_ = t.known(ctx) // what is known is better than an error here
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var names []registry.Name

@@ -38,6 +38,14 @@ func (s *Service) CachedManifests(ctx context.Context, a registry.Actor, repo re
 	return s.Catalog.CachedManifests(ctx, a, repo, p)
 }
 
+// UntagCached implements [registry.Cache].
+func (s *Service) UntagCached(ctx context.Context, a registry.Actor, repo registry.Name, t registry.Tag, d registry.Digest) error {
+	if err := s.ready(ctx, a, registry.ActDelete, repo); err != nil {
+		return err
+	}
+	return s.Catalog.UntagCached(ctx, a, repo, t, d)
+}
+
 // EvictCached implements [registry.Cache].
 func (s *Service) EvictCached(ctx context.Context, a registry.Actor, repo registry.Name, r registry.Reference) (registry.Eviction, error) {
 	if err := s.ready(ctx, a, registry.ActDelete, repo); err != nil {

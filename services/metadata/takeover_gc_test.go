@@ -124,16 +124,26 @@ func (l *layouts) TakeOver(ctx context.Context, s registry.Stored) (registry.Sto
 	return l.Commit(ctx, u, bytes.NewReader(l.files[s.Digest]), s.Digest)
 }
 
-func (l *layouts) RemoveLayout(_ context.Context, _ registry.Pool, _ registry.Name, _ bool, unneeded func(registry.Digest, int64) (bool, error)) (int64, error) {
-	for d, b := range l.files {
-		remove, err := unneeded(d, int64(len(b)))
-		if err != nil {
-			return 0, err
-		}
-		if remove {
-			delete(l.files, d)
+func (l *layouts) LayoutFiles(context.Context, registry.Pool, registry.Name) iter.Seq2[registry.LayoutFile, error] {
+	return func(yield func(registry.LayoutFile, error) bool) {
+		for d, b := range l.files {
+			if !yield(registry.LayoutFile{Digest: d, Size: int64(len(b))}, nil) {
+				return
+			}
 		}
 	}
+}
+
+func (l *layouts) RemoveLayoutFiles(_ context.Context, _ registry.Pool, _ registry.Name, blobs []registry.Digest) (int64, error) {
+	for _, d := range blobs {
+		delete(l.files, d)
+	}
+	return 0, nil
+}
+
+func (l *layouts) RemoveLayout(context.Context, registry.Pool, registry.Name) (int64, error) {
+	clear(l.files)
+	l.gone = true
 	return 0, nil
 }
 

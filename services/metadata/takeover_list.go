@@ -13,10 +13,17 @@ func (c *Catalog) TakeOvers(ctx context.Context, a registry.Actor, p registry.Pa
 	return c.takeOvers(ctx, a, p, nil)
 }
 
-// TakeOvers implements [registry.TakeOvers].
+// TakeOvers implements [registry.TakeOvers]. Before all repositories are known it
+// waits a while for that: a list without them would say that nothing waits.
 func (s *Service) TakeOvers(ctx context.Context, a registry.Actor, p registry.Page[registry.Name]) (registry.List[registry.TakeOver], error) {
 	if s.takeover == nil {
 		return s.Catalog.TakeOvers(ctx, a, p)
+	}
+	if err := s.access.allow(a, "", registry.ActAdmin); err != nil {
+		return registry.List[registry.TakeOver]{}, err // who may not ask does not wait
+	}
+	if err := s.takeover.known(ctx); err != nil {
+		return registry.List[registry.TakeOver]{}, err
 	}
 	return s.Catalog.takeOvers(ctx, a, p, s.takeover.behind(p.After))
 }

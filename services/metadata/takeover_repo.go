@@ -329,6 +329,11 @@ func (r *takingRepo) linkPart(part []registry.LayoutCopy) error {
 		if err := tx.Lock(locks...); err != nil {
 			return err
 		}
+		// Another process may have taken it over meanwhile, and remove its files now, or
+		// have done so.
+		if open, err := exists(tx.QueryRow(sqlOpenAdoption, string(r.repo))); err != nil || !open {
+			return cmp.Or(err, error(errClosed))
+		}
 		for _, s := range part {
 			digest, err := pack(s.Digest)
 			if err != nil {
@@ -348,6 +353,11 @@ func (r *takingRepo) linkPart(part []registry.LayoutCopy) error {
 		return nil
 	})
 }
+
+const sqlOpenAdoption = `SELECT 1 FROM adoptions WHERE repo = $1 AND state <> 2`
+
+// errClosed ends a take-over of files that are being removed.
+var errClosed = registry.ErrUnavailable.With("what is left of this repository is being removed")
 
 // check reports what the manifests that wait need and the layout lacks.
 func (r *takingRepo) check() {

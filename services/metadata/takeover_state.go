@@ -57,7 +57,8 @@ const (
 		INSERT INTO adoptions (repo, pool, state, stamp, hash, problem_count, problems, updated)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 		ON CONFLICT (repo) DO UPDATE SET pool = excluded.pool, state = excluded.state, stamp = excluded.stamp, hash = excluded.hash,
-			problem_count = excluded.problem_count, problems = excluded.problems, updated = excluded.updated`
+			problem_count = excluded.problem_count, problems = excluded.problems, updated = excluded.updated
+		WHERE adoptions.state <> 2`
 )
 
 func scanAdoption(row interface{ Scan(...any) error }) (adoption, error) {
@@ -101,7 +102,7 @@ func (c *Catalog) adoptionPage(ctx context.Context, after registry.Name, limit i
 	return page, rows.Err()
 }
 
-// saveAdoption notes how far a repository is.
+// saveAdoption notes how far a repository is, unless its files are being removed.
 func (c *Catalog) saveAdoption(ctx context.Context, a adoption) error {
 	if a.list == nil {
 		a.list = []string{}

@@ -111,6 +111,9 @@ func (r *takingRepo) tag(tx *sqldb.Tx, ch *change, id int64, t registry.Tag, d r
 		if err := r.c.untagged(tx, ch, id, r.repo, now); err != nil {
 			return false, err
 		}
+		if err := r.c.auditMove(tx, registry.Actor{ID: TakeoverActor}, r.repo, t, now, want); err != nil {
+			return false, err
+		}
 	}
 	return true, r.c.setTag(tx, id, t, registry.Actor{ID: TakeoverActor}, want)
 }

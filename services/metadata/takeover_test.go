@@ -185,6 +185,10 @@ func TestTakeoversOfTwoProcesses(t *testing.T) {
 		}
 		return all
 	}
+	s.takeover.patience = time.Millisecond
+	if list, err := s.TakeOvers(t.Context(), registry.Actor{System: true}, registry.Page[registry.Name]{Limit: 10}); !errors.Is(err, registry.ErrUnavailable) {
+		t.Errorf("before it was looked for them: %v, %v; an empty list would say that nothing waits", list.Items, err)
+	}
 	if _, err := s.takeover.walk(); err != nil {
 		t.Fatal(err)
 	}

@@ -50,7 +50,7 @@ func (c *Catalog) DeleteRepository(ctx context.Context, a registry.Actor, repo r
 		if err != nil {
 			return err
 		}
-		if err := c.keepsNoTag(tx, id, repo); err != nil {
+		if err := c.keepsNoTag(tx, id, repo, a); err != nil {
 			return err
 		}
 		if err := c.tell(tx, RepositoryDeleted, id, a, nil); err != nil {
@@ -67,23 +67,44 @@ func (c *Catalog) DeleteRepository(ctx context.Context, a registry.Actor, repo r
 	})
 }
 
-// keepsNoTag returns an error if a tag of the repository must stay.
-func (c *Catalog) keepsNoTag(tx *sqldb.Tx, id int64, repo registry.Name) error {
+// keepsNoTag returns an error if a tag of the repository must stay, or is one that a may
+// not delete.
+func (c *Catalog) keepsNoTag(tx *sqldb.Tx, id int64, repo registry.Name, a registry.Actor) error {
+	if err := c.allowTags(tx, id, repo, a, registry.ActDelete); err != nil {
+		return err
+	}
 	if len(c.limits().Immutable) == 0 {
 		return nil
 	}
+	return eachTag(tx, id, func(t registry.Tag) error { return c.limits().keepsTag(repo, t) })
+}
+
+// allowTags returns an error if there is a tag of the repository that a may not do act
+// to. Only conditions tell tags apart; where there are none, the right to the whole
+// repository is one to its tags.
+func (c *Catalog) allowTags(tx *sqldb.Tx, id int64, repo registry.Name, a registry.Actor, act registry.Actions) error {
+	if !c.access.conditional(repo) {
+		return nil
+	}
+	return eachTag(tx, id, func(t registry.Tag) error { return c.access.allowRef(a, repo, registry.Reference{Tag: t}, act) })
+}
+
+// eachTag calls f with the tags of a repository until it returns an error.
+func eachTag(tx *sqldb.Tx, id int64, f func(registry.Tag) error) error {
 	const page = 1000
 	for last, n := "", page; n == page; {
 		n = 0
-		var kept error
+		var refused error
 		err := tx.Run(sqldb.Statement{Text: sqlSomeTags, Args: []any{id, last, page}, Row: func(scan func(dest ...any) error) error {
 			n++
 			err := scan(&last)
-			kept = errors.Join(kept, c.limits().keepsTag(repo, registry.Tag(last)))
+			if err == nil && refused == nil {
+				refused = f(registry.Tag(last))
+			}
 			return err
 		}})
-		if err != nil || kept != nil {
-			return errors.Join(err, kept)
+		if err != nil || refused != nil {
+			return errors.Join(err, refused)
 		}
 	}
 	return nil
@@ -113,6 +134,9 @@ func (c *Catalog) undeleteRepository(tx *sqldb.Tx, a registry.Actor, repo regist
 	}
 	if err != nil {
 		return fmt.Errorf("looking for a deleted repository: %w", err)
+	}
+	if err := c.allowTags(tx, id, repo, a, registry.ActCreate); err != nil {
+		return err
 	}
 	if limited {
 		if err := c.limits().admitRepo(tx); err != nil {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -63,14 +64,48 @@ func OpenConfigured(ctx context.Context, cfg *config.Config, drivers map[string]
 	if err != nil {
 		return nil, errors.Join(err, vulns.Close(), db.Close())
 	}
-	return &Configured{s, db, vulns}, nil
+	c := &Configured{s, db, vulns}
+	c.follow(p)
+	return c, nil
+}
+
+// follow has the scanner apply what changes in its configuration.
+func (c *Configured) follow(p daemon.Process) {
+	p.Live.Subscribe(func(_ context.Context, next *config.Config) (func(), error) {
+		if !Wanted(next) {
+			return func() { c.Set(Live{Off: true}) }, nil
+		}
+		o, v, err := optionsOf(next, p)
+		if err != nil {
+			return nil, err
+		}
+		again := !reflect.DeepEqual(lookUp(p.Live.Current()), lookUp(next))
+		return func() {
+			c.Set(o.Live)
+			if again {
+				c.vulns.Choose(v.Sources, v.Ignored)
+				c.Again()
+			}
+		}, nil
+	}, "extensions.search.cve", "extensions.search.enable", "outbound")
+}
+
+// lookUp returns what of a config file says which findings images have.
+func lookUp(cfg *config.Config) (all []string) {
+	if cve := cfg.Extensions.Scanning(); cve != nil && cve.Trivy != nil {
+		all = append([]string{cve.Trivy.IgnoreFile}, cve.Trivy.VulnSeveritySources...)
+	}
+	return all
 }
 
 // optionsOf returns what a config file says of scanning.
 func optionsOf(cfg *config.Config, p daemon.Process) (Options, vulndb.Options, error) {
 	cve := cfg.Extensions.Scanning()
 	dir := filepath.Join(cfg.Storage.RootDirectory, ".berth", "scan")
-	o := Options{Scratch: filepath.Join(dir, "scratch"), Every: cve.UpdateInterval, Version: p.Version, Metrics: p.Metrics, Log: p.Log}
+	if err := vulndb.Private(dir); err != nil {
+		return Options{}, vulndb.Options{}, err
+	}
+	o := Options{Scratch: filepath.Join(dir, "scratch"), Live: Live{Every: cve.UpdateInterval}, Version: p.Version, Metrics: p.Metrics, Log: p.Log}
 	v := vulndb.Options{Dir: filepath.Join(dir, "db"), Sources: []string{"auto"}, Log: p.Log}
 	t := cve.Trivy
 	if t == nil {
@@ -81,7 +116,7 @@ func optionsOf(cfg *config.Config, p daemon.Process) (Options, vulndb.Options, e
 	}
 	if t.IgnoreFile != "" {
 		var err error
-		if v.Ignored, err = vulndb.Ignore(t.IgnoreFile, time.Now); err != nil {
+		if v.Ignored, err = vulndb.OpenIgnored(t.IgnoreFile, time.Now, p.Log); err != nil {
 			return o, v, fmt.Errorf("extensions.search.cve.trivy.ignoreFile: %w", err)
 		}
 	}

@@ -14,22 +14,31 @@ func (s *Service) pullAll() {
 	const soon, late = 15 * time.Second, 10 * time.Minute
 	retry := soon // the registry may be this process, which does not listen yet
 	for {
-		wait := s.o.Every
-		if last := s.vulns.Current().Loaded; last > 0 {
-			if age := s.o.Now().Sub(time.UnixMicro(last)); age < s.o.Every {
-				if !s.pause(nil, s.o.Every-age) {
+		live := s.live.Load()
+		if live.Pull == nil || live.Off {
+			if !s.pause(s.pullAgain, longWalk) {
+				return
+			}
+			continue
+		}
+		wait := live.Every
+		if last := s.vulns.Current().Loaded; last > 0 && !s.elsewhere.Load() {
+			if age := s.o.Now().Sub(time.UnixMicro(last)); age < live.Every {
+				if !s.pause(s.pullAgain, live.Every-age) {
 					return
 				}
+				continue
 			}
 		}
+		s.elsewhere.Store(false)
 		if _, err := s.UpdateDB(s.ctx); err != nil && s.ctx.Err() == nil {
-			s.log.Warn("fetching the vulnerability database", "from", s.o.Pull.Ref.String(), "error", err)
+			s.log.Warn("fetching the vulnerability database", "from", live.Pull.Ref.String(), "error", err)
 			wait = min(wait, retry)
 			retry = min(2*retry, late)
 		} else {
 			retry = soon
 		}
-		if !s.pause(nil, wait) {
+		if !s.pause(s.pullAgain, wait) {
 			return
 		}
 	}
@@ -37,7 +46,7 @@ func (s *Service) pullAll() {
 
 // UpdateDB implements [registry.ScanControl].
 func (s *Service) UpdateDB(ctx context.Context) (registry.ScanDB, error) {
-	if s.o.Pull == nil {
+	if s.live.Load().Pull == nil {
 		return registry.ScanDB{}, registry.ErrUnsupported.With("extensions.search.cve.trivy.dbRepository names no registry: import a database from a file")
 	}
 	s.pulling.Lock()
@@ -64,7 +73,11 @@ func (s *Service) pull(ctx context.Context) (registry.ScanDB, error) {
 	s.mu.Lock()
 	have := s.have
 	s.mu.Unlock()
-	body, digest, err := s.o.Pull.Pull(ctx, have)
+	from := s.live.Load().Pull
+	if from == nil {
+		return s.vulns.Current(), nil
+	}
+	body, digest, err := from.Pull(ctx, have)
 	if err != nil {
 		return registry.ScanDB{}, err
 	}
@@ -72,7 +85,7 @@ func (s *Service) pull(ctx context.Context) (registry.ScanDB, error) {
 		return s.vulns.Current(), nil
 	}
 	defer body.Close()
-	db, err := s.load(body, s.o.Pull.Ref.String())
+	db, err := s.load(body, from.Ref.String())
 	if err == nil {
 		s.mu.Lock()
 		s.have = digest

@@ -25,8 +25,10 @@ const (
 func (s *Service) walkAll() {
 	for {
 		began := s.o.Now()
-		if err := s.walk(s.ctx); err != nil && s.ctx.Err() == nil {
-			s.log.Warn("looking for images to scan", "error", err)
+		if !s.live.Load().Off {
+			if err := s.walk(s.ctx); err != nil && s.ctx.Err() == nil {
+				s.log.Warn("looking for images to scan", "error", err)
+			}
 		}
 		took := s.o.Now().Sub(began)
 		if !s.pause(nil, min(max(50*took, shortWalk), longWalk)) {
@@ -95,14 +97,33 @@ func (s *Service) walkTags(ctx context.Context, repo registry.Name) error {
 
 // renewAll looks images up again when there is a newer database.
 func (s *Service) renewAll() {
+	const often, seldom = 15 * time.Second, 10 * time.Minute
+	var last time.Time
+	var by string
 	for {
-		if err := s.renew(s.ctx); err != nil && s.ctx.Err() == nil {
-			s.log.Error("looking images up in a newer vulnerability database", "error", err)
+		// What is ignored may have changed.
+		if now, version := s.o.Now(), s.vulns.Current().Version; version != by || s.otherwise.Load() || now.Sub(last) >= seldom || now.Before(last) {
+			last, by = now, version
+			if err := s.renewed(s.ctx); err != nil && s.ctx.Err() == nil {
+				s.log.Error("looking images up in a newer vulnerability database", "error", err)
+			}
 		}
-		if !s.pause(s.lookAgain, 10*time.Minute) {
+		if !s.pause(s.lookAgain, often) {
 			return
 		}
 	}
+}
+
+// renewed is renew, and before it forgets what images were looked up in if they are to
+// be looked up again in the same.
+func (s *Service) renewed(ctx context.Context) error {
+	if s.otherwise.Swap(false) {
+		if err := s.store.outdate(ctx); err != nil {
+			s.otherwise.Store(true)
+			return err
+		}
+	}
+	return s.renew(ctx)
 }
 
 // renew looks up all images that were looked up in another database than the one in

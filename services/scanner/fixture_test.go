@@ -96,6 +96,7 @@ type store struct {
 	vulns   *vulndb.DB
 	dir     string
 	closed  bool // the test has closed it
+	ignored *vulndb.Ignored
 	put     func(registry.ScanStatus, ...registry.ScanFinding)
 }
 
@@ -121,11 +122,11 @@ func (s *store) open(t testing.TB, open opener, change func(*scanner.Options)) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	var err error
-	s.vulns, err = vulndb.Open(vulndb.Options{Dir: filepath.Join(s.dir, "vulns"), Sources: []string{"auto"}, Log: log})
+	s.vulns, err = vulndb.Open(vulndb.Options{Dir: filepath.Join(s.dir, "vulns"), Sources: []string{"auto"}, Ignored: s.ignored, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := scanner.Options{Scratch: filepath.Join(s.dir, "scratch"), Log: log, Every: time.Hour, Version: "test"}
+	o := scanner.Options{Scratch: filepath.Join(s.dir, "scratch"), Log: log, Live: scanner.Live{Every: time.Hour}, Version: "test"}
 	if change != nil {
 		change(&o)
 	}

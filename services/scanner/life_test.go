@@ -186,29 +186,6 @@ func TestS073Database(t *testing.T) {
 	}
 }
 
-// TestIgnoreFile leaves out what a file lists, until a day.
-func TestIgnoreFile(t *testing.T) {
-	name := filepath.Join(t.TempDir(), "ignore")
-	if err := os.WriteFile(name, []byte("# known\nCVE-1\nCVE-2 exp:2030-01-01 # for now\n\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	now := time.Date(2029, 1, 1, 0, 0, 0, 0, time.UTC)
-	ignored, err := vulndb.Ignore(name, func() time.Time { return now })
-	if err != nil || !ignored("CVE-1") || !ignored("CVE-2") || ignored("CVE-3") {
-		t.Errorf("%v", err)
-	}
-	now = now.AddDate(1, 0, 0)
-	if !ignored("CVE-1") || ignored("CVE-2") {
-		t.Error("after its day CVE-2 is still left out")
-	}
-	if err := os.WriteFile(name, []byte("CVE-1 until tomorrow\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := vulndb.Ignore(name, time.Now); err == nil {
-		t.Error("a line that says nothing known was taken")
-	}
-}
-
 // TestSBOM attaches bills, which are read back.
 func TestSBOM(t *testing.T) {
 	s := newStore(t, onSQLite, nil)

@@ -40,6 +40,14 @@ func (s store) stale(ctx context.Context, db string, limit int) ([]staleImage, e
 	return all, rows.Err()
 }
 
+// outdate has all images that were looked up count as looked up in an older database.
+func (s store) outdate(ctx context.Context) error {
+	return s.write(ctx, func(tx *sqldb.Tx) error {
+		_, err := tx.Exec(`UPDATE images SET db = '' WHERE state = $1 AND db <> '' AND found IS NOT NULL`, string(registry.ScanDone))
+		return err
+	})
+}
+
 // renewed is an image that was looked up again.
 type renewed struct {
 	digest registry.Digest

@@ -35,7 +35,12 @@ const idle = 30 * time.Second
 // do with its processors.
 func (s *Service) scanAll() {
 	for s.ctx.Err() == nil {
-		j, ok, err := s.store.next(s.ctx, s.now())
+		var j job
+		var ok bool
+		var err error
+		if !s.live.Load().Off {
+			j, ok, err = s.store.next(s.ctx, s.now())
+		}
 		if err == nil && ok {
 			if err = s.scan(s.ctx, j); err != nil {
 				err = errors.Join(err, s.retry(j))
@@ -139,8 +144,8 @@ func (s *Service) scan(ctx context.Context, j job) error {
 	if st.State == registry.ScanDone && st.DB != "" {
 		s.announce(ctx, j.repo, j.digest, st.At, found)
 	}
-	if st.State == registry.ScanDone && s.o.SBOM != "" {
-		if _, err := s.AttachSBOM(ctx, installation, j.repo, j.digest, s.o.SBOM); err != nil {
+	if format := s.live.Load().SBOM; st.State == registry.ScanDone && format != "" {
+		if _, err := s.AttachSBOM(ctx, installation, j.repo, j.digest, format); err != nil {
 			s.log.Warn("a bill of materials could not be attached", "repository", j.repo, "digest", j.digest, "error", err)
 		}
 	}
@@ -221,15 +226,25 @@ func (s *Service) read(ctx context.Context, r *running) (image *contents.Image, 
 	}
 	r.layers.Store(int64(len(doc.Layers)))
 	stack := make([]contents.Stacked, len(doc.Layers))
+	read := make(map[registry.Digest]*contents.Layer)
+	var size int64
 	for i, l := range doc.Layers {
-		stack[i].Digest = l.Digest
-		if stack[i].Layer, err = s.layer(ctx, r, l.Digest); err != nil {
-			return nil, nil, err
+		if read[l.Digest] == nil {
+			if read[l.Digest], err = s.layer(ctx, r, l.Digest); err != nil {
+				return nil, nil, err
+			}
+			if size += read[l.Digest].Size(); size > maxOfImage {
+				return nil, nil, fmt.Errorf("%w: its layers tell more than %d bytes", contents.ErrLimit, maxOfImage)
+			}
 		}
+		stack[i] = contents.Stacked{Digest: l.Digest, Layer: read[l.Digest]}
 		r.done.Add(1)
 	}
 	return contents.Squash(stack), nil, nil
 }
+
+// maxOfImage is how many bytes all layers of an image may tell: they are in memory together.
+const maxOfImage = 128 << 20
 
 func isManifest(mediaType string) bool {
 	switch mediaType {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/berth-registry/berth/registry"
@@ -39,6 +40,18 @@ type Vulnerabilities interface {
 	Load(r io.Reader, source string) (registry.ScanDB, error)
 }
 
+// Live are the options that may change while a [Service] runs.
+type Live struct {
+	// Off says that nothing is scanned, and no database fetched, by itself.
+	Off bool
+	// Pull says where databases come from; nil: from nowhere by itself.
+	Pull *vulndb.Puller
+	// Every is the time between two looks for a newer database.
+	Every time.Duration
+	// SBOM is the format of the bill that is attached to each image; "" for none.
+	SBOM registry.SBOMFormat
+}
+
 // Options configure a [Service].
 type Options struct {
 	// Scratch is the directory for files of layers that are being looked at. What is
@@ -47,12 +60,7 @@ type Options struct {
 	Limits  contents.Limits
 	// Time is how long the scan of an image may take; 0 is 5 minutes.
 	Time time.Duration
-	// Pull says where databases come from; nil: from nowhere by itself.
-	Pull *vulndb.Puller
-	// Every is the time between two looks for a newer database.
-	Every time.Duration
-	// SBOM is the format of the bill that is attached to each image; "" for none.
-	SBOM registry.SBOMFormat
+	Live
 	// Version of this program, for bills of materials.
 	Version string
 	Now     func() time.Time // nil is time.Now
@@ -69,7 +77,8 @@ type Service struct {
 	vulns   Vulnerabilities
 	store   store
 	reader  contents.Reader
-	o       Options
+	o       Options // but for what is in live
+	live    atomic.Pointer[Live]
 	log     *slog.Logger
 	meters  *meters
 
@@ -77,9 +86,12 @@ type Service struct {
 	stop context.CancelFunc
 	work sync.WaitGroup
 	// wake tells that there may be an image to scan, lookAgain that there is a newer
-	// database.
-	wake, lookAgain chan struct{}
-	pulling         sync.Mutex
+	// database, pullAgain that it comes from elsewhere or at other times.
+	wake, lookAgain, pullAgain chan struct{}
+	pulling                    sync.Mutex
+	// otherwise says that images are to be looked up again though the database is the same,
+	// elsewhere that it has to be fetched though the one in use is young.
+	otherwise, elsewhere atomic.Bool
 
 	mu      sync.Mutex
 	running map[registry.Digest]*running
@@ -110,8 +122,9 @@ func New(ctx context.Context, db *sqldb.DB, blobs Blobs, catalog Catalog, vulns 
 	s := &Service{
 		blobs: blobs, catalog: catalog, vulns: vulns, store: st, o: o, log: o.Log,
 		reader: contents.Reader{Limits: o.Limits, Dir: o.Scratch},
-		wake:   make(chan struct{}, 1), lookAgain: make(chan struct{}, 1), running: make(map[registry.Digest]*running),
+		wake:   make(chan struct{}, 1), lookAgain: make(chan struct{}, 1), pullAgain: make(chan struct{}, 1), running: make(map[registry.Digest]*running),
 	}
+	s.live.Store(&o.Live)
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.meters = newMeters(o.Metrics, s)
 	if o.Idle {
@@ -120,10 +133,25 @@ func New(ctx context.Context, db *sqldb.DB, blobs Blobs, catalog Catalog, vulns 
 	s.work.Go(s.scanAll)
 	s.work.Go(s.walkAll)
 	s.work.Go(s.renewAll)
-	if o.Pull != nil {
-		s.work.Go(s.pullAll)
-	}
+	s.work.Go(s.pullAll)
 	return s, nil
+}
+
+// Set replaces the options that may change. Images that are being scanned end by the old
+// ones.
+func (s *Service) Set(next Live) {
+	old := s.live.Swap(&next)
+	if next.Pull != nil && (old.Pull == nil || next.Pull.Ref != old.Pull.Ref) {
+		s.elsewhere.Store(true)
+	}
+	poke(s.pullAgain)
+	poke(s.wake)
+}
+
+// Again has all images looked up again in the database that is in use.
+func (s *Service) Again() {
+	s.otherwise.Store(true)
+	poke(s.lookAgain)
 }
 
 // Close ends the scanner's work. Images that are being scanned wait again.

@@ -191,3 +191,32 @@ func TestS069RoutePushed(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 }
+
+// TestS096Claimed: nothing is fetched into a repository that was pushed to, over
+// restarts, until somebody says otherwise.
+func TestS096Claimed(t *testing.T) {
+	up := newHostile(t)
+	up.image(t, "a", "v1")
+	w := open(t, at(t, up.URL))
+	ctx := t.Context()
+	if err := w.Claim(ctx, registry.Actor{ID: "eve"}, "a"); err != nil {
+		t.Fatal(err)
+	}
+	w.close()
+	w.start(t, at(t, up.URL))
+	if _, err := w.Resolve(ctx, nobody, "a", tag("v1"), ""); !errors.Is(err, registry.ErrNameUnknown) {
+		t.Errorf("Resolve: %v", err)
+	}
+	if c, err := w.Covers(ctx, "a"); err != nil || !c.Claimed || c.Push != registry.PushAllow {
+		t.Errorf("Covers: %+v, %v", c, err)
+	}
+	if n := up.asked(""); n != 0 {
+		t.Errorf("%d requests", n)
+	}
+	if err := w.Forget(ctx, "a"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Resolve(ctx, nobody, "a", tag("v1"), ""); err != nil {
+		t.Errorf("after Forget: %v", err)
+	}
+}

@@ -28,16 +28,24 @@ type OpenDB func(ctx context.Context, cfg config.Storage, fatal func(error), log
 type Parts struct {
 	Databases map[string]OpenDB             // by storage.metadata.driver
 	Helpers   map[string]credentials.Helper // by credentialHelper, besides oauth2, which all have
+	Dial      func(address string) (Peer, error)
 }
 
 // Configured is a [Service] with the database it was opened on.
 type Configured struct {
 	*Service
-	db *sqldb.DB
+	db      *sqldb.DB
+	notices *noticeServer // nil: none are taken
 }
 
 // Close ends the syncer's work and closes its database.
-func (c *Configured) Close() error { return errors.Join(c.Service.Close(), c.db.Close()) }
+func (c *Configured) Close() error {
+	var err error
+	if c.notices != nil {
+		err = c.notices.Close()
+	}
+	return errors.Join(err, c.Service.Close(), c.db.Close())
+}
 
 // Wanted reports whether a config file has rules to follow.
 func Wanted(cfg *config.Config) bool {
@@ -59,11 +67,19 @@ func OpenConfigured(ctx context.Context, cfg *config.Config, parts Parts, blobs 
 	if err != nil {
 		return nil, err
 	}
+	o.Dial = parts.Dial
 	s, err := New(ctx, db, blobs, catalog, o)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &Configured{s, db}, nil
+	c := &Configured{Service: s, db: db}
+	if n := cfg.Extensions.Sync.Notices; n != nil {
+		if c.notices, err = s.listenNotices(ctx, n, p.Log); err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+	}
+	s.followFile(parts.Helpers, p)
+	return c, nil
 }
 
 // optionsOf returns what a config file says of mirroring.
@@ -80,19 +96,42 @@ func optionsOf(cfg *config.Config, helpers map[string]credentials.Helper, p daem
 	}
 	if cfg.Storage.Metadata.Driver != config.SQLite {
 		o.Shared, o.Holder = true, HolderHere(o.Staging)
-	}
-	rules, err := cfg.Outbound.Rules()
-	if err != nil {
-		return o, fmt.Errorf("outbound.allow: %w", err)
-	}
-	for i := range sync.Registries {
-		r, err := ruleOf(&sync.Registries[i], sync.CredentialsFile, helpers, rules, p)
-		if err != nil {
-			return o, fmt.Errorf("extensions.sync.registries[%d]: %w", i, err)
+		var err error
+		if o.Address, err = addressHere(cfg.Services.Syncer.Listen, sync.Advertise); err != nil {
+			return o, err
 		}
-		o.Rules = append(o.Rules, r)
 	}
-	return o, nil
+	var err error
+	o.Rules, err = rulesOf(cfg, helpers, p)
+	return o, err
+}
+
+// source is what a rule is made of.
+type source struct {
+	rule            config.SyncRegistry
+	credentialsFile string
+	outbound        config.Outbound
+}
+
+// rulesOf returns the rules of a config file, which may have none.
+func rulesOf(cfg *config.Config, helpers map[string]credentials.Helper, p daemon.Process) (all []*Rule, err error) {
+	if !Wanted(cfg) {
+		return nil, nil
+	}
+	allowed, err := cfg.Outbound.Rules()
+	if err != nil {
+		return nil, fmt.Errorf("outbound.allow: %w", err)
+	}
+	sync := cfg.Extensions.Sync
+	for i := range sync.Registries {
+		r, err := ruleOf(&sync.Registries[i], sync.CredentialsFile, helpers, allowed, p)
+		if err != nil {
+			return nil, fmt.Errorf("extensions.sync.registries[%d]: %w", i, err)
+		}
+		r.Source = source{sync.Registries[i], sync.CredentialsFile, cfg.Outbound}
+		all = append(all, r)
+	}
+	return all, nil
 }
 
 func ruleOf(c *config.SyncRegistry, credentialsFile string, helpers map[string]credentials.Helper, rules outbound.Rules, p daemon.Process) (*Rule, error) {
@@ -101,8 +140,17 @@ func ruleOf(c *config.SyncRegistry, credentialsFile string, helpers map[string]c
 	}
 	r := &Rule{
 		Host: upstream.HostOf(c.URLs[0]), OnDemand: c.OnDemand, Interval: c.PollInterval, Fresh: cmp.Or(c.ManifestCheckInterval, defaultFresh),
-		Push: registry.PushRule(c.LocalPushes), Conflict: Conflict(c.Forward.Conflict), Compare: c.Forward.Interval, Platforms: c.Platforms, OnlySigned: c.OnlySigned, CosignTags: c.SyncLegacyCosignTags,
+		Moves: Moves(c.TagMoves), Push: registry.PushRule(c.LocalPushes), Conflict: Conflict(c.Forward.Conflict), Compare: c.Forward.Interval, Deletes: c.Forward.Deletes, Platforms: c.Platforms, OnlySigned: c.OnlySigned, CosignTags: c.SyncLegacyCosignTags,
 		Retries: c.MaxRetries, RetryDelay: c.RetryDelay, MaxDelay: c.MaxRetryDelay, Timeout: cmp.Or(c.SyncTimeout, defaultTimeout),
+	}
+	if n := c.Notices; n != nil {
+		r.NoticeSecret = func() (string, error) {
+			secret, err := config.ReadSecret(n.Secret, n.SecretFile)
+			return string(secret), err
+		}
+	}
+	if p := c.Prune; p != nil {
+		r.Prune = Prune{On: p.Enabled(), DryRun: p.DryRun, Grace: p.Grace}
 	}
 	rt, err := transport(c, rules, p)
 	if err != nil {

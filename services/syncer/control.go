@@ -21,7 +21,7 @@ func (r *Rule) requests() (n int64) {
 
 // find returns the rule of a name.
 func (s *Service) find(name string) (*Rule, error) {
-	for _, r := range s.rules {
+	for _, r := range s.rules() {
 		if r.Name == name {
 			return r, nil
 		}
@@ -31,8 +31,8 @@ func (s *Service) find(name string) (*Rule, error) {
 
 // MirrorRules implements [registry.MirrorControl].
 func (s *Service) MirrorRules(context.Context) ([]registry.MirrorRule, error) {
-	all := make([]registry.MirrorRule, len(s.rules))
-	for i, r := range s.rules {
+	all := make([]registry.MirrorRule, len(s.rules()))
+	for i, r := range s.rules() {
 		down, _ := r.health()
 		r.state.mu.Lock()
 		row, running := r.state.row, r.state.running
@@ -47,6 +47,7 @@ func (s *Service) MirrorRules(context.Context) ([]registry.MirrorRule, error) {
 		}
 		now := s.now()
 		m.Scope, m.Hits, m.Misses = r.scope(), r.state.hits.Load(), r.state.misses.Load()
+		m.Prune, m.Pruned = r.Prune.String(), r.state.pruned.Load()
 		m.Rate, _ = r.limits(now)
 		m.MonthBytes, m.MonthLimit, m.Waits = r.state.line.used(now), r.Monthly, ""
 		if why := r.state.waits.Load(); why != nil {
@@ -111,8 +112,22 @@ func (s *Service) Explain(ctx context.Context, repo registry.Name) ([]string, er
 			}
 			say = append(say, line)
 		}
+		switch r.Moves {
+		case MovesForward:
+			say = append(say, "A tag is not set to what it was here before, whatever the upstream says (tagMoves).")
+		case MovesVersions:
+			say = append(say, "A tag is not set to what it was here before, and one that is a whole version never moves, whatever the upstream says (tagMoves).")
+		}
+		if r.takesNotices() {
+			say = append(say, fmt.Sprintf("Rule %s copies a tag it selects of %s from %s as soon as that tells that it was set.", r.Name, t.remote, r.Hosts[0].URL()))
+		}
 		if r.Interval > 0 && t.content != nil {
 			say = append(say, fmt.Sprintf("Rule %s copies the tags it selects of %s from %s every %v.", r.Name, t.remote, r.Hosts[0].URL(), r.Interval))
+			lines, err := s.explainPrune(ctx, t)
+			if err != nil {
+				return nil, err
+			}
+			say = append(say, lines...)
 		}
 		if down, _ := r.health(); down {
 			say = append(say, fmt.Sprintf("%s is not asked at the moment: the rule is paused, or too many requests have failed.", r.Hosts[0].URL()))

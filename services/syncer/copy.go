@@ -50,6 +50,9 @@ func (c *copying) tag(ctx context.Context, tag registry.Tag) error {
 	if err != nil {
 		return err
 	}
+	if err := c.s.mayFollow(ctx, c.t, tag, m.Digest); err != nil {
+		return err
+	}
 	if c.t.rule.OnlySigned {
 		if signed, err := c.signed(ctx, m.Digest); err != nil {
 			return err
@@ -258,7 +261,9 @@ func (c *copying) cosign(ctx context.Context, d registry.Digest) error {
 		if err != nil {
 			return err
 		}
-		if err := c.tree(ctx, m, tag, 1); err != nil {
+		if err := c.tree(ctx, m, tag, 1); errors.Is(err, errHeld) {
+			continue
+		} else if err != nil {
 			return err
 		}
 		if err := c.s.store.setTag(ctx, c.t.repo, tag, seen{m.Digest, c.s.now()}); err != nil {

@@ -9,7 +9,8 @@
 //   - rules.go: which upstream repository a local name stands for
 //   - resolve.go: manifests, and how fresh a tag is
 //   - fill.go, reader.go: the blob pipe; one fetch, any number of readers
-//   - poll.go: scheduled copies
+//   - poll.go: scheduled copies; notices.go: copies of what an upstream tells of
+//   - moves.go: which tags that move upstream are followed
 //   - store.go: the database
 //   - control.go: what people are told
 package syncer

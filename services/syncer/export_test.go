@@ -25,7 +25,7 @@ func (s *Service) Refresh(ctx context.Context) error { return s.refresh(ctx) }
 
 // Names returns the names of the rules.
 func (s *Service) Names() (names []string) {
-	for _, r := range s.rules {
+	for _, r := range s.rules() {
 		names = append(names, r.Name)
 	}
 	return names
@@ -39,7 +39,14 @@ func (s *Service) SetRenew(d time.Duration) { s.renew = d }
 
 // MayForward takes the right to pass on what is pushed for the first rule.
 func (s *Service) MayForward(ctx context.Context) (held context.Context, done func(), ok bool, err error) {
-	return s.mayRun(ctx, s.rules[0], forwards(s.rules[0]))
+	return s.mayRun(ctx, s.rules()[0], forwards(s.rules()[0]))
+}
+
+// NextForward reports whether the first rule has something to pass on now.
+func (s *Service) NextForward(ctx context.Context) (bool, error) {
+	q := &queue{s: s, r: s.rules()[0]}
+	_, ok, _, err := q.next(ctx)
+	return ok, err
 }
 
 // Rights returns how many rights a holder has in the database.
@@ -49,4 +56,10 @@ func (s *Service) Rights(ctx context.Context, holder string) (int, error) {
 }
 
 // Copy makes the copies of the first rule.
-func (s *Service) Copy(ctx context.Context) error { return s.copyRule(ctx, s.rules[0]) }
+func (s *Service) Copy(ctx context.Context) error { return s.copyRule(ctx, s.rules()[0]) }
+
+// WorkNotices copies what the first rule was told of and is due.
+func (s *Service) WorkNotices(ctx context.Context) error {
+	_, err := s.workNotices(ctx, s.rules()[0])
+	return err
+}

@@ -49,6 +49,7 @@ type fill struct {
 	last    time.Time // when the last byte came, or our turn
 
 	preempted bool // we have waited for our turn
+	recovered bool // what an earlier attempt has brought was read
 
 	mu       sync.Mutex // guards all below
 	repos    map[registry.Name]bool
@@ -60,7 +61,10 @@ type fill struct {
 	ended    bool            // nothing more comes
 	err      error           // why it failed
 	trouble  string          // the last error, for people
-	changed  chan struct{}   // closed when any of these changes
+	changed  chan struct{}   // closed when any of these changes, see grow
+	told     int64           // of have: what readers were woken for
+	woken    time.Time       // when they were
+	waking   bool            // a timer will wake them
 	refs     int             // readers, and the fill itself
 	clients  int             // of refs: those that a client waits for
 	pinned   bool            // a schedule wants it for something that is pinned
@@ -121,8 +125,48 @@ func (f *fill) update(change func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	change()
+	f.wake()
+}
+
+// wake lets readers look again. The caller has mu.
+func (f *fill) wake() {
 	close(f.changed)
 	f.changed = make(chan struct{})
+	f.told, f.woken = f.have, time.Now()
+}
+
+const (
+	// gatherBytes is how many bytes may have come before readers hear of them, and
+	// gatherEach how long these may wait for others, for each reader, up to gatherMost.
+	// Those of a slow line come in pieces of a kilobyte or two: to wake a hundred readers
+	// for each would cost more than to send them.
+	gatherBytes = 1 << 20
+	gatherEach  = 100 * time.Microsecond
+	gatherMost  = 20 * time.Millisecond
+)
+
+// grow notes that n bytes more lie in the staged file. Readers hear of it at once if
+// they have not heard of others a moment ago, and soon in any case.
+func (f *fill) grow(n int64, now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.have += n
+	f.speed.add(now, n)
+	wait := min(time.Duration(f.refs)*gatherEach, gatherMost) - time.Since(f.woken)
+	switch {
+	case wait <= 0 || f.have-f.told >= gatherBytes:
+		f.wake()
+	case !f.waking:
+		f.waking = true
+		time.AfterFunc(wait, func() {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.waking = false
+			if f.told != f.have {
+				f.wake()
+			}
+		})
+	}
 }
 
 // release gives a reference back.

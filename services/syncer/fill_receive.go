@@ -31,17 +31,24 @@ func (f *fill) lease(ctx context.Context) (other string, err error) {
 
 // recover reads what an earlier attempt has brought.
 func (f *fill) recover() error {
+	if f.recovered {
+		return nil
+	}
 	n, err := io.Copy(f.hash, f.file)
 	if err != nil {
 		return fmt.Errorf("reading a staged file: %w", err)
 	}
-	if f.size >= 0 && n > f.size {
+	f.mu.Lock()
+	size := f.size
+	f.mu.Unlock()
+	if size >= 0 && n > size {
 		n = 0
 		f.hash.Reset()
 		if err := f.file.Truncate(0); err != nil {
 			return fmt.Errorf("emptying a staged file: %w", err)
 		}
 	}
+	f.recovered = true
 	f.s.meters.resumed.Add(n)
 	f.update(func() {
 		f.have, f.hidden = n, !f.resumed && n > 0
@@ -127,7 +134,8 @@ func (f *fill) receiveWithin(ctx context.Context, stall *time.Timer, t target, h
 			f.size = size
 		}
 	})
-	buf := make([]byte, chunk)
+	sums := &summer{hash: f.hash}
+	defer sums.finish()
 	for !f.complete() {
 		stall.Stop()
 		if err := t.rule.state.line.turn(ctx, f); err != nil {
@@ -137,18 +145,18 @@ func (f *fill) receiveWithin(ctx context.Context, stall *time.Timer, t target, h
 			f.last, f.preempted = f.s.now(), false
 		}
 		stall.Reset(f.s.stall)
-		part := buf
+		part := sums.room()
 		if f.size >= 0 {
-			part = buf[:min(int64(len(buf)), f.size-f.have)]
+			part = part[:min(int64(len(part)), f.size-f.have)]
 		}
 		n, err := body.Read(part)
 		if n > 0 {
 			if _, werr := f.file.WriteAt(part[:n], f.have); werr != nil {
 				return registry.ErrStorageFull.With("the staging directory takes no more").Because(errors.Join(errNoRoom, werr))
 			}
-			f.hash.Write(part[:n])
+			sums.filled(n)
 			now := f.s.now()
-			f.update(func() { f.have += int64(n); f.speed.add(now, int64(n)) })
+			f.grow(int64(n), now)
 			t.rule.state.bytes.Add(int64(n))
 			f.s.meters.upstreamBytes.Add(int64(n))
 			stall.Stop() // this is us

@@ -26,9 +26,6 @@ const (
 	// settleTime is how long an announced push may take to be stored. One that ended
 	// without a word is looked for in the catalog then.
 	settleTime = time.Minute
-	// The time between attempts doubles from retryFirst to retryMost.
-	retryFirst = time.Second
-	retryMost  = time.Minute
 	// maxForwardPage is how many pushes are listed at once.
 	maxForwardPage = 1000
 )
@@ -37,7 +34,7 @@ const (
 func (r *Rule) forwards() bool { return r.Push == registry.PushForward }
 
 // pulls reports whether a rule fetches anything.
-func (r *Rule) pulls() bool { return r.OnDemand || r.Interval > 0 }
+func (r *Rule) pulls() bool { return r.OnDemand || r.Interval > 0 || r.takesNotices() }
 
 // forwardTargets returns where pushes into repo are passed on to.
 func (s *Service) forwardTargets(repo registry.Name) []target {
@@ -131,11 +128,19 @@ func (s *Service) Announce(ctx context.Context, a registry.Actor, repo registry.
 	if len(tags) == 0 {
 		tags = []registry.Tag{""}
 	}
+	row := forwardRow{repo: repo, digest: p.Digest, actor: a.ID, via: via, state: registry.ForwardAnnounced, since: s.now()}
 	var rows []forwardRow
+	if p.Deletion {
+		if rows, err = s.removals(ctx, targets, repo, p, row); err != nil {
+			return "", err
+		}
+		targets = nil
+	}
 	for _, t := range targets {
 		for _, tag := range tags {
 			if tag == "" || t.content == nil || t.content.wants(string(tag)) {
-				rows = append(rows, forwardRow{rule: t.rule.Name, repo: repo, tag: tag, digest: p.Digest, actor: a.ID, via: via, state: registry.ForwardAnnounced, since: s.now()})
+				row.rule, row.tag = t.rule.Name, tag
+				rows = append(rows, row)
 			}
 		}
 	}
@@ -169,7 +174,7 @@ func (s *Service) Settle(ctx context.Context, receipt string, stored bool) error
 	from, count, _ := strings.Cut(receipt, "+")
 	first, err := strconv.ParseInt(from, 10, 64)
 	n, err2 := strconv.ParseInt(count, 10, 64)
-	if err != nil || err2 != nil || n < 1 || n > registry.MaxTagsPerPut*int64(len(s.rules)+1) {
+	if err != nil || err2 != nil || n < 1 || n > registry.MaxTagsPerPut*int64(len(s.rules())+1) {
 		return registry.ErrParameterInvalid.With("not the receipt of an announced push")
 	}
 	var gone []forwardRow
@@ -192,7 +197,7 @@ func (s *Service) Settle(ctx context.Context, receipt string, stored bool) error
 
 // wakeForwards tells those who pass on to look.
 func (s *Service) wakeForwards() {
-	for _, r := range s.rules {
+	for _, r := range s.rules() {
 		if r.forwards() {
 			r.wake()
 		}
@@ -206,138 +211,35 @@ func (r *Rule) wake() {
 	}
 }
 
-// Forwards implements [registry.Forwarding].
-func (s *Service) Forwards(ctx context.Context, q registry.ForwardQuery) ([]registry.Forward, error) {
-	if q.Limit < 1 || q.Limit > maxForwardPage {
-		return nil, registry.ErrParameterInvalid.With("the limit must be between 1 and %d", maxForwardPage)
-	}
-	rows, err := s.store.forwardsOf(ctx, q)
-	if err != nil {
-		return nil, fmt.Errorf("reading the pushes that are passed on: %w", err)
-	}
-	all := make([]registry.Forward, len(rows))
-	for i, r := range rows {
-		all[i] = registry.Forward{
-			Number: r.seq, Rule: r.rule, Repository: r.repo, Tag: r.tag, Digest: r.digest, Actor: r.actor, State: r.state,
-			Attempts: r.attempts, Error: r.error, Since: r.since.UnixMicro(), Changed: r.changed.UnixMicro(),
-		}
-		if rule, err := s.find(r.rule); err == nil {
-			if t, ok := rule.match(string(r.repo)); ok {
-				all[i].Upstream = rule.Hosts[0].Name() + "/" + t.remote
-			}
-		}
-	}
-	return all, nil
-}
-
-// Reforward implements [registry.Forwarding].
-func (s *Service) Reforward(ctx context.Context, name string) error {
-	r, err := s.find(name)
-	if err != nil {
-		return err
-	}
-	if !r.forwards() {
-		return registry.ErrUnsupported.With("rule %s forwards nothing", name)
-	}
-	if err := s.store.retryForwards(ctx, name, s.now()); err != nil {
-		return fmt.Errorf("letting pushes wait again: %w", err)
-	}
-	owed, err := s.store.owed(ctx)
-	if err != nil {
-		return fmt.Errorf("reading the pushes that are passed on: %w", err)
-	}
-	s.mu.Lock()
-	s.owed = owed
-	s.mu.Unlock()
-	r.Hosts[0].TryNow()
-	r.wake()
-	return nil
-}
-
-// forwardLoop passes on what a rule owes, while no other syncer does, until the service
-// closes.
-func (s *Service) forwardLoop(r *Rule) {
+// forwardLoop passes on what a rule owes, while no other syncer does, until ctx
+// ends.
+func (s *Service) forwardLoop(ctx context.Context, r *Rule) {
 	for {
-		held, done, ok, err := s.mayRun(s.ctx, r, forwards(r))
+		held, done, ok, err := s.mayRun(ctx, r, forwards(r))
 		if ok {
 			s.forwardAll(held, r)
 			done()
 		}
-		if err != nil && s.ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil {
 			s.log.Warn("pushes are not passed on yet", "rule", r.Name, "error", err)
 		}
 		select {
 		case <-time.After(leaseTime / 3):
-		case <-s.ctx.Done():
-			return
-		}
-	}
-}
-
-// forwardAll passes on what a rule owes, one push after the other, until ctx ends.
-func (s *Service) forwardAll(ctx context.Context, r *Rule) {
-	retry, failed := retryFirst, int64(0)
-	var compare <-chan time.Time
-	if r.Compare > 0 {
-		ticker := time.NewTicker(r.Compare)
-		defer ticker.Stop()
-		compare = ticker.C
-	}
-	for {
-		wait := time.Duration(-1) // nothing to do
-		row, ok, err := s.store.nextForward(ctx, r.Name)
-		switch {
-		case err != nil:
-			wait = retryMost
-		case ok && !r.state.paused.Load():
-			if row.seq != failed {
-				retry = retryFirst
-			}
-			if wait = s.forward(ctx, r, row, retry); wait > 0 {
-				retry, failed = min(2*retry, retryMost), row.seq
-			}
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		if wait == 0 {
-			continue
-		}
-		if wait < 0 && s.shared {
-			wait = refreshEvery // who takes a push elsewhere does not wake us
-		}
-		var timer <-chan time.Time
-		if wait > 0 {
-			timer = time.After(wait)
-		}
-		select {
-		case <-timer:
-		case <-r.state.forward:
-		case <-compare:
-			if err := s.compareTags(ctx, r); err != nil && ctx.Err() == nil {
-				s.log.Warn("what is here could not be compared with what was passed on", "rule", r.Name, "error", err)
-			}
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// forward makes one attempt, and returns when the next one is to be made: 0 is at once,
-// which is for the next push. Nothing is sent or noted when held has ended: another
-// syncer may be at it.
-func (s *Service) forward(held context.Context, r *Rule, row forwardRow, retry time.Duration) time.Duration {
+// forward makes one attempt, and reports whether that was the last one of this push.
+// Nothing is sent or noted when held has ended: another syncer may be at it.
+func (s *Service) forward(held context.Context, r *Rule, row forwardRow) (over bool) {
 	ctx, cancel := context.WithTimeout(held, r.Timeout)
 	defer cancel()
-	if row.state == registry.ForwardAnnounced {
-		if age := s.now().Sub(row.since); age >= 0 && age < settleTime {
-			return min(time.Second, settleTime-age) // somebody is storing it
-		}
-	}
 	d := &delivery{s: s, r: r, row: row, h: r.Hosts[0]}
 	err := d.deliver(ctx)
 	if held.Err() != nil {
-		return 0
+		return false
 	}
 	row.attempts++
 	row.error = ""
@@ -355,11 +257,15 @@ func (s *Service) forward(held context.Context, r *Rule, row forwardRow, retry t
 		if err := s.store.triedForward(held, row, s.now()); err != nil {
 			s.log.Warn("a failed attempt could not be noted", "error", err)
 		}
-		return retry
+		return false
 	}
-	if err := s.store.endForward(held, row, s.now()); err != nil {
-		s.log.Warn("that a push was passed on could not be noted: it is looked at again", "repository", row.repo, "tag", row.tag, "error", err)
-		return retry
+	was, failed := s.store.endForward(held, row, s.now())
+	if failed != nil {
+		s.log.Warn("that a push was passed on could not be noted: it is looked at again", "repository", row.repo, "tag", row.tag, "error", failed)
+		return false
+	}
+	if !was { // somebody has given it up meanwhile
+		return true
 	}
 	s.owe(row.repo, row.tag, -1)
 	s.meters.forwarded(row.state).Inc()
@@ -371,7 +277,7 @@ func (s *Service) forward(held context.Context, r *Rule, row forwardRow, retry t
 			s.log.Warn("a tag could not be compared with what was passed on", "repository", row.repo, "tag", row.tag, "error", err)
 		}
 	}
-	return 0
+	return true
 }
 
 // endedError is why a push will not be passed on.

@@ -19,7 +19,7 @@ func (s *Service) compareTag(ctx context.Context, t target, tag registry.Tag) er
 		return err
 	}
 	now := history[0]
-	if now.Digest == "" || now.Digest == last.digest || now.Actor == installation.ID { // removed, passed on, or from there
+	if now.Digest == "" || now.Digest == last.digest && !last.deletion || now.Actor == installation.ID { // removed, passed on, or from there
 		return nil
 	}
 	_, err = s.announce(ctx, []forwardRow{{rule: t.rule.Name, repo: t.repo, tag: tag, digest: now.Digest, actor: now.Actor, state: registry.ForwardWaiting, since: s.now()}})

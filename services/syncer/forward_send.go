@@ -36,12 +36,16 @@ func (d *delivery) deliver(ctx context.Context) error {
 	if !ok {
 		return endedError{registry.ForwardDropped, "the rule does not cover the repository any more"}
 	}
+	d.to = t.remote
+	if d.row.deletion {
+		return d.remove(ctx)
+	}
 	if d.row.state == registry.ForwardAnnounced {
 		if err := d.wasStored(ctx); err != nil {
 			return err
 		}
 	}
-	d.to, d.done = t.remote, make(map[registry.Digest]bool)
+	d.done = make(map[registry.Digest]bool)
 	m, err := d.manifest(ctx, d.row.digest)
 	if err != nil {
 		return err

@@ -26,6 +26,7 @@ type forwardRow struct {
 	since    time.Time
 	changed  time.Time
 	progress string
+	deletion bool // the tag, or the manifest, was removed
 }
 
 // identity returns what this installation is known by, which it makes if need be.
@@ -68,9 +69,9 @@ func (s store) announce(ctx context.Context, rows []forwardRow) (first int64, er
 		}
 		first = last + 1
 		for i, r := range rows {
-			_, err := tx.Exec(`INSERT INTO forwards (seq, rule, repo, tag, digest, actor, via, state, attempts, error, since, changed, progress)
-				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, '', $9, $9, '')`,
-				first+int64(i), r.rule, string(r.repo), string(r.tag), string(r.digest), r.actor, r.via, string(r.state), r.since.UnixMicro())
+			_, err := tx.Exec(`INSERT INTO forwards (seq, rule, repo, tag, digest, actor, via, state, attempts, error, since, changed, progress, deletion)
+				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, '', $9, $9, '', $10)`,
+				first+int64(i), r.rule, string(r.repo), string(r.tag), string(r.digest), r.actor, r.via, string(r.state), r.since.UnixMicro(), number(r.deletion))
 			if err != nil {
 				return err
 			}
@@ -88,33 +89,34 @@ func (s store) settle(ctx context.Context, first, n int64, stored bool, at time.
 	return s.exec(ctx, "forwards", `DELETE FROM forwards WHERE seq >= $1 AND seq < $2 AND state = 'announced'`, first, first+n)
 }
 
-const sqlForward = `SELECT seq, rule, repo, tag, digest, actor, via, state, attempts, error, since, changed, progress FROM forwards `
+const sqlForward = `SELECT seq, rule, repo, tag, digest, actor, via, state, attempts, error, since, changed, progress, deletion FROM forwards `
 
 func scanForward(row interface{ Scan(...any) error }) (r forwardRow, err error) {
 	var repo, tag, digest, state string
-	var since, changed int64
-	err = row.Scan(&r.seq, &r.rule, &repo, &tag, &digest, &r.actor, &r.via, &state, &r.attempts, &r.error, &since, &changed, &r.progress)
+	var since, changed, deletion int64
+	err = row.Scan(&r.seq, &r.rule, &repo, &tag, &digest, &r.actor, &r.via, &state, &r.attempts, &r.error, &since, &changed, &r.progress, &deletion)
 	r.repo, r.tag, r.digest, r.state = registry.Name(repo), registry.Tag(tag), registry.Digest(digest), registry.ForwardState(state)
+	r.deletion = deletion != 0
 	r.since, r.changed = time.UnixMicro(since), time.UnixMicro(changed)
 	return r, err
 }
 
-// nextForward returns the push that a rule has to pass on next, false if there is none.
-func (s store) nextForward(ctx context.Context, rule string) (forwardRow, bool, error) {
-	r, err := scanForward(s.db.QueryRow(ctx, sqlForward+`WHERE rule = $1 AND `+sqlOpen+` ORDER BY seq LIMIT 1`, rule))
-	if errors.Is(err, sql.ErrNoRows) {
-		return r, false, nil
-	}
-	return r, err == nil, err
+// openForwards lists what a rule has to pass on, from the first one behind after on.
+func (s store) openForwards(ctx context.Context, rule string, after int64, limit int) ([]forwardRow, error) {
+	return s.forwards(ctx, `WHERE rule = $1 AND seq > $2 AND `+sqlOpen+` ORDER BY seq LIMIT $3`, rule, after, limit)
 }
 
 // forwardsOf lists rows.
 func (s store) forwardsOf(ctx context.Context, q registry.ForwardQuery) ([]forwardRow, error) {
-	where := `WHERE seq > $1 AND ($2 = '' OR rule = $2)`
+	where := `WHERE seq > $1 AND ($2 = '' OR rule = $2) AND ($3 = '' OR repo = $3)`
 	if q.Open {
 		where += ` AND ` + sqlOpen
 	}
-	rows, err := s.db.Query(ctx, sqlForward+where+` ORDER BY seq LIMIT $3`, q.After, q.Rule, q.Limit)
+	return s.forwards(ctx, where+` ORDER BY seq LIMIT $4`, q.After, q.Rule, string(q.Repository), q.Limit)
+}
+
+func (s store) forwards(ctx context.Context, where string, args ...any) ([]forwardRow, error) {
+	rows, err := s.db.Query(ctx, sqlForward+where, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -180,9 +182,9 @@ func (s store) forwardProgress(ctx context.Context, seq int64, progress string) 
 
 // endForward notes how a push ended, and forgets the ends of those before it of the
 // same tag. Those by digest are forgotten when they were delivered: nobody looks for
-// them by name.
-func (s store) endForward(ctx context.Context, r forwardRow, at time.Time) error {
-	return s.db.Write(ctx, func(tx *sqldb.Tx) error {
+// them by name. was is false if it had ended before.
+func (s store) endForward(ctx context.Context, r forwardRow, at time.Time) (was bool, err error) {
+	err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
 		if err := tx.Lock(sqldb.Lock{Name: "forwards"}); err != nil {
 			return err
 		}
@@ -190,10 +192,12 @@ func (s store) endForward(ctx context.Context, r forwardRow, at time.Time) error
 			r.rule, string(r.repo), string(r.tag), r.seq); err != nil {
 			return err
 		}
-		_, err := tx.Exec(`UPDATE forwards SET state = $2, attempts = $3, error = $4, changed = $5, progress = '' WHERE seq = $1`,
+		n, err := tx.Exec(`UPDATE forwards SET state = $2, attempts = $3, error = $4, changed = $5, progress = '' WHERE seq = $1 AND `+sqlOpen,
 			r.seq, string(r.state), r.attempts, r.error, at.UnixMicro())
+		was = n > 0
 		return err
 	})
+	return was, err
 }
 
 // retryForwards lets wait again what a rule's registry has refused or kept, if nothing
@@ -202,4 +206,36 @@ func (s store) retryForwards(ctx context.Context, rule string, at time.Time) err
 	return s.exec(ctx, "forwards", `UPDATE forwards SET state = 'waiting', changed = $2 WHERE rule = $1 AND state IN ('refused', 'kept')
 		AND NOT EXISTS (SELECT 1 FROM forwards f WHERE f.rule = forwards.rule AND f.repo = forwards.repo AND f.tag = forwards.tag AND f.tag <> '' AND f.seq > forwards.seq)`,
 		rule, at.UnixMicro())
+}
+
+// dropForward ends what is to be passed on, or forgets how it ended. It is false if
+// there is no such row.
+func (s store) dropForward(ctx context.Context, seq int64, why string, at time.Time) (found bool, err error) {
+	err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := tx.Lock(sqldb.Lock{Name: "forwards"}); err != nil {
+			return err
+		}
+		var state string
+		err := tx.QueryRow(`SELECT state FROM forwards WHERE seq = $1`, seq).Scan(&state)
+		if found = err == nil; errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if st := registry.ForwardState(state); st != registry.ForwardAnnounced && st != registry.ForwardWaiting {
+			_, err = tx.Exec(`DELETE FROM forwards WHERE seq = $1`, seq)
+			return err
+		}
+		_, err = tx.Exec(`UPDATE forwards SET state = 'dropped', error = $2, changed = $3, progress = '' WHERE seq = $1`, seq, why, at.UnixMicro())
+		return err
+	})
+	return found, err
+}
+
+func number(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
 }

@@ -44,8 +44,7 @@ func (f *fill) settle(link func(registry.Name) (registry.Stored, error)) error {
 			if f.size < 0 {
 				f.size = stored.Size
 			}
-			close(f.changed)
-			f.changed = make(chan struct{})
+			f.wake()
 			f.mu.Unlock()
 			return nil
 		}

@@ -7,15 +7,16 @@ import (
 
 // meters count what a syncer does.
 type meters struct {
-	fresh, confirmed, stale, negative     *metrics.Counter
-	manifests, blobs, mounted             *metrics.Counter
-	upstreamBytes, resumed                *metrics.Counter
-	failedFills, wrong, joined            *metrics.Counter
-	filling, readers                      *metrics.Gauge
-	healed                                *metrics.Counter
-	copied, copyFailed, copyRuns, skipped *metrics.Counter
-	delivered, kept, refused, dropped     *metrics.Counter
-	forwardedBytes, forwardResumed        *metrics.Counter
+	fresh, confirmed, stale, negative             *metrics.Counter
+	manifests, blobs, mounted                     *metrics.Counter
+	upstreamBytes, resumed, relayed               *metrics.Counter
+	failedFills, wrong, joined                    *metrics.Counter
+	filling, readers                              *metrics.Gauge
+	healed                                        *metrics.Counter
+	copied, copyFailed, copyRuns, skipped, pruned *metrics.Counter
+	held, noticed, unsigned                       *metrics.Counter
+	delivered, kept, refused, dropped             *metrics.Counter
+	forwardedBytes, forwardResumed                *metrics.Counter
 }
 
 func newMeters(m *metrics.Set, s *Service) *meters {
@@ -29,6 +30,7 @@ func newMeters(m *metrics.Set, s *Service) *meters {
 		blobs:         m.Counter(content, contentHelp, "kind", "blob"),
 		mounted:       m.Counter(content, contentHelp, "kind", "mounted"),
 		upstreamBytes: m.Counter("berth_sync_upstream_bytes_total", "Bytes of blobs that upstreams sent."),
+		relayed:       m.Counter("berth_sync_relayed_bytes_total", "Bytes of blobs that came from another syncer, which was fetching them."),
 		resumed:       m.Counter("berth_sync_resumed_bytes_total", "Bytes of blobs that did not have to be sent again after a restart."),
 		failedFills:   m.Counter("berth_sync_failed_fills_total", "Fetches of blobs that failed."),
 		wrong:         m.Counter("berth_sync_wrong_content_total", "Blobs whose bytes were other than their digest says. None was stored."),
@@ -38,6 +40,10 @@ func newMeters(m *metrics.Set, s *Service) *meters {
 		readers:       m.Gauge("berth_sync_readers", "Requests that follow a blob which is being fetched."),
 		copied:        m.Counter("berth_sync_copied_tags_total", "Tags that scheduled copies have looked at, by result.", "result", "ok"),
 		copyFailed:    m.Counter("berth_sync_copied_tags_total", "Tags that scheduled copies have looked at, by result.", "result", "error"),
+		pruned:        m.Counter("berth_sync_pruned_tags_total", "Mirrored tags that were removed because they are gone upstream."),
+		held:          m.Counter("berth_sync_held_tags_total", "Moves of tags upstream that the rule's tagMoves does not follow."),
+		noticed:       m.Counter("berth_sync_notices_total", "Events of upstreams about a tag, by what became of them.", "result", "noted"),
+		unsigned:      m.Counter("berth_sync_notices_total", "Events of upstreams about a tag, by what became of them.", "result", "unsigned"),
 		skipped:       m.Counter("berth_sync_copied_tags_total", "Tags that scheduled copies have looked at, by result.", "result", "skipped"),
 		copyRuns:      m.Counter("berth_sync_runs_total", "Scheduled copies that came to their end."),
 	}
@@ -49,7 +55,7 @@ func newMeters(m *metrics.Set, s *Service) *meters {
 	x.forwardedBytes = m.Counter("berth_sync_forwarded_bytes_total", "Bytes of blobs that were sent to other registries.")
 	x.forwardResumed = m.Counter("berth_sync_forwards_resumed_bytes_total", "Bytes of blobs that did not have to be sent again because an upload went on.")
 	m.Collect(metrics.GaugeKind, "berth_sync_upstream_up", "Whether an upstream is asked: 0 while too many requests have failed, or it asked for a pause.", func(e *metrics.Emitter) {
-		for _, r := range s.rules {
+		for _, r := range s.rules() {
 			v := 1.0
 			if down, _ := r.health(); down {
 				v = 0
@@ -58,13 +64,13 @@ func newMeters(m *metrics.Set, s *Service) *meters {
 		}
 	})
 	m.Collect(metrics.CounterKind, "berth_sync_upstream_requests_total", "Requests to an upstream.", func(e *metrics.Emitter) {
-		for _, r := range s.rules {
+		for _, r := range s.rules() {
 			e.Emit(float64(r.requests()), "rule", r.Name)
 		}
 	})
 	perRule := func(kind metrics.Kind, name, help string, value func(*Rule) float64) {
 		m.Collect(kind, name, help, func(e *metrics.Emitter) {
-			for _, r := range s.rules {
+			for _, r := range s.rules() {
 				e.Emit(value(r), "rule", r.Name)
 			}
 		})

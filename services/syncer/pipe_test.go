@@ -81,9 +81,9 @@ func (r *raced) Blob(ctx context.Context, a registry.Actor, repo registry.Name, 
 	return r.Catalog.Blob(ctx, a, repo, d)
 }
 
-// TestS070ForeignFill: a blob that is being fetched from one upstream is not for
+// TestS004ForeignFill: a blob that is being fetched from one upstream is not for
 // readers of another that does not have it, whoever comes first.
-func TestS070ForeignFill(t *testing.T) {
+func TestS004ForeignFill(t *testing.T) {
 	private, public := newHostile(t), newHostile(t)
 	layer := random(1 << 20)
 	private.image(t, "private/x", "v1", layer)
@@ -300,9 +300,9 @@ func TestBusy(t *testing.T) {
 	w.linked(t, "a", registry.SHA256.FromBytes(one))
 }
 
-// TestSlowReader: who reads slowly does not keep the staged file when its blob is
+// TestP92SlowReader: who reads slowly does not keep the staged file when its blob is
 // stored.
-func TestSlowReader(t *testing.T) {
+func TestP92SlowReader(t *testing.T) {
 	up := newHostile(t)
 	layer := random(16 << 20)
 	up.image(t, "a", "v1", layer)
@@ -346,9 +346,9 @@ func TestSlowReader(t *testing.T) {
 	}
 }
 
-// TestS070StagedOfOthers: what has been staged of a blob for others is not for readers
+// TestS004StagedOfOthers: what has been staged of a blob for others is not for readers
 // of an upstream that does not have it, and they are told so at once.
-func TestS070StagedOfOthers(t *testing.T) {
+func TestS004StagedOfOthers(t *testing.T) {
 	up := newHostile(t)
 	layer := random(1000)
 	blob := registry.SHA256.FromBytes(layer)

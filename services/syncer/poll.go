@@ -16,8 +16,8 @@ import (
 // rest is for clients that wait.
 const minBudget = 20
 
-// schedule runs a rule's copies until the service closes.
-func (s *Service) schedule(r *Rule) {
+// schedule runs a rule's copies until ctx ends.
+func (s *Service) schedule(ctx context.Context, r *Rule) {
 	wait := s.until(r)
 	for attempt := 0; ; {
 		timer := time.NewTimer(wait)
@@ -27,7 +27,7 @@ func (s *Service) schedule(r *Rule) {
 		case <-r.state.kick:
 			kicked = true
 			timer.Stop()
-		case <-s.ctx.Done():
+		case <-ctx.Done():
 			timer.Stop()
 			return
 		}
@@ -35,17 +35,17 @@ func (s *Service) schedule(r *Rule) {
 			wait = r.Interval
 			continue
 		}
-		held, done, mine, err := s.mayRun(s.ctx, r, copies(r))
+		held, done, mine, err := s.mayRun(ctx, r, copies(r))
 		if err != nil || !mine {
 			wait = min(leaseTime, r.Interval) // it is looked again whether they are due
-			if err != nil && s.ctx.Err() == nil {
+			if err != nil && ctx.Err() == nil {
 				s.log.Warn("scheduled copies could not begin", "rule", r.Name, "error", err)
 			}
 			continue
 		}
 		if s.shared && !kicked {
 			// Another syncer may have run them meanwhile.
-			if err := s.refresh(s.ctx); err == nil {
+			if err := s.refresh(ctx); err == nil {
 				if left := s.until(r); left > 0 {
 					done()
 					wait = left
@@ -89,6 +89,10 @@ func (s *Service) copyRule(ctx context.Context, r *Rule) error {
 	err := s.copyAll(ctx, r)
 	r.state.mu.Lock()
 	r.state.running = false
+	if ctx.Err() != nil {
+		r.state.mu.Unlock()
+		return ctx.Err()
+	}
 	r.state.row.lastError = ""
 	if err != nil {
 		r.state.row.lastError = err.Error()
@@ -96,9 +100,6 @@ func (s *Service) copyRule(ctx context.Context, r *Rule) error {
 	r.state.row.lastRun = s.now().UnixMicro()
 	row := r.state.row
 	r.state.mu.Unlock()
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
 	s.meters.copyRuns.Inc()
 	log := s.log.Info
 	if err != nil {
@@ -139,21 +140,13 @@ func (s *Service) copyAll(ctx context.Context, r *Rule) error {
 			s.log.Info("a mirrored repository is left alone: it was pushed to here", "repository", t.repo)
 			continue
 		}
-		var tags []string
-		err = s.each([]target{t}, func(t target, h *upstream.Host) error {
-			tags = nil
-			return h.Tags(ctx, t.remote, func(page []string) error {
-				for _, tag := range page {
-					if _, err := registry.ParseTag(tag); err == nil && t.content.wants(tag) {
-						tags = append(tags, tag)
-					}
-				}
-				return nil
-			})
-		})
+		tags, listed, err := s.tagsOf(ctx, t)
 		if err != nil {
 			note(fmt.Errorf("listing the tags of %s: %w", t.remote, err))
 			continue
+		}
+		if listed != nil {
+			note(s.prune(ctx, t, listed))
 		}
 		slices.Sort(tags)
 		r.count(0, int64(len(tags)))
@@ -180,7 +173,7 @@ func (s *Service) copyAll(ctx context.Context, r *Rule) error {
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.Is(err, errUnsigned):
+		case errors.Is(err, errUnsigned), errors.Is(err, errHeld):
 			s.meters.skipped.Inc()
 		case err != nil:
 			s.meters.copyFailed.Inc()
@@ -195,6 +188,30 @@ func (s *Service) copyAll(ctx context.Context, r *Rule) error {
 		r.count(1, 0)
 	}
 	return first
+}
+
+// tagsOf returns the tags of a repository upstream that the rule selects. listed has all
+// of them, if the rule looks for what is gone and the upstream itself has answered: a
+// mirror of it may lag behind.
+func (s *Service) tagsOf(ctx context.Context, t target) (tags []string, listed map[string]bool, err error) {
+	err = s.each([]target{t}, func(t target, h *upstream.Host) error {
+		tags, listed = nil, nil
+		if t.rule.Prune.On && h == t.rule.Hosts[0] {
+			listed = make(map[string]bool)
+		}
+		return h.Tags(ctx, t.remote, func(page []string) error {
+			for _, tag := range page {
+				if listed != nil {
+					listed[tag] = true
+				}
+				if _, err := registry.ParseTag(tag); err == nil && t.content.wants(tag) {
+					tags = append(tags, tag)
+				}
+			}
+			return nil
+		})
+	})
+	return tags, listed, err
 }
 
 func (r *Rule) count(done, total int64) {
@@ -213,16 +230,9 @@ func (s *Service) remotes(ctx context.Context, r *Rule) ([]target, error) {
 		if seen[remote] {
 			return
 		}
-		for i := range r.Content {
-			c := &r.Content[i]
-			if !c.pattern.Match(remote) {
-				continue
-			}
-			if name, err := registry.ParseName(c.local(remote)); err == nil {
-				seen[remote] = true
-				all = append(all, target{r, name, remote, c})
-			}
-			return
+		if t, ok := r.targetOf(remote); ok {
+			seen[remote] = true
+			all = append(all, t)
 		}
 	}
 	list := false

@@ -223,7 +223,7 @@ type censusKey struct {
 // count goes through the mirrored repositories.
 func (s *Service) count(ctx context.Context) (census, error) {
 	all := make(census)
-	for _, r := range s.rules {
+	for _, r := range s.rules() {
 		for _, state := range []registry.Presence{registry.Complete, registry.Partial, registry.Missing} {
 			all[censusKey{r.Name, state}] = 0
 		}

@@ -210,6 +210,9 @@ func (s *Service) confirm(ctx context.Context, key tagKey, targets []target, loc
 		targets[0].rule.state.hits.Add(1)
 		res.Digest = fl.v
 	case errors.Is(fl.err, errPushed):
+	case errors.Is(fl.err, errHeld):
+		targets[0].rule.state.hits.Add(1)
+		res.Warning = "the upstream registry " + targets[0].rule.Host + " has moved this tag, which is not followed; this is what it was"
 	case errors.Is(fl.err, registry.ErrManifestUnknown):
 		// Gone upstream: nothing is ever removed here for that.
 		res.Warning = "the tag is gone from the upstream registry " + targets[0].rule.Host + "; this is what it was"
@@ -264,7 +267,7 @@ func (s *Service) each(targets []target, f func(t target, h *upstream.Host) erro
 				unknown = err
 				break // a mirror has no more than its original
 			}
-			if errors.Is(err, context.Canceled) || errors.Is(err, errUnsigned) || errors.Is(err, errPushed) {
+			if errors.Is(err, context.Canceled) || errors.Is(err, errUnsigned) || errors.Is(err, errPushed) || errors.Is(err, errHeld) {
 				return err
 			}
 			t.rule.note(err)
@@ -302,6 +305,9 @@ func (s *Service) fetch(ctx context.Context, key tagKey, targets []target, local
 		if key.ref.Tag != "" && local != "" { // do not ask again at once
 			err = errors.Join(err, s.store.setTag(ctx, key.repo, key.ref.Tag, seen{"", s.now()}))
 		}
+	}
+	if errors.Is(err, errHeld) && local != "" { // do not ask again at once
+		err = errors.Join(err, s.store.setTag(ctx, key.repo, key.ref.Tag, seen{local, s.now()}))
 	}
 	if err == nil && key.ref.Tag != "" {
 		if err := s.store.setTag(ctx, key.repo, key.ref.Tag, seen{d, s.now()}); err != nil {

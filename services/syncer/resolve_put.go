@@ -16,6 +16,11 @@ var errPushed = errors.New("the repository was pushed to")
 // it is not here. It returns what the tag points to: what was pushed meanwhile
 // stays.
 func (s *Service) putTag(ctx context.Context, t target, m registry.Manifest, tag registry.Tag, local registry.Digest) (registry.Digest, error) {
+	if local != m.Digest {
+		if err := s.mayFollow(ctx, t, tag, m.Digest); err != nil {
+			return "", err
+		}
+	}
 	if local != "" && local != m.Digest {
 		if err := s.mayMove(ctx, t.repo, tag, local); err != nil {
 			return "", err

@@ -162,9 +162,9 @@ func TestRefusedPush(t *testing.T) {
 	}
 }
 
-// TestS070CopiesOfOthers: what has been staged of a blob for others is not linked for a
+// TestS004CopiesOfOthers: what has been staged of a blob for others is not linked for a
 // copy from an upstream that only lists it.
-func TestS070CopiesOfOthers(t *testing.T) {
+func TestS004CopiesOfOthers(t *testing.T) {
 	layer := random(1000)
 	blob := registry.SHA256.FromBytes(layer)
 	for _, n := range []int{len(layer), len(layer) / 2} {

@@ -41,8 +41,21 @@ type Rule struct {
 	// compared with what was; 0 is never.
 	Conflict Conflict
 	Compare  time.Duration
+	Deletes  bool // removals are passed on, too
+	// NoticeSecret reads what signs notices of pushes to the upstream; nil: the rule takes
+	// none. It may be called by many goroutines.
+	NoticeSecret func() (string, error)
+	// Moves says which tags that move upstream are followed; "" is all.
+	Moves Moves
+	// Prune is about tags that are gone upstream, and needs a schedule.
+	Prune Prune
 
-	state ruleState
+	// Source is what the rule was made of. Rules of one name and equal sources do the same.
+	Source any
+
+	state *ruleState    // shared by all rules that have had this name, one after the other
+	stop  func()        // ends its scheduled work
+	ended chan struct{} // closed when that has ended
 }
 
 // Content selects repositories of an upstream and says what they are called here.
@@ -65,18 +78,8 @@ func (c *Content) compile() error {
 	if c.pattern, err = glob.Compile(prefix); err != nil {
 		return err
 	}
-	c.fixed = fixedPart(prefix)
+	c.fixed = glob.FixedPart(prefix)
 	return nil
-}
-
-// fixedPart returns what of a glob is before its first special character: all of it
-// if there is none, or else up to the last slash, as zot has it.
-func fixedPart(prefix string) string {
-	i := strings.IndexAny(prefix, "*?[{")
-	if i < 0 {
-		return prefix
-	}
-	return strings.TrimSuffix(prefix[:strings.LastIndexByte(prefix[:i], '/')+1], "/")
 }
 
 // local returns what an upstream repository is called here.
@@ -179,9 +182,10 @@ func (r *Rule) cutHost(local string) (string, bool) {
 // begins with the host of one are that host's alone.
 func (s *Service) targets(repo registry.Name) []target {
 	first, _, _ := strings.Cut(string(repo), "/")
-	named := strings.ContainsRune(first, '.') && s.inPath[upstream.Canonical(first)]
+	set := s.set.Load()
+	named := strings.ContainsRune(first, '.') && set.inPath[upstream.Canonical(first)]
 	var all []target
-	for _, r := range s.rules {
+	for _, r := range set.rules {
 		if _, mine := r.cutHost(string(repo)); named && !mine {
 			continue
 		}
@@ -217,11 +221,12 @@ func (s *Service) route(ctx context.Context, host string, repo registry.Name) (r
 		return "", unknown
 	}
 	host = upstream.Canonical(host)
-	if !s.byHost[host] {
+	set := s.set.Load()
+	if !set.byHost[host] {
 		return "", unknown
 	}
 	remote := upstream.Complete(host, string(repo))
-	for _, r := range s.rules {
+	for _, r := range set.rules {
 		if r.Host != host {
 			continue
 		}

@@ -1,6 +1,8 @@
 package syncer_test
 
 import (
+	"bytes"
+	"errors"
 	"testing"
 
 	"github.com/berth-registry/berth/registry"
@@ -58,5 +60,42 @@ func TestHostInPath(t *testing.T) {
 	}
 	if n := hub.asked("GET /v2/ghcr.io/"); n != 0 {
 		t.Errorf("%d requests to Docker Hub for what is said to be elsewhere", n)
+	}
+}
+
+// TestS069Route: the look-up of other registries is closed.
+func TestS069Route(t *testing.T) {
+	up := newHostile(t)
+	hub := at(t, up.URL, syncer.Content{Prefix: "library/**"})
+	hub.Host = "docker.io"
+	other := at(t, up.URL, syncer.Content{Prefix: "**"})
+	other.Host = "ghcr.io"
+	w := open(t, hub, other)
+	for _, c := range []struct {
+		ns   string
+		repo registry.Name
+		want registry.Name
+	}{
+		{"docker.io", "library/nginx", "library/nginx"},
+		{"docker.io", "nginx", "library/nginx"},
+		{"registry-1.docker.io", "library/nginx", "library/nginx"},
+		{"index.docker.io:443", "library/nginx", "library/nginx"},
+		{"DOCKER.IO", "library/nginx", "library/nginx"},
+		{"docker.io", "other/x", ""},
+		{"ghcr.io", "a/b", "a/b"},
+		{"ghcr.io", "library/nginx", "ghcr.io/library/nginx"}, // the plain name is Docker Hub's
+		{"quay.io", "a/b", ""},
+		{"169.254.169.254", "a/b", ""},
+		{"user@evil", "a/b", ""},
+		{"../..", "a/b", ""},
+		{string(bytes.Repeat([]byte("a"), 300)), "a/b", ""},
+	} {
+		got, err := w.Route(t.Context(), c.ns, c.repo)
+		if got != c.want || (err == nil) != (c.want != "") || err != nil && !errors.Is(err, registry.ErrNameUnknown) {
+			t.Errorf("Route(%.40q, %q) = %q, %v; want %q", c.ns, c.repo, got, err, c.want)
+		}
+	}
+	if n := up.asked(""); n != 0 {
+		t.Errorf("%d requests", n)
 	}
 }

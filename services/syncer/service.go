@@ -33,6 +33,9 @@ type Catalog interface {
 	LinkCached(ctx context.Context, a registry.Actor, repo registry.Name, s registry.Stored) (registry.Stored, error)
 	PushedTo(ctx context.Context, a registry.Actor, repo registry.Name) (bool, error)
 	Pins(ctx context.Context, a registry.Actor) ([]registry.Pin, error)
+	CachedManifests(ctx context.Context, a registry.Actor, repo registry.Name, p registry.Page[registry.Digest]) (registry.List[registry.CachedManifest], error)
+	UntagCached(ctx context.Context, a registry.Actor, repo registry.Name, t registry.Tag, d registry.Digest) error
+	RecordAudit(ctx context.Context, events []registry.AuditEvent) error
 	Damages(ctx context.Context, a registry.Actor, after *registry.Damage, limit int) ([]registry.Damage, error)
 }
 
@@ -45,6 +48,10 @@ type Options struct {
 	Holder string
 	// Shared says that other processes use the same database.
 	Shared bool
+	// Address is where others that share the database reach this process, "" if they
+	// can't. Dial connects to one of them; nil: nobody is asked for bytes.
+	Address string
+	Dial    func(address string) (Peer, error)
 	// Now is the clock of freshness; nil is time.Now.
 	Now     func() time.Time
 	Metrics *metrics.Set // nil: nobody wants to know
@@ -53,15 +60,15 @@ type Options struct {
 
 // Service implements [registry.Mirror].
 type Service struct {
-	rules    []*Rule
-	byHost   map[string]bool
-	inPath   map[string]bool
+	set      atomic.Pointer[ruleSet]
 	blobs    Blobs
 	catalog  Catalog
 	store    store
 	staging  string
 	shared   bool
 	holder   string
+	address  string
+	dial     func(address string) (Peer, error)
 	now      func() time.Time
 	log      *slog.Logger
 	meters   *meters
@@ -84,11 +91,13 @@ type Service struct {
 	tags      flights[tagKey, registry.Digest]
 	referring flights[refKey, struct{}]
 	missing   missing
-	refs      map[refKey]time.Time // when referrers were last asked for
-	owed      map[tagKey]int       // pushes of a tag that are to be passed on
+	refs      map[refKey]time.Time       // when referrers were last asked for
+	held      map[tagKey]registry.Digest // what tags were not moved to, as far as that was told
+	owed      map[tagKey]int             // pushes of a tag that are to be passed on
 }
 
-// ruleState is what changes of a rule.
+// ruleState is what changes of a rule. It stays when another rule of its name takes its
+// place.
 type ruleState struct {
 	mu      sync.Mutex
 	row     ruleRow
@@ -98,7 +107,10 @@ type ruleState struct {
 	waits   atomic.Pointer[string] // why scheduled copies wait, nil if they do not
 	hits    atomic.Int64
 	misses  atomic.Int64
+	pruned  atomic.Int64
 	forward chan struct{} // something is to be passed on
+	told    chan struct{} // something is to be copied
+	tryNow  atomic.Bool   // what has failed, too
 	bytes   atomic.Int64
 	paused  atomic.Bool
 	lastErr atomic.Pointer[string]
@@ -118,43 +130,29 @@ func New(ctx context.Context, db *sqldb.DB, blobs Blobs, catalog Catalog, o Opti
 		o.Now = time.Now
 	}
 	s := &Service{
-		rules: o.Rules, byHost: make(map[string]bool), inPath: make(map[string]bool), blobs: blobs, catalog: catalog, store: st,
-		stall: stallTime, renew: renewEvery, patience: confirmTime, most: maxFills, staging: o.Staging, holder: o.Holder, shared: o.Shared, now: o.Now, log: o.Log,
-		fills: make(map[registry.Digest]*fill), ours: make(map[registry.Name]bool), refs: make(map[refKey]time.Time),
+		blobs: blobs, catalog: catalog, store: st,
+		stall: stallTime, renew: renewEvery, patience: confirmTime, most: maxFills, staging: o.Staging, holder: o.Holder, shared: o.Shared, address: o.Address, dial: o.Dial, now: o.Now, log: o.Log,
+		fills: make(map[registry.Digest]*fill), ours: make(map[registry.Name]bool), refs: make(map[refKey]time.Time), held: make(map[tagKey]registry.Digest),
 	}
 	if err := os.MkdirAll(o.Staging, 0o700); err != nil {
 		return nil, fmt.Errorf("making the staging directory: %w", err)
 	}
-	nameRules(s.rules)
-	for _, r := range s.rules {
-		if err := r.check(); err != nil {
-			return nil, err
-		}
-		s.byHost[r.Host], s.inPath[hostInPath(r.Host)] = true, true
-		r.state.kick, r.state.forward = make(chan struct{}, 1), make(chan struct{}, 1)
-	}
 	if s.claimed, err = st.claims(ctx); err != nil {
 		return nil, fmt.Errorf("reading the syncer's database: %w", err)
 	}
-	rows, err := st.rules(ctx)
+	set, err := s.prepare(ctx, o.Rules)
 	if err != nil {
-		return nil, fmt.Errorf("reading the syncer's database: %w", err)
+		return nil, err
 	}
-	month, _ := monthOf(s.now())
-	bytes, err := st.months(ctx, month)
-	if err != nil {
-		return nil, fmt.Errorf("reading the syncer's database: %w", err)
-	}
-	for _, r := range s.rules {
-		r.state.line.month, r.state.line.bytes = month, bytes[r.Name]
-		r.state.row = rows[r.Name]
-		r.state.paused.Store(r.state.row.paused)
-	}
+	s.set.Store(set)
 	if s.id, err = st.identity(ctx); err == nil {
 		s.owed, err = st.owed(ctx)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the syncer's database: %w", err)
+	}
+	if err := s.showAddress(ctx); err != nil {
+		return nil, fmt.Errorf("telling other syncers of this one: %w", err)
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.meters = newMeters(o.Metrics, s)
@@ -162,13 +160,8 @@ func New(ctx context.Context, db *sqldb.DB, blobs Blobs, catalog Catalog, o Opti
 		s.stop()
 		return nil, err
 	}
-	for _, r := range s.rules {
-		if r.Interval > 0 {
-			s.work.Go(func() { s.schedule(r) })
-		}
-		if r.forwards() {
-			s.work.Go(func() { s.forwardLoop(r) })
-		}
+	for _, r := range set.rules {
+		s.start(r, nil)
 	}
 	s.work.Go(s.janitor)
 	s.work.Go(s.healer)
@@ -192,7 +185,7 @@ func (s *Service) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	var err error
-	for _, r := range s.rules {
+	for _, r := range s.rules() {
 		err = errors.Join(err, s.saveLine(ctx, r))
 	}
 	return err
@@ -278,7 +271,7 @@ const unfinished = 24 * time.Hour
 
 func (s *Service) tidy(ctx context.Context) {
 	now := s.now()
-	for _, r := range s.rules {
+	for _, r := range s.rules() {
 		if err := s.saveLine(ctx, r); err != nil && ctx.Err() == nil {
 			s.log.Warn("bytes could not be counted", "rule", r.Name, "error", err)
 		}
@@ -291,7 +284,11 @@ func (s *Service) tidy(ctx context.Context) {
 	}
 	s.missing.drop(now)
 	s.mu.Unlock()
+	if err := s.store.dropNotices(ctx, now.Add(-noticeKeep)); err != nil && ctx.Err() == nil {
+		s.log.Warn("what rules were told of that there are no more could not be forgotten", "error", err)
+	}
 	rows, err := s.store.fills(ctx, s.holder)
+	err = errors.Join(err, s.showAddress(ctx))
 	for _, row := range rows {
 		if now.Sub(row.since) <= unfinished || strings.HasPrefix(string(row.digest), runPrefix) {
 			continue // a right that is held does not end by being old

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -16,7 +18,7 @@ import (
 // What several syncers do that share a database: claims are read there each time,
 // pauses and the ends of copies each few seconds, and who may fetch a blob or run a
 // rule's copies has a row with an end. The bytes of a fetch are one process's: the
-// others wait until the blob is in the catalog.
+// others ask it for them, see relay, or wait until the blob is in the catalog.
 
 // HolderHere names this process among those that share the database: the same after a
 // restart, so that it goes on with what it was fetching into staging.
@@ -30,6 +32,32 @@ func HolderHere(staging string) string {
 	}
 	sum := sha256.Sum256([]byte(staging))
 	return host + "." + hex.EncodeToString(sum[:4])
+}
+
+// addressHere returns where other syncers reach this process: as the file says, or else
+// where it listens, with an address of this machine if that is all of them. "" if it
+// does not listen.
+func addressHere(listen, advertise string) (string, error) {
+	if advertise != "" || listen == "" {
+		return advertise, nil
+	}
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "", fmt.Errorf("services.syncer.listen: %w", err)
+	}
+	if ip, err := netip.ParseAddr(host); host != "" && (err != nil || !ip.IsUnspecified()) {
+		return listen, nil
+	}
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return "", fmt.Errorf("looking for an address of this machine: %w", err)
+	}
+	for _, a := range all {
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
+			return net.JoinHostPort(n.IP.String(), port), nil
+		}
+	}
+	return "", nil
 }
 
 // claimOf returns whether repo was pushed to, and whether that is known at all.
@@ -78,7 +106,7 @@ func (s *Service) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, r := range s.rules {
+	for _, r := range s.rules() {
 		row, ok := rows[r.Name]
 		if !ok {
 			continue
@@ -178,12 +206,20 @@ var errFetched = errors.New("another syncer has fetched it")
 func (f *fill) rightOf(ctx context.Context) error {
 	tick := time.NewTicker(othersEvery)
 	defer tick.Stop()
+	from := &relay{f: f}
+	defer func() { _ = from.abandon() }() // what has come of it stays
 	for waited := false; ; waited = true {
 		other, err := f.lease(ctx)
 		if err != nil {
 			return err
 		}
 		if waited && f.s.fetched(ctx, f) {
+			if err := from.abandon(); errors.Is(err, errWrong) {
+				return err
+			}
+			if err := f.rest(ctx); err != nil {
+				return err
+			}
 			return errFetched
 		}
 		if other == "" {
@@ -194,6 +230,9 @@ func (f *fill) rightOf(ctx context.Context) error {
 		}
 		if !waited {
 			f.update(func() { f.trouble = "waits for syncer " + other + ", which is fetching it" })
+		}
+		if err := from.look(ctx, other); err != nil {
+			return err
 		}
 		select {
 		case <-tick.C:
@@ -207,7 +246,10 @@ func (f *fill) rightOf(ctx context.Context) error {
 // links it in the others, which have heard from their upstream that it is theirs, too.
 func (s *Service) fetched(ctx context.Context, f *fill) bool {
 	b, err := s.catalog.Blob(ctx, installation, f.repo(), f.digest)
-	if err != nil || b.Locator == "" || f.size >= 0 && f.size != b.Size {
+	f.mu.Lock()
+	size := f.size
+	f.mu.Unlock()
+	if err != nil || b.Locator == "" || size >= 0 && size != b.Size {
 		return false
 	}
 	err = f.settle(func(repo registry.Name) (registry.Stored, error) {
@@ -217,4 +259,15 @@ func (s *Service) fetched(ctx context.Context, f *fill) bool {
 		return s.catalog.LinkCached(ctx, installation, repo, b.Stored)
 	})
 	return err == nil
+}
+
+// forgotten is after how long without a word a syncer's address is forgotten.
+const forgotten = time.Hour
+
+// showAddress tells others that share the database where this process is.
+func (s *Service) showAddress(ctx context.Context) error {
+	if !s.shared || s.address == "" {
+		return nil
+	}
+	return s.store.showAddress(ctx, s.holder, s.address, s.now(), s.now().Add(-forgotten))
 }

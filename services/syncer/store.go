@@ -111,7 +111,7 @@ func (s store) forget(ctx context.Context, repo registry.Name, pushed bool) erro
 		if err := tx.Lock(sqldb.Lock{Name: "claim " + string(repo)}); err != nil {
 			return err
 		}
-		for _, q := range []string{`DELETE FROM claims WHERE repo = $1`, `DELETE FROM tags WHERE repo = $1`} {
+		for _, q := range []string{`DELETE FROM claims WHERE repo = $1`, `DELETE FROM tags WHERE repo = $1`, `DELETE FROM gone WHERE repo = $1`} {
 			if _, err := tx.Exec(q, string(repo)); err != nil {
 				return err
 			}
@@ -180,6 +180,31 @@ func (s store) fills(ctx context.Context, holder string) ([]fillRow, error) {
 		all = append(all, fillRow{registry.Digest(digest), registry.Name(repo), rule, size, time.UnixMicro(since)})
 	}
 	return all, rows.Err()
+}
+
+// showAddress notes where a holder is reached, and forgets those not seen since old.
+func (s store) showAddress(ctx context.Context, holder, address string, now, old time.Time) error {
+	return s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := tx.Lock(sqldb.Lock{Name: "syncers"}); err != nil {
+			return err
+		}
+		_, err := tx.Exec(`INSERT INTO syncers (holder, address, seen) VALUES ($1, $2, $3)
+			ON CONFLICT (holder) DO UPDATE SET address = excluded.address, seen = excluded.seen`, holder, address, now.UnixMicro())
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(`DELETE FROM syncers WHERE seen < $1`, old.UnixMicro())
+		return err
+	})
+}
+
+// addressOf returns where a holder is reached, "" if nobody knows.
+func (s store) addressOf(ctx context.Context, holder string) (address string, err error) {
+	err = s.db.QueryRow(ctx, `SELECT address FROM syncers WHERE holder = $1`, holder).Scan(&address)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return address, err
 }
 
 // ruleRow is what became of a rule.

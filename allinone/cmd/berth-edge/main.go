@@ -20,7 +20,7 @@ func main() {
 		map[string]blobstore.OpenPool{"local": disk.OpenPool},
 		metadata.Drivers{Databases: map[string]metadata.OpenDB{"sqlite": sqlite.OpenConfigured}},
 	)
-	parts.Methods = auth.Parts{LDAP: ldap.Open, Bearer: jwt.Bearer, OIDC: jwt.OIDC(nil)}
+	parts.Methods = auth.Parts{LDAP: ldap.Open, Bearer: jwt.Bearer(nil), OIDC: jwt.OIDC(nil)}
 	parts.Mirror = allinone.Mirrors(syncer.Parts{Databases: map[string]syncer.OpenDB{"sqlite": sqlite.OpenSyncer}})
 	allinone.Program("berth-edge", version, "an OCI registry in one process, for small machines: disk and SQLite", parts).Main()
 }

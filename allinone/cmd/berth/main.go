@@ -15,6 +15,7 @@ import (
 	"github.com/berth-registry/berth/services/gateway/auth"
 	"github.com/berth-registry/berth/services/gateway/auth/jwt"
 	"github.com/berth-registry/berth/services/gateway/auth/jwt/claims"
+	"github.com/berth-registry/berth/services/gateway/auth/jwt/secretsmanager"
 	"github.com/berth-registry/berth/services/gateway/auth/ldap"
 	"github.com/berth-registry/berth/services/gateway/search"
 	"github.com/berth-registry/berth/services/metadata"
@@ -40,7 +41,7 @@ func main() {
 			NATS:       nats.Open,
 		},
 	)
-	parts.Methods = auth.Parts{LDAP: ldap.Open, Bearer: jwt.Bearer, OIDC: jwt.OIDC(claims.Compile)}
+	parts.Methods = auth.Parts{LDAP: ldap.Open, Bearer: jwt.Bearer(secretsmanager.Open), OIDC: jwt.OIDC(claims.Compile)}
 	parts.Search = search.Open
 	parts.Mirror = allinone.Mirrors(syncer.Parts{
 		Databases: map[string]syncer.OpenDB{"sqlite": sqlite.OpenSyncer, "postgres": postgres.OpenSyncer},

@@ -147,3 +147,21 @@ func (s *server) ListTakeOvers(ctx context.Context, req *apiv1.ListTakeOversRequ
 	}
 	return resp, nil
 }
+
+func (s *server) FinishTakeOvers(ctx context.Context, _ *apiv1.FinishTakeOversRequest) (*apiv1.FinishTakeOversResponse, error) {
+	if err := s.catalog.FinishTakeOvers(ctx, actor(ctx)); err != nil {
+		return nil, err
+	}
+	return &apiv1.FinishTakeOversResponse{}, nil
+}
+
+func (s *server) GetTakeOverFinish(ctx context.Context, _ *apiv1.GetTakeOverFinishRequest) (*apiv1.GetTakeOverFinishResponse, error) {
+	f, err := s.catalog.TakeOverFinish(ctx, actor(ctx))
+	if err != nil {
+		return nil, err
+	}
+	return &apiv1.GetTakeOverFinishResponse{
+		Requested: timestamp(f.Requested), Ended: timestamp(f.Ended), Blobs: f.Blobs, Bytes: f.Bytes, Repositories: f.Repositories, Kept: f.Kept,
+		Removed: f.Removed, Problems: f.Problems, ProblemCount: f.ProblemCount, Failure: f.Failure, ForeignBlobs: f.ForeignBlobs, ForeignBytes: f.ForeignBytes,
+	}, nil
+}

@@ -61,6 +61,14 @@ func (a *asked) TakeOvers(_ context.Context, who registry.Actor, _ registry.Page
 	return registry.List[registry.TakeOver]{}, a.note(who, "", "take-overs")
 }
 
+func (a *asked) FinishTakeOvers(_ context.Context, who registry.Actor) error {
+	return a.note(who, "", "finish take-overs")
+}
+
+func (a *asked) TakeOverFinish(_ context.Context, who registry.Actor) (registry.TakeOverFinish, error) {
+	return registry.TakeOverFinish{}, a.note(who, "", "finish of take-overs")
+}
+
 // step is a request and what its answer is like.
 type step struct {
 	request string
@@ -85,6 +93,8 @@ func TestGarbage(t *testing.T) {
 	steps(t, newWorld(t).serve(t), []step{
 		{"POST /gc", 200, `"more":false`},
 		{"GET /take-overs", 200, `"items":[]`},
+		{"POST /take-overs/finish", 405, "Unsupported"},
+		{"GET /take-overs/finish", 200, `"foreignBlobs":"0"`},
 		{"GET /gc?limit=3", 200, `"items":[]`},
 		{"GET /gc?after=" + strings.Repeat("x", maxCursor+1), 400, "PageInvalid"},
 		{"DELETE /repositories/a/-/tags/v1", 200, `{}`},

@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -59,6 +60,55 @@ func (m *mirrored) Pause(_ context.Context, rule string, paused bool) error {
 func (m *mirrored) Forget(_ context.Context, repo registry.Name) error {
 	m.told = append(m.told, "forget "+string(repo))
 	return nil
+}
+
+func (m *mirrored) Forwards(_ context.Context, q registry.ForwardQuery) ([]registry.Forward, error) {
+	m.told = append(m.told, fmt.Sprintf("forwards %+v", q))
+	return []registry.Forward{{Number: 7, Rule: q.Rule, Repository: "a/b", Tag: "v1", Digest: "sha256:00", State: registry.ForwardWaiting, Since: 1, Changed: 2, Deletion: true}}, nil
+}
+
+func (m *mirrored) Reforward(_ context.Context, rule string) error {
+	m.told = append(m.told, "retry "+rule)
+	return nil
+}
+
+func (m *mirrored) DropForward(_ context.Context, number int64) error {
+	m.told = append(m.told, fmt.Sprintf("drop %d", number))
+	return nil
+}
+
+// TestForwards: what waits to be passed on to other registries is listed in pages, and
+// can be tried again and given up; by administrators only, as all about mirrors.
+func TestForwards(t *testing.T) {
+	m := new(mirrored)
+	h, err := Handler(Options{Blobs: memory.NewBlobs(), Catalog: memory.NewCatalog(memory.CatalogOptions{}), Mirror: m})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		method, path, query string
+		status              int
+		want                string
+	}{
+		{"GET", "/mirrors/forwards", "rule=hq%232&repository=a/b&open=true&limit=1&after=6", 200, `"next":"7"`},
+		{"GET", "/mirrors/forwards", "", 200, `"state":"waiting"`},
+		{"GET", "/mirrors/forwards", "after=x", 400, ""},
+		{"GET", "/mirrors/forwards", "repository=A", 400, ""},
+		{"GET", "/mirrors/forwards", "limit=1001", 400, ""},
+		{"POST", "/mirrors/retry", "rule=hq", 200, ""},
+		{"DELETE", "/mirrors/forwards", "number=7", 200, ""},
+		{"DELETE", "/mirrors/forwards", "number=x", 400, ""},
+	} {
+		rec, _ := send(h, c.method, Base+c.path, c.query)
+		body := strings.ReplaceAll(rec.Body.String(), `": "`, `":"`)
+		if rec.Code != c.status || !json.Valid(rec.Body.Bytes()) || !strings.Contains(body, c.want) {
+			t.Errorf("%s %s?%s: %d %s", c.method, c.path, c.query, rec.Code, body)
+		}
+	}
+	want := []string{"forwards {Rule:hq#2 Repository:a/b Open:true After:6 Limit:1}", "forwards {Rule: Repository: Open:false After:0 Limit:100}", "retry hq", "drop 7"}
+	if diff := cmp.Diff(want, m.told); diff != "" {
+		t.Error(diff)
+	}
 }
 
 // TestMirrors: what the commands about mirrors do can be done over REST, too.

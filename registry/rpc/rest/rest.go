@@ -35,6 +35,10 @@ type Options struct {
 	Catalog registry.Catalog
 	// Mirror is what requests about mirrors are for. nil: they are refused.
 	Mirror registry.Mirror
+	// Scans is what requests about vulnerabilities are for. nil: they are refused.
+	Scans registry.Scans
+	// Policy says what may be pulled. nil: everything.
+	Policy registry.Policy
 	// Log gets the errors that clients are not told. nil: nowhere.
 	Log *slog.Logger
 }
@@ -46,6 +50,9 @@ func Handler(o Options) (http.Handler, error) {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Policy == nil {
+		o.Policy = unguarded{}
 	}
 	h := &handler{log: o.Log}
 	h.mux = runtime.NewServeMux(
@@ -61,7 +68,7 @@ func Handler(o Options) (http.Handler, error) {
 		runtime.WithDisableHTTPMethodOverride(),
 		runtime.WithWriteContentLength(),
 	)
-	if err := apiv1.RegisterRegistryServiceHandlerServer(context.Background(), h.mux, &server{blobs: o.Blobs, catalog: o.Catalog, mirror: o.Mirror}); err != nil {
+	if err := apiv1.RegisterRegistryServiceHandlerServer(context.Background(), h.mux, &server{blobs: o.Blobs, catalog: o.Catalog, mirror: o.Mirror, scans: o.Scans, policy: o.Policy}); err != nil {
 		return nil, fmt.Errorf("making the REST API: %w", err)
 	}
 	return h, nil

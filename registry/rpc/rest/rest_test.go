@@ -24,6 +24,7 @@ import (
 type world struct {
 	blobs   registry.Blobs
 	catalog registry.Catalog
+	as      registry.Actor // who pushes
 	log     strings.Builder
 }
 
@@ -65,7 +66,7 @@ func (w *world) push(t testing.TB, repo registry.Name) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.catalog.Link(ctx, registry.Actor{}, repo, s); err != nil {
+		if _, err := w.catalog.Link(ctx, w.as, repo, s); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -78,7 +79,7 @@ func (w *world) push(t testing.TB, repo registry.Name) {
 		{signature, registry.TypeManifest, nil},
 		{index, registry.TypeIndex, []registry.Tag{"v1"}},
 	} {
-		_, err := w.catalog.PutManifest(ctx, registry.Actor{}, repo, registry.ManifestPut{
+		_, err := w.catalog.PutManifest(ctx, w.as, repo, registry.ManifestPut{
 			Digest: registry.SHA256.FromBytes(m.b), MediaType: m.mediaType, Bytes: m.b, Tags: m.tags,
 		})
 		if err != nil {

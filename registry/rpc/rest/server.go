@@ -17,6 +17,8 @@ type server struct {
 	blobs   registry.Checker
 	catalog registry.Catalog
 	mirror  registry.Mirror // nil if there is none
+	scans   registry.Scans  // nil if there is none
+	policy  registry.Policy
 }
 
 // actor returns who asks: nobody in particular, where users don't log in.
@@ -32,10 +34,15 @@ func (s *server) GetHealth(ctx context.Context, _ *apiv1.GetHealthRequest) (*api
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
 	resp := new(apiv1.GetHealthResponse)
-	for _, c := range []struct {
+	type service struct {
 		name    string
 		checker registry.Checker
-	}{{"blobstore", s.blobs}, {"metadata", s.catalog}} {
+	}
+	services := []service{{"blobstore", s.blobs}, {"metadata", s.catalog}}
+	if s.scans != nil {
+		services = append(services, service{"scanner", s.scans})
+	}
+	for _, c := range services {
 		h, err := c.checker.Check(ctx)
 		resp.Services = append(resp.Services, &apiv1.ServiceHealth{Name: c.name, Serving: err == nil, ReadOnly: h.ReadOnly})
 	}
@@ -188,6 +195,15 @@ func (s *server) GetManifest(ctx context.Context, req *apiv1.GetManifestRequest)
 	info, err := registry.ParseManifest(m.MediaType, m.Bytes)
 	if err != nil {
 		return nil, err
+	}
+	if req.GetContent() { // what a gate withholds is withheld here, too
+		v, err := s.policy.Judge(ctx, actor(ctx), actor(ctx), repo, m.Digest)
+		if err != nil {
+			return nil, err
+		}
+		if v.Denied != "" {
+			return nil, registry.ErrDenied.With("this image can't be pulled: %s", v.Denied)
+		}
 	}
 	resp := &apiv1.GetManifestResponse{
 		Digest: m.Digest.String(), MediaType: m.MediaType, Size: m.Size,

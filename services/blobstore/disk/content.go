@@ -18,13 +18,16 @@ type content struct {
 	size   int64
 	left   int64
 	closed atomic.Bool
-	unhook func() bool // stops ctx from closing the file
+	unhook func() bool // stops ctx from closing the file; nil if it would not
 }
+
+// shortRead is how much is read in no time: nothing in between could be ended.
+const shortRead = 64 << 10
 
 // newContent returns the next n bytes of f.
 func newContent(ctx context.Context, f file, n int64) *content {
 	c := &content{ctx: ctx, file: f, size: n, left: n}
-	if ctx.Done() != nil {
+	if n > shortRead && ctx.Done() != nil {
 		c.unhook = context.AfterFunc(ctx, func() { f.Close() })
 	}
 	return c

@@ -10,8 +10,8 @@ import (
 	"github.com/berth-registry/berth/registry"
 )
 
-// TestReadOnlyAfterFailedSync checks the latch in detail.
-func TestReadOnlyAfterFailedSync(t *testing.T) {
+// TestG5ReadOnlyAfterFailedSync checks the latch in detail.
+func TestG5ReadOnlyAfterFailedSync(t *testing.T) {
 	fs := newFaultFS()
 	_, s, err := openOn(t, t.TempDir(), boot1, fs)
 	if err != nil {
@@ -125,9 +125,9 @@ func TestCommitAgainIsDurable(t *testing.T) {
 	}
 }
 
-// TestFailedSyncOfNameIsNotBelieved lets the sync of the directory fail: the
+// TestG5FailedSyncOfANameIsNotBelieved lets the sync of the directory fail: the
 // blob must not be found by a later process.
-func TestFailedSyncOfNameIsNotBelieved(t *testing.T) {
+func TestG5FailedSyncOfANameIsNotBelieved(t *testing.T) {
 	fs, root := newFaultFS(), t.TempDir()
 	_, s, err := openOn(t, root, boot1, fs)
 	if err != nil {
@@ -160,9 +160,9 @@ func TestFailedSyncOfNameIsNotBelieved(t *testing.T) {
 	}
 }
 
-// TestFailedSyncBesideTheStream lets the first sync in the background fail: the
+// TestG5FailedSyncBesideTheStream lets the first sync in the background fail: the
 // last one must not cover that up.
-func TestFailedSyncBesideTheStream(t *testing.T) {
+func TestG5FailedSyncBesideTheStream(t *testing.T) {
 	fs := newFaultFS()
 	_, s, err := openOn(t, t.TempDir(), boot1, fs)
 	if err != nil {

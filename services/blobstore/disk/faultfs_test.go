@@ -16,6 +16,7 @@ import (
 type faultFS struct {
 	system
 	fault func(step int, op string) outcome // nil: nothing fails
+	pause func(op, name string)             // called before a step or a read, and may take its time; nil: it does not
 
 	mu      sync.Mutex // guards what follows
 	steps   int
@@ -38,6 +39,13 @@ func newFaultFS() *faultFS {
 
 // openDirect opens a file whose writes are steps as all are.
 func (f *faultFS) openDirect(name string) (directWriter, error) { return f.open(name, os.O_WRONLY, 0) }
+
+// wait lets a call on a file wait.
+func (f *faultFile) wait(op string) {
+	if f.fs.pause != nil {
+		f.fs.pause(op, f.name)
+	}
+}
 
 // step counts a call and says whether it takes place.
 func (f *faultFS) step(op string) outcome {
@@ -221,7 +229,18 @@ type faultFile struct {
 	name string
 }
 
+func (f *faultFile) Read(p []byte) (int, error) {
+	f.wait("read")
+	return f.file.Read(p)
+}
+
+func (f *faultFile) ReadAt(p []byte, off int64) (int, error) {
+	f.wait("read")
+	return f.file.ReadAt(p, off)
+}
+
 func (f *faultFile) WriteAt(p []byte, off int64) (int, error) {
+	f.wait("write")
 	if o := f.fs.step("write"); o.err != nil {
 		n := 0
 		if o.half && !o.crash {
@@ -242,6 +261,7 @@ func (f *faultFile) Truncate(size int64) error {
 func (f *faultFile) Sync() error { return f.sync("sync") }
 
 func (f *faultFile) sync(op string) error {
+	f.wait("sync")
 	if o := f.fs.step(op); o.err != nil {
 		return o.err
 	}
@@ -250,7 +270,7 @@ func (f *faultFile) sync(op string) error {
 		return err
 	}
 	b := make([]byte, info.Size())
-	if _, err := f.ReadAt(b, 0); err != nil {
+	if _, err := f.file.ReadAt(b, 0); err != nil {
 		if b, err = os.ReadFile(f.name); err != nil { // open for writing only
 			return err
 		}

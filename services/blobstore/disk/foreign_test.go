@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -132,14 +133,38 @@ func TestTakeOver(t *testing.T) {
 	if _, err := s.TakeOver(t.Context(), gone); !errors.Is(err, registry.ErrBlobUnknown) {
 		t.Error(err)
 	}
-	n, err := s.RemoveLayout(t.Context(), "", "a", true, func(d registry.Digest, _ int64) (bool, error) { return d == b.Digest, nil })
+	damaged := "a/blobs/sha256/" + bad.Digest.Encoded()
+	remains := func(want map[string]bool) {
+		t.Helper()
+		for path, there := range want {
+			if _, err := os.Stat(filepath.Join(root, path)); (err == nil) != there {
+				t.Errorf("%s: %v", path, err)
+			}
+		}
+	}
+	files := make(map[registry.LayoutFile]bool)
+	for f, err := range s.LayoutFiles(t.Context(), "", "a") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[f] = true
+	}
+	if want := map[registry.LayoutFile]bool{{Digest: b.Digest, Size: 7}: true, {Digest: bad.Digest, Size: 7}: true}; !maps.Equal(files, want) {
+		t.Errorf("files: %v, want %v", files, want)
+	}
+	for range 2 { // what is gone is no error
+		if _, err := s.RemoveLayoutFiles(t.Context(), "", "a", []registry.Digest{b.Digest, gone.Digest, "sha256:../../mine"}); err != nil {
+			t.Error(err)
+		}
+	}
+	remains(map[string]bool{name: false, "a/index.json": true, "a/oci-layout": true, "a/mine": true, damaged: true})
+	n, err := s.RemoveLayout(t.Context(), "", "a")
 	if err != nil || n != 7 {
 		t.Errorf("%d, %v", n, err)
 	}
-	for path, there := range map[string]bool{name: false, "a/index.json": false, "a/oci-layout": false, "a/mine": true, "a/blobs/sha256/" + bad.Digest.Encoded(): true} {
-		if _, err := os.Stat(filepath.Join(root, path)); (err == nil) != there {
-			t.Errorf("%s: %v", path, err)
-		}
+	remains(map[string]bool{"a/index.json": false, "a/oci-layout": false, "a/mine": true, damaged: false})
+	if n, err := s.RemoveLayout(t.Context(), "", "b/c"); err != nil || n != 0 {
+		t.Errorf("a layout that is not there: %d, %v", n, err)
 	}
 	if err := s.Verify(t.Context(), first, 0); err != nil {
 		t.Error(err)

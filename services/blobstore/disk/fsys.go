@@ -41,10 +41,18 @@ type file interface {
 type system struct{}
 
 func (system) open(name string, flag int, perm fs.FileMode) (file, error) {
-	// os.OpenFile would take four more system calls to find out that a regular
-	// file can't be polled.
+	f, err := openFile(name, flag|syscall.O_NOFOLLOW, perm)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// openFile is os.OpenFile without four more system calls that find out that a regular
+// file or a directory can't be polled.
+func openFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
 	for {
-		fd, err := syscall.Open(name, flag|syscall.O_NOFOLLOW|syscall.O_CLOEXEC|largeFile, uint32(perm.Perm()))
+		fd, err := syscall.Open(name, flag|syscall.O_CLOEXEC|largeFile, uint32(perm.Perm()))
 		if err == syscall.EINTR {
 			continue
 		}
@@ -56,7 +64,7 @@ func (system) open(name string, flag int, perm fs.FileMode) (file, error) {
 }
 
 func (system) mkdir(name string, perm fs.FileMode) error { return os.Mkdir(name, perm) }
-func (system) rename(from, to string) error              { return os.Rename(from, to) }
+func (system) rename(from, to string) error              { return syscallRename(from, to) }
 func (system) remove(name string) error                  { return syscallRemove(name) }
 func (system) stat(name string) (fs.FileInfo, error)     { return os.Lstat(name) }
 
@@ -74,7 +82,7 @@ func (system) startWriting(f file, offset, n int64) {
 }
 
 func (system) syncDir(name string) error {
-	d, err := os.Open(name)
+	d, err := openFile(name, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}
@@ -83,6 +91,21 @@ func (system) syncDir(name string) error {
 		err = e
 	}
 	return err
+}
+
+// syscallRename gives a file another name. Unlike os.Rename it does not look for a
+// directory of that name first: rename(2) refuses to replace one.
+func syscallRename(from, to string) error {
+	for {
+		err := syscall.Rename(from, to)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+		}
+		return nil
+	}
 }
 
 // syscallRemove unlinks a file. Unlike os.Remove it does not try to remove a

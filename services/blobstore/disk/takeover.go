@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"strings"
 	"syscall"
@@ -88,9 +89,70 @@ func (d *Driver) nameOf(dgst registry.Digest, info fs.FileInfo) (registry.Locato
 	}
 }
 
+// algorithms are those that layouts have blobs of.
+var algorithms = []registry.Algorithm{registry.SHA256, registry.SHA512}
+
+// LayoutFiles implements [blobstore.Layouts].
+func (d *Driver) LayoutFiles(ctx context.Context, repo registry.Name) iter.Seq2[registry.LayoutFile, error] {
+	return func(yield func(registry.LayoutFile, error) bool) {
+		dir, err := d.root.OpenRoot(string(repo))
+		if missing(err) {
+			return
+		}
+		if err != nil {
+			yield(registry.LayoutFile{}, err)
+			return
+		}
+		defer dir.Close()
+		for _, alg := range algorithms {
+			err := eachLayoutFile(ctx, dir, alg, func(_ *os.Root, f registry.LayoutFile) error {
+				if !yield(f, nil) {
+					return errEnough
+				}
+				return nil
+			})
+			if errors.Is(err, errEnough) {
+				return
+			}
+			if err != nil {
+				yield(registry.LayoutFile{}, err)
+				return
+			}
+		}
+	}
+}
+
+// errEnough ends a look at the files of a layout.
+var errEnough = errors.New("enough")
+
+// RemoveLayoutFiles implements [blobstore.Layouts].
+func (d *Driver) RemoveLayoutFiles(ctx context.Context, repo registry.Name, blobs []registry.Digest) (freed int64, err error) {
+	for _, b := range blobs {
+		if err := ctx.Err(); err != nil {
+			return freed, err
+		}
+		if _, ok := layoutCopy(b, registry.LayoutLocator(repo)); !ok {
+			continue
+		}
+		name := layoutBlob(repo, b)
+		info, err := d.root.Lstat(name)
+		if missing(err) || err == nil && !info.Mode().IsRegular() {
+			continue
+		}
+		if err == nil {
+			err = notThere(d.root.Remove(name))
+		}
+		if err != nil {
+			return freed, err
+		}
+		freed += info.Size()
+	}
+	return freed, nil
+}
+
 // RemoveLayout implements [blobstore.Layouts]. The index goes first, so that
 // nobody takes what is left for the whole.
-func (d *Driver) RemoveLayout(ctx context.Context, repo registry.Name, whole bool, unneeded func(registry.Digest, int64) (bool, error)) (int64, error) {
+func (d *Driver) RemoveLayout(ctx context.Context, repo registry.Name) (freed int64, err error) {
 	dir, err := d.root.OpenRoot(string(repo))
 	if missing(err) {
 		return 0, nil
@@ -99,24 +161,23 @@ func (d *Driver) RemoveLayout(ctx context.Context, repo registry.Name, whole boo
 		return 0, err
 	}
 	defer dir.Close()
-	if whole {
-		if err := removeFile(dir, "index.json"); err != nil {
-			return 0, err
-		}
-		if err := d.syncDirs(dir.Name()); err != nil {
-			return 0, err
-		}
+	if err := removeFile(dir, "index.json"); err != nil {
+		return 0, err
 	}
-	var freed int64
-	for _, alg := range []registry.Algorithm{registry.SHA256, registry.SHA512} {
-		n, err := d.removeBlobs(ctx, dir, alg, unneeded)
-		freed += n
+	if err := d.syncDirs(dir.Name()); err != nil {
+		return 0, err
+	}
+	for _, alg := range algorithms {
+		err := eachLayoutFile(ctx, dir, alg, func(blobs *os.Root, f registry.LayoutFile) error {
+			if err := notThere(blobs.Remove(f.Digest.Encoded())); err != nil {
+				return err
+			}
+			freed += f.Size
+			return nil
+		})
 		if err != nil {
 			return freed, err
 		}
-	}
-	if !whole {
-		return freed, nil
 	}
 	for _, name := range []string{".uploads", ".sync"} {
 		if err := dir.RemoveAll(name); err != nil {
@@ -137,52 +198,45 @@ func removeFile(dir *os.Root, name string) error {
 	return notThere(err)
 }
 
-// removeBlobs removes files of blobs that are not needed.
-func (d *Driver) removeBlobs(ctx context.Context, dir *os.Root, alg registry.Algorithm, unneeded func(registry.Digest, int64) (bool, error)) (freed int64, err error) {
+// eachLayoutFile calls f for the files of blobs of a layout, with the directory that
+// they are in. Files that somebody else has put there are none.
+func eachLayoutFile(ctx context.Context, dir *os.Root, alg registry.Algorithm, f func(blobs *os.Root, file registry.LayoutFile) error) error {
 	blobs, err := dir.OpenRoot("blobs/" + string(alg))
 	if missing(err) {
-		return 0, nil
+		return nil
 	}
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer blobs.Close()
 	list, err := blobs.Open(".")
 	if err != nil {
-		return 0, err
+		return err
 	}
 	names, err := list.Readdirnames(-1)
 	if err = errors.Join(err, list.Close()); err != nil {
-		return 0, err
+		return err
 	}
 	for _, name := range names {
 		if err := ctx.Err(); err != nil {
-			return freed, err
+			return err
 		}
 		dgst, err := registry.ParseDigest(string(alg) + ":" + name)
 		if err != nil {
-			continue // somebody's own file
+			continue
 		}
 		info, err := blobs.Lstat(name)
 		if missing(err) || err == nil && !info.Mode().IsRegular() {
 			continue
 		}
+		if err == nil {
+			err = f(blobs, registry.LayoutFile{Digest: dgst, Size: info.Size()})
+		}
 		if err != nil {
-			return freed, err
+			return err
 		}
-		remove, err := unneeded(dgst, info.Size())
-		if err != nil {
-			return freed, err
-		}
-		if !remove {
-			continue
-		}
-		if err := notThere(blobs.Remove(name)); err != nil {
-			return freed, err
-		}
-		freed += info.Size()
 	}
-	return freed, nil
+	return nil
 }
 
 // removeEmpty removes the directories of a layout, and those above it, that have

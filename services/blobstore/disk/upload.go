@@ -34,6 +34,7 @@ type upload struct {
 	turns  turns
 	sums   int64 // checksums of so many chunks are behind the records
 	named  bool  // the upload's names are durable
+	kept   bool  // or may be since an earlier process had it
 }
 
 // Expect implements [blobstore.UploadFile].
@@ -194,7 +195,14 @@ func (u *upload) Publish(_ context.Context, d registry.Digest, sums blobstore.Su
 		_ = drv.writeSums(to, registry.Stored{Digest: d, Size: u.size, Locator: registry.Locator(u.id)}, sums)
 	}
 	if drv.durable {
-		if err := drv.fs.syncDir(dir); err != nil {
+		// The old name goes before anybody is told: should it come back after a crash, what
+		// is written to the upload would be written to the blob. Most uploads never had a
+		// durable one.
+		err := drv.fs.syncDir(dir)
+		if err == nil && u.mayComeBack() {
+			err = drv.fs.syncDir(drv.uploads)
+		}
+		if err != nil {
 			err = &blobstore.SyncError{Op: "a directory of blobs", Err: err}
 			// A later call must not find a blob that may be gone after a crash.
 			return "", errors.Join(err, notThere(drv.fs.remove(to+sumsSuffix)), drv.fs.remove(to))
@@ -205,6 +213,13 @@ func (u *upload) Publish(_ context.Context, d registry.Digest, sums blobstore.Su
 		_ = drv.fs.remove(drv.statePath(u.id))
 	}
 	return registry.Locator(u.id), nil
+}
+
+// mayComeBack reports whether the upload's name is durable.
+func (u *upload) mayComeBack() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.named || u.kept
 }
 
 func (u *upload) stateExists() bool {
@@ -247,7 +262,7 @@ func (d *Driver) Resume(_ context.Context, id registry.UploadID, _ int64) (blobs
 }
 
 func (d *Driver) resume(id registry.UploadID) (_ *upload, _ blobstore.Resumed, err error) {
-	u := &upload{driver: d, id: id}
+	u := &upload{driver: d, id: id, kept: true}
 	u.data, err = d.fs.open(d.uploadPath(id), os.O_RDWR, 0)
 	if err != nil {
 		return nil, blobstore.Resumed{}, err

@@ -190,26 +190,8 @@ var copies = sync.Pool{New: func() any {
 func (o *content) WriteTo(w io.Writer) (int64, error) {
 	buf := copies.Get().(*[]byte)
 	defer copies.Put(buf)
-	var total int64
-	for {
-		n, err := o.Read(*buf)
-		if n > 0 {
-			m, werr := w.Write((*buf)[:n])
-			total += int64(m)
-			if werr != nil {
-				return total, werr
-			}
-			if m < n {
-				return total, io.ErrShortWrite
-			}
-		}
-		if err == io.EOF {
-			return total, nil
-		}
-		if err != nil {
-			return total, err
-		}
-	}
+	// Both would ask each other to do it.
+	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{o}, *buf)
 }
 
 // stopped returns an error if the content was closed or its context has ended.

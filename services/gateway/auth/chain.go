@@ -97,6 +97,7 @@ type Attempt struct {
 type Chain struct {
 	o        Options
 	failures *failures
+	held     held
 	meters   meters
 }
 
@@ -105,7 +106,7 @@ func New(o Options) *Chain {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Chain{o: o, failures: newFailures(time.Now), meters: newMeters(o.Metrics, o.all())}
+	return &Chain{o: o, failures: newFailures(time.Now), held: newHeld(), meters: newMeters(o.Metrics, o.all())}
 }
 
 // Open reports whether there is no authentication at all. It may be called on nil.
@@ -145,6 +146,8 @@ func (c *Chain) Close() error {
 
 // Authenticate returns on whose behalf r is made. [registry.ErrUnauthorized]
 // refuses the request; it has waited by then as [Options.FailDelay] says.
+// [registry.ErrTooManyRequests] has waited, too: whoever asks again as soon as he is
+// answered would cost the others what the answers cost.
 func (c *Chain) Authenticate(r *http.Request, w Wants) (registry.Actor, error) {
 	if c.Open() {
 		if len(r.Header["Authorization"]) > 1 {
@@ -167,7 +170,9 @@ func (c *Chain) Authenticate(r *http.Request, w Wants) (registry.Actor, error) {
 	case err == nil:
 		return a, c.admitAnonymous(q)
 	case errors.Is(err, registry.ErrUnauthorized):
-		c.wait(ctx)
+		pause(ctx, c.o.FailDelay)
+	case errors.Is(err, registry.ErrTooManyRequests):
+		c.held.wait(ctx)
 	}
 	return registry.Actor{}, err
 }
@@ -207,7 +212,8 @@ func (c *Chain) password(ctx context.Context, q *Request) (registry.Actor, error
 		return ok && k.Known(q)
 	})
 	if !known {
-		if err := c.failures.check(q.Basic.User, q.Source); err != nil {
+		q.guessed = func() error { return c.failures.check(q.Basic.User, q.Source) }
+		if err := q.guesses(); err != nil {
 			return c.conclude(ctx, q, "", q.Basic.User, registry.Actor{}, err)
 		}
 	}
@@ -289,19 +295,6 @@ func (c *Chain) admitAnonymous(q *Request) error {
 // docker reports whether the client is docker's own.
 func docker(agent string) bool {
 	return strings.HasPrefix(agent, "docker/") || strings.Contains(agent, "Docker-Client")
-}
-
-// wait lets the fail delay pass.
-func (c *Chain) wait(ctx context.Context) {
-	if c.o.FailDelay <= 0 {
-		return
-	}
-	t := time.NewTimer(c.o.FailDelay)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }
 
 // Challenge returns the value of WWW-Authenticate for a request, "" if there is

@@ -27,7 +27,7 @@ type Parts struct {
 	LDAP     func(ctx context.Context, c *config.LDAP, e Env) (Method, error)
 	// Bearer opens what verifies the tokens of a token server elsewhere, and OIDC what
 	// verifies those of issuers.
-	Bearer func(c *config.Bearer, e Env) (Method, error)
+	Bearer func(c *config.Config, e Env) (Method, error)
 	OIDC   func(c *config.Config, e Env) (Method, error)
 }
 
@@ -144,11 +144,11 @@ func bearerOnly(o *Options, c *config.Config, parts Parts, e Env) error {
 		}
 		o.Bearer, o.Basic = append(append(o.Bearer, m), own...), append(o.Basic, m)
 	}
-	if b.Cert != "" {
+	if b.Cert != "" || b.AWSSecretsManager != nil {
 		if parts.Bearer == nil {
 			return fmt.Errorf("http.auth.bearer: %w", errMissing)
 		}
-		m, err := parts.Bearer(b, e)
+		m, err := parts.Bearer(c, e)
 		if err != nil {
 			return fmt.Errorf("http.auth.bearer.%w", err)
 		}

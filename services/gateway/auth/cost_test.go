@@ -242,10 +242,118 @@ func TestS044WhoIsKnownNeedsNoSlot(t *testing.T) {
 	}
 }
 
+// TestS044WhoWaitsIsRefusedWithoutAHash: of many guesses that wait for a slot no more are
+// hashed than of those that come one after the other. Who was right, and waits behind
+// them from elsewhere, comes in.
+func TestS044WhoWaitsIsRefusedWithoutAHash(t *testing.T) {
+	file := writeUsers(t, "alice")
+	synctest.Test(t, func(t *testing.T) {
+		e := env()
+		e.Slots = NewSlots(1)
+		m, err := OpenHTPasswd(file, e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := New(Options{Closed: true, Methods: Methods{Basic: []Method{m}}})
+		release := make(chan struct{})
+		go e.Slots.Do(t.Context(), "somebody", func() { <-release })
+		synctest.Wait()
+		var hashed, turned atomic.Int64
+		var all sync.WaitGroup
+		for i := range maxWaitingPerSource {
+			all.Go(func() {
+				r := request("Authorization: " + basic("alice", fmt.Sprint("guess", i)))
+				r.RemoteAddr = "10.0.0.1:1"
+				switch _, err := c.Authenticate(r, Wants{}); {
+				case errors.Is(err, registry.ErrUnauthorized):
+					hashed.Add(1)
+				case errors.Is(err, registry.ErrTooManyRequests):
+					turned.Add(1)
+				default:
+					t.Error(err)
+				}
+			})
+		}
+		all.Go(func() {
+			r := request("Authorization: " + basic("alice", "sesame"))
+			r.RemoteAddr = "10.0.0.2:1"
+			if a, err := c.Authenticate(r, Wants{}); err != nil || a.ID != "alice" {
+				t.Errorf("the right password from elsewhere: %v, %v", a, err)
+			}
+		})
+		synctest.Wait()
+		if e.Slots.waiting != maxWaitingPerSource+2 {
+			t.Fatalf("void: %d wait", e.Slots.waiting)
+		}
+		close(release)
+		all.Wait()
+		// Some may be hashed while those before them are being counted.
+		if n := hashed.Load(); n < failuresPerPair || n > 3*failuresPerPair || n+turned.Load() != maxWaitingPerSource {
+			t.Errorf("%d guesses were hashed, %d turned away", n, turned.Load())
+		}
+	})
+}
+
+// TestS044GuessersAreHeld: who is told that he guesses too much is told a second later,
+// so that a loop is slow; but no more wait than there are places. All else waits for
+// nothing.
+func TestS044GuessersAreHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked []string
+		f := &fake{asked: &asked, err: registry.ErrTooManyRequests}
+		c := New(Options{Closed: true, Methods: Methods{Basic: []Method{f}}})
+		guess := func(ctx context.Context) time.Duration {
+			began := time.Now()
+			if _, err := c.Authenticate(request("Authorization: "+basic("a", "b")).WithContext(ctx), Wants{}); !errors.Is(err, f.err) {
+				t.Error(err)
+			}
+			return time.Since(began)
+		}
+		first := guess(t.Context())
+		same := true
+		for range 10 {
+			took := guess(t.Context())
+			if took < heldLeast || took > heldMost {
+				t.Errorf("a guess takes %v", took)
+			}
+			same = same && took == first
+		}
+		if same {
+			t.Errorf("each guess takes %v: many guess at one moment", first)
+		}
+		leaves, cancel := context.WithTimeout(t.Context(), heldLeast/4)
+		defer cancel()
+		if took := guess(leaves); took != heldLeast/4 {
+			t.Errorf("who leaves waits %v", took)
+		}
+		for range maxHeld {
+			go c.held.wait(t.Context())
+		}
+		synctest.Wait()
+		if took := guess(t.Context()); took != 0 {
+			t.Errorf("with all places taken it takes %v", took)
+		}
+		time.Sleep(heldMost) // fake: this is a bubble
+		synctest.Wait()
+		if n := len(c.held); n != 0 {
+			t.Errorf("%d wait for ever", n)
+		}
+		for _, err := range []error{nil, registry.ErrUnauthorized, registry.ErrUnavailable} {
+			f.err = err
+			began := time.Now()
+			c.Authenticate(request("Authorization: "+basic("a", "b")), Wants{})
+			if took := time.Since(began); took != 0 {
+				t.Errorf("an answer of %v takes %v", err, took)
+			}
+		}
+	})
+}
+
 // TestS040TooManyWrongPasswords: guesses run into limits, by account and by source;
 // other users, and clients that are known, do not notice.
 func TestS040TooManyWrongPasswords(t *testing.T) {
 	c := fileChain(t, writeUsers(t, "alice", "bob"))
+	c.held = nil // nobody waits
 	now := time.Now()
 	c.failures.now = func() time.Time { return now }
 	try := func(source, user, password string) string {

@@ -52,7 +52,7 @@ func (m *passwordFile) Known(q *Request) bool {
 func (m *passwordFile) Authenticate(ctx context.Context, q *Request) (registry.Actor, Verdict, error) {
 	b, users := q.Basic, m.file.Current()
 	a, err := m.known.Ask(ctx, b.User, b.Password, users.Generation(), func(ctx context.Context) (a registry.Actor, err error) {
-		err = m.slots.Do(ctx, q.Source, func() {
+		err = m.slots.Login(ctx, q, func() {
 			if users.Verify(b.User, b.Password) {
 				a.ID, a.Claims = b.User, viaFile
 			}

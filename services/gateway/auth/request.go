@@ -33,6 +33,17 @@ type Request struct {
 	Source string
 	// Wants is what is asked for.
 	Wants Wants
+
+	guessed func() error // see guesses; nil: nobody counts
+}
+
+// guesses returns [registry.ErrTooManyRequests] if there have been too many wrong
+// passwords by now for the one that the request brings to be looked at.
+func (q *Request) guesses() error {
+	if q.guessed == nil {
+		return nil
+	}
+	return q.guessed()
 }
 
 // Basic is a user name and password.

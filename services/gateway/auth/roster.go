@@ -11,7 +11,7 @@ import (
 // ClaimVia is the claim of an actor that says which method knows the user, if it is a
 // [Roster]. Sessions, API keys and tokens that the user makes have it, too: they are
 // good as long as the method still has the user.
-const ClaimVia = "berth.via"
+const ClaimVia = registry.ClaimVia
 
 // Roster is a [Method] that can say whether it still has a user, without a password.
 type Roster interface {
@@ -38,6 +38,9 @@ func (c *Chain) present(ctx context.Context, a registry.Actor) error {
 	if via == "" || a.ID == "" {
 		return nil
 	}
+	if via == registry.ViaAny {
+		return c.presentAnywhere(ctx, a.ID)
+	}
 	for _, m := range c.o.Basic {
 		r, ok := m.(Roster)
 		if !ok || m.Name() != via {
@@ -50,6 +53,34 @@ func (c *Chain) present(ctx context.Context, a registry.Actor) error {
 		return err
 	}
 	return refused("the credential was made by a user of %s, which is not configured any more", via)
+}
+
+// presentAnywhere is present for what an operator made for a user: one of the rosters
+// must have the user. Where there is none, or users may come with a certificate
+// alone, nobody can tell who is gone.
+func (c *Chain) presentAnywhere(ctx context.Context, user string) error {
+	if len(c.o.Peer) > 0 {
+		return nil
+	}
+	var failed error
+	asked := false
+	for _, m := range c.o.Basic {
+		r, ok := m.(Roster)
+		if !ok {
+			continue
+		}
+		asked = true
+		switch has, err := r.Has(ctx, user); {
+		case has && err == nil:
+			return nil
+		case err != nil:
+			failed = err
+		}
+	}
+	if failed != nil || !asked {
+		return failed
+	}
+	return refused("no password file or directory has the user")
 }
 
 // Presence remembers which users there are. It may be used by many goroutines.

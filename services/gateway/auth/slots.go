@@ -49,6 +49,22 @@ func (s *Slots) Do(ctx context.Context, source string, f func()) error {
 	return nil
 }
 
+// Login does so for the password that q brings. Who waited while others guessed too often
+// at the same name, or from the same source, is refused like those who come later, and
+// costs nothing.
+func (s *Slots) Login(ctx context.Context, q *Request, f func()) error {
+	var late error
+	err := s.Do(ctx, q.Source, func() {
+		if late = q.guesses(); late == nil {
+			f()
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return late
+}
+
 func (s *Slots) enter(source string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

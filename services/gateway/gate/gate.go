@@ -38,11 +38,14 @@ type Gate struct {
 	d     Deps
 	rules []rule
 	tools []string // of signatures that may be trusted
+	// keyless are authorities of the config file.
+	keyless []*trust.Keyless
 
 	mu       sync.Mutex // guards the rest
 	keys     *trust.Keys
 	read     time.Time // when keys were read
 	verdicts map[string]verdict
+	looked   map[look]bool
 }
 
 type verdict struct {
@@ -58,29 +61,22 @@ type rule struct {
 	severity     registry.Severity
 }
 
-// Verdict is what becomes of a pull.
-type Verdict struct {
-	// Denied says why the image may not be pulled, "" if it may.
-	Denied string
-	// Warnings tell what is wrong with an image that may be pulled.
-	Warnings []string
-	// Steps tell people how that was decided.
-	Steps []string
-}
-
 // New returns the gate that a config file describes, nil if it has none and verifies
 // no signatures.
 func New(c *config.Config, d Deps) (*Gate, error) {
 	if c.Extensions == nil {
 		return nil, nil
 	}
-	g := &Gate{d: d, tools: c.Extensions.Trust.Tools(), verdicts: make(map[string]verdict)}
+	g := &Gate{d: d, tools: c.Extensions.Trust.Tools(), verdicts: make(map[string]verdict), looked: make(map[look]bool)}
 	if g.d.Now == nil {
 		g.d.Now = time.Now
 	}
+	var err error
+	if g.keyless, err = keylessOf(c.Extensions.Trust); err != nil {
+		return nil, err
+	}
 	for i, e := range c.Extensions.Gates {
 		r := rule{Gate: e}
-		var err error
 		if r.repositories, err = glob.CompileAll(e.Repositories); err != nil {
 			return nil, fmt.Errorf("extensions.gates[%d].repositories: %w", i, err)
 		}
@@ -110,22 +106,40 @@ func (g *Gate) Covers(repo registry.Name) bool {
 	return g != nil && slices.ContainsFunc(g.rules, func(r rule) bool { return r.repositories.Match(string(repo)) })
 }
 
-// Decide says whether a may pull the manifest d of repo, which a may read. That
-// nobody can be asked is an error.
-func (g *Gate) Decide(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest) (v Verdict, err error) {
+// Judge says whether whom may pull the manifest m of repo, which a may read; its bytes
+// may be absent. That nobody can be asked is an error. It may be called on nil.
+func (g *Gate) Judge(ctx context.Context, a, whom registry.Actor, repo registry.Name, m registry.Manifest) (v registry.PullVerdict, err error) {
+	if !g.Covers(repo) {
+		return registry.PullVerdict{Steps: []string{"no gate is about this repository"}}, nil
+	}
+	content := m.Bytes
+	if content == nil {
+		stored, err := g.d.Catalog.Manifest(ctx, a, repo, registry.ManifestQuery{Ref: registry.Reference{Digest: m.Digest}})
+		if err != nil && !absent(err) {
+			return v, fmt.Errorf("reading a manifest: %w", err)
+		}
+		content = stored.Bytes
+	}
+	switch exempt, err := g.saysOfAnother(ctx, a, repo, content); {
+	case err != nil:
+		return v, fmt.Errorf("looking at what a manifest has in it: %w", err)
+	case exempt:
+		return registry.PullVerdict{Steps: []string{"it has nothing in it but signatures, attestations or bills of materials, which no gate holds for"}}, nil
+	}
 	for _, r := range g.rules {
 		if !r.repositories.Match(string(repo)) {
 			continue
 		}
 		name := "the gate for " + strings.Join(r.Repositories, ", ")
-		if r.excepts(a) {
-			v.Steps = append(v.Steps, name+" does not hold for "+a.ID)
+		if r.excepts(whom) {
+			v.Steps = append(v.Steps, name+" does not hold for "+whom.ID)
 			continue
 		}
 		n := len(v.Steps)
-		denied, warning, err := g.apply(ctx, a, repo, d, r, &v)
+		m.Bytes = content
+		denied, warning, err := g.apply(ctx, a, repo, m, r, &v)
 		if err != nil {
-			return Verdict{}, err
+			return registry.PullVerdict{}, err
 		}
 		if warning != "" {
 			v.Warnings = append(v.Warnings, warning)
@@ -145,9 +159,6 @@ func (g *Gate) Decide(ctx context.Context, a registry.Actor, repo registry.Name,
 			}
 		}
 	}
-	if len(v.Steps) == 0 {
-		v.Steps = []string{"no gate is about this repository"}
-	}
 	return v, nil
 }
 
@@ -161,7 +172,8 @@ func (r rule) excepts(a registry.Actor) bool {
 	return false
 }
 
-func (g *Gate) apply(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest, r rule, v *Verdict) (denied, warning string, err error) {
+func (g *Gate) apply(ctx context.Context, a registry.Actor, repo registry.Name, m registry.Manifest, r rule, v *registry.PullVerdict) (denied, warning string, err error) {
+	d := m.Digest
 	if r.SignedBy != "" {
 		sigs, err := g.SignaturesOf(ctx, a, repo, d)
 		if err != nil {
@@ -180,7 +192,13 @@ func (g *Gate) apply(ctx context.Context, a registry.Actor, repo registry.Name, 
 		return r.unknown("its vulnerabilities can't be looked up now")
 	}
 	switch {
-	case s.State == registry.ScanUnsupported:
+	case s.State == registry.ScanUnsupported: // by what it says of itself
+		switch runs, err := g.runs(ctx, a, repo, m.Bytes); {
+		case err != nil:
+			return "", "", fmt.Errorf("looking at what a manifest has in it: %w", err)
+		case runs:
+			return r.unknown("it can't be scanned, and some clients can run it")
+		}
 		v.Steps = append(v.Steps, "there is nothing in it that can be scanned")
 		return "", "", nil
 	case s.State != registry.ScanDone:
@@ -334,7 +352,7 @@ func (g *Gate) currentKeys(ctx context.Context) (*trust.Keys, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading trusted keys: %w", err)
 	}
-	keys = trust.New(all)
+	keys = trust.New(all).With(g.keyless)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.keys, g.read = keys, now

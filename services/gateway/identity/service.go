@@ -6,7 +6,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -130,26 +132,52 @@ func (s *Service) Serve(w http.ResponseWriter, r *http.Request, a registry.Actor
 		}
 		return s.relay(w, r)
 	}
-	switch path {
-	case "/zot/auth/token":
-		return s.token(w, r, authenticate)
-	case "/zot/auth/apikey":
-		return s.apiKeys(w, r, a)
-	case "/zot/auth/login":
-		return s.login(w, r)
-	case "/zot/auth/logout":
-		return s.logout(w, r)
-	case "/zot/auth/device":
-		return s.device(w, r)
-	case "/zot/auth/device/token":
-		return s.deviceToken(w, r)
-	case "/zot/auth/device/approve":
-		return s.approve(w, r)
+	by := caller{a, authenticate}
+	if e := endpoints[path]; e != nil {
+		return e(s, w, r, by)
 	}
-	if name, ok := strings.CutPrefix(path, "/zot/auth/callback/"); ok {
+	if name, ok := strings.CutPrefix(path, callbackPath); ok {
 		return s.callback(w, r, name)
 	}
 	return registry.ErrEndpointUnknown
+}
+
+// callbackPath is followed by the name of a provider.
+const callbackPath = "/zot/auth/callback/"
+
+// caller is who makes a request, and who finds out who asks for a token.
+type caller struct {
+	actor        registry.Actor
+	authenticate func(*http.Request) (registry.Actor, error)
+}
+
+// endpoint answers a request.
+type endpoint func(s *Service, w http.ResponseWriter, r *http.Request, by caller) error
+
+// endpoints are all paths but those below callbackPath.
+var endpoints = map[string]endpoint{
+	"/zot/auth/token": func(s *Service, w http.ResponseWriter, r *http.Request, by caller) error {
+		return s.token(w, r, by.authenticate)
+	},
+	"/zot/auth/apikey": func(s *Service, w http.ResponseWriter, r *http.Request, by caller) error {
+		return s.apiKeys(w, r, by.actor)
+	},
+	"/zot/auth/login":          plain((*Service).login),
+	"/zot/auth/logout":         plain((*Service).logout),
+	"/zot/auth/device":         plain((*Service).device),
+	"/zot/auth/device/token":   plain((*Service).deviceToken),
+	"/zot/auth/device/approve": plain((*Service).approve),
+}
+
+// plain is an endpoint that does not ask who makes the request.
+func plain(answer func(*Service, http.ResponseWriter, *http.Request) error) endpoint {
+	return func(s *Service, w http.ResponseWriter, r *http.Request, _ caller) error { return answer(s, w, r) }
+}
+
+// Paths returns the paths that [Service.Serve] answers; one that ends in a slash has the
+// name of a provider behind it.
+func Paths() []string {
+	return append(slices.Sorted(maps.Keys(endpoints)), callbackPath)
 }
 
 // event logs what was done, and tells who wants to know. Nothing in it is secret.

@@ -135,7 +135,7 @@ func findings(p registry.FindingPage) fields {
 			packages = append(packages, fields{"Name": k.Name, "PackagePath": k.Path, "InstalledVersion": k.Version, "FixedVersion": fixed})
 		}
 		list = append(list, fields{
-			"Id": x.ID, "Title": x.Title, "Description": x.Description, "Reference": x.Reference, "Severity": x.Severity.String(), "PackageList": packages,
+			"Id": x.ID, "Title": x.Title, "Description": x.Description, "Reference": registry.WebAddress(x.Reference), "Severity": x.Severity.String(), "PackageList": packages,
 		})
 	}
 	return fields{"CVEList": list, "Summary": counts(p.Counts), "Page": pageInfo(int(p.Total), len(list))}

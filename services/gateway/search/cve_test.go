@@ -66,6 +66,27 @@ func TestCVE(t *testing.T) {
 }
 
 // What may not be read has no vulnerabilities to tell of.
+// TestS090Texts: what others wrote of a vulnerability is text in JSON, and its address
+// leads to a page or is none.
+func TestS090Texts(t *testing.T) {
+	w := newWorld(t, nil).fill(t)
+	scans := memory.NewScans()
+	w.h.scans = scans
+	const markup = `<img src=x onerror=alert(1)><svg onload=alert(1)>`
+	for address, want := range map[string]string{
+		"https://nvd.nist.gov/vuln/detail/CVE-1": "https://nvd.nist.gov/vuln/detail/CVE-1",
+		"javascript:alert(1)":                    "", "data:text/html,x": "", "JaVaScRiPt://x/%0aalert(1)": "", "//x": "", "https:": "", "%": "",
+	} {
+		scans.Put(registry.ScanStatus{Digest: w.ids["base:1"], State: registry.ScanDone, DB: "1"}, registry.ScanFinding{
+			ID: "CVE-1", Title: markup, Description: markup, Reference: address, Packages: []registry.FindingPackage{{Name: markup, Version: markup, Path: markup}},
+		})
+		got := w.get(t, alice, `{CVEListForImage(image:"base:1"){CVEList{Title Description Reference PackageList{Name PackagePath InstalledVersion}}}}`)
+		if body := string(got.Data); strings.Contains(body, "<") || !strings.Contains(body, `"Reference":"`+want+`"`) || !strings.Contains(body, `\u003cimg`) {
+			t.Errorf("%s: %s", address, body)
+		}
+	}
+}
+
 func TestCVEPermissions(t *testing.T) {
 	w := newWorld(t, &registry.AccessRules{Repositories: map[string]registry.RepositoryRules{"base": {DefaultPolicy: []string{"read"}}}}).fill(t)
 	scans := memory.NewScans()

@@ -90,10 +90,10 @@ func (c condition) Holds(q access.Question) (bool, error) {
 func variables(q access.Question) map[string]any {
 	kind := ""
 	switch {
+	case q.Ref.Digest != "": // with a tag: one that goes with the manifest
+		kind = "digest"
 	case q.Ref.Tag != "":
 		kind = "tag"
-	case q.Ref.Digest != "":
-		kind = "digest"
 	}
 	req := map[string]any{
 		"time": time.Now().UTC(), "action": q.Action, "repository": string(q.Repo), "reference": q.Ref.String(), "referenceType": kind,

@@ -49,6 +49,7 @@ func open(t *testing.T, m *machine, dir string) (*sqldb.DB, error) {
 			return db, err
 		},
 		SyncDir: func(string) error { return m.syncDir() },
+		Renew:   m.renew,
 	}
 	return e.Open(t.Context(), filepath.Join(dir, "metadata.db"), sqldb.Options{Dialect: d, Fatal: func(error) {}})
 }
@@ -180,11 +181,11 @@ func ever(o outcome) func(int) func(int, string) outcome {
 	}
 }
 
-// TestG3EveryStepOfTheDatabaseFails lets every call that changes a file of the
+// TestG3G4EveryStepOfTheDatabaseFails lets every call that changes a file of the
 // database fail in turn, in each way, and looks at what the end of the process,
 // and loss of power with none, some, and all of what was not synced, leave.
 // FAULTS_STRIDE takes each so manieth step only.
-func TestG3EveryStepOfTheDatabaseFails(t *testing.T) {
+func TestG3G4EveryStepOfTheDatabaseFails(t *testing.T) {
 	cases, stride := 0, 1
 	if text := os.Getenv("FAULTS_STRIDE"); text != "" {
 		var err error

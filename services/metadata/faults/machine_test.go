@@ -187,6 +187,26 @@ func (m *machine) syncDir() error {
 	return nil
 }
 
+// renew writes a file anew, which makes all of it dirty, and syncs it.
+func (m *machine) renew(name string) error {
+	b, err := os.ReadFile(name)
+	if err != nil || len(b) == 0 {
+		return err
+	}
+	o := m.step("write", name)
+	if o.crash && !o.after {
+		return o.err
+	}
+	m.mu.Lock()
+	d := m.disk(name)
+	d.writes = append(d.writes, change{at: 0, p: b}, change{at: int64(len(b))})
+	m.mu.Unlock()
+	if o.err != nil {
+		return o.err
+	}
+	return m.sync(name)
+}
+
 // file is an open file of a machine.
 type file struct {
 	vfs.File
@@ -232,12 +252,13 @@ func (f *file) Truncate(size int64) error {
 }
 
 // Sync implements [vfs.File]. Nothing is asked of the disk below.
-func (f *file) Sync(vfs.SyncFlag) error {
-	o := f.machine.step("sync", f.name)
-	m := f.machine
+func (f *file) Sync(vfs.SyncFlag) error { return f.machine.sync(f.name) }
+
+func (m *machine) sync(name string) error {
+	o := m.step("sync", name)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	d := m.disk(f.name)
+	d := m.disk(name)
 	switch {
 	case o.crash && !o.after:
 		return o.err

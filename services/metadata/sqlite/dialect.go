@@ -33,7 +33,7 @@ func dialect() sqldb.Dialect {
 		Snapshot:    []string{"BEGIN", "SELECT 1 FROM sqlite_schema LIMIT 1"}, // the first read takes it
 		Fatal:       isFatal,
 		Translate:   translate,
-		AfterCommit: checkpoint,
+		AfterCommit: newCheckpoints(),
 	}
 }
 
@@ -43,22 +43,35 @@ func dialect() sqldb.Dialect {
 // with two fsyncs each time. After a crash the next start reads the log once.
 const checkpointAt = 4000
 
-// checkpoint copies the log into the database when there is enough of it. SQLite
-// would do so by itself, but it drops the errors: after an fsync of the database
-// that failed its next try succeeds, without the pages that the kernel gave up,
-// and what was acknowledged is lost with the log.
-func checkpoint(query func(text string) sqldb.Row) error {
-	var busy, frames, copied int
-	if err := query("PRAGMA wal_checkpoint(NOOP)").Scan(&busy, &frames, &copied); err != nil {
-		return fmt.Errorf("asking for the size of the log: %w", err)
-	}
-	if frames < checkpointAt || copied == frames {
+// askEvery is how many pages of the log a commit may add so that the log is asked for
+// its size only when it may have come near checkpointAt: that question costs as much
+// as two statements of a push, and most commits add some ten pages.
+const askEvery = 512
+
+// newCheckpoints returns what copies the log into the database when there is enough of
+// it. It is for one connection. SQLite would do so by itself, but it drops the errors:
+// after an fsync of the database that failed its next try succeeds, without the pages
+// that the kernel gave up, and what was acknowledged is lost with the log.
+func newCheckpoints() func(query func(text string) sqldb.Row) error {
+	rest := 0 // commits until the log is asked for its size
+	return func(query func(text string) sqldb.Row) error {
+		if rest > 0 {
+			rest--
+			return nil
+		}
+		var busy, frames, copied int
+		if err := query("PRAGMA wal_checkpoint(NOOP)").Scan(&busy, &frames, &copied); err != nil {
+			return fmt.Errorf("asking for the size of the log: %w", err)
+		}
+		if frames < checkpointAt || copied == frames {
+			rest = max(0, checkpointAt-frames) / askEvery
+			return nil
+		}
+		if err := query("PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &frames, &copied); err != nil {
+			return fmt.Errorf("copying the log into the database: %w", err)
+		}
 		return nil
 	}
-	if err := query("PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &frames, &copied); err != nil {
-		return fmt.Errorf("copying the log into the database: %w", err)
-	}
-	return nil
 }
 
 // code returns SQLite's extended result code, 0 if err is not of SQLite.

@@ -54,7 +54,7 @@ func Open(ctx context.Context, root string, fatal func(error)) (*sqldb.DB, error
 	sqlite.Fdatasync(true)
 	o := sqldb.Options{Dialect: dialect(), Fatal: fatal, Release: unlock}
 	o.Dialect.Free = func() (int64, error) { return free(dir) }
-	db, err := Engine{Pool: pool, SyncDir: syncDir}.Open(ctx, file, o)
+	db, err := Engine{Pool: pool, SyncDir: syncDir, Renew: renew}.Open(ctx, file, o)
 	if err != nil {
 		unlock()
 		return nil, fmt.Errorf("opening the metadata database in %s: %w", dir, err)
@@ -69,10 +69,15 @@ type Engine struct {
 	Pool func(file string, conns int, pragmas []string) (*sql.DB, error)
 	// SyncDir makes the names in a directory durable.
 	SyncDir func(dir string) error
+	// Renew writes a file anew as it is, and syncs it. [fs.ErrNotExist]: there is none.
+	Renew func(file string) error
 }
 
 // Open opens the database in file, which exists. It sets the pools of o.
 func (e Engine) Open(ctx context.Context, file string, o sqldb.Options) (*sqldb.DB, error) {
+	if err := e.renew(file); err != nil {
+		return nil, fmt.Errorf("writing what an earlier process left: %w", err)
+	}
 	write, err := e.Pool(file, 1, writerPragmas)
 	if err != nil {
 		return nil, err

@@ -98,7 +98,7 @@ func TestS133LinksAreNotFollowed(t *testing.T) {
 	}
 }
 
-func TestSecondOpenIsRefused(t *testing.T) {
+func TestG12SecondOpenIsRefused(t *testing.T) {
 	root := t.TempDir()
 	db := mustOpen(t, root)
 	_, err := Open(t.Context(), root, nil)
@@ -113,7 +113,7 @@ func TestSecondOpenIsRefused(t *testing.T) {
 	}
 }
 
-func TestMissingDatabase(t *testing.T) {
+func TestG12MissingDatabase(t *testing.T) {
 	root := t.TempDir()
 	shard := filepath.Join(root, ".berth", "blobs", "sha256", "ab")
 	if err := os.MkdirAll(shard, 0o700); err != nil {

@@ -49,5 +49,5 @@ func openOwn(ctx context.Context, dir, file string, o sqldb.Options) (*sqldb.DB,
 	}
 	sqlite.Fdatasync(true)
 	o.Dialect.Free = func() (int64, error) { return free(dir) }
-	return Engine{Pool: pool, SyncDir: syncDir}.Open(ctx, file, o)
+	return Engine{Pool: pool, SyncDir: syncDir, Renew: renew}.Open(ctx, file, o)
 }

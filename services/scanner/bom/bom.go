@@ -39,7 +39,8 @@ func purl(os contents.OS, k contents.Kind, p *contents.Package) string {
 	kinds := map[contents.Kind]string{
 		contents.APK: "apk", contents.DPKG: "deb", contents.RPM: "rpm", contents.GoBinary: "golang", contents.Rust: "cargo",
 		contents.NodePkg: "npm", contents.NPM: "npm", contents.Python: "pypi", contents.Jar: "maven", contents.Gem: "gem",
-		contents.Composer: "composer", contents.DotNet: "nuget",
+		contents.Composer: "composer", contents.DotNet: "nuget", contents.NuGet: "nuget", contents.Props: "nuget",
+		contents.Cargo: "cargo", contents.Conda: "conda",
 	}
 	name, q := p.Name, url.Values{}
 	var namespace string

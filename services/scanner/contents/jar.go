@@ -4,12 +4,13 @@ import (
 	"archive/zip"
 	"bufio"
 	"io"
+	"math"
 	"path"
 	"strings"
 )
 
 // jar looks at a Java archive, and at those in it.
-func (w *walk) jar(f *Found, r io.ReaderAt, size int64) error {
+func (w *walk) jar(f *told, r io.ReaderAt, size int64) error {
 	f.Kind = Jar
 	if err := w.jarAt(f, f.Path, r, size, 0); err != nil {
 		return err
@@ -18,36 +19,39 @@ func (w *walk) jar(f *Found, r io.ReaderAt, size int64) error {
 	return nil
 }
 
-func (w *walk) jarAt(f *Found, name string, r io.ReaderAt, size int64, depth int) error {
+func (w *walk) jarAt(f *told, name string, r io.ReaderAt, size int64, depth int) error {
 	if depth > w.limits.Depth {
 		return limit("archives lie in each other more than %d deep", w.limits.Depth)
 	}
-	z, err := zip.NewReader(r, size)
+	z, done, err := w.unzip(r, size)
 	if err != nil {
 		if depth == 0 {
 			return err
 		}
-		return nil // one inside that is none
+		return keepLimit(err) // one inside that is none
 	}
-	if len(z.File) > w.limits.Entries {
-		return limit("an archive has more than %d entries", w.limits.Entries)
-	}
+	defer done()
 	var self *Package
 	named := false
+	artifact, version := jarName(name)
 	for _, e := range z.File {
 		base := path.Base(e.Name)
 		switch {
-		case base == "pom.properties" && strings.HasPrefix(e.Name, "META-INF/maven/"):
+		case base == "pom.properties":
 			p, err := w.properties(e)
 			if err != nil {
 				return err
 			}
 			if p.Name != "" {
-				f.Packages = append(f.Packages, p)
-				named = true
+				if err := f.add(p); err != nil {
+					return err
+				}
+				// Archives may have others' files in them beside their own.
+				_, id, _ := strings.Cut(p.Name, ":")
+				named = named || id == artifact && p.Version == version
 			}
-		case e.Name == "META-INF/MANIFEST.MF":
-			if self, err = w.manifest(e, name); err != nil {
+		case base == "MANIFEST.MF":
+			if self, err = w.manifest(e); err != nil {
 				return err
 			}
 		case isJar(base):
@@ -57,9 +61,28 @@ func (w *walk) jarAt(f *Found, name string, r io.ReaderAt, size int64, depth int
 		}
 	}
 	if !named && self != nil {
-		f.Packages = append(f.Packages, *self)
+		return f.add(*self)
 	}
 	return nil
+}
+
+// unzip returns an archive, which counts as open until done is called.
+func (w *walk) unzip(r io.ReaderAt, size int64) (z *zip.Reader, done func(), err error) {
+	s := &sparing{r: r, left: w.limits.Directory - w.directories}
+	z, err = zip.NewReader(s, size)
+	if s.spent {
+		return nil, nil, limit("directories of archives have more than %d bytes", w.limits.Directory)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(z.File) > w.limits.Entries {
+		return nil, nil, limit("an archive has more than %d entries", w.limits.Entries)
+	}
+	read := s.n
+	w.directories += read
+	s.left = math.MaxInt64 // what is read from here on is not kept
+	return z, func() { w.directories -= read }, nil
 }
 
 func isJar(base string) bool {
@@ -79,7 +102,7 @@ func (w *walk) open(e *zip.File) (io.ReadCloser, error) {
 	return e.Open() // it yields no more than the size
 }
 
-func (w *walk) inner(f *Found, name string, e *zip.File, depth int) error {
+func (w *walk) inner(f *told, name string, e *zip.File, depth int) error {
 	size := int64(min(e.UncompressedSize64, 1<<62)) //nolint:gosec // it fits
 	if size > w.limits.File {
 		w.layer.Skipped = append(w.layer.Skipped, name)
@@ -142,13 +165,15 @@ func (w *walk) properties(e *zip.File) (Package, error) {
 	return Package{Name: group + ":" + artifact, Version: version}, err
 }
 
-// manifest reads the manifest of an archive without Maven's files.
-func (w *walk) manifest(e *zip.File, name string) (*Package, error) {
+// manifest reads the manifest of an archive.
+func (w *walk) manifest(e *zip.File) (*Package, error) {
 	lines, err := w.text(e)
 	v := map[string]string{}
 	for _, line := range lines {
-		if key, value, ok := strings.Cut(line, ": "); ok && v[key] == "" {
-			v[key] = strings.TrimSpace(value)
+		if key, value, ok := strings.Cut(line, ":"); ok {
+			if value = strings.TrimSpace(value); value != "" && !strings.HasPrefix(value, "%") { // a variable
+				v[key] = value
+			}
 		}
 	}
 	first := func(keys ...string) string {
@@ -159,22 +184,40 @@ func (w *walk) manifest(e *zip.File, name string) (*Package, error) {
 		}
 		return ""
 	}
-	artifact, version := jarName(name)
-	if version == "" {
-		version = first("Implementation-Version", "Bundle-Version", "Specification-Version")
-	}
 	group := first("Implementation-Vendor-Id")
-	if symbolic, _, _ := strings.Cut(first("Bundle-SymbolicName"), ";"); group == "" && symbolic != "" {
+	if symbolic := first("Bundle-SymbolicName"); group == "" && symbolic != "" {
 		group = symbolic
-		if i := strings.LastIndexByte(symbolic, '.'); i > 0 && artifact != "" && symbolic[i+1:] == artifact {
+		if i := strings.LastIndexByte(symbolic, '.'); i > 0 {
 			group = symbolic[:i]
 		}
 	}
-	if artifact == "" {
-		artifact = first("Implementation-Title", "Bundle-Name")
+	if group == "" {
+		group = first("Implementation-Vendor", "Specification-Vendor")
 	}
-	if group == "" || artifact == "" || version == "" || strings.ContainsAny(artifact, " \t") {
+	artifact := first("Implementation-Title", "Specification-Title", "Bundle-Name")
+	version := first("Implementation-Version", "Specification-Version", "Bundle-Version")
+	if group == "" || artifact == "" || version == "" {
 		return nil, err
 	}
 	return &Package{Name: group + ":" + artifact, Version: version}, err
+}
+
+// egg looks at a Python package that is an archive.
+func (w *walk) egg(f *told, r io.ReaderAt, size int64) error {
+	z, done, err := w.unzip(r, size)
+	if err != nil {
+		return err
+	}
+	defer done()
+	for _, e := range z.File {
+		if strings.HasSuffix(e.Name, "EGG-INFO/PKG-INFO") {
+			c, err := w.open(e)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			return pythonMetadata(f, c)
+		}
+	}
+	return nil
 }

@@ -2,7 +2,7 @@ package contents
 
 import (
 	"bufio"
-	"encoding/json"
+	"errors"
 	"io"
 	"net/textproto"
 	"path"
@@ -22,75 +22,97 @@ func sorted(all []Package) []Package {
 	return slices.Compact(all)
 }
 
-// packageJSON reads an installed package of Node.js.
-func packageJSON(f *Found, r io.Reader) error {
-	var p struct {
-		Name, Version string
-		License       any
-	}
-	if err := json.NewDecoder(r).Decode(&p); err != nil {
+// named reads a document of JSON that tells of one package.
+func named(f *told, r io.Reader) error {
+	var p Package
+	if err := newDocument(r).texts(map[string]*string{"name": &p.Name, "version": &p.Version, "license": &p.License}); err != nil {
 		return err
 	}
-	if p.Name == "" || p.Version == "" {
-		return nil // a package.json for settings
-	}
-	license, _ := p.License.(string)
-	f.Kind, f.Packages = NodePkg, []Package{{Name: p.Name, Version: p.Version, License: license}}
-	return nil
+	return f.add(p)
+}
+
+// packageJSON reads an installed package of Node.js. A package.json for settings has no
+// version.
+func packageJSON(f *told, r io.Reader) error {
+	f.Kind = NodePkg
+	return named(f, r)
 }
 
 // packageLock reads npm's lock file, of any version.
-func packageLock(f *Found, r io.Reader) error {
-	type old struct {
-		Version      string
-		Dev          bool
-		Dependencies map[string]json.RawMessage
-	}
-	var lock struct {
-		Packages map[string]struct {
-			Name, Version string
-			Dev, Link     bool
+func packageLock(f *told, r io.Reader) error {
+	f.Kind = NPM
+	d := newDocument(r)
+	placed := false // what was found is of the newer form, which counts if both are there
+	err := d.object(func(key string) error {
+		switch {
+		case key == "packages":
+			return d.object(func(where string) error {
+				if !placed {
+					placed, f.Packages = true, nil
+				}
+				return placedPackage(f, d, where)
+			})
+		case key == "dependencies" && !placed:
+			return lockedPackages(f, d)
 		}
-		Dependencies map[string]json.RawMessage
-	}
-	if err := json.NewDecoder(r).Decode(&lock); err != nil {
+		return d.skip()
+	})
+	f.Packages = sorted(f.Packages)
+	return err
+}
+
+// placedPackage reads a package and where it is, node_modules/NAME, in a lock file of npm 7.
+func placedPackage(f *told, d *document, where string) error {
+	var p Package
+	var dev, link bool
+	err := d.object(func(key string) error {
+		switch key {
+		case "name":
+			return d.text(&p.Name)
+		case "version":
+			return d.text(&p.Version)
+		case "dev":
+			return d.flag(&dev)
+		case "link":
+			return d.flag(&link)
+		}
+		return d.skip()
+	})
+	i := strings.LastIndex(where, "node_modules/")
+	if err != nil || i < 0 || dev || link {
 		return err
 	}
-	f.Kind = NPM
-	for where, p := range lock.Packages {
-		i := strings.LastIndex(where, "node_modules/")
-		if i < 0 || p.Version == "" || p.Dev || p.Link {
-			continue
-		}
-		name := p.Name
-		if name == "" {
-			name = where[i+len("node_modules/"):]
-		}
-		f.Packages = append(f.Packages, Package{Name: name, Version: p.Version})
+	if p.Name == "" {
+		p.Name = where[i+len("node_modules/"):]
 	}
-	level := []map[string]json.RawMessage{lock.Dependencies}
-	for depth := 0; len(lock.Packages) == 0 && len(level) > 0 && depth < 32; depth++ {
-		var next []map[string]json.RawMessage
-		for _, all := range level {
-			for name, raw := range all {
-				var p old
-				if json.Unmarshal(raw, &p) != nil || p.Dev || p.Version == "" {
-					continue
-				}
-				f.Packages = append(f.Packages, Package{Name: name, Version: p.Version})
-				if len(p.Dependencies) > 0 {
-					next = append(next, p.Dependencies)
-				}
+	return f.add(p)
+}
+
+// lockedPackages reads packages, and those in them, of a lock file before npm 7.
+func lockedPackages(f *told, d *document) error {
+	return d.object(func(name string) error {
+		p, dev, before := Package{Name: name}, false, len(f.Packages)
+		err := d.object(func(key string) error {
+			switch key {
+			case "version":
+				return d.text(&p.Version)
+			case "dev":
+				return d.flag(&dev)
+			case "dependencies":
+				return lockedPackages(f, d)
 			}
+			return d.skip()
+		})
+		if err == nil && (dev || p.Version == "") {
+			f.Packages = f.Packages[:before] // with what only it needs
+			return nil
 		}
-		level = next
-	}
-	f.Packages = sorted(f.Packages)
-	return nil
+		return errors.Join(err, f.add(p))
+	})
 }
 
 // pythonMetadata reads the metadata of an installed package (core metadata, PEP 566).
-func pythonMetadata(f *Found, r io.Reader) error {
+func pythonMetadata(f *told, r io.Reader) error {
 	h, err := textproto.NewReader(bufio.NewReader(io.LimitReader(r, 1<<20))).ReadMIMEHeader()
 	if h.Get("Name") == "" || h.Get("Version") == "" {
 		return err
@@ -99,8 +121,8 @@ func pythonMetadata(f *Found, r io.Reader) error {
 	if l := h.Get("License"); license == "" && len(l) < 100 {
 		license = l
 	}
-	f.Kind, f.Packages = Python, []Package{{Name: h.Get("Name"), Version: h.Get("Version"), License: license}}
-	return nil
+	f.Kind = Python
+	return f.add(Package{Name: h.Get("Name"), Version: h.Get("Version"), License: license})
 }
 
 var (
@@ -110,57 +132,41 @@ var (
 
 // gemspec reads the specification of an installed Ruby gem, which RubyGems writes in
 // one form.
-func gemspec(f *Found, r io.Reader) error {
+func gemspec(f *told, r io.Reader) error {
 	b, err := io.ReadAll(io.LimitReader(r, 1<<20))
 	if err != nil {
 		return err
 	}
 	name, version := gemName.FindSubmatch(b), gemVersion.FindSubmatch(b)
 	if name != nil && version != nil {
-		f.Kind, f.Packages = Gem, []Package{{Name: string(name[1]), Version: string(version[1])}}
+		f.Kind = Gem
+		return f.add(Package{Name: string(name[1]), Version: string(version[1])})
 	}
 	return nil
 }
 
 // composerInstalled reads what Composer has installed for PHP.
-func composerInstalled(f *Found, r io.Reader) error {
-	var list struct {
-		Packages []struct{ Name, Version string }
-	}
-	if err := json.NewDecoder(r).Decode(&list); err != nil {
-		return err
-	}
+func composerInstalled(f *told, r io.Reader) error {
 	f.Kind = Composer
-	for _, p := range list.Packages {
-		if p.Name != "" && p.Version != "" {
-			f.Packages = append(f.Packages, Package{Name: p.Name, Version: p.Version})
+	d := newDocument(r)
+	err := d.object(func(key string) error {
+		if key != "packages" {
+			return d.skip()
 		}
-	}
+		return d.array(func() error {
+			var p Package
+			if err := d.texts(map[string]*string{"name": &p.Name, "version": &p.Version}); err != nil {
+				return err
+			}
+			return f.add(p)
+		})
+	})
 	f.Packages = sorted(f.Packages)
-	return nil
-}
-
-// dotnetDeps reads the list of libraries of a .NET program.
-func dotnetDeps(f *Found, r io.Reader) error {
-	var deps struct {
-		Libraries map[string]struct{ Type string }
-	}
-	if err := json.NewDecoder(r).Decode(&deps); err != nil {
-		return err
-	}
-	f.Kind = DotNet
-	for id, l := range deps.Libraries {
-		name, version, ok := strings.Cut(id, "/")
-		if ok && l.Type == "package" && name != "" && version != "" {
-			f.Packages = append(f.Packages, Package{Name: name, Version: version})
-		}
-	}
-	f.Packages = sorted(f.Packages)
-	return nil
+	return err
 }
 
 // jarFile is how the name of a jar tells an artifact and its version.
-var jarFile = regexp.MustCompile(`^([\w.-]+?)-(\d[\w.+-]*)\.[jwep]ar$`)
+var jarFile = regexp.MustCompile(`^([\w.-]+)-(\d\S*)\.jar$`)
 
 // jarName returns what the name of a jar tells.
 func jarName(name string) (artifact, version string) {

@@ -18,6 +18,10 @@ type Limits struct {
 	Depth    int   // archives in archives: 3
 	Archive  int64 // bytes that archives in a layer may expand to: 1 GiB
 	Notes    int   // files that replace others or are skipped: 200,000
+	Kept     int64 // bytes of names of files and of packages: 48 MiB
+	// Directory is how many bytes the directories of archives that lie in each other may
+	// have: they are in memory until the last is read. 32 MiB.
+	Directory int64
 }
 
 func (l Limits) withDefaults() Limits {
@@ -32,6 +36,8 @@ func (l Limits) withDefaults() Limits {
 	set(&l.File, 512<<20)
 	set(&l.Document, 32<<20)
 	set(&l.Archive, 1<<30)
+	set(&l.Kept, 48<<20)
+	set(&l.Directory, 32<<20)
 	for p, v := range map[*int]int{&l.Entries: 500_000, &l.Packages: 100_000, &l.Depth: 3, &l.Notes: 200_000} {
 		if *p == 0 {
 			*p = v

@@ -5,8 +5,11 @@ import (
 	"compress/zlib"
 	"debug/buildinfo"
 	"debug/elf"
-	"encoding/json"
+	"debug/macho"
+	"debug/pe"
 	"io"
+	"math"
+	"runtime/debug"
 	"strings"
 )
 
@@ -16,7 +19,7 @@ const smallestProgram = 192 << 10
 
 // program looks whether an executable file was built by Go, or by Rust with a list of
 // what is in it.
-func (w *walk) program(f *Found, size int64, content io.Reader) error {
+func (w *walk) program(f *told, size int64, content io.Reader) error {
 	head := make([]byte, 4)
 	if _, err := io.ReadFull(content, head); err != nil {
 		return err
@@ -25,9 +28,18 @@ func (w *walk) program(f *Found, size int64, content io.Reader) error {
 		return nil
 	}
 	return w.inAnyOrder(io.MultiReader(bytes.NewReader(head), content), size, func(r io.ReaderAt) error {
+		if string(head) == "\x7fELF" {
+			// Its tables are in memory as a whole, and names of sections once more for each.
+			if _, err := elf.NewFile(&sparing{r: r, left: 128 << 10}); err != nil {
+				return err
+			}
+		}
+		r, err := withoutTables(&sparing{r: r, left: math.MaxInt64, atOnce: 8 << 20}, string(head))
+		if err != nil {
+			return err
+		}
 		if info, err := buildinfo.Read(r); err == nil {
-			goModules(f, info)
-			return nil
+			return goModules(f, info)
 		}
 		return rustCrates(f, r)
 	})
@@ -41,57 +53,81 @@ func isProgram(head []byte) bool {
 	return string(head[:2]) == "MZ"
 }
 
-func goModules(f *Found, info *buildinfo.BuildInfo) {
+func goModules(f *told, info *buildinfo.BuildInfo) error {
 	f.Kind = GoBinary
 	version, _, _ := strings.Cut(strings.TrimPrefix(info.GoVersion, "go"), " ")
 	if v, _, experiment := strings.Cut(version, "-X:"); experiment {
 		version = v
 	}
 	if version != "" {
-		f.Packages = append(f.Packages, Package{Name: "stdlib", Version: "v" + version})
+		if err := f.add(Package{Name: "stdlib", Version: "v" + version}); err != nil {
+			return err
+		}
 	}
-	if v := info.Main.Version; info.Main.Path != "" && v != "" && v != "(devel)" {
-		f.Packages = append(f.Packages, Package{Name: info.Main.Path, Version: v})
-	}
-	for _, d := range info.Deps {
+	for _, d := range append([]*debug.Module{&info.Main}, info.Deps...) {
 		m := d
 		if m.Replace != nil {
 			m = m.Replace
 		}
-		if m.Path == "" || m.Version == "" || m.Version == "(devel)" {
+		if m.Version == "(devel)" {
 			continue
 		}
-		f.Packages = append(f.Packages, Package{Name: m.Path, Version: m.Version})
-	}
-}
-
-// rustCrates reads what cargo-auditable has put into a program.
-func rustCrates(f *Found, r io.ReaderAt) error {
-	e, err := elf.NewFile(r)
-	if err != nil {
-		return err
-	}
-	section := e.Section(".dep-v0")
-	if section == nil || section.Size > 16<<20 {
-		return nil
-	}
-	z, err := zlib.NewReader(section.Open())
-	if err != nil {
-		return err
-	}
-	var list struct {
-		Packages []struct {
-			Name, Version, Kind string
-		}
-	}
-	if err := json.NewDecoder(io.LimitReader(z, 16<<20)).Decode(&list); err != nil {
-		return err
-	}
-	f.Kind = Rust
-	for _, p := range list.Packages {
-		if p.Kind != "build" && p.Name != "" && p.Version != "" {
-			f.Packages = append(f.Packages, Package{Name: p.Name, Version: p.Version})
+		if err := f.add(Package{Name: m.Path, Version: m.Version}); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// rustCrates reads what cargo-auditable has put into a program.
+func rustCrates(f *told, r io.ReaderAt) error {
+	section, err := rustSection(r)
+	if err != nil || section == nil {
+		return err
+	}
+	z, err := zlib.NewReader(section)
+	if err != nil {
+		return err
+	}
+	f.Kind = Rust
+	d := newDocument(io.LimitReader(z, 16<<20))
+	return d.object(func(key string) error {
+		if key != "packages" {
+			return d.skip()
+		}
+		return d.array(func() error {
+			var p Package
+			var kind string
+			err := d.texts(map[string]*string{"name": &p.Name, "version": &p.Version, "kind": &kind})
+			if err != nil || kind != "" && kind != "runtime" {
+				return err
+			}
+			return f.add(p)
+		})
+	})
+}
+
+// rustSection returns the part of a program that has the list, nil if it has none.
+func rustSection(r io.ReaderAt) (io.Reader, error) {
+	const most = 16 << 20
+	if e, err := elf.NewFile(r); err == nil {
+		if s := e.Section(".dep-v0"); s != nil && s.Size <= most {
+			return s.Open(), nil
+		}
+		return nil, nil
+	}
+	if m, err := macho.NewFile(r); err == nil {
+		if s := m.Section(".dep-v0"); s != nil && s.Size <= most {
+			return s.Open(), nil
+		}
+		return nil, nil
+	}
+	p, err := pe.NewFile(r)
+	if err != nil {
+		return nil, err
+	}
+	if s := p.Section(".dep-v0"); s != nil && s.Size <= most {
+		return s.Open(), nil
+	}
+	return nil, nil
 }

@@ -92,7 +92,9 @@ func hide(visible map[string]*Found, l *Layer) {
 // from.
 func system(visible map[string]*Found) OS {
 	var is OS
-	for _, p := range []string{"etc/os-release", "usr/lib/os-release", "etc/alpine-release", "etc/debian_version"} {
+	for _, p := range []string{
+		"etc/os-release", "usr/lib/os-release", "etc/alpine-release", "etc/debian_version", "etc/redhat-release", "etc/system-release", "usr/lib/system-release",
+	} {
 		f := visible[p]
 		if f == nil || f.OS == nil {
 			continue

@@ -2,84 +2,36 @@ package contents
 
 import (
 	"bufio"
+	"errors"
 	"io"
-	"net/textproto"
+	"path"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// families are the names that Trivy has for the ID of an os-release file.
-var families = map[string]string{
-	"alpine": "alpine", "debian": "debian", "ubuntu": "ubuntu", "rhel": "redhat", "centos": "centos", "rocky": "rocky",
-	"almalinux": "alma", "ol": "oracle", "amzn": "amazon", "fedora": "fedora", "photon": "photon", "wolfi": "wolfi",
-	"chainguard": "chainguard", "opensuse-leap": "opensuse-leap", "opensuse-tumbleweed": "opensuse-tumbleweed",
-	"sles": "sles", "sle-micro": "slem", "mariner": "cbl-mariner", "azurelinux": "azurelinux", "bottlerocket": "bottlerocket",
-	"minimos": "minimos", "echo": "echo", "coreos": "coreos",
-}
-
-func firstLine(r io.Reader) (string, error) {
-	b, err := io.ReadAll(io.LimitReader(r, 1<<10))
-	line, _, _ := strings.Cut(string(b), "\n")
-	return strings.TrimSpace(line), err
-}
-
-// osRelease reads os-release(5).
-func osRelease(f *Found, r io.Reader) error {
-	var id, version string
-	lines := bufio.NewScanner(io.LimitReader(r, 64<<10))
-	for lines.Scan() {
-		key, value, _ := strings.Cut(lines.Text(), "=")
-		value = strings.Trim(strings.TrimSpace(value), `"'`)
-		switch strings.TrimSpace(key) {
-		case "ID":
-			id = value
-		case "VERSION_ID":
-			version = value
-		}
-	}
-	if family := families[strings.ToLower(id)]; family != "" {
-		f.OS = &OS{Family: family, Version: version}
-	}
-	return lines.Err()
-}
-
-// debianVersion reads the version with its minor number, which os-release lacks.
-func debianVersion(f *Found, r io.Reader) error {
-	line, err := firstLine(r)
-	if err == nil && line != "" {
-		f.OS = &OS{Family: "debian", Version: line}
-	}
-	return err
-}
-
-func alpineRelease(f *Found, r io.Reader) error {
-	line, err := firstLine(r)
-	if err == nil && line != "" {
-		f.OS = &OS{Family: "alpine", Version: line}
-	}
-	return err
-}
-
 // apk reads the database of Alpine's package manager.
-func apk(f *Found, r io.Reader) error {
+func (w *walk) apk(f *told, r io.Reader) error {
 	f.Kind = APK
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 64<<10), 1<<20)
 	var p Package
-	flush := func() {
-		if p.Name != "" && p.Version != "" {
-			if p.SourceName == "" {
-				p.SourceName = p.Name
-			}
-			p.SourceVersion = p.Version
-			f.Packages = append(f.Packages, p)
+	var dir string
+	flush := func() error {
+		if p.SourceName == "" {
+			p.SourceName = p.Name
 		}
+		p.SourceVersion = p.Version
+		err := f.add(p)
 		p = Package{}
+		return err
 	}
 	for lines.Scan() {
 		line := lines.Text()
 		if line == "" {
-			flush()
+			if err := flush(); err != nil {
+				return err
+			}
 			continue
 		}
 		key, value, _ := strings.Cut(line, ":")
@@ -94,43 +46,103 @@ func apk(f *Found, r io.Reader) error {
 			p.SourceName = value
 		case "L":
 			p.License = value
+		case "F":
+			dir = value
+		case "R":
+			if len(dir)+len(value) > maxPath {
+				continue
+			}
+			if err := w.owned.add(path.Join(dir, value)); err != nil {
+				return err
+			}
 		}
 	}
-	flush()
-	return lines.Err()
+	return errors.Join(flush(), lines.Err())
 }
 
-// dpkg reads the status of Debian's packages, or a part of it in status.d.
-func dpkg(f *Found, r io.Reader) error {
+// dpkg reads the status of Debian's packages, or a part of it in status.d: paragraphs of
+// fields, of which all but a few are passed over (deb822(5)).
+func dpkg(f *told, r io.Reader) error {
 	f.Kind = DPKG
-	t := textproto.NewReader(bufio.NewReaderSize(r, 64<<10))
+	lines := bufio.NewReaderSize(r, 64<<10)
+	h := make(map[string]string)
 	for {
-		h, err := t.ReadMIMEHeader()
-		if p, ok := debianPackage(h); ok {
-			f.Packages = append(f.Packages, p)
+		line, err := lines.ReadSlice('\n')
+		text := strings.TrimRight(string(line[:min(len(line), 4<<10)]), "\r\n")
+		for err == bufio.ErrBufferFull { // no field of ours
+			_, err = lines.ReadSlice('\n')
+		}
+		if err != nil && err != io.EOF {
+			return err
+		}
+		if key, value, ok := strings.Cut(text, ":"); ok && text[0] != ' ' && text[0] != '\t' {
+			switch key = strings.ToLower(key); key {
+			case "package", "status", "version", "architecture", "maintainer", "source":
+				if _, twice := h[key]; !twice {
+					h[key] = strings.TrimSpace(value)
+				}
+			}
+		}
+		if text == "" || err == io.EOF {
+			if p, ok := debianPackage(h); ok {
+				if err := f.add(p); err != nil {
+					return err
+				}
+			}
+			clear(h)
 		}
 		if err == io.EOF {
 			return nil
 		}
-		if err != nil {
-			return err
-		}
 	}
 }
 
-func debianPackage(h textproto.MIMEHeader) (Package, bool) {
-	status := strings.Fields(h.Get("Status"))
-	if len(status) > 0 && status[len(status)-1] != "installed" {
-		return Package{}, false
+// md5sums reads the list of files of a package of Debian's.
+func (w *walk) md5sums(f *told, r io.Reader) error {
+	list := strings.TrimSuffix(path.Base(f.Path), ".md5sums")
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		if _, name, ok := strings.Cut(lines.Text(), "  "); ok {
+			if err := w.owned.addTo(list, name); err != nil {
+				return err
+			}
+		}
 	}
-	p := Package{Name: h.Get("Package"), Arch: h.Get("Architecture")}
-	version := h.Get("Version")
+	return lines.Err()
+}
+
+// foreigners are in the maintainer's address of packages that are for Debian and not of
+// it, as Trivy has them.
+var foreigners = []string{
+	"@cloudflare.com", "@datadoghq.com", "@hashicorp.com", "@konghq.com", "@microsoft.com", "@mongodb.com", "@nodesource.com", "@nvidia.com",
+	"@openrobotics.org", "@osrfoundation.org", "Google Cloud CLI Authors", "contact@grafana.com", "dev@couchdb.apache.org",
+	"developers@lists.mariadb.org", "info@elastic.co", "info@tailscale.com", "nginx-packaging@f5.com", "sapmachine@sap.com",
+	"support@docker.com", "support@gitlab.com", "support@influxdb.com",
+}
+
+func isForeign(maintainer string) bool {
+	return maintainer == "GitHub" || maintainer == "HashiCorp" ||
+		slices.ContainsFunc(foreigners, func(s string) bool { return strings.Contains(maintainer, s) })
+}
+
+func debianPackage(h map[string]string) (Package, bool) {
+	for _, word := range strings.Fields(h["status"]) {
+		switch word {
+		case "deinstall", "purge", "not-installed", "config-files": // others have files here
+			return Package{}, false
+		}
+	}
+	p := Package{Name: h["package"], Arch: h["architecture"], Foreign: isForeign(h["maintainer"])}
+	version := h["version"]
 	if p.Name == "" || version == "" {
 		return Package{}, false
 	}
 	p.Epoch, p.Version, p.Release = debianVersionParts(version)
+	if p.Version == "" {
+		return Package{}, false
+	}
 	p.SourceName, p.SourceEpoch, p.SourceVersion, p.SourceRelease = p.Name, p.Epoch, p.Version, p.Release
-	if source := h.Get("Source"); source != "" {
+	if source := h["source"]; source != "" {
 		name, rest, _ := strings.Cut(source, " ")
 		p.SourceName = name
 		if v := strings.Trim(strings.TrimSpace(rest), "()"); v != "" {

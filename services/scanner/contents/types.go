@@ -3,7 +3,7 @@ package contents
 import "github.com/berth-registry/berth/registry"
 
 // Format is raised when a [Layer] of the same bytes would be another.
-const Format = 1
+const Format = 2
 
 // Kind says where packages were found, in the words of Trivy.
 type Kind string
@@ -22,6 +22,10 @@ const (
 	Gem      Kind = "gemspec"
 	Composer Kind = "composer-vendor"
 	DotNet   Kind = "dotnet-core"
+	NuGet    Kind = "nuget"          // packages.lock.json, packages.config
+	Props    Kind = "packages-props" // *.packages.props
+	Cargo    Kind = "cargo"          // Cargo.lock
+	Conda    Kind = "conda-pkg"      // has no advisories
 )
 
 // OfOS reports whether packages of that kind are the operating system's.
@@ -40,6 +44,11 @@ type Package struct {
 	SourceRelease string `json:"sr,omitempty"`
 	SourceEpoch   int    `json:"se,omitempty"`
 	License       string `json:"l,omitempty"`
+	// Module is the module's label of a package of an RPM distribution.
+	Module string `json:"m,omitempty"`
+	// Foreign says that a package of an operating system is not of its distribution, so
+	// that its advisories don't tell of it.
+	Foreign bool `json:"f,omitempty"`
 	// Layer that it came with; of the packages of an [Image] only.
 	Layer registry.Digest `json:"d,omitempty"`
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"os"
 	"path"
@@ -41,11 +42,12 @@ func (r *Reader) Read(ctx context.Context, src io.Reader) (*Layer, error) {
 	}
 	defer done()
 	w := &walk{
-		limits: l, dir: r.Dir, layer: new(Layer),
+		limits: l, dir: r.Dir, layer: new(Layer), owned: owned{seed: maphash.MakeSeed()},
 		out: &bounded{r: plain, in: in, limits: l},
 	}
 	err = w.all()
 	if err == nil {
+		w.owned.leaveOut(w.layer)
 		return w.layer, nil
 	}
 	return nil, in.blame(err)
@@ -139,7 +141,11 @@ type walk struct {
 	layer    *Layer
 	out      *bounded
 	packages int
+	kept     int64 // bytes of names and packages
 	expanded int64 // by archives in the layer
+	// directories are bytes of those of archives that are being read.
+	directories int64
+	owned       owned
 }
 
 func (w *walk) all() error {
@@ -187,13 +193,13 @@ func (w *walk) entry(h *tar.Header, content io.Reader) error {
 	dir, base := path.Split(name)
 	if base == ".wh..wh..opq" {
 		w.layer.Opaque = append(w.layer.Opaque, strings.TrimSuffix(dir, "/"))
-		return w.notes()
+		return w.notes(name)
 	}
 	if hidden, ok := strings.CutPrefix(base, ".wh."); ok {
 		if hidden != "" && hidden != "." && hidden != ".." && !strings.HasPrefix(hidden, ".wh.") {
 			w.layer.Hidden = append(w.layer.Hidden, dir+hidden)
 		}
-		return w.notes()
+		return w.notes(name)
 	}
 	switch h.Typeflag {
 	case tar.TypeReg:
@@ -211,19 +217,20 @@ func (w *walk) entry(h *tar.Header, content io.Reader) error {
 		}
 		return nil
 	}
-	if h.Size > w.limits.File || look != nil && !look.anyOrder && h.Size > w.limits.Document {
+	if h.Size > w.limits.File || look != nil && look.text != nil && (h.Size > w.limits.Document || look.most > 0 && h.Size > look.most) {
 		w.layer.Skipped = append(w.layer.Skipped, name)
 		return w.replaces(name)
 	}
-	found := Found{Path: name}
+	found := told{Found: Found{Path: name}, w: w}
+	packages := w.packages
 	var err error
 	switch {
 	case look == nil:
 		err = w.program(&found, h.Size, content)
-	case look.anyOrder:
-		err = w.inAnyOrder(content, h.Size, func(r io.ReaderAt) error { return look.at(w, &found, r, h.Size) })
+	case look.file != nil:
+		err = w.inAnyOrder(content, h.Size, func(r io.ReaderAt) error { return look.file(w, &found, r, h.Size) })
 	default:
-		err = look.stream(&found, content)
+		err = look.text(w, &found, content)
 	}
 	switch {
 	case err == nil:
@@ -233,12 +240,12 @@ func (w *walk) entry(h *tar.Header, content io.Reader) error {
 		// A file that is not what its name says tells of no packages.
 		found.Packages, found.Kind, found.OS = nil, "", nil
 	}
-	w.packages += len(found.Packages)
-	if w.packages > w.limits.Packages {
-		return limit("a layer has more than %d packages", w.limits.Packages)
+	w.packages = packages + len(found.Packages)
+	if found.Packages == nil && found.OS == nil && (found.Kind == NodePkg || found.Kind == Conda) {
+		found.Kind = ""
 	}
-	w.layer.Found = append(w.layer.Found, found)
-	return w.notes()
+	w.layer.Found = append(w.layer.Found, found.Found)
+	return w.notes(name)
 }
 
 // isFatal reports whether an error ends the scan of a layer, and not only of a file.
@@ -247,15 +254,15 @@ func isFatal(err error) bool { return errors.Is(err, ErrLimit) || errors.Is(err,
 // replaces notes that a name may replace a file that was looked at.
 func (w *walk) replaces(name string) error {
 	w.layer.Found = append(w.layer.Found, Found{Path: name})
-	return w.notes()
+	return w.notes(name)
 }
 
-func (w *walk) notes() error {
+func (w *walk) notes(name string) error {
 	l := w.layer
 	if len(l.Found)+len(l.Hidden)+len(l.Opaque)+len(l.Skipped) > w.limits.Notes {
 		return limit("a layer has more than %d names to remember", w.limits.Notes)
 	}
-	return nil
+	return w.remembers(len(name))
 }
 
 // inAnyOrder calls f with the content of a file.
@@ -301,5 +308,25 @@ func (w writesHere) Write(p []byte) (int, error) {
 	if err != nil {
 		err = fmt.Errorf("%w: %w", errHere, err)
 	}
+	return n, err
+}
+
+// sparing lets so many bytes be read of a file, and so many at once.
+type sparing struct {
+	r      io.ReaderAt
+	left   int64
+	atOnce int64 // 0: any number
+	n      int64
+	spent  bool
+}
+
+func (s *sparing) ReadAt(p []byte, at int64) (int, error) {
+	if n := int64(len(p)); n > s.left || s.atOnce > 0 && n > s.atOnce {
+		s.spent = true
+		return 0, damaged("its tables are too large")
+	}
+	n, err := s.r.ReadAt(p, at)
+	s.left -= int64(n)
+	s.n += int64(n)
 	return n, err
 }

@@ -3,6 +3,7 @@ package vulndb
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime/debug"
 	"time"
 
@@ -26,6 +27,11 @@ func guarded(f func() error) (err error) {
 // thorough it reads every page.
 func check(file string, thorough bool) error {
 	return guarded(func() (err error) {
+		if thorough {
+			if err := checkFile(file); err != nil {
+				return err
+			}
+		}
 		db, err := bolt.Open(file, 0o600, &bolt.Options{ReadOnly: true, Timeout: time.Second})
 		if err != nil {
 			return err
@@ -44,6 +50,20 @@ func check(file string, thorough bool) error {
 			return nil
 		})
 	})
+}
+
+// checkFile checks a file's structure before anything else reads it.
+func checkFile(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	return checkPages(f, info.Size())
 }
 
 // walk reads all that is in a bucket, in the goroutine that is guarded.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	tdb "github.com/aquasecurity/trivy-db/pkg/db"
@@ -26,8 +27,8 @@ type Options struct {
 	Dir string
 	// Sources are whose severities count, in order; "auto" is the advisory's own.
 	Sources []string
-	// Ignored reports vulnerabilities that are not told of. nil: none.
-	Ignored func(id string) bool
+	// Ignored are vulnerabilities that are not told of; nil: none.
+	Ignored *Ignored
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 	Log *slog.Logger
@@ -37,6 +38,7 @@ type Options struct {
 // many goroutines.
 type DB struct {
 	o       Options
+	choice  atomic.Pointer[choice]
 	loading sync.Mutex // one new database at a time
 
 	mu      sync.RWMutex // held for reading by look-ups
@@ -61,10 +63,11 @@ func Open(o Options) (*DB, error) {
 	// Trivy's code tells of what it does by the process's default logger, and has no
 	// other.
 	slog.SetDefault(slog.New(slog.DiscardHandler))
-	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+	if err := Private(o.Dir); err != nil {
 		return nil, fmt.Errorf("opening the vulnerability database: %w", err)
 	}
 	d := &DB{o: o}
+	d.Choose(o.Sources, o.Ignored)
 	entries, err := os.ReadDir(o.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("opening the vulnerability database: %w", err)
@@ -113,11 +116,33 @@ func readInfo(dir string) (info registry.ScanDB, err error) {
 	return info, json.Unmarshal(b, &info)
 }
 
-// Current returns what database is in use.
+// choice is what of the options may change while the database is open.
+type choice struct {
+	sources []string
+	ignored *Ignored
+}
+
+// Choose has the look-ups that begin from now on go by other sources of severities, and
+// leave out other vulnerabilities. ignored may be nil.
+func (d *DB) Choose(sources []string, ignored *Ignored) {
+	d.choice.Store(&choice{sources, ignored})
+}
+
+// Current returns what database is in use. Its version is another one when what is
+// ignored is.
 func (d *DB) Current() registry.ScanDB {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return d.current
+	_, ignored := d.choice.Load().ignored.current()
+	return d.told(d.current, ignored)
+}
+
+// told returns a database as others know it.
+func (d *DB) told(db registry.ScanDB, ignored string) registry.ScanDB {
+	if db.Version != "" && ignored != "" {
+		db.Version += "-" + ignored
+	}
+	return db
 }
 
 // Close closes the database.
@@ -161,13 +186,18 @@ func (d *DB) Load(r io.Reader, source string) (registry.ScanDB, error) {
 		return registry.ScanDB{}, fmt.Errorf("loading a vulnerability database: %w", err)
 	}
 	info := registry.ScanDB{Version: version, Updated: micros(meta.UpdatedAt), Next: micros(meta.NextUpdate), Loaded: d.o.Now().UnixMicro(), Source: source}
-	if d.Current().Version == version {
-		d.mu.Lock()
+	d.mu.Lock()
+	if d.current.Version == version {
 		defer d.mu.Unlock()
 		d.current.Loaded, d.current.Source = info.Loaded, source
-		return d.current, nil
+		_, ignored := d.choice.Load().ignored.current()
+		return d.told(d.current, ignored), nil
 	}
-	return info, d.swap(dir, info)
+	d.mu.Unlock()
+	if err := d.swap(dir, info); err != nil {
+		return registry.ScanDB{}, err
+	}
+	return d.Current(), nil
 }
 
 // swap makes the database in dir the one in use.

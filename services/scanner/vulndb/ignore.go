@@ -2,16 +2,116 @@ package vulndb
 
 import (
 	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
-// Ignore reads an ignore file of Trivy's text form: a vulnerability's ID in each line,
-// maybe with exp:YYYY-MM-DD, the day from which it counts again. What follows # is a
-// comment.
-func Ignore(name string, now func() time.Time) (func(id string) bool, error) {
+// Ignored are vulnerabilities that are not told of, by an ignore file of Trivy's text
+// form: a vulnerability's ID in each line, maybe with exp:YYYY-MM-DD, the day from which it
+// counts again. What follows # is a comment. The file is read again when it has changed.
+// Its methods may be called by many goroutines.
+type Ignored struct {
+	name string
+	now  func() time.Time
+	log  *slog.Logger
+
+	mu     sync.Mutex
+	looked time.Time   // when the file was looked at
+	file   fs.FileInfo // as it was read, or found to be wrong
+	until  map[string]time.Time
+	ids    map[string]bool // that are left out now, until next
+	next   time.Time       // zero: for ever
+	sum    string
+}
+
+// lookEvery is how often the file is looked at, at most.
+const lookEvery = 5 * time.Second
+
+// OpenIgnored reads an ignore file.
+func OpenIgnored(name string, now func() time.Time, log *slog.Logger) (*Ignored, error) {
+	g := &Ignored{name: name, now: now, log: log, looked: now()}
+	var err error
+	if g.file, err = os.Stat(name); err != nil {
+		return nil, err
+	}
+	if g.until, err = readIgnored(name); err != nil {
+		return nil, err
+	}
+	g.decide(now())
+	return g, nil
+}
+
+// current returns what is left out now, and a short text that is another when that is:
+// "" if nothing is left out. It may be called on nil.
+func (g *Ignored) current() (ids map[string]bool, sum string) {
+	if g == nil {
+		return nil, ""
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.now()
+	changed := false
+	if now.Sub(g.looked) >= lookEvery || now.Before(g.looked) {
+		g.looked = now
+		changed = g.read()
+	}
+	if changed || !g.next.IsZero() && !now.Before(g.next) {
+		g.decide(now)
+	}
+	return g.ids, g.sum
+}
+
+// read reads the file if it has changed. One that can't be read changes nothing.
+func (g *Ignored) read() (changed bool) {
+	info, err := os.Stat(g.name)
+	if err == nil && g.file != nil && os.SameFile(info, g.file) && info.ModTime().Equal(g.file.ModTime()) && info.Size() == g.file.Size() {
+		return false
+	}
+	told := err != nil && g.file == nil
+	g.file = nil
+	if err == nil {
+		g.file = info
+		var until map[string]time.Time
+		if until, err = readIgnored(g.name); err == nil {
+			g.until = until
+			g.log.Info("the list of ignored vulnerabilities has changed", "file", g.name, "vulnerabilities", len(until))
+			return true
+		}
+	}
+	if !told {
+		g.log.Error("the list of ignored vulnerabilities can't be read: what it said before counts", "file", g.name, "error", err)
+	}
+	return false
+}
+
+// decide finds out what is left out now.
+func (g *Ignored) decide(now time.Time) {
+	g.ids, g.next = make(map[string]bool), time.Time{}
+	for id, end := range g.until {
+		if !end.IsZero() && !now.Before(end) {
+			continue
+		}
+		g.ids[id] = true
+		if !end.IsZero() && (g.next.IsZero() || end.Before(g.next)) {
+			g.next = end
+		}
+	}
+	if g.sum = ""; len(g.ids) > 0 {
+		h := sha256.Sum256([]byte(strings.Join(slices.Sorted(maps.Keys(g.ids)), "\n")))
+		g.sum = hex.EncodeToString(h[:6])
+	}
+}
+
+func readIgnored(name string) (map[string]time.Time, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
@@ -37,8 +137,5 @@ func Ignore(name string, now func() time.Time) (func(id string) bool, error) {
 		}
 		until[words[0]] = end
 	}
-	return func(id string) bool {
-		end, ok := until[id]
-		return ok && (end.IsZero() || now().Before(end))
-	}, lines.Err()
+	return until, lines.Err()
 }

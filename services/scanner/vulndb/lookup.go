@@ -26,17 +26,18 @@ func (d *DB) Lookup(ctx context.Context, image *contents.Image) (found []registr
 	if d.current.Version == "" {
 		return nil, "", nil
 	}
+	ignored, sum := d.choice.Load().ignored.current()
 	err = guarded(func() error {
-		found, err = d.lookup(ctx, image)
+		found, err = d.lookup(ctx, image, ignored)
 		return err
 	})
 	if err != nil {
 		return nil, "", fmt.Errorf("looking up an image's packages: %w", err)
 	}
-	return found, d.current.Version, nil
+	return found, d.told(d.current, sum).Version, nil
 }
 
-func (d *DB) lookup(ctx context.Context, image *contents.Image) ([]registry.ScanFinding, error) {
+func (d *DB) lookup(ctx context.Context, image *contents.Image, ignored map[string]bool) ([]registry.ScanFinding, error) {
 	target := types.ScanTarget{
 		Name:     "image",
 		OS:       ftypes.OS{Family: ftypes.OSType(image.OS.Family), Name: image.OS.Version},
@@ -45,8 +46,9 @@ func (d *DB) lookup(ctx context.Context, image *contents.Image) ([]registry.Scan
 	for _, a := range image.Apps {
 		target.Applications = append(target.Applications, ftypes.Application{Type: ftypes.LangType(a.Kind), FilePath: a.Path, Packages: packages(a.Packages, a.Path)})
 	}
-	sources := make([]dbtypes.SourceID, len(d.o.Sources))
-	for i, s := range d.o.Sources {
+	choice := d.choice.Load()
+	sources := make([]dbtypes.SourceID, len(choice.sources))
+	for i, s := range choice.sources {
 		sources[i] = dbtypes.SourceID(s)
 	}
 	o := types.ScanOptions{
@@ -76,7 +78,7 @@ func (d *DB) lookup(ctx context.Context, image *contents.Image) ([]registry.Scan
 			where = results[i].Target
 		}
 		for _, v := range results[i].Vulnerabilities {
-			if d.o.Ignored != nil && d.o.Ignored(v.VulnerabilityID) {
+			if ignored[v.VulnerabilityID] {
 				continue
 			}
 			one = append(one, finding(&v, where))
@@ -109,7 +111,10 @@ func packages(all []contents.Package, path string) ftypes.Packages {
 		out[i] = ftypes.Package{
 			ID: p.Name + "@" + p.Version, Name: p.Name, Version: p.Version, Release: p.Release, Epoch: p.Epoch, Arch: p.Arch,
 			SrcName: p.SourceName, SrcVersion: p.SourceVersion, SrcRelease: p.SourceRelease, SrcEpoch: p.SourceEpoch,
-			FilePath: path, Layer: ftypes.Layer{Digest: string(p.Layer)},
+			FilePath: path, Layer: ftypes.Layer{Digest: string(p.Layer)}, Modularitylabel: p.Module,
+		}
+		if p.Foreign {
+			out[i].Repository.Class = ftypes.RepositoryClassThirdParty
 		}
 	}
 	return out

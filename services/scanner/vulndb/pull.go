@@ -33,7 +33,7 @@ type Ref struct {
 
 // ParseRef parses a repository as Trivy's options have it, host/name[:tag], or with
 // http:// before it, and maybe user:password@ before the host. The tag is the schema
-// unless it is there.
+// unless it is there; a digest (@sha256:…) in its place pins one database.
 func ParseRef(text string) (Ref, error) {
 	full := text
 	if !strings.Contains(full, "://") {
@@ -60,7 +60,11 @@ func ParseRef(text string) (Ref, error) {
 
 // String returns the artifact's name, without a password.
 func (r Ref) String() string {
-	return strings.TrimPrefix(strings.TrimPrefix(r.Base, "https://"), "http://") + "/" + r.Repo + ":" + r.Tag
+	sep := ":"
+	if strings.Contains(r.Tag, ":") { // a digest
+		sep = "@"
+	}
+	return strings.TrimPrefix(strings.TrimPrefix(r.Base, "https://"), "http://") + "/" + r.Repo + sep + r.Tag
 }
 
 // Plain reports whether the registry is asked without TLS.
@@ -79,6 +83,9 @@ func (p *Puller) Pull(ctx context.Context, have registry.Digest) (io.ReadCloser,
 	resp.Body.Close()
 	if err != nil {
 		return nil, "", fmt.Errorf("asking for %s: %w", p.Ref, err)
+	}
+	if pinned, err := registry.ParseDigest(p.Ref.Tag); err == nil && pinned.Algorithm().FromBytes(b) != pinned {
+		return nil, "", fmt.Errorf("%s: the manifest that was sent is another one", p.Ref)
 	}
 	var m struct {
 		Layers []registry.Descriptor `json:"layers"`

@@ -200,6 +200,9 @@ func scopeOf(c call, ch challenge) string {
 	if c.push {
 		scope += ",push"
 	}
+	if c.remove {
+		scope += ",delete"
+	}
 	if c.from != "" {
 		scope += " repository:" + c.from + ":pull"
 	}

@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -97,65 +95,7 @@ func (h *Host) URL() string { return h.base.String() }
 // Requests returns how many requests were made.
 func (h *Host) Requests() int64 { return h.requests.Load() }
 
-// Budget returns how many pulls the host says are left, -1 if it does not say, or
-// has said it so long ago that it counts anew.
-func (h *Host) Budget() int64 {
-	b := h.budget.Load()
-	if b == nil || !b.until.IsZero() && !h.now().Before(b.until) {
-		return -1
-	}
-	return b.left
-}
-
-// budget is what a host has said of the pulls that it allows.
-type budget struct {
-	left  int64
-	until time.Time // when it counts anew, zero if it does not say
-}
-
 type backgroundKey struct{}
-
-// answerLimit ends a request which is not answered in time. It comes with the context,
-// under limitKey.
-type answerLimit struct {
-	patience time.Duration // for each step
-
-	mu    sync.Mutex // guards all below
-	timer *time.Timer
-	over  bool // there is an answer
-}
-
-// restart gives the host d from now on.
-func (l *answerLimit) restart(d time.Duration) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.over {
-		l.timer.Reset(d)
-	}
-}
-
-// stop gives it all the time it wants, until restart if the limit is not over.
-func (l *answerLimit) stop(over bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.timer.Stop()
-	l.over = l.over || over
-}
-
-// flowing is the body of a request: as long as the host takes it, it need not answer.
-type flowing struct {
-	io.ReadCloser
-	limit *answerLimit
-	each  time.Duration
-}
-
-func (f *flowing) Read(p []byte) (int, error) {
-	f.limit.stop(false) // this is us
-	defer f.limit.restart(f.each)
-	return f.ReadCloser.Read(p)
-}
-
-type limitKey struct{}
 
 // Background marks requests that nobody waits for: they are limited to
 // [Options.Background] at a time.
@@ -174,6 +114,7 @@ type call struct {
 	header http.Header
 	repo   string   // whose scope a token needs, "" for none
 	push   bool     // it needs to write there, too
+	remove bool     // it needs to remove there, too
 	from   string   // a repository that it reads besides, "" for none
 	target *url.URL // that the host gave, in place of path and query; nil: none
 	body   func() io.ReadCloser
@@ -185,6 +126,9 @@ func (c call) tokenKey() string {
 	key := c.repo
 	if c.push {
 		key += " push"
+	}
+	if c.remove {
+		key += " delete"
 	}
 	if c.from != "" {
 		key += " " + c.from
@@ -243,29 +187,6 @@ func (h *Host) do(ctx context.Context, c call) (*http.Response, error) {
 	}
 	resp.Body = &body{resp.Body, release}
 	return resp, nil
-}
-
-// DefaultAnswer is how long a host may take to begin an answer if nobody says, and
-// silentAnswer how long at most when it has just let somebody wait in vain.
-const (
-	DefaultAnswer = 30 * time.Second
-	silentAnswer  = 2 * time.Second
-)
-
-var errNoAnswer = errors.New("the upstream registry does not answer in time")
-
-// patience returns how long the next answer may take to begin. A host that hangs costs
-// one client in a while the full time, not each.
-func (h *Host) patience() time.Duration {
-	if h.hurry() {
-		return min(h.answer, silentAnswer)
-	}
-	return h.answer
-}
-
-func isTimeout(err error) bool {
-	t, ok := errors.AsType[net.Error](err)
-	return ok && t.Timeout()
 }
 
 // try makes the request, and once more if it lacked credentials.
@@ -358,68 +279,6 @@ func (h *Host) locate(c call) (*url.URL, error) {
 // sameOrigin reports whether a and b are the same scheme, host and port.
 func sameOrigin(a, b *url.URL) bool {
 	return a.Scheme == b.Scheme && strings.EqualFold(a.Host, b.Host)
-}
-
-// judge says what the status of an answer means.
-func (h *Host) judge(resp *http.Response, c call) error {
-	h.readBudget(resp.Header)
-	switch s := resp.StatusCode; {
-	case s >= 200 && s < 300:
-		h.Succeeded()
-		return nil
-	case s == http.StatusNotFound:
-		h.Succeeded()
-		return registry.ErrManifestUnknown.With("the upstream registry %s does not have it", h.base.Host)
-	case s == http.StatusUnauthorized || s == http.StatusForbidden:
-		h.Succeeded()
-		return registry.ErrDenied.With("the upstream registry %s refuses access to %s: it does not exist there, or needs other credentials", h.base.Host, c.repo)
-	case s == http.StatusTooManyRequests:
-		wait := retryAfter(resp.Header, h.now())
-		h.Hold(wait, registry.ErrTooManyRequests)
-		return registry.ErrTooManyRequests.With("the upstream registry %s allows no more requests for %v", h.base.Host, wait.Round(time.Second)).After(wait)
-	case s == http.StatusRequestedRangeNotSatisfiable:
-		h.Succeeded()
-		return errRange
-	case c.push && s >= 400 && s < 500 && s != http.StatusRequestTimeout:
-		h.Succeeded()
-		return h.refusal(resp)
-	default:
-		h.Failed()
-		err := registry.ErrUnavailable.With("the upstream registry %s answers with status %d", h.base.Host, s)
-		if s == http.StatusServiceUnavailable && resp.Header.Get("Retry-After") != "" {
-			wait := retryAfter(resp.Header, h.now())
-			h.Hold(min(wait, probeEvery), registry.ErrUnavailable)
-			err = err.After(wait)
-		}
-		return err
-	}
-}
-
-// ErrWrong says that what came is not the content that was asked for.
-var ErrWrong = errors.New("other content than its digest says")
-
-// errRange says that the upstream has no bytes from there on.
-var errRange = errors.New("the upstream registry has no such range")
-
-// readBudget notes what the registry says is left. Docker Hub's ratelimit-remaining
-// has the window in seconds behind it: "57;w=21600".
-func (h *Host) readBudget(header http.Header) {
-	for _, key := range []string{"Ratelimit-Remaining", "X-Ratelimit-Remaining"} {
-		text, more, _ := strings.Cut(header.Get(key), ";")
-		left, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
-		if err != nil || left < 0 {
-			continue
-		}
-		b := &budget{left: left}
-		if _, w, ok := strings.Cut(more, "w="); ok {
-			w, _, _ = strings.Cut(w, ";")
-			if n, err := strconv.ParseInt(strings.TrimSpace(w), 10, 32); err == nil && n > 0 {
-				b.until = h.now().Add(time.Duration(n) * time.Second)
-			}
-		}
-		h.budget.Store(b)
-		return
-	}
 }
 
 // enter waits for a turn, if ctx is in the background.

@@ -199,6 +199,25 @@ func (h *Host) PutManifest(ctx context.Context, repo string, ref registry.Refere
 	return nil
 }
 
+// DeleteManifest removes a tag, or a manifest by its digest. What is not there is
+// removed. The condition is for registries that know If-Match; via is the value of
+// [registry.ViaHeader].
+func (h *Host) DeleteManifest(ctx context.Context, repo string, ref registry.Reference, c registry.Condition, via string) error {
+	header := http.Header{registry.ViaHeader: {via}}
+	if c.Match != "" {
+		header.Set("If-Match", strconv.Quote(string(c.Match)))
+	}
+	resp, err := h.do(ctx, call{method: http.MethodDelete, path: "/v2/" + repo + "/manifests/" + ref.String(), header: header, repo: repo, push: true, remove: true})
+	if errors.Is(err, registry.ErrManifestUnknown) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	drain(resp)
+	return nil
+}
+
 // TryNow lets the next request be made although many have failed. A pause that the
 // host asked for is kept to.
 func (b *Breaker) TryNow() {

@@ -92,6 +92,39 @@ func TestS060Realm(t *testing.T) {
 	}
 }
 
+// TestS061IdentityToken: what TestS060Realm says of a password holds for an identity
+// token, which goes in the body of a request for a token and nowhere else (compare
+// CVE-2026-48978).
+func TestS061IdentityToken(t *testing.T) {
+	for realm, want := range map[string]bool{
+		"https://auth.example.com/token":     true,
+		"https://evil.example.org/token":     false,
+		"https://example.com.evil.org/token": false,
+		"http://registry.example.com/token":  false,
+	} {
+		asked, leaked := 0, 0
+		h := host(t, "https://registry.example.com", &Credentials{Username: IdentityToken, Password: "hush"}, func(r *http.Request) (int, http.Header, string) {
+			if strings.Contains(r.URL.String()+fmt.Sprint(r.Header), "hush") || strings.Contains(fmt.Sprint(r.Header), "aHVza") {
+				leaked++
+			}
+			if strings.HasPrefix(r.URL.Path, "/token") {
+				if r.ParseForm() == nil && r.PostForm.Get("refresh_token") == "hush" {
+					asked++
+				}
+				return 200, nil, `{"access_token":"T","refresh_token":"another","expires_in":300}`
+			}
+			if r.Header.Get("Authorization") == "Bearer T" {
+				return 200, http.Header{"Docker-Content-Digest": {string(registry.SHA256.FromString("x"))}}, ""
+			}
+			return 401, http.Header{"Www-Authenticate": {`Bearer realm="` + realm + `",service="s"`}}, ""
+		})
+		_, err := h.HeadManifest(t.Context(), "a", registry.Reference{Tag: "v1"})
+		if (err == nil) != want || (asked == 1) != want || leaked > 0 {
+			t.Errorf("realm %q: %v; it was asked %d times, and the token was elsewhere %d times", realm, err, asked, leaked)
+		}
+	}
+}
+
 // TestS060Addresses: two addresses are no domain, however alike they are.
 func TestS060Addresses(t *testing.T) {
 	for base, realm := range map[string]string{

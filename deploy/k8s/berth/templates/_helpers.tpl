@@ -75,9 +75,19 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- if .Values.serviceMonitor.enabled -}}
 {{- $_ := set $extensions "metrics" (dict "enable" true) -}}
 {{- end -}}
-{{- if and .Values.scanner.enabled (eq .Values.mode "split") -}}
+{{- if eq .Values.mode "split" -}}
 {{- $name := include "berth.fullname" . -}}
-{{- $_ := set $made.services "scanner" (dict "listen" "0.0.0.0:7004" "metrics" "0.0.0.0:7104" "address" (printf "dns:///%s-scanner.%s.svc:7004" $name .Release.Namespace)) -}}
+{{- range $service, $port := dict "scanner" 7004 "syncer" 7003 -}}
+{{- if (index $.Values $service).enabled -}}
+{{- $_ := set $made.services $service (dict "listen" (printf "0.0.0.0:%d" $port) "metrics" (printf "0.0.0.0:%d" (add $port 100)) "address" (printf "dns:///%s-%s.%s.svc:%d" $name $service $.Release.Namespace $port)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if .Values.syncer.enabled -}}
+{{- $sync := dict "enable" true "registries" .Values.syncer.registries -}}
+{{- if and .Values.syncer.credentialsSecret (eq .Values.mode "split") }}{{ $_ := set $sync "credentialsFile" "/etc/berth-sync/credentials.json" }}{{ end -}}
+{{- if not .Values.syncer.registries }}{{ fail "syncer.registries: name what is mirrored" }}{{ end -}}
+{{- $_ := set $extensions "sync" $sync -}}
 {{- end -}}
 {{- if .Values.scanner.enabled -}}
 {{- $cve := dict -}}
@@ -90,14 +100,14 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- mergeOverwrite $made (deepCopy .Values.config) | toPrettyJson -}}
 {{- end -}}
 
-{{- /* The scanner's config file: the same, and where it may write. */}}
-{{- define "berth.scannerConfig" -}}
+{{- /* The config file of scanner and syncer: the same, and where they may write. */}}
+{{- define "berth.workerConfig" -}}
 {{- mergeOverwrite (include "berth.config" . | fromJson) (dict "storage" (dict "rootDirectory" "/var/lib/berth")) | toPrettyJson -}}
 {{- end -}}
 
 {{- /* Services of mode split that speak gRPC. */}}
 {{- define "berth.inner" -}}
-blobstore metadata{{ if .Values.scanner.enabled }} scanner{{ end }}
+blobstore metadata{{ if .Values.scanner.enabled }} scanner{{ end }}{{ if .Values.syncer.enabled }} syncer{{ end }}
 {{- end -}}
 
 {{- /* What all pods have: (list $ component). */}}

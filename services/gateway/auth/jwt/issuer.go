@@ -30,14 +30,12 @@ const (
 	maxDocument = 1 << 20
 )
 
-// issuer fetches the keys of an OpenID Connect issuer (OpenID Connect Discovery
-// 1.0). It may be used by many goroutines.
-type issuer struct {
-	url    string
-	trust  bool // what the document says is its issuer need not be url
-	client *outbound.Client
-	log    *slog.Logger
-	now    func() time.Time
+// keyring keeps keys that have to be fetched. It may be used by many goroutines.
+type keyring struct {
+	load func(ctx context.Context) ([]Key, error) // fetches them
+	life time.Duration                            // for how long they are used
+	log  *slog.Logger
+	now  func() time.Time
 
 	fetching sync.Mutex // held by who fetches
 
@@ -47,6 +45,14 @@ type issuer struct {
 	fetched    time.Time // keys
 	tried      time.Time
 	failed     error // of the last try
+}
+
+// issuer fetches the keys of an OpenID Connect issuer (OpenID Connect Discovery 1.0).
+type issuer struct {
+	keyring
+	url    string
+	trust  bool // what the document says is its issuer need not be url
+	client *outbound.Client
 }
 
 func newIssuer(c config.BearerOIDC, rules outbound.Rules, o outbound.Options) (*issuer, error) {
@@ -72,57 +78,59 @@ func newIssuer(c config.BearerOIDC, rules outbound.Rules, o outbound.Options) (*
 	if err != nil {
 		return nil, err
 	}
-	return &issuer{url: c.Issuer, trust: c.SkipIssuerVerification, client: client, log: o.Log.With("issuer", c.Issuer), now: time.Now}, nil
+	i := &issuer{url: c.Issuer, trust: c.SkipIssuerVerification, client: client}
+	i.life, i.log, i.now, i.load = keysFor, o.Log.With("issuer", c.Issuer), time.Now, i.discover
+	return i, nil
 }
 
 // current returns the keys and the number of their set. known reports whether a key
 // of that set is what the caller needs; if not, they may be fetched again.
-func (i *issuer) current(ctx context.Context, known func([]Key) bool) ([]Key, int, error) {
+func (r *keyring) current(ctx context.Context, known func([]Key) bool) ([]Key, int, error) {
 	for range 2 {
-		i.mu.Lock()
-		keys, generation, failed, now := i.keys, i.generation, i.failed, i.now()
-		due := keys == nil || now.Sub(i.fetched) >= keysFor || !known(keys)
-		may := i.tried.IsZero() || now.Sub(i.tried) >= keysAgain
-		i.mu.Unlock()
+		r.mu.Lock()
+		keys, generation, failed, now := r.keys, r.generation, r.failed, r.now()
+		due := keys == nil || now.Sub(r.fetched) >= r.life || !known(keys)
+		may := r.tried.IsZero() || now.Sub(r.tried) >= keysAgain
+		r.mu.Unlock()
 		switch {
 		case due && may:
-			i.fetch(ctx)
+			r.fetch(ctx)
 			continue
 		case keys == nil:
 			return nil, 0, failed
 		}
 		return keys, generation, nil
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.keys == nil {
-		return nil, 0, i.failed
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.keys == nil {
+		return nil, 0, r.failed
 	}
-	return i.keys, i.generation, nil
+	return r.keys, r.generation, nil
 }
 
 // fetch gets the keys, unless somebody else just did.
-func (i *issuer) fetch(ctx context.Context) {
-	i.fetching.Lock()
-	defer i.fetching.Unlock()
-	i.mu.Lock()
-	recent := !i.tried.IsZero() && i.now().Sub(i.tried) < keysAgain
-	i.mu.Unlock()
+func (r *keyring) fetch(ctx context.Context) {
+	r.fetching.Lock()
+	defer r.fetching.Unlock()
+	r.mu.Lock()
+	recent := !r.tried.IsZero() && r.now().Sub(r.tried) < keysAgain
+	r.mu.Unlock()
 	if recent {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTime)
 	defer cancel()
-	keys, err := i.discover(ctx)
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.tried = i.now()
-	if i.failed = err; err != nil {
-		i.log.Error("the keys of an issuer can't be had", "error", err.Error())
+	keys, err := r.load(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tried = r.now()
+	if r.failed = err; err != nil {
+		r.log.Error("keys that verify tokens can't be had", "error", err.Error())
 		return
 	}
-	i.keys, i.fetched = keys, i.tried
-	i.generation++
+	r.keys, r.fetched = keys, r.tried
+	r.generation++
 }
 
 // discover asks the issuer where its keys are, and for the keys. A redirect is an

@@ -168,14 +168,14 @@ func TestAlgorithms(t *testing.T) {
 	for _, alg := range algs {
 		s := newSigner(t, alg)
 		d := openDocker(t, s)
-		if _, err := d.verify(s.token(t, good(nil), nil)); err != nil {
+		if _, err := d.verify(t.Context(), s.token(t, good(nil), nil)); err != nil {
 			t.Errorf("%s: %v", alg, err)
 		}
 		for _, other := range append(algs, "none", "HS256", "", "eddsa") {
 			if other == alg {
 				continue
 			}
-			if _, err := d.verify(s.token(t, good(nil), map[string]any{"alg": other})); err == nil {
+			if _, err := d.verify(t.Context(), s.token(t, good(nil), map[string]any{"alg": other})); err == nil {
 				t.Errorf("%s: a token that says %q is taken", alg, other)
 			}
 		}
@@ -209,14 +209,14 @@ func TestS030KeysInTheToken(t *testing.T) {
 		"nothing":     {},
 		"another kid": {"kid": "other"},
 	} {
-		if _, err := d.verify(attacker.token(t, good(nil), header)); err == nil {
+		if _, err := d.verify(t.Context(), attacker.token(t, good(nil), header)); err == nil {
 			t.Errorf("%s: the attacker's token is taken", name)
 		}
 	}
-	if _, err := d.verify(s.token(t, good(nil), map[string]any{"jku": "http://169.254.169.254/"})); err != nil {
+	if _, err := d.verify(t.Context(), s.token(t, good(nil), map[string]any{"jku": "http://169.254.169.254/"})); err != nil {
 		t.Errorf("our token with a jku: %v", err)
 	}
-	if _, err := d.verify(s.token(t, good(nil), map[string]any{"crit": []string{"exp"}})); err == nil {
+	if _, err := d.verify(t.Context(), s.token(t, good(nil), map[string]any{"crit": []string{"exp"}})); err == nil {
 		t.Error("a token with critical extensions is taken")
 	}
 }
@@ -226,7 +226,7 @@ func TestS030KeysInTheToken(t *testing.T) {
 func TestS033SignatureFirst(t *testing.T) {
 	d := openDocker(t, newSigner(t, "EdDSA"))
 	token := newSigner(t, "EdDSA").token(t, good(map[string]any{"exp": 1}), nil)
-	if _, err := d.verify(token); err == nil || err.Error() != errSignature.Error() {
+	if _, err := d.verify(t.Context(), token); err == nil || err.Error() != errSignature.Error() {
 		t.Errorf("got %v", err)
 	}
 	a, verdict, err := d.Authenticate(t.Context(), &auth.Request{Bearer: token})
@@ -240,7 +240,7 @@ func TestS034Dots(t *testing.T) {
 	d := openDocker(t, newSigner(t, "EdDSA"))
 	for _, token := range []string{strings.Repeat(".", 1<<20), strings.Repeat(".", 1<<14), strings.Repeat("a.", 1<<13)} {
 		var err error
-		if allocated := testing.AllocsPerRun(10, func() { _, err = d.verify(token) }); allocated > 2 || err == nil {
+		if allocated := testing.AllocsPerRun(10, func() { _, err = d.verify(t.Context(), token) }); allocated > 2 || err == nil {
 			t.Errorf("%.5q: %v allocations, %v", token, allocated, err)
 		}
 	}
@@ -249,7 +249,7 @@ func TestS034Dots(t *testing.T) {
 // TestS035Encrypted: a token of five parts is not looked into.
 func TestS035Encrypted(t *testing.T) {
 	header := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"PBES2-HS256+A128KW","enc":"A128GCM","p2c":2000000000,"zip":"DEF"}`))
-	if _, err := openDocker(t, newSigner(t, "EdDSA")).verify(header + ".a.b.c.d"); err == nil || err.Error() != errMalformed.Error() {
+	if _, err := openDocker(t, newSigner(t, "EdDSA")).verify(t.Context(), header+".a.b.c.d"); err == nil || err.Error() != errMalformed.Error() {
 		t.Errorf("got %v", err)
 	}
 }
@@ -260,12 +260,12 @@ func TestS036NamesOfKeys(t *testing.T) {
 	d := openDocker(t, s)
 	d.keys[0].ID = "1"
 	for _, kid := range []string{"../../dev/null", "' OR 1=1", strings.Repeat("k", 20000), strings.Repeat("k", 1<<20), "\x00"} {
-		if _, err := d.verify(s.token(t, good(nil), map[string]any{"kid": kid})); err == nil {
+		if _, err := d.verify(t.Context(), s.token(t, good(nil), map[string]any{"kid": kid})); err == nil {
 			t.Errorf("the kid %.20q is taken", kid)
 		}
 	}
 	for _, kid := range []any{1, nil, []string{"1"}, map[string]any{}} {
-		if _, err := d.verify(s.token(t, good(nil), map[string]any{"kid": kid})); err == nil && kid != nil {
+		if _, err := d.verify(t.Context(), s.token(t, good(nil), map[string]any{"kid": kid})); err == nil && kid != nil {
 			t.Errorf("the kid %v is taken", kid)
 		}
 	}
@@ -301,7 +301,7 @@ func TestS037Times(t *testing.T) {
 		"audience of an object":  {map[string]any{"aud": map[string]any{"hub": true}}, false},
 		"access of another type": {map[string]any{"access": "all"}, false},
 	} {
-		if _, err := d.verify(s.token(t, good(test.claims), nil)); (err == nil) != test.want {
+		if _, err := d.verify(t.Context(), s.token(t, good(test.claims), nil)); (err == nil) != test.want {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
@@ -312,7 +312,7 @@ func TestS037Times(t *testing.T) {
 		want  bool
 	}{{0, true}, {5 * time.Minute, true}, {time.Minute + time.Second, false}} {
 		now = now.Add(step.after)
-		if _, err := d.verify(token); (err == nil) != step.want {
+		if _, err := d.verify(t.Context(), token); (err == nil) != step.want {
 			t.Errorf("%v later: %v", step.after, err)
 		}
 	}
@@ -396,7 +396,7 @@ func FuzzToken(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		if _, err := d.verify(text); err == nil && text != real {
+		if _, err := d.verify(t.Context(), text); err == nil && text != real {
 			t.Errorf("%q is taken", text)
 		}
 	})

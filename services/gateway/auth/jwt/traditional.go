@@ -3,6 +3,7 @@ package jwt
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -18,6 +19,7 @@ import (
 // token, so access control is not asked: the server that signed it has decided.
 type docker struct {
 	keys    []Key
+	ring    *keyring // if not nil: keys come from there, and a token must name its own
 	service string
 	known   verified[dockerToken]
 	log     *slog.Logger
@@ -57,8 +59,11 @@ func (d *docker) Name() string { return "bearer" }
 // Authenticate implements [auth.Method]. A token that is good, but not for what is
 // asked, is refused like one that is none, so that the client gets another by the
 // challenge.
-func (d *docker) Authenticate(_ context.Context, q *auth.Request) (registry.Actor, auth.Verdict, error) {
-	t, err := d.verify(q.Bearer)
+func (d *docker) Authenticate(ctx context.Context, q *auth.Request) (registry.Actor, auth.Verdict, error) {
+	t, err := d.verify(ctx, q.Bearer)
+	if errors.Is(err, registry.ErrUnavailable) {
+		return registry.Actor{}, auth.Unknown, err
+	}
 	if err != nil {
 		d.log.Debug("a token is refused", "reason", err.Error())
 		return registry.Actor{}, auth.Unknown, nil
@@ -69,16 +74,37 @@ func (d *docker) Authenticate(_ context.Context, q *auth.Request) (registry.Acto
 	return t.actor(), auth.Accepted, nil
 }
 
-func (d *docker) verify(token string) (dockerToken, error) {
-	now := d.now()
-	if t, ok := d.known.get(token, 0, now); ok {
-		return t, nil
+// keysFor returns the keys that a token may be signed with, and the number of their set.
+func (d *docker) keysFor(ctx context.Context, p *parsed) ([]Key, int, error) {
+	if d.ring == nil {
+		return d.keys, 0, nil
 	}
+	if p.kid == "" {
+		return nil, 0, errors.New("the token does not name its key")
+	}
+	all, generation, err := d.ring.current(ctx, func(keys []Key) bool {
+		return slices.ContainsFunc(keys, func(k Key) bool { return k.ID == p.kid })
+	})
+	if err != nil {
+		return nil, 0, registry.ErrUnavailable.With("the keys that verify tokens can't be had").Because(err)
+	}
+	return all, generation, nil
+}
+
+func (d *docker) verify(ctx context.Context, token string) (dockerToken, error) {
+	now := d.now()
 	p, err := split(token)
 	if err != nil {
 		return dockerToken{}, err
 	}
-	c, err := p.verify(d.keys, []string{d.service}, now)
+	keys, generation, err := d.keysFor(ctx, p)
+	if err != nil {
+		return dockerToken{}, err
+	}
+	if t, ok := d.known.get(token, generation, now); ok {
+		return t, nil
+	}
+	c, err := p.verify(keys, []string{d.service}, now)
 	if err != nil {
 		return dockerToken{}, err
 	}
@@ -91,7 +117,7 @@ func (d *docker) verify(token string) (dockerToken, error) {
 		return dockerToken{}, fmt.Errorf("the access claim: %w", err)
 	}
 	until, _ := c.time("exp")
-	d.known.put(token, 0, t, until.Add(leeway))
+	d.known.put(token, generation, t, until.Add(leeway))
 	return t, nil
 }
 

@@ -115,7 +115,7 @@ func (d *Directory) Authenticate(ctx context.Context, q *auth.Request) (registry
 		return registry.Actor{}, auth.Unknown, nil
 	}
 	a, err := d.known.Ask(ctx, user, password, "", func(ctx context.Context) (a registry.Actor, err error) {
-		failed := d.slots.Do(ctx, q.Source, func() { a, err = d.login(user, password) })
+		failed := d.slots.Login(ctx, q, func() { a, err = d.login(user, password) })
 		return a, errors.Join(failed, err)
 	})
 	switch {

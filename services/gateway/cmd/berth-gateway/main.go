@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"errors"
+	"net/http"
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/cli"
@@ -18,6 +19,7 @@ import (
 	"github.com/berth-registry/berth/services/gateway/auth/htpasswd"
 	"github.com/berth-registry/berth/services/gateway/auth/jwt"
 	"github.com/berth-registry/berth/services/gateway/auth/jwt/claims"
+	"github.com/berth-registry/berth/services/gateway/auth/jwt/secretsmanager"
 	"github.com/berth-registry/berth/services/gateway/auth/ldap"
 	"github.com/berth-registry/berth/services/gateway/search"
 )
@@ -70,11 +72,10 @@ func units(ctx context.Context, cfg *config.Config, p daemon.Process) ([]daemon.
 		}
 		mirror, closeMirror = m, m.Close
 	}
-	api, err := rest.Handler(rest.Options{Blobs: blobs, Catalog: catalog, Mirror: mirror, Log: p.Log})
-	if err != nil {
-		return nil, errors.Join(err, closeMirror(), closeScans(), catalog.Close(), blobs.Close())
+	api := func(says registry.Policy) (http.Handler, error) {
+		return rest.Handler(rest.Options{Blobs: blobs, Catalog: catalog, Mirror: mirror, Scans: scans, Policy: says, Log: p.Log})
 	}
-	front, err := gateway.Configured(ctx, cfg, gateway.Deps{Methods: auth.Parts{LDAP: ldap.Open, Bearer: jwt.Bearer, OIDC: jwt.OIDC(claims.Compile)}, Blobs: blobs, Catalog: catalog, Mirror: mirror, Scans: scans, REST: api, NewSearch: search.Open}, p)
+	front, err := gateway.Configured(ctx, cfg, gateway.Deps{Methods: auth.Parts{LDAP: ldap.Open, Bearer: jwt.Bearer(secretsmanager.Open), OIDC: jwt.OIDC(claims.Compile)}, Blobs: blobs, Catalog: catalog, Mirror: mirror, Scans: scans, NewREST: api, NewSearch: search.Open}, p)
 	if err != nil {
 		return nil, errors.Join(err, closeMirror(), closeScans(), catalog.Close(), blobs.Close())
 	}

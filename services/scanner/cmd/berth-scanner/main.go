@@ -4,8 +4,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 
+	"github.com/berth-registry/berth/registry/auditlog"
 	"github.com/berth-registry/berth/registry/cli"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
@@ -65,7 +67,12 @@ func units(ctx context.Context, cfg *config.Config, p daemon.Process) (_ []daemo
 		return nil, err
 	}
 	units = append(units, daemon.Closer("scanner", scans.Close), fatal)
-	serve := rpc.ServerOptions{Security: security, Audit: catalog, Log: p.Log, Metrics: p.Metrics, Traces: p.Traces}
+	file, closer, err := auditlog.Open(cfg.Log.Audit, p.Rotated)
+	if err != nil {
+		return nil, fmt.Errorf("log.audit: %w", err)
+	}
+	units = append(units, daemon.Closer("log.audit", closer.Close))
+	serve := rpc.ServerOptions{Security: security, Audit: auditlog.Both(file, catalog), Log: p.Log, Metrics: p.Metrics, Traces: p.Traces}
 	if cfg.Services.Reflection {
 		serve.Reflect = reflect.Register
 	}

@@ -4,8 +4,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 
+	"github.com/berth-registry/berth/registry/auditlog"
 	"github.com/berth-registry/berth/registry/cli"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
@@ -65,13 +67,19 @@ func units(ctx context.Context, cfg *config.Config, p daemon.Process) (_ []daemo
 	parts := syncer.Parts{
 		Databases: map[string]syncer.OpenDB{"sqlite": sqlite.OpenSyncer, "postgres": postgres.OpenSyncer},
 		Helpers:   map[string]credentials.Helper{"ecr": ecr.Helper, "gcp": gcp.Helper},
+		Dial:      func(address string) (syncer.Peer, error) { return rpc.DialMirror([]string{address}, dial) },
 	}
 	mirror, err := syncer.OpenConfigured(ctx, cfg, parts, blobs, catalog, doom, p)
 	if err != nil {
 		return nil, err
 	}
 	units = append(units, daemon.Closer("syncer", mirror.Close), fatal)
-	serve := rpc.ServerOptions{Security: security, Audit: catalog, Log: p.Log, Metrics: p.Metrics, Traces: p.Traces}
+	file, closer, err := auditlog.Open(cfg.Log.Audit, p.Rotated)
+	if err != nil {
+		return nil, fmt.Errorf("log.audit: %w", err)
+	}
+	units = append(units, daemon.Closer("log.audit", closer.Close))
+	serve := rpc.ServerOptions{Security: security, Audit: auditlog.Both(file, catalog), Log: p.Log, Metrics: p.Metrics, Traces: p.Traces}
 	if cfg.Services.Reflection {
 		serve.Reflect = reflect.Register
 	}

@@ -176,7 +176,7 @@ func (x *GetHealthResponse) GetServices() []*ServiceHealth {
 // ServiceHealth tells how one service feels.
 type ServiceHealth struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Name of the service: "blobstore" or "metadata".
+	// Name of the service: "blobstore", "metadata", or "scanner" where there is one.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// It can serve.
 	Serving bool `protobuf:"varint,2,opt,name=serving,proto3" json:"serving,omitempty"`
@@ -4165,7 +4165,11 @@ type MirrorRule struct {
 	// Requests for tags that had to wait for the upstream.
 	Misses int64 `protobuf:"varint,20,opt,name=misses,proto3" json:"misses,omitempty"`
 	// Why scheduled copies wait, empty if they do not.
-	Waits         string `protobuf:"bytes,21,opt,name=waits,proto3" json:"waits,omitempty"`
+	Waits string `protobuf:"bytes,21,opt,name=waits,proto3" json:"waits,omitempty"`
+	// What becomes of tags that are gone upstream: empty for nothing, "on" or "dry-run".
+	Prune string `protobuf:"bytes,22,opt,name=prune,proto3" json:"prune,omitempty"`
+	// Tags that were removed for that since the start.
+	Pruned        int64 `protobuf:"varint,23,opt,name=pruned,proto3" json:"pruned,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4345,6 +4349,20 @@ func (x *MirrorRule) GetWaits() string {
 		return x.Waits
 	}
 	return ""
+}
+
+func (x *MirrorRule) GetPrune() string {
+	if x != nil {
+		return x.Prune
+	}
+	return ""
+}
+
+func (x *MirrorRule) GetPruned() int64 {
+	if x != nil {
+		return x.Pruned
+	}
+	return 0
 }
 
 // MirrorFetch is a blob that is being fetched.
@@ -4814,6 +4832,463 @@ func (*PauseMirrorResponse) Descriptor() ([]byte, []int) {
 	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{77}
 }
 
+// ListForwardsRequest asks for pushes.
+type ListForwardsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of a rule; all if empty.
+	Rule string `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	// Name of a repository; all if empty.
+	Repository string `protobuf:"bytes,2,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Only those that have no end yet.
+	Open bool `protobuf:"varint,3,opt,name=open,proto3" json:"open,omitempty"`
+	// How many entries the answer may have at most, 1 to 1000; 100 if absent.
+	Limit *int32 `protobuf:"varint,4,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	// The "next" of the page before.
+	After         string `protobuf:"bytes,5,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListForwardsRequest) Reset() {
+	*x = ListForwardsRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListForwardsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListForwardsRequest) ProtoMessage() {}
+
+func (x *ListForwardsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListForwardsRequest.ProtoReflect.Descriptor instead.
+func (*ListForwardsRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *ListForwardsRequest) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *ListForwardsRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *ListForwardsRequest) GetOpen() bool {
+	if x != nil {
+		return x.Open
+	}
+	return false
+}
+
+func (x *ListForwardsRequest) GetLimit() int32 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
+}
+
+func (x *ListForwardsRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+// ListForwardsResponse lists pushes in their order.
+type ListForwardsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The pushes.
+	Items []*Forward `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	// What to ask for as "after", empty if there is no more.
+	Next          string `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListForwardsResponse) Reset() {
+	*x = ListForwardsResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[79]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListForwardsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListForwardsResponse) ProtoMessage() {}
+
+func (x *ListForwardsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[79]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListForwardsResponse.ProtoReflect.Descriptor instead.
+func (*ListForwardsResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{79}
+}
+
+func (x *ListForwardsResponse) GetItems() []*Forward {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *ListForwardsResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+// Forward is a push, or a removal, that is to be passed on or was.
+type Forward struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Growing in the order of pushes.
+	Number int64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// Name of the rule.
+	Rule string `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"`
+	// Of the repository here.
+	Repository string `protobuf:"bytes,3,opt,name=repository,proto3" json:"repository,omitempty"`
+	// The tag, empty if it was pushed or removed by its digest.
+	Tag string `protobuf:"bytes,4,opt,name=tag,proto3" json:"tag,omitempty"`
+	// Of the manifest.
+	Digest string `protobuf:"bytes,5,opt,name=digest,proto3" json:"digest,omitempty"`
+	// Who pushed.
+	Actor string `protobuf:"bytes,6,opt,name=actor,proto3" json:"actor,omitempty"`
+	// Registry and repository that it goes to.
+	Upstream string `protobuf:"bytes,7,opt,name=upstream,proto3" json:"upstream,omitempty"`
+	// announced, waiting, delivered, kept, refused or dropped.
+	State string `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"`
+	// How often it was tried.
+	Attempts int64 `protobuf:"varint,9,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// Of the last attempt, or why it ended.
+	Error string `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`
+	// When it was pushed.
+	Since *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=since,proto3" json:"since,omitempty"`
+	// When its state changed.
+	Changed *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=changed,proto3" json:"changed,omitempty"`
+	// It was removed, not pushed.
+	Deletion      bool `protobuf:"varint,13,opt,name=deletion,proto3" json:"deletion,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Forward) Reset() {
+	*x = Forward{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Forward) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Forward) ProtoMessage() {}
+
+func (x *Forward) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Forward.ProtoReflect.Descriptor instead.
+func (*Forward) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *Forward) GetNumber() int64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Forward) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *Forward) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *Forward) GetTag() string {
+	if x != nil {
+		return x.Tag
+	}
+	return ""
+}
+
+func (x *Forward) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *Forward) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *Forward) GetUpstream() string {
+	if x != nil {
+		return x.Upstream
+	}
+	return ""
+}
+
+func (x *Forward) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Forward) GetAttempts() int64 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *Forward) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *Forward) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Forward) GetChanged() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Changed
+	}
+	return nil
+}
+
+func (x *Forward) GetDeletion() bool {
+	if x != nil {
+		return x.Deletion
+	}
+	return false
+}
+
+// RetryForwardsRequest names a rule.
+type RetryForwardsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Rule          string `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryForwardsRequest) Reset() {
+	*x = RetryForwardsRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[81]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryForwardsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryForwardsRequest) ProtoMessage() {}
+
+func (x *RetryForwardsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[81]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryForwardsRequest.ProtoReflect.Descriptor instead.
+func (*RetryForwardsRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{81}
+}
+
+func (x *RetryForwardsRequest) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+// RetryForwardsResponse says that they are tried.
+type RetryForwardsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryForwardsResponse) Reset() {
+	*x = RetryForwardsResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryForwardsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryForwardsResponse) ProtoMessage() {}
+
+func (x *RetryForwardsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryForwardsResponse.ProtoReflect.Descriptor instead.
+func (*RetryForwardsResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{82}
+}
+
+// DropForwardRequest names a push.
+type DropForwardRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its number.
+	Number        int64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropForwardRequest) Reset() {
+	*x = DropForwardRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[83]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropForwardRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropForwardRequest) ProtoMessage() {}
+
+func (x *DropForwardRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[83]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropForwardRequest.ProtoReflect.Descriptor instead.
+func (*DropForwardRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{83}
+}
+
+func (x *DropForwardRequest) GetNumber() int64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+// DropForwardResponse says that it is given up.
+type DropForwardResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropForwardResponse) Reset() {
+	*x = DropForwardResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[84]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropForwardResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropForwardResponse) ProtoMessage() {}
+
+func (x *DropForwardResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[84]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropForwardResponse.ProtoReflect.Descriptor instead.
+func (*DropForwardResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{84}
+}
+
 // ExplainMirrorRequest names a repository.
 type ExplainMirrorRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4825,7 +5300,7 @@ type ExplainMirrorRequest struct {
 
 func (x *ExplainMirrorRequest) Reset() {
 	*x = ExplainMirrorRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[78]
+	mi := &file_berth_api_v1_api_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4837,7 +5312,7 @@ func (x *ExplainMirrorRequest) String() string {
 func (*ExplainMirrorRequest) ProtoMessage() {}
 
 func (x *ExplainMirrorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[78]
+	mi := &file_berth_api_v1_api_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4850,7 +5325,7 @@ func (x *ExplainMirrorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainMirrorRequest.ProtoReflect.Descriptor instead.
 func (*ExplainMirrorRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{78}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *ExplainMirrorRequest) GetRepository() string {
@@ -4871,7 +5346,7 @@ type ExplainMirrorResponse struct {
 
 func (x *ExplainMirrorResponse) Reset() {
 	*x = ExplainMirrorResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[79]
+	mi := &file_berth_api_v1_api_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4883,7 +5358,7 @@ func (x *ExplainMirrorResponse) String() string {
 func (*ExplainMirrorResponse) ProtoMessage() {}
 
 func (x *ExplainMirrorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[79]
+	mi := &file_berth_api_v1_api_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4896,7 +5371,7 @@ func (x *ExplainMirrorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainMirrorResponse.ProtoReflect.Descriptor instead.
 func (*ExplainMirrorResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{79}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *ExplainMirrorResponse) GetLines() []string {
@@ -4917,7 +5392,7 @@ type ForgetMirrorRequest struct {
 
 func (x *ForgetMirrorRequest) Reset() {
 	*x = ForgetMirrorRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[80]
+	mi := &file_berth_api_v1_api_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4929,7 +5404,7 @@ func (x *ForgetMirrorRequest) String() string {
 func (*ForgetMirrorRequest) ProtoMessage() {}
 
 func (x *ForgetMirrorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[80]
+	mi := &file_berth_api_v1_api_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4942,7 +5417,7 @@ func (x *ForgetMirrorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetMirrorRequest.ProtoReflect.Descriptor instead.
 func (*ForgetMirrorRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{80}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *ForgetMirrorRequest) GetRepository() string {
@@ -4961,7 +5436,7 @@ type ForgetMirrorResponse struct {
 
 func (x *ForgetMirrorResponse) Reset() {
 	*x = ForgetMirrorResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[81]
+	mi := &file_berth_api_v1_api_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4973,7 +5448,7 @@ func (x *ForgetMirrorResponse) String() string {
 func (*ForgetMirrorResponse) ProtoMessage() {}
 
 func (x *ForgetMirrorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[81]
+	mi := &file_berth_api_v1_api_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4986,7 +5461,7 @@ func (x *ForgetMirrorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetMirrorResponse.ProtoReflect.Descriptor instead.
 func (*ForgetMirrorResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{81}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{88}
 }
 
 // ListPresenceRequest asks for tags.
@@ -5005,7 +5480,7 @@ type ListPresenceRequest struct {
 
 func (x *ListPresenceRequest) Reset() {
 	*x = ListPresenceRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[82]
+	mi := &file_berth_api_v1_api_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5017,7 +5492,7 @@ func (x *ListPresenceRequest) String() string {
 func (*ListPresenceRequest) ProtoMessage() {}
 
 func (x *ListPresenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[82]
+	mi := &file_berth_api_v1_api_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5030,7 +5505,7 @@ func (x *ListPresenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPresenceRequest.ProtoReflect.Descriptor instead.
 func (*ListPresenceRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{82}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *ListPresenceRequest) GetRepository() string {
@@ -5067,7 +5542,7 @@ type ListPresenceResponse struct {
 
 func (x *ListPresenceResponse) Reset() {
 	*x = ListPresenceResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[83]
+	mi := &file_berth_api_v1_api_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5079,7 +5554,7 @@ func (x *ListPresenceResponse) String() string {
 func (*ListPresenceResponse) ProtoMessage() {}
 
 func (x *ListPresenceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[83]
+	mi := &file_berth_api_v1_api_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5092,7 +5567,7 @@ func (x *ListPresenceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPresenceResponse.ProtoReflect.Descriptor instead.
 func (*ListPresenceResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{83}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *ListPresenceResponse) GetItems() []*TagPresence {
@@ -5130,7 +5605,7 @@ type TagPresence struct {
 
 func (x *TagPresence) Reset() {
 	*x = TagPresence{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[84]
+	mi := &file_berth_api_v1_api_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5142,7 +5617,7 @@ func (x *TagPresence) String() string {
 func (*TagPresence) ProtoMessage() {}
 
 func (x *TagPresence) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[84]
+	mi := &file_berth_api_v1_api_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5155,7 +5630,7 @@ func (x *TagPresence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagPresence.ProtoReflect.Descriptor instead.
 func (*TagPresence) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{84}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *TagPresence) GetTag() string {
@@ -5219,7 +5694,7 @@ type PlatformPresence struct {
 
 func (x *PlatformPresence) Reset() {
 	*x = PlatformPresence{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[85]
+	mi := &file_berth_api_v1_api_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5231,7 +5706,7 @@ func (x *PlatformPresence) String() string {
 func (*PlatformPresence) ProtoMessage() {}
 
 func (x *PlatformPresence) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[85]
+	mi := &file_berth_api_v1_api_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5244,7 +5719,7 @@ func (x *PlatformPresence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlatformPresence.ProtoReflect.Descriptor instead.
 func (*PlatformPresence) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{85}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *PlatformPresence) GetPlatform() string {
@@ -5291,7 +5766,7 @@ type GetCacheRequest struct {
 
 func (x *GetCacheRequest) Reset() {
 	*x = GetCacheRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[86]
+	mi := &file_berth_api_v1_api_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5303,7 +5778,7 @@ func (x *GetCacheRequest) String() string {
 func (*GetCacheRequest) ProtoMessage() {}
 
 func (x *GetCacheRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[86]
+	mi := &file_berth_api_v1_api_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5316,7 +5791,7 @@ func (x *GetCacheRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCacheRequest.ProtoReflect.Descriptor instead.
 func (*GetCacheRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{86}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{93}
 }
 
 // GetCacheResponse tells how much is cached.
@@ -5330,7 +5805,7 @@ type GetCacheResponse struct {
 
 func (x *GetCacheResponse) Reset() {
 	*x = GetCacheResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[87]
+	mi := &file_berth_api_v1_api_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5342,7 +5817,7 @@ func (x *GetCacheResponse) String() string {
 func (*GetCacheResponse) ProtoMessage() {}
 
 func (x *GetCacheResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[87]
+	mi := &file_berth_api_v1_api_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5355,7 +5830,7 @@ func (x *GetCacheResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCacheResponse.ProtoReflect.Descriptor instead.
 func (*GetCacheResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{87}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *GetCacheResponse) GetPools() []*CacheUsage {
@@ -5386,7 +5861,7 @@ type CacheUsage struct {
 
 func (x *CacheUsage) Reset() {
 	*x = CacheUsage{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[88]
+	mi := &file_berth_api_v1_api_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5398,7 +5873,7 @@ func (x *CacheUsage) String() string {
 func (*CacheUsage) ProtoMessage() {}
 
 func (x *CacheUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[88]
+	mi := &file_berth_api_v1_api_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5411,7 +5886,7 @@ func (x *CacheUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CacheUsage.ProtoReflect.Descriptor instead.
 func (*CacheUsage) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{88}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *CacheUsage) GetPool() string {
@@ -5472,7 +5947,7 @@ type ListCachedRequest struct {
 
 func (x *ListCachedRequest) Reset() {
 	*x = ListCachedRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[89]
+	mi := &file_berth_api_v1_api_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5484,7 +5959,7 @@ func (x *ListCachedRequest) String() string {
 func (*ListCachedRequest) ProtoMessage() {}
 
 func (x *ListCachedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[89]
+	mi := &file_berth_api_v1_api_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5497,7 +5972,7 @@ func (x *ListCachedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCachedRequest.ProtoReflect.Descriptor instead.
 func (*ListCachedRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{89}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *ListCachedRequest) GetRepository() string {
@@ -5534,7 +6009,7 @@ type ListCachedResponse struct {
 
 func (x *ListCachedResponse) Reset() {
 	*x = ListCachedResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[90]
+	mi := &file_berth_api_v1_api_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5546,7 +6021,7 @@ func (x *ListCachedResponse) String() string {
 func (*ListCachedResponse) ProtoMessage() {}
 
 func (x *ListCachedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[90]
+	mi := &file_berth_api_v1_api_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5559,7 +6034,7 @@ func (x *ListCachedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCachedResponse.ProtoReflect.Descriptor instead.
 func (*ListCachedResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{90}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *ListCachedResponse) GetItems() []*CachedManifest {
@@ -5599,7 +6074,7 @@ type CachedManifest struct {
 
 func (x *CachedManifest) Reset() {
 	*x = CachedManifest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[91]
+	mi := &file_berth_api_v1_api_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5611,7 +6086,7 @@ func (x *CachedManifest) String() string {
 func (*CachedManifest) ProtoMessage() {}
 
 func (x *CachedManifest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[91]
+	mi := &file_berth_api_v1_api_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5624,7 +6099,7 @@ func (x *CachedManifest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CachedManifest.ProtoReflect.Descriptor instead.
 func (*CachedManifest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{91}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *CachedManifest) GetDigest() string {
@@ -5689,7 +6164,7 @@ type EvictCachedRequest struct {
 
 func (x *EvictCachedRequest) Reset() {
 	*x = EvictCachedRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[92]
+	mi := &file_berth_api_v1_api_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5701,7 +6176,7 @@ func (x *EvictCachedRequest) String() string {
 func (*EvictCachedRequest) ProtoMessage() {}
 
 func (x *EvictCachedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[92]
+	mi := &file_berth_api_v1_api_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5714,7 +6189,7 @@ func (x *EvictCachedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvictCachedRequest.ProtoReflect.Descriptor instead.
 func (*EvictCachedRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{92}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *EvictCachedRequest) GetRepository() string {
@@ -5748,7 +6223,7 @@ type EvictCachedResponse struct {
 
 func (x *EvictCachedResponse) Reset() {
 	*x = EvictCachedResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[93]
+	mi := &file_berth_api_v1_api_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5760,7 +6235,7 @@ func (x *EvictCachedResponse) String() string {
 func (*EvictCachedResponse) ProtoMessage() {}
 
 func (x *EvictCachedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[93]
+	mi := &file_berth_api_v1_api_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5773,7 +6248,7 @@ func (x *EvictCachedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvictCachedResponse.ProtoReflect.Descriptor instead.
 func (*EvictCachedResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{93}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *EvictCachedResponse) GetManifests() int64 {
@@ -5813,7 +6288,7 @@ type ListPinsRequest struct {
 
 func (x *ListPinsRequest) Reset() {
 	*x = ListPinsRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[94]
+	mi := &file_berth_api_v1_api_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5825,7 +6300,7 @@ func (x *ListPinsRequest) String() string {
 func (*ListPinsRequest) ProtoMessage() {}
 
 func (x *ListPinsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[94]
+	mi := &file_berth_api_v1_api_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5838,7 +6313,7 @@ func (x *ListPinsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPinsRequest.ProtoReflect.Descriptor instead.
 func (*ListPinsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{94}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{101}
 }
 
 // ListPinsResponse lists what is pinned.
@@ -5852,7 +6327,7 @@ type ListPinsResponse struct {
 
 func (x *ListPinsResponse) Reset() {
 	*x = ListPinsResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[95]
+	mi := &file_berth_api_v1_api_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5864,7 +6339,7 @@ func (x *ListPinsResponse) String() string {
 func (*ListPinsResponse) ProtoMessage() {}
 
 func (x *ListPinsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[95]
+	mi := &file_berth_api_v1_api_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5877,7 +6352,7 @@ func (x *ListPinsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPinsResponse.ProtoReflect.Descriptor instead.
 func (*ListPinsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{95}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *ListPinsResponse) GetPins() []*Pin {
@@ -5905,7 +6380,7 @@ type Pin struct {
 
 func (x *Pin) Reset() {
 	*x = Pin{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[96]
+	mi := &file_berth_api_v1_api_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5917,7 +6392,7 @@ func (x *Pin) String() string {
 func (*Pin) ProtoMessage() {}
 
 func (x *Pin) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[96]
+	mi := &file_berth_api_v1_api_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5930,7 +6405,7 @@ func (x *Pin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pin.ProtoReflect.Descriptor instead.
 func (*Pin) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{96}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *Pin) GetPattern() string {
@@ -5974,7 +6449,7 @@ type SetPinRequest struct {
 
 func (x *SetPinRequest) Reset() {
 	*x = SetPinRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[97]
+	mi := &file_berth_api_v1_api_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5986,7 +6461,7 @@ func (x *SetPinRequest) String() string {
 func (*SetPinRequest) ProtoMessage() {}
 
 func (x *SetPinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[97]
+	mi := &file_berth_api_v1_api_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5999,7 +6474,7 @@ func (x *SetPinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPinRequest.ProtoReflect.Descriptor instead.
 func (*SetPinRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{97}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *SetPinRequest) GetPattern() string {
@@ -6025,7 +6500,7 @@ type SetPinResponse struct {
 
 func (x *SetPinResponse) Reset() {
 	*x = SetPinResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[98]
+	mi := &file_berth_api_v1_api_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6037,7 +6512,7 @@ func (x *SetPinResponse) String() string {
 func (*SetPinResponse) ProtoMessage() {}
 
 func (x *SetPinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[98]
+	mi := &file_berth_api_v1_api_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6050,7 +6525,7 @@ func (x *SetPinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPinResponse.ProtoReflect.Descriptor instead.
 func (*SetPinResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{98}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{105}
 }
 
 // ClearPinRequest takes a pin back.
@@ -6064,7 +6539,7 @@ type ClearPinRequest struct {
 
 func (x *ClearPinRequest) Reset() {
 	*x = ClearPinRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[99]
+	mi := &file_berth_api_v1_api_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6076,7 +6551,7 @@ func (x *ClearPinRequest) String() string {
 func (*ClearPinRequest) ProtoMessage() {}
 
 func (x *ClearPinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[99]
+	mi := &file_berth_api_v1_api_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6089,7 +6564,7 @@ func (x *ClearPinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClearPinRequest.ProtoReflect.Descriptor instead.
 func (*ClearPinRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{99}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *ClearPinRequest) GetPattern() string {
@@ -6108,7 +6583,7 @@ type ClearPinResponse struct {
 
 func (x *ClearPinResponse) Reset() {
 	*x = ClearPinResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[100]
+	mi := &file_berth_api_v1_api_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6120,7 +6595,7 @@ func (x *ClearPinResponse) String() string {
 func (*ClearPinResponse) ProtoMessage() {}
 
 func (x *ClearPinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[100]
+	mi := &file_berth_api_v1_api_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6133,7 +6608,7 @@ func (x *ClearPinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClearPinResponse.ProtoReflect.Descriptor instead.
 func (*ClearPinResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{100}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{107}
 }
 
 // ListAuditRequest asks for audit events.
@@ -6159,7 +6634,7 @@ type ListAuditRequest struct {
 
 func (x *ListAuditRequest) Reset() {
 	*x = ListAuditRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[101]
+	mi := &file_berth_api_v1_api_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6171,7 +6646,7 @@ func (x *ListAuditRequest) String() string {
 func (*ListAuditRequest) ProtoMessage() {}
 
 func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[101]
+	mi := &file_berth_api_v1_api_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6184,7 +6659,7 @@ func (x *ListAuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{101}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *ListAuditRequest) GetUser() string {
@@ -6249,7 +6724,7 @@ type ListAuditResponse struct {
 
 func (x *ListAuditResponse) Reset() {
 	*x = ListAuditResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[102]
+	mi := &file_berth_api_v1_api_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6261,7 +6736,7 @@ func (x *ListAuditResponse) String() string {
 func (*ListAuditResponse) ProtoMessage() {}
 
 func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[102]
+	mi := &file_berth_api_v1_api_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6274,7 +6749,7 @@ func (x *ListAuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{102}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *ListAuditResponse) GetEvents() []*AuditEvent {
@@ -6318,7 +6793,7 @@ type AuditEvent struct {
 
 func (x *AuditEvent) Reset() {
 	*x = AuditEvent{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[103]
+	mi := &file_berth_api_v1_api_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6330,7 +6805,7 @@ func (x *AuditEvent) String() string {
 func (*AuditEvent) ProtoMessage() {}
 
 func (x *AuditEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[103]
+	mi := &file_berth_api_v1_api_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6343,7 +6818,7 @@ func (x *AuditEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEvent.ProtoReflect.Descriptor instead.
 func (*AuditEvent) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{103}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *AuditEvent) GetId() string {
@@ -6423,7 +6898,7 @@ type ListTakeOversRequest struct {
 
 func (x *ListTakeOversRequest) Reset() {
 	*x = ListTakeOversRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[104]
+	mi := &file_berth_api_v1_api_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6435,7 +6910,7 @@ func (x *ListTakeOversRequest) String() string {
 func (*ListTakeOversRequest) ProtoMessage() {}
 
 func (x *ListTakeOversRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[104]
+	mi := &file_berth_api_v1_api_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6448,7 +6923,7 @@ func (x *ListTakeOversRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTakeOversRequest.ProtoReflect.Descriptor instead.
 func (*ListTakeOversRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{104}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *ListTakeOversRequest) GetLimit() int32 {
@@ -6478,7 +6953,7 @@ type ListTakeOversResponse struct {
 
 func (x *ListTakeOversResponse) Reset() {
 	*x = ListTakeOversResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[105]
+	mi := &file_berth_api_v1_api_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6490,7 +6965,7 @@ func (x *ListTakeOversResponse) String() string {
 func (*ListTakeOversResponse) ProtoMessage() {}
 
 func (x *ListTakeOversResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[105]
+	mi := &file_berth_api_v1_api_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6503,7 +6978,7 @@ func (x *ListTakeOversResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTakeOversResponse.ProtoReflect.Descriptor instead.
 func (*ListTakeOversResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{105}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *ListTakeOversResponse) GetItems() []*TakeOver {
@@ -6540,7 +7015,7 @@ type TakeOver struct {
 
 func (x *TakeOver) Reset() {
 	*x = TakeOver{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[106]
+	mi := &file_berth_api_v1_api_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6552,7 +7027,7 @@ func (x *TakeOver) String() string {
 func (*TakeOver) ProtoMessage() {}
 
 func (x *TakeOver) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[106]
+	mi := &file_berth_api_v1_api_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6565,7 +7040,7 @@ func (x *TakeOver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeOver.ProtoReflect.Descriptor instead.
 func (*TakeOver) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{106}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *TakeOver) GetRepository() string {
@@ -6612,7 +7087,7 @@ type GetAccessRequest struct {
 
 func (x *GetAccessRequest) Reset() {
 	*x = GetAccessRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[107]
+	mi := &file_berth_api_v1_api_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6624,7 +7099,7 @@ func (x *GetAccessRequest) String() string {
 func (*GetAccessRequest) ProtoMessage() {}
 
 func (x *GetAccessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[107]
+	mi := &file_berth_api_v1_api_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6637,7 +7112,7 @@ func (x *GetAccessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAccessRequest.ProtoReflect.Descriptor instead.
 func (*GetAccessRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{107}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{114}
 }
 
 // GetAccessResponse has the access rules.
@@ -6651,7 +7126,7 @@ type GetAccessResponse struct {
 
 func (x *GetAccessResponse) Reset() {
 	*x = GetAccessResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[108]
+	mi := &file_berth_api_v1_api_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6663,7 +7138,7 @@ func (x *GetAccessResponse) String() string {
 func (*GetAccessResponse) ProtoMessage() {}
 
 func (x *GetAccessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[108]
+	mi := &file_berth_api_v1_api_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6676,7 +7151,7 @@ func (x *GetAccessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAccessResponse.ProtoReflect.Descriptor instead.
 func (*GetAccessResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{108}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *GetAccessResponse) GetRules() *structpb.Value {
@@ -6705,7 +7180,7 @@ type ExplainAccessRequest struct {
 
 func (x *ExplainAccessRequest) Reset() {
 	*x = ExplainAccessRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[109]
+	mi := &file_berth_api_v1_api_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6717,7 +7192,7 @@ func (x *ExplainAccessRequest) String() string {
 func (*ExplainAccessRequest) ProtoMessage() {}
 
 func (x *ExplainAccessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[109]
+	mi := &file_berth_api_v1_api_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6730,7 +7205,7 @@ func (x *ExplainAccessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainAccessRequest.ProtoReflect.Descriptor instead.
 func (*ExplainAccessRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{109}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *ExplainAccessRequest) GetUser() string {
@@ -6783,7 +7258,7 @@ type ExplainAccessResponse struct {
 
 func (x *ExplainAccessResponse) Reset() {
 	*x = ExplainAccessResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[110]
+	mi := &file_berth_api_v1_api_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6795,7 +7270,7 @@ func (x *ExplainAccessResponse) String() string {
 func (*ExplainAccessResponse) ProtoMessage() {}
 
 func (x *ExplainAccessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[110]
+	mi := &file_berth_api_v1_api_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6808,7 +7283,7 @@ func (x *ExplainAccessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainAccessResponse.ProtoReflect.Descriptor instead.
 func (*ExplainAccessResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{110}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *ExplainAccessResponse) GetAllowed() bool {
@@ -6843,7 +7318,7 @@ type ReviewAccessRequest struct {
 
 func (x *ReviewAccessRequest) Reset() {
 	*x = ReviewAccessRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[111]
+	mi := &file_berth_api_v1_api_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6855,7 +7330,7 @@ func (x *ReviewAccessRequest) String() string {
 func (*ReviewAccessRequest) ProtoMessage() {}
 
 func (x *ReviewAccessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[111]
+	mi := &file_berth_api_v1_api_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6868,7 +7343,7 @@ func (x *ReviewAccessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReviewAccessRequest.ProtoReflect.Descriptor instead.
 func (*ReviewAccessRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{111}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *ReviewAccessRequest) GetRules() *structpb.Value {
@@ -6897,7 +7372,7 @@ type ReviewAccessResponse struct {
 
 func (x *ReviewAccessResponse) Reset() {
 	*x = ReviewAccessResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[112]
+	mi := &file_berth_api_v1_api_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6909,7 +7384,7 @@ func (x *ReviewAccessResponse) String() string {
 func (*ReviewAccessResponse) ProtoMessage() {}
 
 func (x *ReviewAccessResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[112]
+	mi := &file_berth_api_v1_api_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6922,7 +7397,7 @@ func (x *ReviewAccessResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReviewAccessResponse.ProtoReflect.Descriptor instead.
 func (*ReviewAccessResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{112}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *ReviewAccessResponse) GetChanges() []*AccessChange {
@@ -6981,7 +7456,7 @@ type AccessChange struct {
 
 func (x *AccessChange) Reset() {
 	*x = AccessChange{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[113]
+	mi := &file_berth_api_v1_api_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6993,7 +7468,7 @@ func (x *AccessChange) String() string {
 func (*AccessChange) ProtoMessage() {}
 
 func (x *AccessChange) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[113]
+	mi := &file_berth_api_v1_api_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7006,7 +7481,7 @@ func (x *AccessChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessChange.ProtoReflect.Descriptor instead.
 func (*AccessChange) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{113}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *AccessChange) GetKind() string {
@@ -7064,7 +7539,7 @@ type ListUsersRequest struct {
 
 func (x *ListUsersRequest) Reset() {
 	*x = ListUsersRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[114]
+	mi := &file_berth_api_v1_api_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7076,7 +7551,7 @@ func (x *ListUsersRequest) String() string {
 func (*ListUsersRequest) ProtoMessage() {}
 
 func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[114]
+	mi := &file_berth_api_v1_api_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7089,7 +7564,7 @@ func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersRequest.ProtoReflect.Descriptor instead.
 func (*ListUsersRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{114}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *ListUsersRequest) GetAfter() string {
@@ -7119,7 +7594,7 @@ type ListUsersResponse struct {
 
 func (x *ListUsersResponse) Reset() {
 	*x = ListUsersResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[115]
+	mi := &file_berth_api_v1_api_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7131,7 +7606,7 @@ func (x *ListUsersResponse) String() string {
 func (*ListUsersResponse) ProtoMessage() {}
 
 func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[115]
+	mi := &file_berth_api_v1_api_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7144,7 +7619,7 @@ func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersResponse.ProtoReflect.Descriptor instead.
 func (*ListUsersResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{115}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *ListUsersResponse) GetUsers() []*User {
@@ -7184,7 +7659,7 @@ type User struct {
 
 func (x *User) Reset() {
 	*x = User{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[116]
+	mi := &file_berth_api_v1_api_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7196,7 +7671,7 @@ func (x *User) String() string {
 func (*User) ProtoMessage() {}
 
 func (x *User) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[116]
+	mi := &file_berth_api_v1_api_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7209,7 +7684,7 @@ func (x *User) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use User.ProtoReflect.Descriptor instead.
 func (*User) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{116}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *User) GetId() string {
@@ -7280,7 +7755,7 @@ type PutUserRequest struct {
 
 func (x *PutUserRequest) Reset() {
 	*x = PutUserRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[117]
+	mi := &file_berth_api_v1_api_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7292,7 +7767,7 @@ func (x *PutUserRequest) String() string {
 func (*PutUserRequest) ProtoMessage() {}
 
 func (x *PutUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[117]
+	mi := &file_berth_api_v1_api_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7305,7 +7780,7 @@ func (x *PutUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutUserRequest.ProtoReflect.Descriptor instead.
 func (*PutUserRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{117}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *PutUserRequest) GetId() string {
@@ -7352,7 +7827,7 @@ type PutUserResponse struct {
 
 func (x *PutUserResponse) Reset() {
 	*x = PutUserResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[118]
+	mi := &file_berth_api_v1_api_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7364,7 +7839,7 @@ func (x *PutUserResponse) String() string {
 func (*PutUserResponse) ProtoMessage() {}
 
 func (x *PutUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[118]
+	mi := &file_berth_api_v1_api_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7377,7 +7852,7 @@ func (x *PutUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutUserResponse.ProtoReflect.Descriptor instead.
 func (*PutUserResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{118}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{125}
 }
 
 // DeleteUserRequest names a user to remove.
@@ -7391,7 +7866,7 @@ type DeleteUserRequest struct {
 
 func (x *DeleteUserRequest) Reset() {
 	*x = DeleteUserRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[119]
+	mi := &file_berth_api_v1_api_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7403,7 +7878,7 @@ func (x *DeleteUserRequest) String() string {
 func (*DeleteUserRequest) ProtoMessage() {}
 
 func (x *DeleteUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[119]
+	mi := &file_berth_api_v1_api_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7416,7 +7891,7 @@ func (x *DeleteUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteUserRequest.ProtoReflect.Descriptor instead.
 func (*DeleteUserRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{119}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *DeleteUserRequest) GetId() string {
@@ -7435,7 +7910,7 @@ type DeleteUserResponse struct {
 
 func (x *DeleteUserResponse) Reset() {
 	*x = DeleteUserResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[120]
+	mi := &file_berth_api_v1_api_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7447,7 +7922,7 @@ func (x *DeleteUserResponse) String() string {
 func (*DeleteUserResponse) ProtoMessage() {}
 
 func (x *DeleteUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[120]
+	mi := &file_berth_api_v1_api_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7460,7 +7935,7 @@ func (x *DeleteUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteUserResponse.ProtoReflect.Descriptor instead.
 func (*DeleteUserResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{120}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{127}
 }
 
 // ListKeysRequest asks for API keys.
@@ -7474,7 +7949,7 @@ type ListKeysRequest struct {
 
 func (x *ListKeysRequest) Reset() {
 	*x = ListKeysRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[121]
+	mi := &file_berth_api_v1_api_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7486,7 +7961,7 @@ func (x *ListKeysRequest) String() string {
 func (*ListKeysRequest) ProtoMessage() {}
 
 func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[121]
+	mi := &file_berth_api_v1_api_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7499,7 +7974,7 @@ func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListKeysRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{121}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *ListKeysRequest) GetUser() string {
@@ -7520,7 +7995,7 @@ type ListKeysResponse struct {
 
 func (x *ListKeysResponse) Reset() {
 	*x = ListKeysResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[122]
+	mi := &file_berth_api_v1_api_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7532,7 +8007,7 @@ func (x *ListKeysResponse) String() string {
 func (*ListKeysResponse) ProtoMessage() {}
 
 func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[122]
+	mi := &file_berth_api_v1_api_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7545,7 +8020,7 @@ func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListKeysResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{122}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{129}
 }
 
 func (x *ListKeysResponse) GetKeys() []*Key {
@@ -7578,7 +8053,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[123]
+	mi := &file_berth_api_v1_api_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7590,7 +8065,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[123]
+	mi := &file_berth_api_v1_api_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7603,7 +8078,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{123}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{130}
 }
 
 func (x *Key) GetId() string {
@@ -7672,7 +8147,7 @@ type CreateKeyRequest struct {
 
 func (x *CreateKeyRequest) Reset() {
 	*x = CreateKeyRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[124]
+	mi := &file_berth_api_v1_api_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7684,7 +8159,7 @@ func (x *CreateKeyRequest) String() string {
 func (*CreateKeyRequest) ProtoMessage() {}
 
 func (x *CreateKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[124]
+	mi := &file_berth_api_v1_api_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7697,7 +8172,7 @@ func (x *CreateKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateKeyRequest.ProtoReflect.Descriptor instead.
 func (*CreateKeyRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{124}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{131}
 }
 
 func (x *CreateKeyRequest) GetUser() string {
@@ -7741,7 +8216,7 @@ type CreateKeyResponse struct {
 
 func (x *CreateKeyResponse) Reset() {
 	*x = CreateKeyResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[125]
+	mi := &file_berth_api_v1_api_proto_msgTypes[132]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7753,7 +8228,7 @@ func (x *CreateKeyResponse) String() string {
 func (*CreateKeyResponse) ProtoMessage() {}
 
 func (x *CreateKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[125]
+	mi := &file_berth_api_v1_api_proto_msgTypes[132]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7766,7 +8241,7 @@ func (x *CreateKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateKeyResponse.ProtoReflect.Descriptor instead.
 func (*CreateKeyResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{125}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{132}
 }
 
 func (x *CreateKeyResponse) GetKey() *Key {
@@ -7796,7 +8271,7 @@ type DeleteKeyRequest struct {
 
 func (x *DeleteKeyRequest) Reset() {
 	*x = DeleteKeyRequest{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[126]
+	mi := &file_berth_api_v1_api_proto_msgTypes[133]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7808,7 +8283,7 @@ func (x *DeleteKeyRequest) String() string {
 func (*DeleteKeyRequest) ProtoMessage() {}
 
 func (x *DeleteKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[126]
+	mi := &file_berth_api_v1_api_proto_msgTypes[133]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7821,7 +8296,7 @@ func (x *DeleteKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteKeyRequest.ProtoReflect.Descriptor instead.
 func (*DeleteKeyRequest) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{126}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{133}
 }
 
 func (x *DeleteKeyRequest) GetUser() string {
@@ -7847,7 +8322,7 @@ type DeleteKeyResponse struct {
 
 func (x *DeleteKeyResponse) Reset() {
 	*x = DeleteKeyResponse{}
-	mi := &file_berth_api_v1_api_proto_msgTypes[127]
+	mi := &file_berth_api_v1_api_proto_msgTypes[134]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7859,7 +8334,7 @@ func (x *DeleteKeyResponse) String() string {
 func (*DeleteKeyResponse) ProtoMessage() {}
 
 func (x *DeleteKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_api_v1_api_proto_msgTypes[127]
+	mi := &file_berth_api_v1_api_proto_msgTypes[134]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7872,7 +8347,2822 @@ func (x *DeleteKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteKeyResponse.ProtoReflect.Descriptor instead.
 func (*DeleteKeyResponse) Descriptor() ([]byte, []int) {
-	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{127}
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{134}
+}
+
+// GetScansRequest asks what the scanner does.
+type GetScansRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetScansRequest) Reset() {
+	*x = GetScansRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[135]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetScansRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetScansRequest) ProtoMessage() {}
+
+func (x *GetScansRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[135]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetScansRequest.ProtoReflect.Descriptor instead.
+func (*GetScansRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{135}
+}
+
+// GetScansResponse tells what the scanner does.
+type GetScansResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The vulnerability database.
+	Database *ScanDatabase `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
+	// Images that are being scanned.
+	Running []*RunningScan `protobuf:"bytes,2,rep,name=running,proto3" json:"running,omitempty"`
+	// Images that wait for that.
+	Waiting int64 `protobuf:"varint,3,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// Images that were looked up in an older database, and will be again.
+	Stale int64 `protobuf:"varint,4,opt,name=stale,proto3" json:"stale,omitempty"`
+	// Images that are scanned.
+	Done int64 `protobuf:"varint,5,opt,name=done,proto3" json:"done,omitempty"`
+	// Images that could not be scanned.
+	Failed int64 `protobuf:"varint,6,opt,name=failed,proto3" json:"failed,omitempty"`
+	// Manifests that have nothing in them that can be scanned.
+	Unsupported   int64 `protobuf:"varint,7,opt,name=unsupported,proto3" json:"unsupported,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetScansResponse) Reset() {
+	*x = GetScansResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[136]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetScansResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetScansResponse) ProtoMessage() {}
+
+func (x *GetScansResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[136]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetScansResponse.ProtoReflect.Descriptor instead.
+func (*GetScansResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{136}
+}
+
+func (x *GetScansResponse) GetDatabase() *ScanDatabase {
+	if x != nil {
+		return x.Database
+	}
+	return nil
+}
+
+func (x *GetScansResponse) GetRunning() []*RunningScan {
+	if x != nil {
+		return x.Running
+	}
+	return nil
+}
+
+func (x *GetScansResponse) GetWaiting() int64 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *GetScansResponse) GetStale() int64 {
+	if x != nil {
+		return x.Stale
+	}
+	return 0
+}
+
+func (x *GetScansResponse) GetDone() int64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *GetScansResponse) GetFailed() int64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *GetScansResponse) GetUnsupported() int64 {
+	if x != nil {
+		return x.Unsupported
+	}
+	return 0
+}
+
+// ScanDatabase is a vulnerability database.
+type ScanDatabase struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Another one for each content, empty if there is none.
+	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	// When it was made, absent if that is not known.
+	Made *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=made,proto3" json:"made,omitempty"`
+	// When its makers said they would make the next, absent if that is not known.
+	Next *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=next,proto3" json:"next,omitempty"`
+	// When it came here, absent if there is none.
+	Loaded *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=loaded,proto3" json:"loaded,omitempty"`
+	// Where it is from.
+	Source string `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"`
+	// Why it could not be renewed the last time, empty if it could.
+	Error         string `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScanDatabase) Reset() {
+	*x = ScanDatabase{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[137]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScanDatabase) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScanDatabase) ProtoMessage() {}
+
+func (x *ScanDatabase) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[137]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScanDatabase.ProtoReflect.Descriptor instead.
+func (*ScanDatabase) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{137}
+}
+
+func (x *ScanDatabase) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *ScanDatabase) GetMade() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Made
+	}
+	return nil
+}
+
+func (x *ScanDatabase) GetNext() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Next
+	}
+	return nil
+}
+
+func (x *ScanDatabase) GetLoaded() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Loaded
+	}
+	return nil
+}
+
+func (x *ScanDatabase) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *ScanDatabase) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+// RunningScan is an image that is being scanned.
+type RunningScan struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Digest of the image.
+	Digest string `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	// A repository that has it.
+	Repository string `protobuf:"bytes,2,opt,name=repository,proto3" json:"repository,omitempty"`
+	// How many layers it has.
+	Layers int64 `protobuf:"varint,3,opt,name=layers,proto3" json:"layers,omitempty"`
+	// How many of them were read.
+	LayersDone int64 `protobuf:"varint,4,opt,name=layers_done,json=layersDone,proto3" json:"layers_done,omitempty"`
+	// Bytes of layers that were read.
+	Bytes int64 `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// When the scan began.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunningScan) Reset() {
+	*x = RunningScan{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[138]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunningScan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunningScan) ProtoMessage() {}
+
+func (x *RunningScan) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[138]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunningScan.ProtoReflect.Descriptor instead.
+func (*RunningScan) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{138}
+}
+
+func (x *RunningScan) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *RunningScan) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *RunningScan) GetLayers() int64 {
+	if x != nil {
+		return x.Layers
+	}
+	return 0
+}
+
+func (x *RunningScan) GetLayersDone() int64 {
+	if x != nil {
+		return x.LayersDone
+	}
+	return 0
+}
+
+func (x *RunningScan) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *RunningScan) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+// UpdateScanDatabaseRequest asks for a newer database.
+type UpdateScanDatabaseRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateScanDatabaseRequest) Reset() {
+	*x = UpdateScanDatabaseRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[139]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateScanDatabaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateScanDatabaseRequest) ProtoMessage() {}
+
+func (x *UpdateScanDatabaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[139]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateScanDatabaseRequest.ProtoReflect.Descriptor instead.
+func (*UpdateScanDatabaseRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{139}
+}
+
+// UpdateScanDatabaseResponse tells which one is in use now.
+type UpdateScanDatabaseResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The vulnerability database.
+	Database      *ScanDatabase `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateScanDatabaseResponse) Reset() {
+	*x = UpdateScanDatabaseResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[140]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateScanDatabaseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateScanDatabaseResponse) ProtoMessage() {}
+
+func (x *UpdateScanDatabaseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[140]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateScanDatabaseResponse.ProtoReflect.Descriptor instead.
+func (*UpdateScanDatabaseResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{140}
+}
+
+func (x *UpdateScanDatabaseResponse) GetDatabase() *ScanDatabase {
+	if x != nil {
+		return x.Database
+	}
+	return nil
+}
+
+// ListAffectedRequest names a vulnerability.
+type ListAffectedRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its identifier, "CVE-2024-3094" for example.
+	Vulnerability string `protobuf:"bytes,1,opt,name=vulnerability,proto3" json:"vulnerability,omitempty"`
+	// How many entries the answer may have at most, 1 to 1000; 100 if absent. It
+	// may have fewer.
+	Limit *int32 `protobuf:"varint,2,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	// Only entries behind this digest, which need not exist: the "next" of the page
+	// before.
+	After         string `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAffectedRequest) Reset() {
+	*x = ListAffectedRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[141]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAffectedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAffectedRequest) ProtoMessage() {}
+
+func (x *ListAffectedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[141]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAffectedRequest.ProtoReflect.Descriptor instead.
+func (*ListAffectedRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{141}
+}
+
+func (x *ListAffectedRequest) GetVulnerability() string {
+	if x != nil {
+		return x.Vulnerability
+	}
+	return ""
+}
+
+func (x *ListAffectedRequest) GetLimit() int32 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
+}
+
+func (x *ListAffectedRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+// ListAffectedResponse is a page of images.
+type ListAffectedResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Digests of images, and of the indexes that list them.
+	Digests []string `protobuf:"bytes,1,rep,name=digests,proto3" json:"digests,omitempty"`
+	// Value of "after" for the next page, empty if this is the last one.
+	Next          string `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAffectedResponse) Reset() {
+	*x = ListAffectedResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[142]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAffectedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAffectedResponse) ProtoMessage() {}
+
+func (x *ListAffectedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[142]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAffectedResponse.ProtoReflect.Descriptor instead.
+func (*ListAffectedResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{142}
+}
+
+func (x *ListAffectedResponse) GetDigests() []string {
+	if x != nil {
+		return x.Digests
+	}
+	return nil
+}
+
+func (x *ListAffectedResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+// GetScanRequest names an image.
+type GetScanRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the repository.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Tag or digest.
+	Reference     string `protobuf:"bytes,2,opt,name=reference,proto3" json:"reference,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetScanRequest) Reset() {
+	*x = GetScanRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[143]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetScanRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetScanRequest) ProtoMessage() {}
+
+func (x *GetScanRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[143]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetScanRequest.ProtoReflect.Descriptor instead.
+func (*GetScanRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{143}
+}
+
+func (x *GetScanRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *GetScanRequest) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+// GetScanResponse tells what became of a scan.
+type GetScanResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What became of it.
+	Scan          *Scan `protobuf:"bytes,1,opt,name=scan,proto3" json:"scan,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetScanResponse) Reset() {
+	*x = GetScanResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[144]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetScanResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetScanResponse) ProtoMessage() {}
+
+func (x *GetScanResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[144]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetScanResponse.ProtoReflect.Descriptor instead.
+func (*GetScanResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{144}
+}
+
+func (x *GetScanResponse) GetScan() *Scan {
+	if x != nil {
+		return x.Scan
+	}
+	return nil
+}
+
+// Scan is what became of the scan of an image. An index is what its images are
+// together.
+type Scan struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Digest of the image.
+	Digest string `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	// queued, scanning, done, failed, or unsupported: there is nothing in it that can be
+	// scanned.
+	State string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	// Why the state is what it is. "limit: " begins it if the image is more than may be
+	// scanned.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// How many vulnerabilities are known of it.
+	Counts *VulnerabilityCounts `protobuf:"bytes,4,opt,name=counts,proto3" json:"counts,omitempty"`
+	// Version of the database that they were found in. Empty if there was none: then
+	// nothing is known of vulnerabilities.
+	Database string `protobuf:"bytes,5,opt,name=database,proto3" json:"database,omitempty"`
+	// End of the scan, absent if there was none.
+	Scanned *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=scanned,proto3" json:"scanned,omitempty"`
+	// How many packages it has.
+	Packages int64 `protobuf:"varint,7,opt,name=packages,proto3" json:"packages,omitempty"`
+	// Its operating system, "debian 12.5" for example; empty if it has none.
+	Os            string `protobuf:"bytes,8,opt,name=os,proto3" json:"os,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Scan) Reset() {
+	*x = Scan{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[145]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Scan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Scan) ProtoMessage() {}
+
+func (x *Scan) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[145]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Scan.ProtoReflect.Descriptor instead.
+func (*Scan) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{145}
+}
+
+func (x *Scan) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *Scan) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Scan) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Scan) GetCounts() *VulnerabilityCounts {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *Scan) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+func (x *Scan) GetScanned() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Scanned
+	}
+	return nil
+}
+
+func (x *Scan) GetPackages() int64 {
+	if x != nil {
+		return x.Packages
+	}
+	return 0
+}
+
+func (x *Scan) GetOs() string {
+	if x != nil {
+		return x.Os
+	}
+	return ""
+}
+
+// VulnerabilityCounts counts vulnerabilities by severity.
+type VulnerabilityCounts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of unknown severity.
+	Unknown int64 `protobuf:"varint,1,opt,name=unknown,proto3" json:"unknown,omitempty"`
+	// Of low severity.
+	Low int64 `protobuf:"varint,2,opt,name=low,proto3" json:"low,omitempty"`
+	// Of medium severity.
+	Medium int64 `protobuf:"varint,3,opt,name=medium,proto3" json:"medium,omitempty"`
+	// Of high severity.
+	High int64 `protobuf:"varint,4,opt,name=high,proto3" json:"high,omitempty"`
+	// Of critical severity.
+	Critical      int64 `protobuf:"varint,5,opt,name=critical,proto3" json:"critical,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VulnerabilityCounts) Reset() {
+	*x = VulnerabilityCounts{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[146]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VulnerabilityCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VulnerabilityCounts) ProtoMessage() {}
+
+func (x *VulnerabilityCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[146]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VulnerabilityCounts.ProtoReflect.Descriptor instead.
+func (*VulnerabilityCounts) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{146}
+}
+
+func (x *VulnerabilityCounts) GetUnknown() int64 {
+	if x != nil {
+		return x.Unknown
+	}
+	return 0
+}
+
+func (x *VulnerabilityCounts) GetLow() int64 {
+	if x != nil {
+		return x.Low
+	}
+	return 0
+}
+
+func (x *VulnerabilityCounts) GetMedium() int64 {
+	if x != nil {
+		return x.Medium
+	}
+	return 0
+}
+
+func (x *VulnerabilityCounts) GetHigh() int64 {
+	if x != nil {
+		return x.High
+	}
+	return 0
+}
+
+func (x *VulnerabilityCounts) GetCritical() int64 {
+	if x != nil {
+		return x.Critical
+	}
+	return 0
+}
+
+// StartScanRequest names an image.
+type StartScanRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the repository.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Tag or digest.
+	Reference     string `protobuf:"bytes,2,opt,name=reference,proto3" json:"reference,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartScanRequest) Reset() {
+	*x = StartScanRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[147]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartScanRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartScanRequest) ProtoMessage() {}
+
+func (x *StartScanRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[147]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartScanRequest.ProtoReflect.Descriptor instead.
+func (*StartScanRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{147}
+}
+
+func (x *StartScanRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *StartScanRequest) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+// StartScanResponse says that it is queued.
+type StartScanResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Digest of the image.
+	Digest        string `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartScanResponse) Reset() {
+	*x = StartScanResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[148]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartScanResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartScanResponse) ProtoMessage() {}
+
+func (x *StartScanResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[148]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartScanResponse.ProtoReflect.Descriptor instead.
+func (*StartScanResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{148}
+}
+
+func (x *StartScanResponse) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+// ListFindingsRequest asks for vulnerabilities of an image.
+type ListFindingsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the repository.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Tag or digest.
+	Reference string `protobuf:"bytes,2,opt,name=reference,proto3" json:"reference,omitempty"`
+	// Only those of this severity: UNKNOWN, LOW, MEDIUM, HIGH or CRITICAL.
+	Severity string `protobuf:"bytes,3,opt,name=severity,proto3" json:"severity,omitempty"`
+	// Only those with this text in the identifier, the title or a package's name.
+	Search string `protobuf:"bytes,4,opt,name=search,proto3" json:"search,omitempty"`
+	// The order: empty for the worst first, id, or id-down.
+	Sort string `protobuf:"bytes,5,opt,name=sort,proto3" json:"sort,omitempty"`
+	// How many entries the answer may have at most, 1 to 1000; 100 if absent. It
+	// may have fewer.
+	Limit *int32 `protobuf:"varint,6,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	// The "next" of the page before.
+	After         string `protobuf:"bytes,7,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListFindingsRequest) Reset() {
+	*x = ListFindingsRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[149]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListFindingsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListFindingsRequest) ProtoMessage() {}
+
+func (x *ListFindingsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[149]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListFindingsRequest.ProtoReflect.Descriptor instead.
+func (*ListFindingsRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{149}
+}
+
+func (x *ListFindingsRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *ListFindingsRequest) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+func (x *ListFindingsRequest) GetSeverity() string {
+	if x != nil {
+		return x.Severity
+	}
+	return ""
+}
+
+func (x *ListFindingsRequest) GetSearch() string {
+	if x != nil {
+		return x.Search
+	}
+	return ""
+}
+
+func (x *ListFindingsRequest) GetSort() string {
+	if x != nil {
+		return x.Sort
+	}
+	return ""
+}
+
+func (x *ListFindingsRequest) GetLimit() int32 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
+}
+
+func (x *ListFindingsRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+// ListFindingsResponse is a page of vulnerabilities.
+type ListFindingsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What became of the scan.
+	Scan *Scan `protobuf:"bytes,1,opt,name=scan,proto3" json:"scan,omitempty"`
+	// What was found.
+	Findings []*Finding `protobuf:"bytes,2,rep,name=findings,proto3" json:"findings,omitempty"`
+	// How many there are in all pages.
+	Total int64 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
+	// Value of "after" for the next page, empty if this is the last one.
+	Next          string `protobuf:"bytes,4,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListFindingsResponse) Reset() {
+	*x = ListFindingsResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[150]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListFindingsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListFindingsResponse) ProtoMessage() {}
+
+func (x *ListFindingsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[150]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListFindingsResponse.ProtoReflect.Descriptor instead.
+func (*ListFindingsResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{150}
+}
+
+func (x *ListFindingsResponse) GetScan() *Scan {
+	if x != nil {
+		return x.Scan
+	}
+	return nil
+}
+
+func (x *ListFindingsResponse) GetFindings() []*Finding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+func (x *ListFindingsResponse) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *ListFindingsResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+// Finding is a vulnerability of an image.
+type Finding struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its identifier, "CVE-2024-3094" for example.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// UNKNOWN, LOW, MEDIUM, HIGH or CRITICAL.
+	Severity string `protobuf:"bytes,2,opt,name=severity,proto3" json:"severity,omitempty"`
+	// What it is, in a few words.
+	Title string `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
+	// What it is.
+	Description string `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
+	// Where more is written about it.
+	Url string `protobuf:"bytes,5,opt,name=url,proto3" json:"url,omitempty"`
+	// Packages of the image that have it.
+	Packages      []*VulnerablePackage `protobuf:"bytes,6,rep,name=packages,proto3" json:"packages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Finding) Reset() {
+	*x = Finding{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[151]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Finding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Finding) ProtoMessage() {}
+
+func (x *Finding) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[151]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Finding.ProtoReflect.Descriptor instead.
+func (*Finding) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{151}
+}
+
+func (x *Finding) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Finding) GetSeverity() string {
+	if x != nil {
+		return x.Severity
+	}
+	return ""
+}
+
+func (x *Finding) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *Finding) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *Finding) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *Finding) GetPackages() []*VulnerablePackage {
+	if x != nil {
+		return x.Packages
+	}
+	return nil
+}
+
+// VulnerablePackage is a package that has a vulnerability.
+type VulnerablePackage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Its version.
+	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	// Versions without the vulnerability, empty if there is none.
+	Fixed string `protobuf:"bytes,3,opt,name=fixed,proto3" json:"fixed,omitempty"`
+	// File of the image that it was found in, empty for packages of its OS.
+	Path string `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`
+	// Digest of the layer that it came with, empty if that is not known.
+	Layer         string `protobuf:"bytes,5,opt,name=layer,proto3" json:"layer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VulnerablePackage) Reset() {
+	*x = VulnerablePackage{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[152]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VulnerablePackage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VulnerablePackage) ProtoMessage() {}
+
+func (x *VulnerablePackage) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[152]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VulnerablePackage.ProtoReflect.Descriptor instead.
+func (*VulnerablePackage) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{152}
+}
+
+func (x *VulnerablePackage) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *VulnerablePackage) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *VulnerablePackage) GetFixed() string {
+	if x != nil {
+		return x.Fixed
+	}
+	return ""
+}
+
+func (x *VulnerablePackage) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *VulnerablePackage) GetLayer() string {
+	if x != nil {
+		return x.Layer
+	}
+	return ""
+}
+
+// GetSBOMRequest names an image.
+type GetSBOMRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the repository.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Tag or digest.
+	Reference string `protobuf:"bytes,2,opt,name=reference,proto3" json:"reference,omitempty"`
+	// spdx-json or cyclonedx; spdx-json if empty.
+	Format        string `protobuf:"bytes,3,opt,name=format,proto3" json:"format,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSBOMRequest) Reset() {
+	*x = GetSBOMRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[153]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSBOMRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSBOMRequest) ProtoMessage() {}
+
+func (x *GetSBOMRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[153]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSBOMRequest.ProtoReflect.Descriptor instead.
+func (*GetSBOMRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{153}
+}
+
+func (x *GetSBOMRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *GetSBOMRequest) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+func (x *GetSBOMRequest) GetFormat() string {
+	if x != nil {
+		return x.Format
+	}
+	return ""
+}
+
+// GetSBOMResponse has a bill of materials.
+type GetSBOMResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Digest of the image.
+	Digest string `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	// Media type of the bill.
+	MediaType string `protobuf:"bytes,2,opt,name=media_type,json=mediaType,proto3" json:"media_type,omitempty"`
+	// The bill, JSON.
+	Content       []byte `protobuf:"bytes,3,opt,name=content,proto3" json:"content,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSBOMResponse) Reset() {
+	*x = GetSBOMResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[154]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSBOMResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSBOMResponse) ProtoMessage() {}
+
+func (x *GetSBOMResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[154]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSBOMResponse.ProtoReflect.Descriptor instead.
+func (*GetSBOMResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{154}
+}
+
+func (x *GetSBOMResponse) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *GetSBOMResponse) GetMediaType() string {
+	if x != nil {
+		return x.MediaType
+	}
+	return ""
+}
+
+func (x *GetSBOMResponse) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+// AttachSBOMRequest names an image.
+type AttachSBOMRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the repository.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Tag or digest.
+	Reference string `protobuf:"bytes,2,opt,name=reference,proto3" json:"reference,omitempty"`
+	// spdx-json or cyclonedx; spdx-json if empty.
+	Format        string `protobuf:"bytes,3,opt,name=format,proto3" json:"format,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttachSBOMRequest) Reset() {
+	*x = AttachSBOMRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[155]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttachSBOMRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttachSBOMRequest) ProtoMessage() {}
+
+func (x *AttachSBOMRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[155]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttachSBOMRequest.ProtoReflect.Descriptor instead.
+func (*AttachSBOMRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{155}
+}
+
+func (x *AttachSBOMRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *AttachSBOMRequest) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+func (x *AttachSBOMRequest) GetFormat() string {
+	if x != nil {
+		return x.Format
+	}
+	return ""
+}
+
+// AttachSBOMResponse says where it is.
+type AttachSBOMResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Digest of the image.
+	Digest string `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	// Digest of the manifest that has the bill.
+	Manifest      string `protobuf:"bytes,2,opt,name=manifest,proto3" json:"manifest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttachSBOMResponse) Reset() {
+	*x = AttachSBOMResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[156]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttachSBOMResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttachSBOMResponse) ProtoMessage() {}
+
+func (x *AttachSBOMResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[156]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttachSBOMResponse.ProtoReflect.Descriptor instead.
+func (*AttachSBOMResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{156}
+}
+
+func (x *AttachSBOMResponse) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *AttachSBOMResponse) GetManifest() string {
+	if x != nil {
+		return x.Manifest
+	}
+	return ""
+}
+
+// ListSignaturesRequest names an image.
+type ListSignaturesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the repository.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Tag or digest.
+	Reference     string `protobuf:"bytes,2,opt,name=reference,proto3" json:"reference,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSignaturesRequest) Reset() {
+	*x = ListSignaturesRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[157]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSignaturesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSignaturesRequest) ProtoMessage() {}
+
+func (x *ListSignaturesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[157]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSignaturesRequest.ProtoReflect.Descriptor instead.
+func (*ListSignaturesRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{157}
+}
+
+func (x *ListSignaturesRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *ListSignaturesRequest) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+// ListSignaturesResponse has the signatures.
+type ListSignaturesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Digest of the image.
+	Digest string `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	// The signatures. None if they are not verified here (extensions.trust).
+	Signatures    []*ImageSignature `protobuf:"bytes,2,rep,name=signatures,proto3" json:"signatures,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSignaturesResponse) Reset() {
+	*x = ListSignaturesResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[158]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSignaturesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSignaturesResponse) ProtoMessage() {}
+
+func (x *ListSignaturesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[158]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSignaturesResponse.ProtoReflect.Descriptor instead.
+func (*ListSignaturesResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{158}
+}
+
+func (x *ListSignaturesResponse) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *ListSignaturesResponse) GetSignatures() []*ImageSignature {
+	if x != nil {
+		return x.Signatures
+	}
+	return nil
+}
+
+// ImageSignature is a signature of an image.
+type ImageSignature struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// cosign or notation.
+	Tool string `protobuf:"bytes,1,opt,name=tool,proto3" json:"tool,omitempty"`
+	// Digest of the manifest that it is in.
+	Manifest string `protobuf:"bytes,2,opt,name=manifest,proto3" json:"manifest,omitempty"`
+	// A key that was uploaded vouches for it.
+	Trusted bool `protobuf:"varint,3,opt,name=trusted,proto3" json:"trusted,omitempty"`
+	// Who has signed: a key, PEM, or a certificate's subject. Empty if it is not trusted.
+	Author string `protobuf:"bytes,4,opt,name=author,proto3" json:"author,omitempty"`
+	// Why it is not trusted.
+	Problem       string `protobuf:"bytes,5,opt,name=problem,proto3" json:"problem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageSignature) Reset() {
+	*x = ImageSignature{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[159]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageSignature) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageSignature) ProtoMessage() {}
+
+func (x *ImageSignature) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[159]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageSignature.ProtoReflect.Descriptor instead.
+func (*ImageSignature) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{159}
+}
+
+func (x *ImageSignature) GetTool() string {
+	if x != nil {
+		return x.Tool
+	}
+	return ""
+}
+
+func (x *ImageSignature) GetManifest() string {
+	if x != nil {
+		return x.Manifest
+	}
+	return ""
+}
+
+func (x *ImageSignature) GetTrusted() bool {
+	if x != nil {
+		return x.Trusted
+	}
+	return false
+}
+
+func (x *ImageSignature) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
+}
+
+func (x *ImageSignature) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+// ExplainPullRequest names an image, and who pulls it.
+type ExplainPullRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the repository.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Tag or digest.
+	Reference string `protobuf:"bytes,2,opt,name=reference,proto3" json:"reference,omitempty"`
+	// The user who pulls; whoever asks if empty. Of others only administrators may ask.
+	User string `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
+	// Groups of that user, with semicolons between them.
+	Groups        string `protobuf:"bytes,4,opt,name=groups,proto3" json:"groups,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainPullRequest) Reset() {
+	*x = ExplainPullRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[160]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainPullRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainPullRequest) ProtoMessage() {}
+
+func (x *ExplainPullRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[160]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainPullRequest.ProtoReflect.Descriptor instead.
+func (*ExplainPullRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{160}
+}
+
+func (x *ExplainPullRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *ExplainPullRequest) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+func (x *ExplainPullRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *ExplainPullRequest) GetGroups() string {
+	if x != nil {
+		return x.Groups
+	}
+	return ""
+}
+
+// ExplainPullResponse tells what becomes of a pull.
+type ExplainPullResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Digest of the image.
+	Digest string `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	// Gates let it be pulled. That the user may read the repository is another matter.
+	Allowed bool `protobuf:"varint,2,opt,name=allowed,proto3" json:"allowed,omitempty"`
+	// Why it can't be pulled, empty if it can.
+	Denied string `protobuf:"bytes,3,opt,name=denied,proto3" json:"denied,omitempty"`
+	// What a pull is warned of.
+	Warnings []string `protobuf:"bytes,4,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// How that was decided.
+	Steps         []string `protobuf:"bytes,5,rep,name=steps,proto3" json:"steps,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainPullResponse) Reset() {
+	*x = ExplainPullResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[161]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainPullResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainPullResponse) ProtoMessage() {}
+
+func (x *ExplainPullResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[161]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainPullResponse.ProtoReflect.Descriptor instead.
+func (*ExplainPullResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{161}
+}
+
+func (x *ExplainPullResponse) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *ExplainPullResponse) GetAllowed() bool {
+	if x != nil {
+		return x.Allowed
+	}
+	return false
+}
+
+func (x *ExplainPullResponse) GetDenied() string {
+	if x != nil {
+		return x.Denied
+	}
+	return ""
+}
+
+func (x *ExplainPullResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+func (x *ExplainPullResponse) GetSteps() []string {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+// ListTrustedRequest asks what signatures are verified with.
+type ListTrustedRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTrustedRequest) Reset() {
+	*x = ListTrustedRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[162]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTrustedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTrustedRequest) ProtoMessage() {}
+
+func (x *ListTrustedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[162]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTrustedRequest.ProtoReflect.Descriptor instead.
+func (*ListTrustedRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{162}
+}
+
+// ListTrustedResponse has what signatures are verified with.
+type ListTrustedResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The keys and certificates, by id.
+	Keys          []*TrustedKey `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTrustedResponse) Reset() {
+	*x = ListTrustedResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[163]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTrustedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTrustedResponse) ProtoMessage() {}
+
+func (x *ListTrustedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[163]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTrustedResponse.ProtoReflect.Descriptor instead.
+func (*ListTrustedResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{163}
+}
+
+func (x *ListTrustedResponse) GetKeys() []*TrustedKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+// TrustedKey is a public key of cosign's, or certificates of notation's.
+type TrustedKey struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names it.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// cosign or notation.
+	Tool string `protobuf:"bytes,2,opt,name=tool,proto3" json:"tool,omitempty"`
+	// Trust store of notation: ca or signingAuthority.
+	Store string `protobuf:"bytes,3,opt,name=store,proto3" json:"store,omitempty"`
+	// The key or certificates, PEM.
+	Pem string `protobuf:"bytes,4,opt,name=pem,proto3" json:"pem,omitempty"`
+	// Who added it.
+	User string `protobuf:"bytes,5,opt,name=user,proto3" json:"user,omitempty"`
+	// When.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrustedKey) Reset() {
+	*x = TrustedKey{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[164]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrustedKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrustedKey) ProtoMessage() {}
+
+func (x *TrustedKey) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[164]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrustedKey.ProtoReflect.Descriptor instead.
+func (*TrustedKey) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{164}
+}
+
+func (x *TrustedKey) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *TrustedKey) GetTool() string {
+	if x != nil {
+		return x.Tool
+	}
+	return ""
+}
+
+func (x *TrustedKey) GetStore() string {
+	if x != nil {
+		return x.Store
+	}
+	return ""
+}
+
+func (x *TrustedKey) GetPem() string {
+	if x != nil {
+		return x.Pem
+	}
+	return ""
+}
+
+func (x *TrustedKey) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *TrustedKey) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+// RemoveTrustedRequest names a key or certificates.
+type RemoveTrustedRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id that ListTrusted tells.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveTrustedRequest) Reset() {
+	*x = RemoveTrustedRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[165]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveTrustedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveTrustedRequest) ProtoMessage() {}
+
+func (x *RemoveTrustedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[165]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveTrustedRequest.ProtoReflect.Descriptor instead.
+func (*RemoveTrustedRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{165}
+}
+
+func (x *RemoveTrustedRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// RemoveTrustedResponse says that it is trusted no longer: within 15 seconds
+// everywhere.
+type RemoveTrustedResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveTrustedResponse) Reset() {
+	*x = RemoveTrustedResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[166]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveTrustedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveTrustedResponse) ProtoMessage() {}
+
+func (x *RemoveTrustedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[166]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveTrustedResponse.ProtoReflect.Descriptor instead.
+func (*RemoveTrustedResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{166}
+}
+
+// ListEventsRequest asks for events.
+type ListEventsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only those of this repository.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// How many entries the answer may have at most, 1 to 1000; 100 if absent. It
+	// may have fewer.
+	Limit *int32 `protobuf:"varint,2,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	// The "next" of the page before.
+	After         string `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListEventsRequest) Reset() {
+	*x = ListEventsRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[167]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEventsRequest) ProtoMessage() {}
+
+func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[167]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
+func (*ListEventsRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{167}
+}
+
+func (x *ListEventsRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *ListEventsRequest) GetLimit() int32 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
+}
+
+func (x *ListEventsRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+// ListEventsResponse is a page of events.
+type ListEventsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The events, the latest first.
+	Events []*Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	// Value of "after" for the next page, empty if this is the last one.
+	Next          string `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListEventsResponse) Reset() {
+	*x = ListEventsResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[168]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEventsResponse) ProtoMessage() {}
+
+func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[168]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
+func (*ListEventsResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{168}
+}
+
+func (x *ListEventsResponse) GetEvents() []*Event {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *ListEventsResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+// Event is something that others are told. Members that say nothing for its type are
+// empty.
+type Event struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Tells events apart: Ce-Id.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// When it happened.
+	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	// Its type, "zotregistry.image.updated" for example: Ce-Type.
+	Type string `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
+	// The repository it happened to.
+	Repository string `protobuf:"bytes,4,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Tag or digest that was changed.
+	Reference string `protobuf:"bytes,5,opt,name=reference,proto3" json:"reference,omitempty"`
+	// Digest of the manifest.
+	Digest string `protobuf:"bytes,6,opt,name=digest,proto3" json:"digest,omitempty"`
+	// Media type of the manifest.
+	MediaType string `protobuf:"bytes,7,opt,name=media_type,json=mediaType,proto3" json:"media_type,omitempty"`
+	// User on whose behalf it happened.
+	Actor string `protobuf:"bytes,8,opt,name=actor,proto3" json:"actor,omitempty"`
+	// Address that the request came from.
+	Address string `protobuf:"bytes,9,opt,name=address,proto3" json:"address,omitempty"`
+	// HTTP method of the request.
+	Method string `protobuf:"bytes,10,opt,name=method,proto3" json:"method,omitempty"`
+	// What the client called itself.
+	UserAgent     string `protobuf:"bytes,11,opt,name=user_agent,json=userAgent,proto3" json:"user_agent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Event) Reset() {
+	*x = Event{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[169]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Event) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Event) ProtoMessage() {}
+
+func (x *Event) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[169]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Event.ProtoReflect.Descriptor instead.
+func (*Event) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{169}
+}
+
+func (x *Event) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Event) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Event) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Event) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *Event) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+func (x *Event) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *Event) GetMediaType() string {
+	if x != nil {
+		return x.MediaType
+	}
+	return ""
+}
+
+func (x *Event) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *Event) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Event) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *Event) GetUserAgent() string {
+	if x != nil {
+		return x.UserAgent
+	}
+	return ""
+}
+
+// ListSinksRequest asks who is told of events.
+type ListSinksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSinksRequest) Reset() {
+	*x = ListSinksRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[170]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSinksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSinksRequest) ProtoMessage() {}
+
+func (x *ListSinksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[170]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSinksRequest.ProtoReflect.Descriptor instead.
+func (*ListSinksRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{170}
+}
+
+// ListSinksResponse tells who is told of events.
+type ListSinksResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The receivers.
+	Sinks         []*Sink `protobuf:"bytes,1,rep,name=sinks,proto3" json:"sinks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSinksResponse) Reset() {
+	*x = ListSinksResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[171]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSinksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSinksResponse) ProtoMessage() {}
+
+func (x *ListSinksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[171]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSinksResponse.ProtoReflect.Descriptor instead.
+func (*ListSinksResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{171}
+}
+
+func (x *ListSinksResponse) GetSinks() []*Sink {
+	if x != nil {
+		return x.Sinks
+	}
+	return nil
+}
+
+// Sink is a receiver of events.
+type Sink struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its type and address, without secrets.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Events that it was not told yet, counted up to 100,000.
+	Waiting int64 `protobuf:"varint,2,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// Events that it was told.
+	Delivered int64 `protobuf:"varint,3,opt,name=delivered,proto3" json:"delivered,omitempty"`
+	// Events that it will never be told.
+	Dropped int64 `protobuf:"varint,4,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	// Attempts in a row that have failed.
+	Failures int64 `protobuf:"varint,5,opt,name=failures,proto3" json:"failures,omitempty"`
+	// Why the last attempt has failed, empty if it has not.
+	Error string `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
+	// When the last attempt was, absent if there was none.
+	Last          *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sink) Reset() {
+	*x = Sink{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[172]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sink) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sink) ProtoMessage() {}
+
+func (x *Sink) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[172]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sink.ProtoReflect.Descriptor instead.
+func (*Sink) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{172}
+}
+
+func (x *Sink) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Sink) GetWaiting() int64 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *Sink) GetDelivered() int64 {
+	if x != nil {
+		return x.Delivered
+	}
+	return 0
+}
+
+func (x *Sink) GetDropped() int64 {
+	if x != nil {
+		return x.Dropped
+	}
+	return 0
+}
+
+func (x *Sink) GetFailures() int64 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *Sink) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *Sink) GetLast() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
+// FinishTakeOversRequest is empty.
+type FinishTakeOversRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FinishTakeOversRequest) Reset() {
+	*x = FinishTakeOversRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[173]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FinishTakeOversRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FinishTakeOversRequest) ProtoMessage() {}
+
+func (x *FinishTakeOversRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[173]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FinishTakeOversRequest.ProtoReflect.Descriptor instead.
+func (*FinishTakeOversRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{173}
+}
+
+// FinishTakeOversResponse is empty: it has begun, or will soon.
+type FinishTakeOversResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FinishTakeOversResponse) Reset() {
+	*x = FinishTakeOversResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[174]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FinishTakeOversResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FinishTakeOversResponse) ProtoMessage() {}
+
+func (x *FinishTakeOversResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[174]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FinishTakeOversResponse.ProtoReflect.Descriptor instead.
+func (*FinishTakeOversResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{174}
+}
+
+// GetTakeOverFinishRequest is empty.
+type GetTakeOverFinishRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTakeOverFinishRequest) Reset() {
+	*x = GetTakeOverFinishRequest{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[175]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTakeOverFinishRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTakeOverFinishRequest) ProtoMessage() {}
+
+func (x *GetTakeOverFinishRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[175]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTakeOverFinishRequest.ProtoReflect.Descriptor instead.
+func (*GetTakeOverFinishRequest) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{175}
+}
+
+// GetTakeOverFinishResponse tells how far it is.
+type GetTakeOverFinishResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When it was asked for; absent: never.
+	Requested *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=requested,proto3" json:"requested,omitempty"`
+	// When it ended; absent: it has not.
+	Ended *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=ended,proto3" json:"ended,omitempty"`
+	// Blobs that became the store's own.
+	Blobs int64 `protobuf:"varint,3,opt,name=blobs,proto3" json:"blobs,omitempty"`
+	// Bytes of these blobs.
+	Bytes int64 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Repositories whose directories are gone.
+	Repositories int64 `protobuf:"varint,5,opt,name=repositories,proto3" json:"repositories,omitempty"`
+	// Repositories of which files were kept, because of problems.
+	Kept int64 `protobuf:"varint,6,opt,name=kept,proto3" json:"kept,omitempty"`
+	// Bytes of the names that were removed.
+	Removed int64 `protobuf:"varint,7,opt,name=removed,proto3" json:"removed,omitempty"`
+	// The first of problemCount reasons why something was kept, for people.
+	Problems []string `protobuf:"bytes,8,rep,name=problems,proto3" json:"problems,omitempty"`
+	// How many reasons there are.
+	ProblemCount int64 `protobuf:"varint,9,opt,name=problem_count,json=problemCount,proto3" json:"problem_count,omitempty"`
+	// Why the last attempt failed, empty if it did not. It is tried again every minute.
+	Failure string `protobuf:"bytes,10,opt,name=failure,proto3" json:"failure,omitempty"`
+	// Blobs that lie in files of another registry still.
+	ForeignBlobs int64 `protobuf:"varint,11,opt,name=foreign_blobs,json=foreignBlobs,proto3" json:"foreign_blobs,omitempty"`
+	// Bytes of these.
+	ForeignBytes  int64 `protobuf:"varint,12,opt,name=foreign_bytes,json=foreignBytes,proto3" json:"foreign_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTakeOverFinishResponse) Reset() {
+	*x = GetTakeOverFinishResponse{}
+	mi := &file_berth_api_v1_api_proto_msgTypes[176]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTakeOverFinishResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTakeOverFinishResponse) ProtoMessage() {}
+
+func (x *GetTakeOverFinishResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_api_v1_api_proto_msgTypes[176]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTakeOverFinishResponse.ProtoReflect.Descriptor instead.
+func (*GetTakeOverFinishResponse) Descriptor() ([]byte, []int) {
+	return file_berth_api_v1_api_proto_rawDescGZIP(), []int{176}
+}
+
+func (x *GetTakeOverFinishResponse) GetRequested() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Requested
+	}
+	return nil
+}
+
+func (x *GetTakeOverFinishResponse) GetEnded() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
+func (x *GetTakeOverFinishResponse) GetBlobs() int64 {
+	if x != nil {
+		return x.Blobs
+	}
+	return 0
+}
+
+func (x *GetTakeOverFinishResponse) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *GetTakeOverFinishResponse) GetRepositories() int64 {
+	if x != nil {
+		return x.Repositories
+	}
+	return 0
+}
+
+func (x *GetTakeOverFinishResponse) GetKept() int64 {
+	if x != nil {
+		return x.Kept
+	}
+	return 0
+}
+
+func (x *GetTakeOverFinishResponse) GetRemoved() int64 {
+	if x != nil {
+		return x.Removed
+	}
+	return 0
+}
+
+func (x *GetTakeOverFinishResponse) GetProblems() []string {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+func (x *GetTakeOverFinishResponse) GetProblemCount() int64 {
+	if x != nil {
+		return x.ProblemCount
+	}
+	return 0
+}
+
+func (x *GetTakeOverFinishResponse) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+func (x *GetTakeOverFinishResponse) GetForeignBlobs() int64 {
+	if x != nil {
+		return x.ForeignBlobs
+	}
+	return 0
+}
+
+func (x *GetTakeOverFinishResponse) GetForeignBytes() int64 {
+	if x != nil {
+		return x.ForeignBytes
+	}
+	return 0
 }
 
 var File_berth_api_v1_api_proto protoreflect.FileDescriptor
@@ -8186,7 +11476,7 @@ const file_berth_api_v1_api_proto_rawDesc = "" +
 	"\x11GetMirrorsRequest\"y\n" +
 	"\x12GetMirrorsResponse\x12.\n" +
 	"\x05rules\x18\x01 \x03(\v2\x18.berth.api.v1.MirrorRuleR\x05rules\x123\n" +
-	"\afetches\x18\x02 \x03(\v2\x19.berth.api.v1.MirrorFetchR\afetches\"\xaa\x04\n" +
+	"\afetches\x18\x02 \x03(\v2\x19.berth.api.v1.MirrorFetchR\afetches\"\xd8\x04\n" +
 	"\n" +
 	"MirrorRule\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -8214,7 +11504,9 @@ const file_berth_api_v1_api_proto_rawDesc = "" +
 	"pulls_left\x18\x12 \x01(\x03R\tpullsLeft\x12\x12\n" +
 	"\x04hits\x18\x13 \x01(\x03R\x04hits\x12\x16\n" +
 	"\x06misses\x18\x14 \x01(\x03R\x06misses\x12\x14\n" +
-	"\x05waits\x18\x15 \x01(\tR\x05waits\"\xa7\x02\n" +
+	"\x05waits\x18\x15 \x01(\tR\x05waits\x12\x14\n" +
+	"\x05prune\x18\x16 \x01(\tR\x05prune\x12\x16\n" +
+	"\x06pruned\x18\x17 \x01(\x03R\x06pruned\"\xa7\x02\n" +
 	"\vMirrorFetch\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x1e\n" +
 	"\n" +
@@ -8245,7 +11537,42 @@ const file_berth_api_v1_api_proto_rawDesc = "" +
 	"\x12PauseMirrorRequest\x12\x12\n" +
 	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x16\n" +
 	"\x06paused\x18\x02 \x01(\bR\x06paused\"\x15\n" +
-	"\x13PauseMirrorResponse\"6\n" +
+	"\x13PauseMirrorResponse\"\x98\x01\n" +
+	"\x13ListForwardsRequest\x12\x12\n" +
+	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x02 \x01(\tR\n" +
+	"repository\x12\x12\n" +
+	"\x04open\x18\x03 \x01(\bR\x04open\x12\x19\n" +
+	"\x05limit\x18\x04 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12\x14\n" +
+	"\x05after\x18\x05 \x01(\tR\x05afterB\b\n" +
+	"\x06_limit\"W\n" +
+	"\x14ListForwardsResponse\x12+\n" +
+	"\x05items\x18\x01 \x03(\v2\x15.berth.api.v1.ForwardR\x05items\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"\xfd\x02\n" +
+	"\aForward\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x03R\x06number\x12\x12\n" +
+	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x03 \x01(\tR\n" +
+	"repository\x12\x10\n" +
+	"\x03tag\x18\x04 \x01(\tR\x03tag\x12\x16\n" +
+	"\x06digest\x18\x05 \x01(\tR\x06digest\x12\x14\n" +
+	"\x05actor\x18\x06 \x01(\tR\x05actor\x12\x1a\n" +
+	"\bupstream\x18\a \x01(\tR\bupstream\x12\x14\n" +
+	"\x05state\x18\b \x01(\tR\x05state\x12\x1a\n" +
+	"\battempts\x18\t \x01(\x03R\battempts\x12\x14\n" +
+	"\x05error\x18\n" +
+	" \x01(\tR\x05error\x120\n" +
+	"\x05since\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x124\n" +
+	"\achanged\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\achanged\x12\x1a\n" +
+	"\bdeletion\x18\r \x01(\bR\bdeletion\"*\n" +
+	"\x14RetryForwardsRequest\x12\x12\n" +
+	"\x04rule\x18\x01 \x01(\tR\x04rule\"\x17\n" +
+	"\x15RetryForwardsResponse\",\n" +
+	"\x12DropForwardRequest\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x03R\x06number\"\x15\n" +
+	"\x13DropForwardResponse\"6\n" +
 	"\x14ExplainMirrorRequest\x12\x1e\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\tR\n" +
@@ -8455,7 +11782,220 @@ const file_berth_api_v1_api_proto_rawDesc = "" +
 	"\x10DeleteKeyRequest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\"\x13\n" +
-	"\x11DeleteKeyResponse2\xcd!\n" +
+	"\x11DeleteKeyResponse\"\x11\n" +
+	"\x0fGetScansRequest\"\xfd\x01\n" +
+	"\x10GetScansResponse\x126\n" +
+	"\bdatabase\x18\x01 \x01(\v2\x1a.berth.api.v1.ScanDatabaseR\bdatabase\x123\n" +
+	"\arunning\x18\x02 \x03(\v2\x19.berth.api.v1.RunningScanR\arunning\x12\x18\n" +
+	"\awaiting\x18\x03 \x01(\x03R\awaiting\x12\x14\n" +
+	"\x05stale\x18\x04 \x01(\x03R\x05stale\x12\x12\n" +
+	"\x04done\x18\x05 \x01(\x03R\x04done\x12\x16\n" +
+	"\x06failed\x18\x06 \x01(\x03R\x06failed\x12 \n" +
+	"\vunsupported\x18\a \x01(\x03R\vunsupported\"\xea\x01\n" +
+	"\fScanDatabase\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\tR\aversion\x12.\n" +
+	"\x04made\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04made\x12.\n" +
+	"\x04next\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04next\x122\n" +
+	"\x06loaded\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x06loaded\x12\x16\n" +
+	"\x06source\x18\x05 \x01(\tR\x06source\x12\x14\n" +
+	"\x05error\x18\x06 \x01(\tR\x05error\"\xc6\x01\n" +
+	"\vRunningScan\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x02 \x01(\tR\n" +
+	"repository\x12\x16\n" +
+	"\x06layers\x18\x03 \x01(\x03R\x06layers\x12\x1f\n" +
+	"\vlayers_done\x18\x04 \x01(\x03R\n" +
+	"layersDone\x12\x14\n" +
+	"\x05bytes\x18\x05 \x01(\x03R\x05bytes\x120\n" +
+	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\x1b\n" +
+	"\x19UpdateScanDatabaseRequest\"T\n" +
+	"\x1aUpdateScanDatabaseResponse\x126\n" +
+	"\bdatabase\x18\x01 \x01(\v2\x1a.berth.api.v1.ScanDatabaseR\bdatabase\"v\n" +
+	"\x13ListAffectedRequest\x12$\n" +
+	"\rvulnerability\x18\x01 \x01(\tR\rvulnerability\x12\x19\n" +
+	"\x05limit\x18\x02 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\tR\x05afterB\b\n" +
+	"\x06_limit\"D\n" +
+	"\x14ListAffectedResponse\x12\x18\n" +
+	"\adigests\x18\x01 \x03(\tR\adigests\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"N\n" +
+	"\x0eGetScanRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x1c\n" +
+	"\treference\x18\x02 \x01(\tR\treference\"9\n" +
+	"\x0fGetScanResponse\x12&\n" +
+	"\x04scan\x18\x01 \x01(\v2\x12.berth.api.v1.ScanR\x04scan\"\x85\x02\n" +
+	"\x04Scan\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x129\n" +
+	"\x06counts\x18\x04 \x01(\v2!.berth.api.v1.VulnerabilityCountsR\x06counts\x12\x1a\n" +
+	"\bdatabase\x18\x05 \x01(\tR\bdatabase\x124\n" +
+	"\ascanned\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\ascanned\x12\x1a\n" +
+	"\bpackages\x18\a \x01(\x03R\bpackages\x12\x0e\n" +
+	"\x02os\x18\b \x01(\tR\x02os\"\x89\x01\n" +
+	"\x13VulnerabilityCounts\x12\x18\n" +
+	"\aunknown\x18\x01 \x01(\x03R\aunknown\x12\x10\n" +
+	"\x03low\x18\x02 \x01(\x03R\x03low\x12\x16\n" +
+	"\x06medium\x18\x03 \x01(\x03R\x06medium\x12\x12\n" +
+	"\x04high\x18\x04 \x01(\x03R\x04high\x12\x1a\n" +
+	"\bcritical\x18\x05 \x01(\x03R\bcritical\"P\n" +
+	"\x10StartScanRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x1c\n" +
+	"\treference\x18\x02 \x01(\tR\treference\"+\n" +
+	"\x11StartScanResponse\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\"\xd6\x01\n" +
+	"\x13ListFindingsRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x1c\n" +
+	"\treference\x18\x02 \x01(\tR\treference\x12\x1a\n" +
+	"\bseverity\x18\x03 \x01(\tR\bseverity\x12\x16\n" +
+	"\x06search\x18\x04 \x01(\tR\x06search\x12\x12\n" +
+	"\x04sort\x18\x05 \x01(\tR\x04sort\x12\x19\n" +
+	"\x05limit\x18\x06 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12\x14\n" +
+	"\x05after\x18\a \x01(\tR\x05afterB\b\n" +
+	"\x06_limit\"\x9b\x01\n" +
+	"\x14ListFindingsResponse\x12&\n" +
+	"\x04scan\x18\x01 \x01(\v2\x12.berth.api.v1.ScanR\x04scan\x121\n" +
+	"\bfindings\x18\x02 \x03(\v2\x15.berth.api.v1.FindingR\bfindings\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x03R\x05total\x12\x12\n" +
+	"\x04next\x18\x04 \x01(\tR\x04next\"\xbc\x01\n" +
+	"\aFinding\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
+	"\bseverity\x18\x02 \x01(\tR\bseverity\x12\x14\n" +
+	"\x05title\x18\x03 \x01(\tR\x05title\x12 \n" +
+	"\vdescription\x18\x04 \x01(\tR\vdescription\x12\x10\n" +
+	"\x03url\x18\x05 \x01(\tR\x03url\x12;\n" +
+	"\bpackages\x18\x06 \x03(\v2\x1f.berth.api.v1.VulnerablePackageR\bpackages\"\x81\x01\n" +
+	"\x11VulnerablePackage\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
+	"\x05fixed\x18\x03 \x01(\tR\x05fixed\x12\x12\n" +
+	"\x04path\x18\x04 \x01(\tR\x04path\x12\x14\n" +
+	"\x05layer\x18\x05 \x01(\tR\x05layer\"f\n" +
+	"\x0eGetSBOMRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x1c\n" +
+	"\treference\x18\x02 \x01(\tR\treference\x12\x16\n" +
+	"\x06format\x18\x03 \x01(\tR\x06format\"b\n" +
+	"\x0fGetSBOMResponse\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x1d\n" +
+	"\n" +
+	"media_type\x18\x02 \x01(\tR\tmediaType\x12\x18\n" +
+	"\acontent\x18\x03 \x01(\fR\acontent\"i\n" +
+	"\x11AttachSBOMRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x1c\n" +
+	"\treference\x18\x02 \x01(\tR\treference\x12\x16\n" +
+	"\x06format\x18\x03 \x01(\tR\x06format\"H\n" +
+	"\x12AttachSBOMResponse\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x1a\n" +
+	"\bmanifest\x18\x02 \x01(\tR\bmanifest\"U\n" +
+	"\x15ListSignaturesRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x1c\n" +
+	"\treference\x18\x02 \x01(\tR\treference\"n\n" +
+	"\x16ListSignaturesResponse\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12<\n" +
+	"\n" +
+	"signatures\x18\x02 \x03(\v2\x1c.berth.api.v1.ImageSignatureR\n" +
+	"signatures\"\x8c\x01\n" +
+	"\x0eImageSignature\x12\x12\n" +
+	"\x04tool\x18\x01 \x01(\tR\x04tool\x12\x1a\n" +
+	"\bmanifest\x18\x02 \x01(\tR\bmanifest\x12\x18\n" +
+	"\atrusted\x18\x03 \x01(\bR\atrusted\x12\x16\n" +
+	"\x06author\x18\x04 \x01(\tR\x06author\x12\x18\n" +
+	"\aproblem\x18\x05 \x01(\tR\aproblem\"~\n" +
+	"\x12ExplainPullRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x1c\n" +
+	"\treference\x18\x02 \x01(\tR\treference\x12\x12\n" +
+	"\x04user\x18\x03 \x01(\tR\x04user\x12\x16\n" +
+	"\x06groups\x18\x04 \x01(\tR\x06groups\"\x91\x01\n" +
+	"\x13ExplainPullResponse\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x18\n" +
+	"\aallowed\x18\x02 \x01(\bR\aallowed\x12\x16\n" +
+	"\x06denied\x18\x03 \x01(\tR\x06denied\x12\x1a\n" +
+	"\bwarnings\x18\x04 \x03(\tR\bwarnings\x12\x14\n" +
+	"\x05steps\x18\x05 \x03(\tR\x05steps\"\x14\n" +
+	"\x12ListTrustedRequest\"C\n" +
+	"\x13ListTrustedResponse\x12,\n" +
+	"\x04keys\x18\x01 \x03(\v2\x18.berth.api.v1.TrustedKeyR\x04keys\"\x9e\x01\n" +
+	"\n" +
+	"TrustedKey\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04tool\x18\x02 \x01(\tR\x04tool\x12\x14\n" +
+	"\x05store\x18\x03 \x01(\tR\x05store\x12\x10\n" +
+	"\x03pem\x18\x04 \x01(\tR\x03pem\x12\x12\n" +
+	"\x04user\x18\x05 \x01(\tR\x04user\x120\n" +
+	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"&\n" +
+	"\x14RemoveTrustedRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x17\n" +
+	"\x15RemoveTrustedResponse\"n\n" +
+	"\x11ListEventsRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x19\n" +
+	"\x05limit\x18\x02 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\tR\x05afterB\b\n" +
+	"\x06_limit\"U\n" +
+	"\x12ListEventsResponse\x12+\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.berth.api.v1.EventR\x06events\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"\xb7\x02\n" +
+	"\x05Event\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12.\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
+	"\x04type\x18\x03 \x01(\tR\x04type\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x04 \x01(\tR\n" +
+	"repository\x12\x1c\n" +
+	"\treference\x18\x05 \x01(\tR\treference\x12\x16\n" +
+	"\x06digest\x18\x06 \x01(\tR\x06digest\x12\x1d\n" +
+	"\n" +
+	"media_type\x18\a \x01(\tR\tmediaType\x12\x14\n" +
+	"\x05actor\x18\b \x01(\tR\x05actor\x12\x18\n" +
+	"\aaddress\x18\t \x01(\tR\aaddress\x12\x16\n" +
+	"\x06method\x18\n" +
+	" \x01(\tR\x06method\x12\x1d\n" +
+	"\n" +
+	"user_agent\x18\v \x01(\tR\tuserAgent\"\x12\n" +
+	"\x10ListSinksRequest\"=\n" +
+	"\x11ListSinksResponse\x12(\n" +
+	"\x05sinks\x18\x01 \x03(\v2\x12.berth.api.v1.SinkR\x05sinks\"\xce\x01\n" +
+	"\x04Sink\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\awaiting\x18\x02 \x01(\x03R\awaiting\x12\x1c\n" +
+	"\tdelivered\x18\x03 \x01(\x03R\tdelivered\x12\x18\n" +
+	"\adropped\x18\x04 \x01(\x03R\adropped\x12\x1a\n" +
+	"\bfailures\x18\x05 \x01(\x03R\bfailures\x12\x14\n" +
+	"\x05error\x18\x06 \x01(\tR\x05error\x12.\n" +
+	"\x04last\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x04last\"\x18\n" +
+	"\x16FinishTakeOversRequest\"\x19\n" +
+	"\x17FinishTakeOversResponse\"\x1a\n" +
+	"\x18GetTakeOverFinishRequest\"\xaa\x03\n" +
+	"\x19GetTakeOverFinishResponse\x128\n" +
+	"\trequested\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\trequested\x120\n" +
+	"\x05ended\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\x12\x14\n" +
+	"\x05blobs\x18\x03 \x01(\x03R\x05blobs\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\x12\"\n" +
+	"\frepositories\x18\x05 \x01(\x03R\frepositories\x12\x12\n" +
+	"\x04kept\x18\x06 \x01(\x03R\x04kept\x12\x18\n" +
+	"\aremoved\x18\a \x01(\x03R\aremoved\x12\x1a\n" +
+	"\bproblems\x18\b \x03(\tR\bproblems\x12#\n" +
+	"\rproblem_count\x18\t \x01(\x03R\fproblemCount\x12\x18\n" +
+	"\afailure\x18\n" +
+	" \x01(\tR\afailure\x12#\n" +
+	"\rforeign_blobs\x18\v \x01(\x03R\fforeignBlobs\x12#\n" +
+	"\rforeign_bytes\x18\f \x01(\x03R\fforeignBytes2\xa7.\n" +
 	"\x0fRegistryService\x12L\n" +
 	"\tGetHealth\x12\x1e.berth.api.v1.GetHealthRequest\x1a\x1f.berth.api.v1.GetHealthResponse\x12a\n" +
 	"\x10ListRepositories\x12%.berth.api.v1.ListRepositoriesRequest\x1a&.berth.api.v1.ListRepositoriesResponse\x12I\n" +
@@ -8506,14 +12046,35 @@ const file_berth_api_v1_api_proto_rawDesc = "" +
 	"\n" +
 	"TestMirror\x12\x1f.berth.api.v1.TestMirrorRequest\x1a .berth.api.v1.TestMirrorResponse\x12X\n" +
 	"\rTriggerMirror\x12\".berth.api.v1.TriggerMirrorRequest\x1a#.berth.api.v1.TriggerMirrorResponse\x12R\n" +
-	"\vPauseMirror\x12 .berth.api.v1.PauseMirrorRequest\x1a!.berth.api.v1.PauseMirrorResponse\x12X\n" +
+	"\vPauseMirror\x12 .berth.api.v1.PauseMirrorRequest\x1a!.berth.api.v1.PauseMirrorResponse\x12U\n" +
+	"\fListForwards\x12!.berth.api.v1.ListForwardsRequest\x1a\".berth.api.v1.ListForwardsResponse\x12X\n" +
+	"\rRetryForwards\x12\".berth.api.v1.RetryForwardsRequest\x1a#.berth.api.v1.RetryForwardsResponse\x12R\n" +
+	"\vDropForward\x12 .berth.api.v1.DropForwardRequest\x1a!.berth.api.v1.DropForwardResponse\x12X\n" +
 	"\rExplainMirror\x12\".berth.api.v1.ExplainMirrorRequest\x1a#.berth.api.v1.ExplainMirrorResponse\x12U\n" +
 	"\fForgetMirror\x12!.berth.api.v1.ForgetMirrorRequest\x1a\".berth.api.v1.ForgetMirrorResponse\x12U\n" +
 	"\fListPresence\x12!.berth.api.v1.ListPresenceRequest\x1a\".berth.api.v1.ListPresenceResponse\x12I\n" +
 	"\bListPins\x12\x1d.berth.api.v1.ListPinsRequest\x1a\x1e.berth.api.v1.ListPinsResponse\x12C\n" +
 	"\x06SetPin\x12\x1b.berth.api.v1.SetPinRequest\x1a\x1c.berth.api.v1.SetPinResponse\x12I\n" +
 	"\bClearPin\x12\x1d.berth.api.v1.ClearPinRequest\x1a\x1e.berth.api.v1.ClearPinResponse\x12X\n" +
-	"\rListTakeOvers\x12\".berth.api.v1.ListTakeOversRequest\x1a#.berth.api.v1.ListTakeOversResponse\x12O\n" +
+	"\rListTakeOvers\x12\".berth.api.v1.ListTakeOversRequest\x1a#.berth.api.v1.ListTakeOversResponse\x12I\n" +
+	"\bGetScans\x12\x1d.berth.api.v1.GetScansRequest\x1a\x1e.berth.api.v1.GetScansResponse\x12g\n" +
+	"\x12UpdateScanDatabase\x12'.berth.api.v1.UpdateScanDatabaseRequest\x1a(.berth.api.v1.UpdateScanDatabaseResponse\x12U\n" +
+	"\fListAffected\x12!.berth.api.v1.ListAffectedRequest\x1a\".berth.api.v1.ListAffectedResponse\x12F\n" +
+	"\aGetScan\x12\x1c.berth.api.v1.GetScanRequest\x1a\x1d.berth.api.v1.GetScanResponse\x12L\n" +
+	"\tStartScan\x12\x1e.berth.api.v1.StartScanRequest\x1a\x1f.berth.api.v1.StartScanResponse\x12U\n" +
+	"\fListFindings\x12!.berth.api.v1.ListFindingsRequest\x1a\".berth.api.v1.ListFindingsResponse\x12F\n" +
+	"\aGetSBOM\x12\x1c.berth.api.v1.GetSBOMRequest\x1a\x1d.berth.api.v1.GetSBOMResponse\x12O\n" +
+	"\n" +
+	"AttachSBOM\x12\x1f.berth.api.v1.AttachSBOMRequest\x1a .berth.api.v1.AttachSBOMResponse\x12[\n" +
+	"\x0eListSignatures\x12#.berth.api.v1.ListSignaturesRequest\x1a$.berth.api.v1.ListSignaturesResponse\x12R\n" +
+	"\vExplainPull\x12 .berth.api.v1.ExplainPullRequest\x1a!.berth.api.v1.ExplainPullResponse\x12R\n" +
+	"\vListTrusted\x12 .berth.api.v1.ListTrustedRequest\x1a!.berth.api.v1.ListTrustedResponse\x12X\n" +
+	"\rRemoveTrusted\x12\".berth.api.v1.RemoveTrustedRequest\x1a#.berth.api.v1.RemoveTrustedResponse\x12O\n" +
+	"\n" +
+	"ListEvents\x12\x1f.berth.api.v1.ListEventsRequest\x1a .berth.api.v1.ListEventsResponse\x12L\n" +
+	"\tListSinks\x12\x1e.berth.api.v1.ListSinksRequest\x1a\x1f.berth.api.v1.ListSinksResponse\x12^\n" +
+	"\x0fFinishTakeOvers\x12$.berth.api.v1.FinishTakeOversRequest\x1a%.berth.api.v1.FinishTakeOversResponse\x12d\n" +
+	"\x11GetTakeOverFinish\x12&.berth.api.v1.GetTakeOverFinishRequest\x1a'.berth.api.v1.GetTakeOverFinishResponse\x12O\n" +
 	"\n" +
 	"UnlinkBlob\x12\x1f.berth.api.v1.UnlinkBlobRequest\x1a .berth.api.v1.UnlinkBlobResponseB\xac\x01\n" +
 	"\x10com.berth.api.v1B\bApiProtoP\x01Z<github.com/berth-registry/berth/proto/gen/berth/api/v1;apiv1\xa2\x02\x03BAX\xaa\x02\fBerth.Api.V1\xca\x02\fBerth\\Api\\V1\xe2\x02\x18Berth\\Api\\V1\\GPBMetadata\xea\x02\x0eBerth::Api::V1b\x06proto3"
@@ -8530,307 +12091,419 @@ func file_berth_api_v1_api_proto_rawDescGZIP() []byte {
 	return file_berth_api_v1_api_proto_rawDescData
 }
 
-var file_berth_api_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 130)
+var file_berth_api_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 179)
 var file_berth_api_v1_api_proto_goTypes = []any{
-	(*Error)(nil),                    // 0: berth.api.v1.Error
-	(*GetHealthRequest)(nil),         // 1: berth.api.v1.GetHealthRequest
-	(*GetHealthResponse)(nil),        // 2: berth.api.v1.GetHealthResponse
-	(*ServiceHealth)(nil),            // 3: berth.api.v1.ServiceHealth
-	(*ListRepositoriesRequest)(nil),  // 4: berth.api.v1.ListRepositoriesRequest
-	(*ListRepositoriesResponse)(nil), // 5: berth.api.v1.ListRepositoriesResponse
-	(*ListTagsRequest)(nil),          // 6: berth.api.v1.ListTagsRequest
-	(*ListTagsResponse)(nil),         // 7: berth.api.v1.ListTagsResponse
-	(*GetTagRequest)(nil),            // 8: berth.api.v1.GetTagRequest
-	(*GetTagResponse)(nil),           // 9: berth.api.v1.GetTagResponse
-	(*GetScrubRequest)(nil),          // 10: berth.api.v1.GetScrubRequest
-	(*GetScrubResponse)(nil),         // 11: berth.api.v1.GetScrubResponse
-	(*StartScrubRequest)(nil),        // 12: berth.api.v1.StartScrubRequest
-	(*StartScrubResponse)(nil),       // 13: berth.api.v1.StartScrubResponse
-	(*ListDamagesRequest)(nil),       // 14: berth.api.v1.ListDamagesRequest
-	(*ListDamagesResponse)(nil),      // 15: berth.api.v1.ListDamagesResponse
-	(*Damage)(nil),                   // 16: berth.api.v1.Damage
-	(*ListTagHistoryRequest)(nil),    // 17: berth.api.v1.ListTagHistoryRequest
-	(*ListTagHistoryResponse)(nil),   // 18: berth.api.v1.ListTagHistoryResponse
-	(*TagChange)(nil),                // 19: berth.api.v1.TagChange
-	(*RollbackTagRequest)(nil),       // 20: berth.api.v1.RollbackTagRequest
-	(*RollbackTagResponse)(nil),      // 21: berth.api.v1.RollbackTagResponse
-	(*ExplainRetentionRequest)(nil),  // 22: berth.api.v1.ExplainRetentionRequest
-	(*ExplainRetentionResponse)(nil), // 23: berth.api.v1.ExplainRetentionResponse
-	(*RetentionDecision)(nil),        // 24: berth.api.v1.RetentionDecision
-	(*ApplyRetentionRequest)(nil),    // 25: berth.api.v1.ApplyRetentionRequest
-	(*ApplyRetentionResponse)(nil),   // 26: berth.api.v1.ApplyRetentionResponse
-	(*ListReadOnlyRequest)(nil),      // 27: berth.api.v1.ListReadOnlyRequest
-	(*ListReadOnlyResponse)(nil),     // 28: berth.api.v1.ListReadOnlyResponse
-	(*ReadOnly)(nil),                 // 29: berth.api.v1.ReadOnly
-	(*SetReadOnlyRequest)(nil),       // 30: berth.api.v1.SetReadOnlyRequest
-	(*SetReadOnlyResponse)(nil),      // 31: berth.api.v1.SetReadOnlyResponse
-	(*ClearReadOnlyRequest)(nil),     // 32: berth.api.v1.ClearReadOnlyRequest
-	(*ClearReadOnlyResponse)(nil),    // 33: berth.api.v1.ClearReadOnlyResponse
-	(*GetUsageRequest)(nil),          // 34: berth.api.v1.GetUsageRequest
-	(*GetUsageResponse)(nil),         // 35: berth.api.v1.GetUsageResponse
-	(*ListPullsRequest)(nil),         // 36: berth.api.v1.ListPullsRequest
-	(*ListPullsResponse)(nil),        // 37: berth.api.v1.ListPullsResponse
-	(*Pull)(nil),                     // 38: berth.api.v1.Pull
-	(*DeleteTagRequest)(nil),         // 39: berth.api.v1.DeleteTagRequest
-	(*DeleteTagResponse)(nil),        // 40: berth.api.v1.DeleteTagResponse
-	(*GetManifestRequest)(nil),       // 41: berth.api.v1.GetManifestRequest
-	(*GetManifestResponse)(nil),      // 42: berth.api.v1.GetManifestResponse
-	(*ManifestReference)(nil),        // 43: berth.api.v1.ManifestReference
-	(*DeleteManifestRequest)(nil),    // 44: berth.api.v1.DeleteManifestRequest
-	(*DeleteManifestResponse)(nil),   // 45: berth.api.v1.DeleteManifestResponse
-	(*ListReferrersRequest)(nil),     // 46: berth.api.v1.ListReferrersRequest
-	(*ListReferrersResponse)(nil),    // 47: berth.api.v1.ListReferrersResponse
-	(*Referrer)(nil),                 // 48: berth.api.v1.Referrer
-	(*GetBlobRequest)(nil),           // 49: berth.api.v1.GetBlobRequest
-	(*GetBlobResponse)(nil),          // 50: berth.api.v1.GetBlobResponse
-	(*UnlinkBlobRequest)(nil),        // 51: berth.api.v1.UnlinkBlobRequest
-	(*UnlinkBlobResponse)(nil),       // 52: berth.api.v1.UnlinkBlobResponse
-	(*CollectGarbageRequest)(nil),    // 53: berth.api.v1.CollectGarbageRequest
-	(*CollectGarbageResponse)(nil),   // 54: berth.api.v1.CollectGarbageResponse
-	(*ListDoomedRequest)(nil),        // 55: berth.api.v1.ListDoomedRequest
-	(*ListDoomedResponse)(nil),       // 56: berth.api.v1.ListDoomedResponse
-	(*Doomed)(nil),                   // 57: berth.api.v1.Doomed
-	(*ListDeletedRequest)(nil),       // 58: berth.api.v1.ListDeletedRequest
-	(*ListDeletedResponse)(nil),      // 59: berth.api.v1.ListDeletedResponse
-	(*Deleted)(nil),                  // 60: berth.api.v1.Deleted
-	(*PurgeRequest)(nil),             // 61: berth.api.v1.PurgeRequest
-	(*PurgeResponse)(nil),            // 62: berth.api.v1.PurgeResponse
-	(*DeleteRepositoryRequest)(nil),  // 63: berth.api.v1.DeleteRepositoryRequest
-	(*DeleteRepositoryResponse)(nil), // 64: berth.api.v1.DeleteRepositoryResponse
-	(*UndeleteRequest)(nil),          // 65: berth.api.v1.UndeleteRequest
-	(*UndeleteResponse)(nil),         // 66: berth.api.v1.UndeleteResponse
-	(*GetMirrorsRequest)(nil),        // 67: berth.api.v1.GetMirrorsRequest
-	(*GetMirrorsResponse)(nil),       // 68: berth.api.v1.GetMirrorsResponse
-	(*MirrorRule)(nil),               // 69: berth.api.v1.MirrorRule
-	(*MirrorFetch)(nil),              // 70: berth.api.v1.MirrorFetch
-	(*TestMirrorRequest)(nil),        // 71: berth.api.v1.TestMirrorRequest
-	(*TestMirrorResponse)(nil),       // 72: berth.api.v1.TestMirrorResponse
-	(*MirrorStep)(nil),               // 73: berth.api.v1.MirrorStep
-	(*TriggerMirrorRequest)(nil),     // 74: berth.api.v1.TriggerMirrorRequest
-	(*TriggerMirrorResponse)(nil),    // 75: berth.api.v1.TriggerMirrorResponse
-	(*PauseMirrorRequest)(nil),       // 76: berth.api.v1.PauseMirrorRequest
-	(*PauseMirrorResponse)(nil),      // 77: berth.api.v1.PauseMirrorResponse
-	(*ExplainMirrorRequest)(nil),     // 78: berth.api.v1.ExplainMirrorRequest
-	(*ExplainMirrorResponse)(nil),    // 79: berth.api.v1.ExplainMirrorResponse
-	(*ForgetMirrorRequest)(nil),      // 80: berth.api.v1.ForgetMirrorRequest
-	(*ForgetMirrorResponse)(nil),     // 81: berth.api.v1.ForgetMirrorResponse
-	(*ListPresenceRequest)(nil),      // 82: berth.api.v1.ListPresenceRequest
-	(*ListPresenceResponse)(nil),     // 83: berth.api.v1.ListPresenceResponse
-	(*TagPresence)(nil),              // 84: berth.api.v1.TagPresence
-	(*PlatformPresence)(nil),         // 85: berth.api.v1.PlatformPresence
-	(*GetCacheRequest)(nil),          // 86: berth.api.v1.GetCacheRequest
-	(*GetCacheResponse)(nil),         // 87: berth.api.v1.GetCacheResponse
-	(*CacheUsage)(nil),               // 88: berth.api.v1.CacheUsage
-	(*ListCachedRequest)(nil),        // 89: berth.api.v1.ListCachedRequest
-	(*ListCachedResponse)(nil),       // 90: berth.api.v1.ListCachedResponse
-	(*CachedManifest)(nil),           // 91: berth.api.v1.CachedManifest
-	(*EvictCachedRequest)(nil),       // 92: berth.api.v1.EvictCachedRequest
-	(*EvictCachedResponse)(nil),      // 93: berth.api.v1.EvictCachedResponse
-	(*ListPinsRequest)(nil),          // 94: berth.api.v1.ListPinsRequest
-	(*ListPinsResponse)(nil),         // 95: berth.api.v1.ListPinsResponse
-	(*Pin)(nil),                      // 96: berth.api.v1.Pin
-	(*SetPinRequest)(nil),            // 97: berth.api.v1.SetPinRequest
-	(*SetPinResponse)(nil),           // 98: berth.api.v1.SetPinResponse
-	(*ClearPinRequest)(nil),          // 99: berth.api.v1.ClearPinRequest
-	(*ClearPinResponse)(nil),         // 100: berth.api.v1.ClearPinResponse
-	(*ListAuditRequest)(nil),         // 101: berth.api.v1.ListAuditRequest
-	(*ListAuditResponse)(nil),        // 102: berth.api.v1.ListAuditResponse
-	(*AuditEvent)(nil),               // 103: berth.api.v1.AuditEvent
-	(*ListTakeOversRequest)(nil),     // 104: berth.api.v1.ListTakeOversRequest
-	(*ListTakeOversResponse)(nil),    // 105: berth.api.v1.ListTakeOversResponse
-	(*TakeOver)(nil),                 // 106: berth.api.v1.TakeOver
-	(*GetAccessRequest)(nil),         // 107: berth.api.v1.GetAccessRequest
-	(*GetAccessResponse)(nil),        // 108: berth.api.v1.GetAccessResponse
-	(*ExplainAccessRequest)(nil),     // 109: berth.api.v1.ExplainAccessRequest
-	(*ExplainAccessResponse)(nil),    // 110: berth.api.v1.ExplainAccessResponse
-	(*ReviewAccessRequest)(nil),      // 111: berth.api.v1.ReviewAccessRequest
-	(*ReviewAccessResponse)(nil),     // 112: berth.api.v1.ReviewAccessResponse
-	(*AccessChange)(nil),             // 113: berth.api.v1.AccessChange
-	(*ListUsersRequest)(nil),         // 114: berth.api.v1.ListUsersRequest
-	(*ListUsersResponse)(nil),        // 115: berth.api.v1.ListUsersResponse
-	(*User)(nil),                     // 116: berth.api.v1.User
-	(*PutUserRequest)(nil),           // 117: berth.api.v1.PutUserRequest
-	(*PutUserResponse)(nil),          // 118: berth.api.v1.PutUserResponse
-	(*DeleteUserRequest)(nil),        // 119: berth.api.v1.DeleteUserRequest
-	(*DeleteUserResponse)(nil),       // 120: berth.api.v1.DeleteUserResponse
-	(*ListKeysRequest)(nil),          // 121: berth.api.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),         // 122: berth.api.v1.ListKeysResponse
-	(*Key)(nil),                      // 123: berth.api.v1.Key
-	(*CreateKeyRequest)(nil),         // 124: berth.api.v1.CreateKeyRequest
-	(*CreateKeyResponse)(nil),        // 125: berth.api.v1.CreateKeyResponse
-	(*DeleteKeyRequest)(nil),         // 126: berth.api.v1.DeleteKeyRequest
-	(*DeleteKeyResponse)(nil),        // 127: berth.api.v1.DeleteKeyResponse
-	nil,                              // 128: berth.api.v1.GetManifestResponse.AnnotationsEntry
-	nil,                              // 129: berth.api.v1.Referrer.AnnotationsEntry
-	(*structpb.Value)(nil),           // 130: google.protobuf.Value
-	(*timestamppb.Timestamp)(nil),    // 131: google.protobuf.Timestamp
+	(*Error)(nil),                      // 0: berth.api.v1.Error
+	(*GetHealthRequest)(nil),           // 1: berth.api.v1.GetHealthRequest
+	(*GetHealthResponse)(nil),          // 2: berth.api.v1.GetHealthResponse
+	(*ServiceHealth)(nil),              // 3: berth.api.v1.ServiceHealth
+	(*ListRepositoriesRequest)(nil),    // 4: berth.api.v1.ListRepositoriesRequest
+	(*ListRepositoriesResponse)(nil),   // 5: berth.api.v1.ListRepositoriesResponse
+	(*ListTagsRequest)(nil),            // 6: berth.api.v1.ListTagsRequest
+	(*ListTagsResponse)(nil),           // 7: berth.api.v1.ListTagsResponse
+	(*GetTagRequest)(nil),              // 8: berth.api.v1.GetTagRequest
+	(*GetTagResponse)(nil),             // 9: berth.api.v1.GetTagResponse
+	(*GetScrubRequest)(nil),            // 10: berth.api.v1.GetScrubRequest
+	(*GetScrubResponse)(nil),           // 11: berth.api.v1.GetScrubResponse
+	(*StartScrubRequest)(nil),          // 12: berth.api.v1.StartScrubRequest
+	(*StartScrubResponse)(nil),         // 13: berth.api.v1.StartScrubResponse
+	(*ListDamagesRequest)(nil),         // 14: berth.api.v1.ListDamagesRequest
+	(*ListDamagesResponse)(nil),        // 15: berth.api.v1.ListDamagesResponse
+	(*Damage)(nil),                     // 16: berth.api.v1.Damage
+	(*ListTagHistoryRequest)(nil),      // 17: berth.api.v1.ListTagHistoryRequest
+	(*ListTagHistoryResponse)(nil),     // 18: berth.api.v1.ListTagHistoryResponse
+	(*TagChange)(nil),                  // 19: berth.api.v1.TagChange
+	(*RollbackTagRequest)(nil),         // 20: berth.api.v1.RollbackTagRequest
+	(*RollbackTagResponse)(nil),        // 21: berth.api.v1.RollbackTagResponse
+	(*ExplainRetentionRequest)(nil),    // 22: berth.api.v1.ExplainRetentionRequest
+	(*ExplainRetentionResponse)(nil),   // 23: berth.api.v1.ExplainRetentionResponse
+	(*RetentionDecision)(nil),          // 24: berth.api.v1.RetentionDecision
+	(*ApplyRetentionRequest)(nil),      // 25: berth.api.v1.ApplyRetentionRequest
+	(*ApplyRetentionResponse)(nil),     // 26: berth.api.v1.ApplyRetentionResponse
+	(*ListReadOnlyRequest)(nil),        // 27: berth.api.v1.ListReadOnlyRequest
+	(*ListReadOnlyResponse)(nil),       // 28: berth.api.v1.ListReadOnlyResponse
+	(*ReadOnly)(nil),                   // 29: berth.api.v1.ReadOnly
+	(*SetReadOnlyRequest)(nil),         // 30: berth.api.v1.SetReadOnlyRequest
+	(*SetReadOnlyResponse)(nil),        // 31: berth.api.v1.SetReadOnlyResponse
+	(*ClearReadOnlyRequest)(nil),       // 32: berth.api.v1.ClearReadOnlyRequest
+	(*ClearReadOnlyResponse)(nil),      // 33: berth.api.v1.ClearReadOnlyResponse
+	(*GetUsageRequest)(nil),            // 34: berth.api.v1.GetUsageRequest
+	(*GetUsageResponse)(nil),           // 35: berth.api.v1.GetUsageResponse
+	(*ListPullsRequest)(nil),           // 36: berth.api.v1.ListPullsRequest
+	(*ListPullsResponse)(nil),          // 37: berth.api.v1.ListPullsResponse
+	(*Pull)(nil),                       // 38: berth.api.v1.Pull
+	(*DeleteTagRequest)(nil),           // 39: berth.api.v1.DeleteTagRequest
+	(*DeleteTagResponse)(nil),          // 40: berth.api.v1.DeleteTagResponse
+	(*GetManifestRequest)(nil),         // 41: berth.api.v1.GetManifestRequest
+	(*GetManifestResponse)(nil),        // 42: berth.api.v1.GetManifestResponse
+	(*ManifestReference)(nil),          // 43: berth.api.v1.ManifestReference
+	(*DeleteManifestRequest)(nil),      // 44: berth.api.v1.DeleteManifestRequest
+	(*DeleteManifestResponse)(nil),     // 45: berth.api.v1.DeleteManifestResponse
+	(*ListReferrersRequest)(nil),       // 46: berth.api.v1.ListReferrersRequest
+	(*ListReferrersResponse)(nil),      // 47: berth.api.v1.ListReferrersResponse
+	(*Referrer)(nil),                   // 48: berth.api.v1.Referrer
+	(*GetBlobRequest)(nil),             // 49: berth.api.v1.GetBlobRequest
+	(*GetBlobResponse)(nil),            // 50: berth.api.v1.GetBlobResponse
+	(*UnlinkBlobRequest)(nil),          // 51: berth.api.v1.UnlinkBlobRequest
+	(*UnlinkBlobResponse)(nil),         // 52: berth.api.v1.UnlinkBlobResponse
+	(*CollectGarbageRequest)(nil),      // 53: berth.api.v1.CollectGarbageRequest
+	(*CollectGarbageResponse)(nil),     // 54: berth.api.v1.CollectGarbageResponse
+	(*ListDoomedRequest)(nil),          // 55: berth.api.v1.ListDoomedRequest
+	(*ListDoomedResponse)(nil),         // 56: berth.api.v1.ListDoomedResponse
+	(*Doomed)(nil),                     // 57: berth.api.v1.Doomed
+	(*ListDeletedRequest)(nil),         // 58: berth.api.v1.ListDeletedRequest
+	(*ListDeletedResponse)(nil),        // 59: berth.api.v1.ListDeletedResponse
+	(*Deleted)(nil),                    // 60: berth.api.v1.Deleted
+	(*PurgeRequest)(nil),               // 61: berth.api.v1.PurgeRequest
+	(*PurgeResponse)(nil),              // 62: berth.api.v1.PurgeResponse
+	(*DeleteRepositoryRequest)(nil),    // 63: berth.api.v1.DeleteRepositoryRequest
+	(*DeleteRepositoryResponse)(nil),   // 64: berth.api.v1.DeleteRepositoryResponse
+	(*UndeleteRequest)(nil),            // 65: berth.api.v1.UndeleteRequest
+	(*UndeleteResponse)(nil),           // 66: berth.api.v1.UndeleteResponse
+	(*GetMirrorsRequest)(nil),          // 67: berth.api.v1.GetMirrorsRequest
+	(*GetMirrorsResponse)(nil),         // 68: berth.api.v1.GetMirrorsResponse
+	(*MirrorRule)(nil),                 // 69: berth.api.v1.MirrorRule
+	(*MirrorFetch)(nil),                // 70: berth.api.v1.MirrorFetch
+	(*TestMirrorRequest)(nil),          // 71: berth.api.v1.TestMirrorRequest
+	(*TestMirrorResponse)(nil),         // 72: berth.api.v1.TestMirrorResponse
+	(*MirrorStep)(nil),                 // 73: berth.api.v1.MirrorStep
+	(*TriggerMirrorRequest)(nil),       // 74: berth.api.v1.TriggerMirrorRequest
+	(*TriggerMirrorResponse)(nil),      // 75: berth.api.v1.TriggerMirrorResponse
+	(*PauseMirrorRequest)(nil),         // 76: berth.api.v1.PauseMirrorRequest
+	(*PauseMirrorResponse)(nil),        // 77: berth.api.v1.PauseMirrorResponse
+	(*ListForwardsRequest)(nil),        // 78: berth.api.v1.ListForwardsRequest
+	(*ListForwardsResponse)(nil),       // 79: berth.api.v1.ListForwardsResponse
+	(*Forward)(nil),                    // 80: berth.api.v1.Forward
+	(*RetryForwardsRequest)(nil),       // 81: berth.api.v1.RetryForwardsRequest
+	(*RetryForwardsResponse)(nil),      // 82: berth.api.v1.RetryForwardsResponse
+	(*DropForwardRequest)(nil),         // 83: berth.api.v1.DropForwardRequest
+	(*DropForwardResponse)(nil),        // 84: berth.api.v1.DropForwardResponse
+	(*ExplainMirrorRequest)(nil),       // 85: berth.api.v1.ExplainMirrorRequest
+	(*ExplainMirrorResponse)(nil),      // 86: berth.api.v1.ExplainMirrorResponse
+	(*ForgetMirrorRequest)(nil),        // 87: berth.api.v1.ForgetMirrorRequest
+	(*ForgetMirrorResponse)(nil),       // 88: berth.api.v1.ForgetMirrorResponse
+	(*ListPresenceRequest)(nil),        // 89: berth.api.v1.ListPresenceRequest
+	(*ListPresenceResponse)(nil),       // 90: berth.api.v1.ListPresenceResponse
+	(*TagPresence)(nil),                // 91: berth.api.v1.TagPresence
+	(*PlatformPresence)(nil),           // 92: berth.api.v1.PlatformPresence
+	(*GetCacheRequest)(nil),            // 93: berth.api.v1.GetCacheRequest
+	(*GetCacheResponse)(nil),           // 94: berth.api.v1.GetCacheResponse
+	(*CacheUsage)(nil),                 // 95: berth.api.v1.CacheUsage
+	(*ListCachedRequest)(nil),          // 96: berth.api.v1.ListCachedRequest
+	(*ListCachedResponse)(nil),         // 97: berth.api.v1.ListCachedResponse
+	(*CachedManifest)(nil),             // 98: berth.api.v1.CachedManifest
+	(*EvictCachedRequest)(nil),         // 99: berth.api.v1.EvictCachedRequest
+	(*EvictCachedResponse)(nil),        // 100: berth.api.v1.EvictCachedResponse
+	(*ListPinsRequest)(nil),            // 101: berth.api.v1.ListPinsRequest
+	(*ListPinsResponse)(nil),           // 102: berth.api.v1.ListPinsResponse
+	(*Pin)(nil),                        // 103: berth.api.v1.Pin
+	(*SetPinRequest)(nil),              // 104: berth.api.v1.SetPinRequest
+	(*SetPinResponse)(nil),             // 105: berth.api.v1.SetPinResponse
+	(*ClearPinRequest)(nil),            // 106: berth.api.v1.ClearPinRequest
+	(*ClearPinResponse)(nil),           // 107: berth.api.v1.ClearPinResponse
+	(*ListAuditRequest)(nil),           // 108: berth.api.v1.ListAuditRequest
+	(*ListAuditResponse)(nil),          // 109: berth.api.v1.ListAuditResponse
+	(*AuditEvent)(nil),                 // 110: berth.api.v1.AuditEvent
+	(*ListTakeOversRequest)(nil),       // 111: berth.api.v1.ListTakeOversRequest
+	(*ListTakeOversResponse)(nil),      // 112: berth.api.v1.ListTakeOversResponse
+	(*TakeOver)(nil),                   // 113: berth.api.v1.TakeOver
+	(*GetAccessRequest)(nil),           // 114: berth.api.v1.GetAccessRequest
+	(*GetAccessResponse)(nil),          // 115: berth.api.v1.GetAccessResponse
+	(*ExplainAccessRequest)(nil),       // 116: berth.api.v1.ExplainAccessRequest
+	(*ExplainAccessResponse)(nil),      // 117: berth.api.v1.ExplainAccessResponse
+	(*ReviewAccessRequest)(nil),        // 118: berth.api.v1.ReviewAccessRequest
+	(*ReviewAccessResponse)(nil),       // 119: berth.api.v1.ReviewAccessResponse
+	(*AccessChange)(nil),               // 120: berth.api.v1.AccessChange
+	(*ListUsersRequest)(nil),           // 121: berth.api.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),          // 122: berth.api.v1.ListUsersResponse
+	(*User)(nil),                       // 123: berth.api.v1.User
+	(*PutUserRequest)(nil),             // 124: berth.api.v1.PutUserRequest
+	(*PutUserResponse)(nil),            // 125: berth.api.v1.PutUserResponse
+	(*DeleteUserRequest)(nil),          // 126: berth.api.v1.DeleteUserRequest
+	(*DeleteUserResponse)(nil),         // 127: berth.api.v1.DeleteUserResponse
+	(*ListKeysRequest)(nil),            // 128: berth.api.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),           // 129: berth.api.v1.ListKeysResponse
+	(*Key)(nil),                        // 130: berth.api.v1.Key
+	(*CreateKeyRequest)(nil),           // 131: berth.api.v1.CreateKeyRequest
+	(*CreateKeyResponse)(nil),          // 132: berth.api.v1.CreateKeyResponse
+	(*DeleteKeyRequest)(nil),           // 133: berth.api.v1.DeleteKeyRequest
+	(*DeleteKeyResponse)(nil),          // 134: berth.api.v1.DeleteKeyResponse
+	(*GetScansRequest)(nil),            // 135: berth.api.v1.GetScansRequest
+	(*GetScansResponse)(nil),           // 136: berth.api.v1.GetScansResponse
+	(*ScanDatabase)(nil),               // 137: berth.api.v1.ScanDatabase
+	(*RunningScan)(nil),                // 138: berth.api.v1.RunningScan
+	(*UpdateScanDatabaseRequest)(nil),  // 139: berth.api.v1.UpdateScanDatabaseRequest
+	(*UpdateScanDatabaseResponse)(nil), // 140: berth.api.v1.UpdateScanDatabaseResponse
+	(*ListAffectedRequest)(nil),        // 141: berth.api.v1.ListAffectedRequest
+	(*ListAffectedResponse)(nil),       // 142: berth.api.v1.ListAffectedResponse
+	(*GetScanRequest)(nil),             // 143: berth.api.v1.GetScanRequest
+	(*GetScanResponse)(nil),            // 144: berth.api.v1.GetScanResponse
+	(*Scan)(nil),                       // 145: berth.api.v1.Scan
+	(*VulnerabilityCounts)(nil),        // 146: berth.api.v1.VulnerabilityCounts
+	(*StartScanRequest)(nil),           // 147: berth.api.v1.StartScanRequest
+	(*StartScanResponse)(nil),          // 148: berth.api.v1.StartScanResponse
+	(*ListFindingsRequest)(nil),        // 149: berth.api.v1.ListFindingsRequest
+	(*ListFindingsResponse)(nil),       // 150: berth.api.v1.ListFindingsResponse
+	(*Finding)(nil),                    // 151: berth.api.v1.Finding
+	(*VulnerablePackage)(nil),          // 152: berth.api.v1.VulnerablePackage
+	(*GetSBOMRequest)(nil),             // 153: berth.api.v1.GetSBOMRequest
+	(*GetSBOMResponse)(nil),            // 154: berth.api.v1.GetSBOMResponse
+	(*AttachSBOMRequest)(nil),          // 155: berth.api.v1.AttachSBOMRequest
+	(*AttachSBOMResponse)(nil),         // 156: berth.api.v1.AttachSBOMResponse
+	(*ListSignaturesRequest)(nil),      // 157: berth.api.v1.ListSignaturesRequest
+	(*ListSignaturesResponse)(nil),     // 158: berth.api.v1.ListSignaturesResponse
+	(*ImageSignature)(nil),             // 159: berth.api.v1.ImageSignature
+	(*ExplainPullRequest)(nil),         // 160: berth.api.v1.ExplainPullRequest
+	(*ExplainPullResponse)(nil),        // 161: berth.api.v1.ExplainPullResponse
+	(*ListTrustedRequest)(nil),         // 162: berth.api.v1.ListTrustedRequest
+	(*ListTrustedResponse)(nil),        // 163: berth.api.v1.ListTrustedResponse
+	(*TrustedKey)(nil),                 // 164: berth.api.v1.TrustedKey
+	(*RemoveTrustedRequest)(nil),       // 165: berth.api.v1.RemoveTrustedRequest
+	(*RemoveTrustedResponse)(nil),      // 166: berth.api.v1.RemoveTrustedResponse
+	(*ListEventsRequest)(nil),          // 167: berth.api.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),         // 168: berth.api.v1.ListEventsResponse
+	(*Event)(nil),                      // 169: berth.api.v1.Event
+	(*ListSinksRequest)(nil),           // 170: berth.api.v1.ListSinksRequest
+	(*ListSinksResponse)(nil),          // 171: berth.api.v1.ListSinksResponse
+	(*Sink)(nil),                       // 172: berth.api.v1.Sink
+	(*FinishTakeOversRequest)(nil),     // 173: berth.api.v1.FinishTakeOversRequest
+	(*FinishTakeOversResponse)(nil),    // 174: berth.api.v1.FinishTakeOversResponse
+	(*GetTakeOverFinishRequest)(nil),   // 175: berth.api.v1.GetTakeOverFinishRequest
+	(*GetTakeOverFinishResponse)(nil),  // 176: berth.api.v1.GetTakeOverFinishResponse
+	nil,                                // 177: berth.api.v1.GetManifestResponse.AnnotationsEntry
+	nil,                                // 178: berth.api.v1.Referrer.AnnotationsEntry
+	(*structpb.Value)(nil),             // 179: google.protobuf.Value
+	(*timestamppb.Timestamp)(nil),      // 180: google.protobuf.Timestamp
 }
 var file_berth_api_v1_api_proto_depIdxs = []int32{
-	130, // 0: berth.api.v1.Error.detail:type_name -> google.protobuf.Value
+	179, // 0: berth.api.v1.Error.detail:type_name -> google.protobuf.Value
 	3,   // 1: berth.api.v1.GetHealthResponse.services:type_name -> berth.api.v1.ServiceHealth
-	131, // 2: berth.api.v1.GetScrubResponse.requested:type_name -> google.protobuf.Timestamp
-	131, // 3: berth.api.v1.GetScrubResponse.oldest:type_name -> google.protobuf.Timestamp
+	180, // 2: berth.api.v1.GetScrubResponse.requested:type_name -> google.protobuf.Timestamp
+	180, // 3: berth.api.v1.GetScrubResponse.oldest:type_name -> google.protobuf.Timestamp
 	16,  // 4: berth.api.v1.ListDamagesResponse.damages:type_name -> berth.api.v1.Damage
-	131, // 5: berth.api.v1.Damage.found:type_name -> google.protobuf.Timestamp
+	180, // 5: berth.api.v1.Damage.found:type_name -> google.protobuf.Timestamp
 	19,  // 6: berth.api.v1.ListTagHistoryResponse.changes:type_name -> berth.api.v1.TagChange
-	131, // 7: berth.api.v1.TagChange.time:type_name -> google.protobuf.Timestamp
+	180, // 7: berth.api.v1.TagChange.time:type_name -> google.protobuf.Timestamp
 	19,  // 8: berth.api.v1.RollbackTagResponse.change:type_name -> berth.api.v1.TagChange
 	24,  // 9: berth.api.v1.ExplainRetentionResponse.decisions:type_name -> berth.api.v1.RetentionDecision
-	131, // 10: berth.api.v1.RetentionDecision.pushed:type_name -> google.protobuf.Timestamp
-	131, // 11: berth.api.v1.RetentionDecision.pulled:type_name -> google.protobuf.Timestamp
+	180, // 10: berth.api.v1.RetentionDecision.pushed:type_name -> google.protobuf.Timestamp
+	180, // 11: berth.api.v1.RetentionDecision.pulled:type_name -> google.protobuf.Timestamp
 	29,  // 12: berth.api.v1.ListReadOnlyResponse.read_only:type_name -> berth.api.v1.ReadOnly
-	131, // 13: berth.api.v1.ReadOnly.since:type_name -> google.protobuf.Timestamp
+	180, // 13: berth.api.v1.ReadOnly.since:type_name -> google.protobuf.Timestamp
 	38,  // 14: berth.api.v1.ListPullsResponse.pulls:type_name -> berth.api.v1.Pull
-	131, // 15: berth.api.v1.Pull.time:type_name -> google.protobuf.Timestamp
-	128, // 16: berth.api.v1.GetManifestResponse.annotations:type_name -> berth.api.v1.GetManifestResponse.AnnotationsEntry
+	180, // 15: berth.api.v1.Pull.time:type_name -> google.protobuf.Timestamp
+	177, // 16: berth.api.v1.GetManifestResponse.annotations:type_name -> berth.api.v1.GetManifestResponse.AnnotationsEntry
 	43,  // 17: berth.api.v1.GetManifestResponse.references:type_name -> berth.api.v1.ManifestReference
 	48,  // 18: berth.api.v1.ListReferrersResponse.referrers:type_name -> berth.api.v1.Referrer
-	129, // 19: berth.api.v1.Referrer.annotations:type_name -> berth.api.v1.Referrer.AnnotationsEntry
-	131, // 20: berth.api.v1.CollectGarbageResponse.next:type_name -> google.protobuf.Timestamp
+	178, // 19: berth.api.v1.Referrer.annotations:type_name -> berth.api.v1.Referrer.AnnotationsEntry
+	180, // 20: berth.api.v1.CollectGarbageResponse.next:type_name -> google.protobuf.Timestamp
 	57,  // 21: berth.api.v1.ListDoomedResponse.items:type_name -> berth.api.v1.Doomed
-	131, // 22: berth.api.v1.Doomed.time:type_name -> google.protobuf.Timestamp
+	180, // 22: berth.api.v1.Doomed.time:type_name -> google.protobuf.Timestamp
 	60,  // 23: berth.api.v1.ListDeletedResponse.items:type_name -> berth.api.v1.Deleted
-	131, // 24: berth.api.v1.Deleted.time:type_name -> google.protobuf.Timestamp
-	131, // 25: berth.api.v1.Deleted.until:type_name -> google.protobuf.Timestamp
+	180, // 24: berth.api.v1.Deleted.time:type_name -> google.protobuf.Timestamp
+	180, // 25: berth.api.v1.Deleted.until:type_name -> google.protobuf.Timestamp
 	69,  // 26: berth.api.v1.GetMirrorsResponse.rules:type_name -> berth.api.v1.MirrorRule
 	70,  // 27: berth.api.v1.GetMirrorsResponse.fetches:type_name -> berth.api.v1.MirrorFetch
-	131, // 28: berth.api.v1.MirrorRule.last_run:type_name -> google.protobuf.Timestamp
-	131, // 29: berth.api.v1.MirrorFetch.since:type_name -> google.protobuf.Timestamp
+	180, // 28: berth.api.v1.MirrorRule.last_run:type_name -> google.protobuf.Timestamp
+	180, // 29: berth.api.v1.MirrorFetch.since:type_name -> google.protobuf.Timestamp
 	73,  // 30: berth.api.v1.TestMirrorResponse.steps:type_name -> berth.api.v1.MirrorStep
-	84,  // 31: berth.api.v1.ListPresenceResponse.items:type_name -> berth.api.v1.TagPresence
-	85,  // 32: berth.api.v1.TagPresence.platforms:type_name -> berth.api.v1.PlatformPresence
-	88,  // 33: berth.api.v1.GetCacheResponse.pools:type_name -> berth.api.v1.CacheUsage
-	91,  // 34: berth.api.v1.ListCachedResponse.items:type_name -> berth.api.v1.CachedManifest
-	131, // 35: berth.api.v1.CachedManifest.fetched:type_name -> google.protobuf.Timestamp
-	131, // 36: berth.api.v1.CachedManifest.used:type_name -> google.protobuf.Timestamp
-	96,  // 37: berth.api.v1.ListPinsResponse.pins:type_name -> berth.api.v1.Pin
-	131, // 38: berth.api.v1.Pin.since:type_name -> google.protobuf.Timestamp
-	131, // 39: berth.api.v1.ListAuditRequest.since:type_name -> google.protobuf.Timestamp
-	131, // 40: berth.api.v1.ListAuditRequest.until:type_name -> google.protobuf.Timestamp
-	103, // 41: berth.api.v1.ListAuditResponse.events:type_name -> berth.api.v1.AuditEvent
-	131, // 42: berth.api.v1.AuditEvent.time:type_name -> google.protobuf.Timestamp
-	106, // 43: berth.api.v1.ListTakeOversResponse.items:type_name -> berth.api.v1.TakeOver
-	130, // 44: berth.api.v1.GetAccessResponse.rules:type_name -> google.protobuf.Value
-	130, // 45: berth.api.v1.ReviewAccessRequest.rules:type_name -> google.protobuf.Value
-	113, // 46: berth.api.v1.ReviewAccessResponse.changes:type_name -> berth.api.v1.AccessChange
-	116, // 47: berth.api.v1.ListUsersResponse.users:type_name -> berth.api.v1.User
-	131, // 48: berth.api.v1.User.created:type_name -> google.protobuf.Timestamp
-	131, // 49: berth.api.v1.User.seen:type_name -> google.protobuf.Timestamp
-	123, // 50: berth.api.v1.ListKeysResponse.keys:type_name -> berth.api.v1.Key
-	131, // 51: berth.api.v1.Key.created:type_name -> google.protobuf.Timestamp
-	131, // 52: berth.api.v1.Key.expires:type_name -> google.protobuf.Timestamp
-	131, // 53: berth.api.v1.Key.used:type_name -> google.protobuf.Timestamp
-	131, // 54: berth.api.v1.CreateKeyRequest.expires:type_name -> google.protobuf.Timestamp
-	123, // 55: berth.api.v1.CreateKeyResponse.key:type_name -> berth.api.v1.Key
-	1,   // 56: berth.api.v1.RegistryService.GetHealth:input_type -> berth.api.v1.GetHealthRequest
-	4,   // 57: berth.api.v1.RegistryService.ListRepositories:input_type -> berth.api.v1.ListRepositoriesRequest
-	6,   // 58: berth.api.v1.RegistryService.ListTags:input_type -> berth.api.v1.ListTagsRequest
-	8,   // 59: berth.api.v1.RegistryService.GetTag:input_type -> berth.api.v1.GetTagRequest
-	10,  // 60: berth.api.v1.RegistryService.GetScrub:input_type -> berth.api.v1.GetScrubRequest
-	12,  // 61: berth.api.v1.RegistryService.StartScrub:input_type -> berth.api.v1.StartScrubRequest
-	14,  // 62: berth.api.v1.RegistryService.ListDamages:input_type -> berth.api.v1.ListDamagesRequest
-	17,  // 63: berth.api.v1.RegistryService.ListTagHistory:input_type -> berth.api.v1.ListTagHistoryRequest
-	20,  // 64: berth.api.v1.RegistryService.RollbackTag:input_type -> berth.api.v1.RollbackTagRequest
-	22,  // 65: berth.api.v1.RegistryService.ExplainRetention:input_type -> berth.api.v1.ExplainRetentionRequest
-	25,  // 66: berth.api.v1.RegistryService.ApplyRetention:input_type -> berth.api.v1.ApplyRetentionRequest
-	27,  // 67: berth.api.v1.RegistryService.ListReadOnly:input_type -> berth.api.v1.ListReadOnlyRequest
-	30,  // 68: berth.api.v1.RegistryService.SetReadOnly:input_type -> berth.api.v1.SetReadOnlyRequest
-	32,  // 69: berth.api.v1.RegistryService.ClearReadOnly:input_type -> berth.api.v1.ClearReadOnlyRequest
-	101, // 70: berth.api.v1.RegistryService.ListAudit:input_type -> berth.api.v1.ListAuditRequest
-	107, // 71: berth.api.v1.RegistryService.GetAccess:input_type -> berth.api.v1.GetAccessRequest
-	109, // 72: berth.api.v1.RegistryService.ExplainAccess:input_type -> berth.api.v1.ExplainAccessRequest
-	111, // 73: berth.api.v1.RegistryService.ReviewAccess:input_type -> berth.api.v1.ReviewAccessRequest
-	114, // 74: berth.api.v1.RegistryService.ListUsers:input_type -> berth.api.v1.ListUsersRequest
-	117, // 75: berth.api.v1.RegistryService.PutUser:input_type -> berth.api.v1.PutUserRequest
-	119, // 76: berth.api.v1.RegistryService.DeleteUser:input_type -> berth.api.v1.DeleteUserRequest
-	121, // 77: berth.api.v1.RegistryService.ListKeys:input_type -> berth.api.v1.ListKeysRequest
-	124, // 78: berth.api.v1.RegistryService.CreateKey:input_type -> berth.api.v1.CreateKeyRequest
-	126, // 79: berth.api.v1.RegistryService.DeleteKey:input_type -> berth.api.v1.DeleteKeyRequest
-	34,  // 80: berth.api.v1.RegistryService.GetUsage:input_type -> berth.api.v1.GetUsageRequest
-	36,  // 81: berth.api.v1.RegistryService.ListPulls:input_type -> berth.api.v1.ListPullsRequest
-	39,  // 82: berth.api.v1.RegistryService.DeleteTag:input_type -> berth.api.v1.DeleteTagRequest
-	41,  // 83: berth.api.v1.RegistryService.GetManifest:input_type -> berth.api.v1.GetManifestRequest
-	44,  // 84: berth.api.v1.RegistryService.DeleteManifest:input_type -> berth.api.v1.DeleteManifestRequest
-	46,  // 85: berth.api.v1.RegistryService.ListReferrers:input_type -> berth.api.v1.ListReferrersRequest
-	49,  // 86: berth.api.v1.RegistryService.GetBlob:input_type -> berth.api.v1.GetBlobRequest
-	53,  // 87: berth.api.v1.RegistryService.CollectGarbage:input_type -> berth.api.v1.CollectGarbageRequest
-	55,  // 88: berth.api.v1.RegistryService.ListDoomed:input_type -> berth.api.v1.ListDoomedRequest
-	58,  // 89: berth.api.v1.RegistryService.ListDeleted:input_type -> berth.api.v1.ListDeletedRequest
-	61,  // 90: berth.api.v1.RegistryService.Purge:input_type -> berth.api.v1.PurgeRequest
-	63,  // 91: berth.api.v1.RegistryService.DeleteRepository:input_type -> berth.api.v1.DeleteRepositoryRequest
-	65,  // 92: berth.api.v1.RegistryService.Undelete:input_type -> berth.api.v1.UndeleteRequest
-	86,  // 93: berth.api.v1.RegistryService.GetCache:input_type -> berth.api.v1.GetCacheRequest
-	89,  // 94: berth.api.v1.RegistryService.ListCached:input_type -> berth.api.v1.ListCachedRequest
-	92,  // 95: berth.api.v1.RegistryService.EvictCached:input_type -> berth.api.v1.EvictCachedRequest
-	67,  // 96: berth.api.v1.RegistryService.GetMirrors:input_type -> berth.api.v1.GetMirrorsRequest
-	71,  // 97: berth.api.v1.RegistryService.TestMirror:input_type -> berth.api.v1.TestMirrorRequest
-	74,  // 98: berth.api.v1.RegistryService.TriggerMirror:input_type -> berth.api.v1.TriggerMirrorRequest
-	76,  // 99: berth.api.v1.RegistryService.PauseMirror:input_type -> berth.api.v1.PauseMirrorRequest
-	78,  // 100: berth.api.v1.RegistryService.ExplainMirror:input_type -> berth.api.v1.ExplainMirrorRequest
-	80,  // 101: berth.api.v1.RegistryService.ForgetMirror:input_type -> berth.api.v1.ForgetMirrorRequest
-	82,  // 102: berth.api.v1.RegistryService.ListPresence:input_type -> berth.api.v1.ListPresenceRequest
-	94,  // 103: berth.api.v1.RegistryService.ListPins:input_type -> berth.api.v1.ListPinsRequest
-	97,  // 104: berth.api.v1.RegistryService.SetPin:input_type -> berth.api.v1.SetPinRequest
-	99,  // 105: berth.api.v1.RegistryService.ClearPin:input_type -> berth.api.v1.ClearPinRequest
-	104, // 106: berth.api.v1.RegistryService.ListTakeOvers:input_type -> berth.api.v1.ListTakeOversRequest
-	51,  // 107: berth.api.v1.RegistryService.UnlinkBlob:input_type -> berth.api.v1.UnlinkBlobRequest
-	2,   // 108: berth.api.v1.RegistryService.GetHealth:output_type -> berth.api.v1.GetHealthResponse
-	5,   // 109: berth.api.v1.RegistryService.ListRepositories:output_type -> berth.api.v1.ListRepositoriesResponse
-	7,   // 110: berth.api.v1.RegistryService.ListTags:output_type -> berth.api.v1.ListTagsResponse
-	9,   // 111: berth.api.v1.RegistryService.GetTag:output_type -> berth.api.v1.GetTagResponse
-	11,  // 112: berth.api.v1.RegistryService.GetScrub:output_type -> berth.api.v1.GetScrubResponse
-	13,  // 113: berth.api.v1.RegistryService.StartScrub:output_type -> berth.api.v1.StartScrubResponse
-	15,  // 114: berth.api.v1.RegistryService.ListDamages:output_type -> berth.api.v1.ListDamagesResponse
-	18,  // 115: berth.api.v1.RegistryService.ListTagHistory:output_type -> berth.api.v1.ListTagHistoryResponse
-	21,  // 116: berth.api.v1.RegistryService.RollbackTag:output_type -> berth.api.v1.RollbackTagResponse
-	23,  // 117: berth.api.v1.RegistryService.ExplainRetention:output_type -> berth.api.v1.ExplainRetentionResponse
-	26,  // 118: berth.api.v1.RegistryService.ApplyRetention:output_type -> berth.api.v1.ApplyRetentionResponse
-	28,  // 119: berth.api.v1.RegistryService.ListReadOnly:output_type -> berth.api.v1.ListReadOnlyResponse
-	31,  // 120: berth.api.v1.RegistryService.SetReadOnly:output_type -> berth.api.v1.SetReadOnlyResponse
-	33,  // 121: berth.api.v1.RegistryService.ClearReadOnly:output_type -> berth.api.v1.ClearReadOnlyResponse
-	102, // 122: berth.api.v1.RegistryService.ListAudit:output_type -> berth.api.v1.ListAuditResponse
-	108, // 123: berth.api.v1.RegistryService.GetAccess:output_type -> berth.api.v1.GetAccessResponse
-	110, // 124: berth.api.v1.RegistryService.ExplainAccess:output_type -> berth.api.v1.ExplainAccessResponse
-	112, // 125: berth.api.v1.RegistryService.ReviewAccess:output_type -> berth.api.v1.ReviewAccessResponse
-	115, // 126: berth.api.v1.RegistryService.ListUsers:output_type -> berth.api.v1.ListUsersResponse
-	118, // 127: berth.api.v1.RegistryService.PutUser:output_type -> berth.api.v1.PutUserResponse
-	120, // 128: berth.api.v1.RegistryService.DeleteUser:output_type -> berth.api.v1.DeleteUserResponse
-	122, // 129: berth.api.v1.RegistryService.ListKeys:output_type -> berth.api.v1.ListKeysResponse
-	125, // 130: berth.api.v1.RegistryService.CreateKey:output_type -> berth.api.v1.CreateKeyResponse
-	127, // 131: berth.api.v1.RegistryService.DeleteKey:output_type -> berth.api.v1.DeleteKeyResponse
-	35,  // 132: berth.api.v1.RegistryService.GetUsage:output_type -> berth.api.v1.GetUsageResponse
-	37,  // 133: berth.api.v1.RegistryService.ListPulls:output_type -> berth.api.v1.ListPullsResponse
-	40,  // 134: berth.api.v1.RegistryService.DeleteTag:output_type -> berth.api.v1.DeleteTagResponse
-	42,  // 135: berth.api.v1.RegistryService.GetManifest:output_type -> berth.api.v1.GetManifestResponse
-	45,  // 136: berth.api.v1.RegistryService.DeleteManifest:output_type -> berth.api.v1.DeleteManifestResponse
-	47,  // 137: berth.api.v1.RegistryService.ListReferrers:output_type -> berth.api.v1.ListReferrersResponse
-	50,  // 138: berth.api.v1.RegistryService.GetBlob:output_type -> berth.api.v1.GetBlobResponse
-	54,  // 139: berth.api.v1.RegistryService.CollectGarbage:output_type -> berth.api.v1.CollectGarbageResponse
-	56,  // 140: berth.api.v1.RegistryService.ListDoomed:output_type -> berth.api.v1.ListDoomedResponse
-	59,  // 141: berth.api.v1.RegistryService.ListDeleted:output_type -> berth.api.v1.ListDeletedResponse
-	62,  // 142: berth.api.v1.RegistryService.Purge:output_type -> berth.api.v1.PurgeResponse
-	64,  // 143: berth.api.v1.RegistryService.DeleteRepository:output_type -> berth.api.v1.DeleteRepositoryResponse
-	66,  // 144: berth.api.v1.RegistryService.Undelete:output_type -> berth.api.v1.UndeleteResponse
-	87,  // 145: berth.api.v1.RegistryService.GetCache:output_type -> berth.api.v1.GetCacheResponse
-	90,  // 146: berth.api.v1.RegistryService.ListCached:output_type -> berth.api.v1.ListCachedResponse
-	93,  // 147: berth.api.v1.RegistryService.EvictCached:output_type -> berth.api.v1.EvictCachedResponse
-	68,  // 148: berth.api.v1.RegistryService.GetMirrors:output_type -> berth.api.v1.GetMirrorsResponse
-	72,  // 149: berth.api.v1.RegistryService.TestMirror:output_type -> berth.api.v1.TestMirrorResponse
-	75,  // 150: berth.api.v1.RegistryService.TriggerMirror:output_type -> berth.api.v1.TriggerMirrorResponse
-	77,  // 151: berth.api.v1.RegistryService.PauseMirror:output_type -> berth.api.v1.PauseMirrorResponse
-	79,  // 152: berth.api.v1.RegistryService.ExplainMirror:output_type -> berth.api.v1.ExplainMirrorResponse
-	81,  // 153: berth.api.v1.RegistryService.ForgetMirror:output_type -> berth.api.v1.ForgetMirrorResponse
-	83,  // 154: berth.api.v1.RegistryService.ListPresence:output_type -> berth.api.v1.ListPresenceResponse
-	95,  // 155: berth.api.v1.RegistryService.ListPins:output_type -> berth.api.v1.ListPinsResponse
-	98,  // 156: berth.api.v1.RegistryService.SetPin:output_type -> berth.api.v1.SetPinResponse
-	100, // 157: berth.api.v1.RegistryService.ClearPin:output_type -> berth.api.v1.ClearPinResponse
-	105, // 158: berth.api.v1.RegistryService.ListTakeOvers:output_type -> berth.api.v1.ListTakeOversResponse
-	52,  // 159: berth.api.v1.RegistryService.UnlinkBlob:output_type -> berth.api.v1.UnlinkBlobResponse
-	108, // [108:160] is the sub-list for method output_type
-	56,  // [56:108] is the sub-list for method input_type
-	56,  // [56:56] is the sub-list for extension type_name
-	56,  // [56:56] is the sub-list for extension extendee
-	0,   // [0:56] is the sub-list for field type_name
+	80,  // 31: berth.api.v1.ListForwardsResponse.items:type_name -> berth.api.v1.Forward
+	180, // 32: berth.api.v1.Forward.since:type_name -> google.protobuf.Timestamp
+	180, // 33: berth.api.v1.Forward.changed:type_name -> google.protobuf.Timestamp
+	91,  // 34: berth.api.v1.ListPresenceResponse.items:type_name -> berth.api.v1.TagPresence
+	92,  // 35: berth.api.v1.TagPresence.platforms:type_name -> berth.api.v1.PlatformPresence
+	95,  // 36: berth.api.v1.GetCacheResponse.pools:type_name -> berth.api.v1.CacheUsage
+	98,  // 37: berth.api.v1.ListCachedResponse.items:type_name -> berth.api.v1.CachedManifest
+	180, // 38: berth.api.v1.CachedManifest.fetched:type_name -> google.protobuf.Timestamp
+	180, // 39: berth.api.v1.CachedManifest.used:type_name -> google.protobuf.Timestamp
+	103, // 40: berth.api.v1.ListPinsResponse.pins:type_name -> berth.api.v1.Pin
+	180, // 41: berth.api.v1.Pin.since:type_name -> google.protobuf.Timestamp
+	180, // 42: berth.api.v1.ListAuditRequest.since:type_name -> google.protobuf.Timestamp
+	180, // 43: berth.api.v1.ListAuditRequest.until:type_name -> google.protobuf.Timestamp
+	110, // 44: berth.api.v1.ListAuditResponse.events:type_name -> berth.api.v1.AuditEvent
+	180, // 45: berth.api.v1.AuditEvent.time:type_name -> google.protobuf.Timestamp
+	113, // 46: berth.api.v1.ListTakeOversResponse.items:type_name -> berth.api.v1.TakeOver
+	179, // 47: berth.api.v1.GetAccessResponse.rules:type_name -> google.protobuf.Value
+	179, // 48: berth.api.v1.ReviewAccessRequest.rules:type_name -> google.protobuf.Value
+	120, // 49: berth.api.v1.ReviewAccessResponse.changes:type_name -> berth.api.v1.AccessChange
+	123, // 50: berth.api.v1.ListUsersResponse.users:type_name -> berth.api.v1.User
+	180, // 51: berth.api.v1.User.created:type_name -> google.protobuf.Timestamp
+	180, // 52: berth.api.v1.User.seen:type_name -> google.protobuf.Timestamp
+	130, // 53: berth.api.v1.ListKeysResponse.keys:type_name -> berth.api.v1.Key
+	180, // 54: berth.api.v1.Key.created:type_name -> google.protobuf.Timestamp
+	180, // 55: berth.api.v1.Key.expires:type_name -> google.protobuf.Timestamp
+	180, // 56: berth.api.v1.Key.used:type_name -> google.protobuf.Timestamp
+	180, // 57: berth.api.v1.CreateKeyRequest.expires:type_name -> google.protobuf.Timestamp
+	130, // 58: berth.api.v1.CreateKeyResponse.key:type_name -> berth.api.v1.Key
+	137, // 59: berth.api.v1.GetScansResponse.database:type_name -> berth.api.v1.ScanDatabase
+	138, // 60: berth.api.v1.GetScansResponse.running:type_name -> berth.api.v1.RunningScan
+	180, // 61: berth.api.v1.ScanDatabase.made:type_name -> google.protobuf.Timestamp
+	180, // 62: berth.api.v1.ScanDatabase.next:type_name -> google.protobuf.Timestamp
+	180, // 63: berth.api.v1.ScanDatabase.loaded:type_name -> google.protobuf.Timestamp
+	180, // 64: berth.api.v1.RunningScan.since:type_name -> google.protobuf.Timestamp
+	137, // 65: berth.api.v1.UpdateScanDatabaseResponse.database:type_name -> berth.api.v1.ScanDatabase
+	145, // 66: berth.api.v1.GetScanResponse.scan:type_name -> berth.api.v1.Scan
+	146, // 67: berth.api.v1.Scan.counts:type_name -> berth.api.v1.VulnerabilityCounts
+	180, // 68: berth.api.v1.Scan.scanned:type_name -> google.protobuf.Timestamp
+	145, // 69: berth.api.v1.ListFindingsResponse.scan:type_name -> berth.api.v1.Scan
+	151, // 70: berth.api.v1.ListFindingsResponse.findings:type_name -> berth.api.v1.Finding
+	152, // 71: berth.api.v1.Finding.packages:type_name -> berth.api.v1.VulnerablePackage
+	159, // 72: berth.api.v1.ListSignaturesResponse.signatures:type_name -> berth.api.v1.ImageSignature
+	164, // 73: berth.api.v1.ListTrustedResponse.keys:type_name -> berth.api.v1.TrustedKey
+	180, // 74: berth.api.v1.TrustedKey.since:type_name -> google.protobuf.Timestamp
+	169, // 75: berth.api.v1.ListEventsResponse.events:type_name -> berth.api.v1.Event
+	180, // 76: berth.api.v1.Event.time:type_name -> google.protobuf.Timestamp
+	172, // 77: berth.api.v1.ListSinksResponse.sinks:type_name -> berth.api.v1.Sink
+	180, // 78: berth.api.v1.Sink.last:type_name -> google.protobuf.Timestamp
+	180, // 79: berth.api.v1.GetTakeOverFinishResponse.requested:type_name -> google.protobuf.Timestamp
+	180, // 80: berth.api.v1.GetTakeOverFinishResponse.ended:type_name -> google.protobuf.Timestamp
+	1,   // 81: berth.api.v1.RegistryService.GetHealth:input_type -> berth.api.v1.GetHealthRequest
+	4,   // 82: berth.api.v1.RegistryService.ListRepositories:input_type -> berth.api.v1.ListRepositoriesRequest
+	6,   // 83: berth.api.v1.RegistryService.ListTags:input_type -> berth.api.v1.ListTagsRequest
+	8,   // 84: berth.api.v1.RegistryService.GetTag:input_type -> berth.api.v1.GetTagRequest
+	10,  // 85: berth.api.v1.RegistryService.GetScrub:input_type -> berth.api.v1.GetScrubRequest
+	12,  // 86: berth.api.v1.RegistryService.StartScrub:input_type -> berth.api.v1.StartScrubRequest
+	14,  // 87: berth.api.v1.RegistryService.ListDamages:input_type -> berth.api.v1.ListDamagesRequest
+	17,  // 88: berth.api.v1.RegistryService.ListTagHistory:input_type -> berth.api.v1.ListTagHistoryRequest
+	20,  // 89: berth.api.v1.RegistryService.RollbackTag:input_type -> berth.api.v1.RollbackTagRequest
+	22,  // 90: berth.api.v1.RegistryService.ExplainRetention:input_type -> berth.api.v1.ExplainRetentionRequest
+	25,  // 91: berth.api.v1.RegistryService.ApplyRetention:input_type -> berth.api.v1.ApplyRetentionRequest
+	27,  // 92: berth.api.v1.RegistryService.ListReadOnly:input_type -> berth.api.v1.ListReadOnlyRequest
+	30,  // 93: berth.api.v1.RegistryService.SetReadOnly:input_type -> berth.api.v1.SetReadOnlyRequest
+	32,  // 94: berth.api.v1.RegistryService.ClearReadOnly:input_type -> berth.api.v1.ClearReadOnlyRequest
+	108, // 95: berth.api.v1.RegistryService.ListAudit:input_type -> berth.api.v1.ListAuditRequest
+	114, // 96: berth.api.v1.RegistryService.GetAccess:input_type -> berth.api.v1.GetAccessRequest
+	116, // 97: berth.api.v1.RegistryService.ExplainAccess:input_type -> berth.api.v1.ExplainAccessRequest
+	118, // 98: berth.api.v1.RegistryService.ReviewAccess:input_type -> berth.api.v1.ReviewAccessRequest
+	121, // 99: berth.api.v1.RegistryService.ListUsers:input_type -> berth.api.v1.ListUsersRequest
+	124, // 100: berth.api.v1.RegistryService.PutUser:input_type -> berth.api.v1.PutUserRequest
+	126, // 101: berth.api.v1.RegistryService.DeleteUser:input_type -> berth.api.v1.DeleteUserRequest
+	128, // 102: berth.api.v1.RegistryService.ListKeys:input_type -> berth.api.v1.ListKeysRequest
+	131, // 103: berth.api.v1.RegistryService.CreateKey:input_type -> berth.api.v1.CreateKeyRequest
+	133, // 104: berth.api.v1.RegistryService.DeleteKey:input_type -> berth.api.v1.DeleteKeyRequest
+	34,  // 105: berth.api.v1.RegistryService.GetUsage:input_type -> berth.api.v1.GetUsageRequest
+	36,  // 106: berth.api.v1.RegistryService.ListPulls:input_type -> berth.api.v1.ListPullsRequest
+	39,  // 107: berth.api.v1.RegistryService.DeleteTag:input_type -> berth.api.v1.DeleteTagRequest
+	41,  // 108: berth.api.v1.RegistryService.GetManifest:input_type -> berth.api.v1.GetManifestRequest
+	44,  // 109: berth.api.v1.RegistryService.DeleteManifest:input_type -> berth.api.v1.DeleteManifestRequest
+	46,  // 110: berth.api.v1.RegistryService.ListReferrers:input_type -> berth.api.v1.ListReferrersRequest
+	49,  // 111: berth.api.v1.RegistryService.GetBlob:input_type -> berth.api.v1.GetBlobRequest
+	53,  // 112: berth.api.v1.RegistryService.CollectGarbage:input_type -> berth.api.v1.CollectGarbageRequest
+	55,  // 113: berth.api.v1.RegistryService.ListDoomed:input_type -> berth.api.v1.ListDoomedRequest
+	58,  // 114: berth.api.v1.RegistryService.ListDeleted:input_type -> berth.api.v1.ListDeletedRequest
+	61,  // 115: berth.api.v1.RegistryService.Purge:input_type -> berth.api.v1.PurgeRequest
+	63,  // 116: berth.api.v1.RegistryService.DeleteRepository:input_type -> berth.api.v1.DeleteRepositoryRequest
+	65,  // 117: berth.api.v1.RegistryService.Undelete:input_type -> berth.api.v1.UndeleteRequest
+	93,  // 118: berth.api.v1.RegistryService.GetCache:input_type -> berth.api.v1.GetCacheRequest
+	96,  // 119: berth.api.v1.RegistryService.ListCached:input_type -> berth.api.v1.ListCachedRequest
+	99,  // 120: berth.api.v1.RegistryService.EvictCached:input_type -> berth.api.v1.EvictCachedRequest
+	67,  // 121: berth.api.v1.RegistryService.GetMirrors:input_type -> berth.api.v1.GetMirrorsRequest
+	71,  // 122: berth.api.v1.RegistryService.TestMirror:input_type -> berth.api.v1.TestMirrorRequest
+	74,  // 123: berth.api.v1.RegistryService.TriggerMirror:input_type -> berth.api.v1.TriggerMirrorRequest
+	76,  // 124: berth.api.v1.RegistryService.PauseMirror:input_type -> berth.api.v1.PauseMirrorRequest
+	78,  // 125: berth.api.v1.RegistryService.ListForwards:input_type -> berth.api.v1.ListForwardsRequest
+	81,  // 126: berth.api.v1.RegistryService.RetryForwards:input_type -> berth.api.v1.RetryForwardsRequest
+	83,  // 127: berth.api.v1.RegistryService.DropForward:input_type -> berth.api.v1.DropForwardRequest
+	85,  // 128: berth.api.v1.RegistryService.ExplainMirror:input_type -> berth.api.v1.ExplainMirrorRequest
+	87,  // 129: berth.api.v1.RegistryService.ForgetMirror:input_type -> berth.api.v1.ForgetMirrorRequest
+	89,  // 130: berth.api.v1.RegistryService.ListPresence:input_type -> berth.api.v1.ListPresenceRequest
+	101, // 131: berth.api.v1.RegistryService.ListPins:input_type -> berth.api.v1.ListPinsRequest
+	104, // 132: berth.api.v1.RegistryService.SetPin:input_type -> berth.api.v1.SetPinRequest
+	106, // 133: berth.api.v1.RegistryService.ClearPin:input_type -> berth.api.v1.ClearPinRequest
+	111, // 134: berth.api.v1.RegistryService.ListTakeOvers:input_type -> berth.api.v1.ListTakeOversRequest
+	135, // 135: berth.api.v1.RegistryService.GetScans:input_type -> berth.api.v1.GetScansRequest
+	139, // 136: berth.api.v1.RegistryService.UpdateScanDatabase:input_type -> berth.api.v1.UpdateScanDatabaseRequest
+	141, // 137: berth.api.v1.RegistryService.ListAffected:input_type -> berth.api.v1.ListAffectedRequest
+	143, // 138: berth.api.v1.RegistryService.GetScan:input_type -> berth.api.v1.GetScanRequest
+	147, // 139: berth.api.v1.RegistryService.StartScan:input_type -> berth.api.v1.StartScanRequest
+	149, // 140: berth.api.v1.RegistryService.ListFindings:input_type -> berth.api.v1.ListFindingsRequest
+	153, // 141: berth.api.v1.RegistryService.GetSBOM:input_type -> berth.api.v1.GetSBOMRequest
+	155, // 142: berth.api.v1.RegistryService.AttachSBOM:input_type -> berth.api.v1.AttachSBOMRequest
+	157, // 143: berth.api.v1.RegistryService.ListSignatures:input_type -> berth.api.v1.ListSignaturesRequest
+	160, // 144: berth.api.v1.RegistryService.ExplainPull:input_type -> berth.api.v1.ExplainPullRequest
+	162, // 145: berth.api.v1.RegistryService.ListTrusted:input_type -> berth.api.v1.ListTrustedRequest
+	165, // 146: berth.api.v1.RegistryService.RemoveTrusted:input_type -> berth.api.v1.RemoveTrustedRequest
+	167, // 147: berth.api.v1.RegistryService.ListEvents:input_type -> berth.api.v1.ListEventsRequest
+	170, // 148: berth.api.v1.RegistryService.ListSinks:input_type -> berth.api.v1.ListSinksRequest
+	173, // 149: berth.api.v1.RegistryService.FinishTakeOvers:input_type -> berth.api.v1.FinishTakeOversRequest
+	175, // 150: berth.api.v1.RegistryService.GetTakeOverFinish:input_type -> berth.api.v1.GetTakeOverFinishRequest
+	51,  // 151: berth.api.v1.RegistryService.UnlinkBlob:input_type -> berth.api.v1.UnlinkBlobRequest
+	2,   // 152: berth.api.v1.RegistryService.GetHealth:output_type -> berth.api.v1.GetHealthResponse
+	5,   // 153: berth.api.v1.RegistryService.ListRepositories:output_type -> berth.api.v1.ListRepositoriesResponse
+	7,   // 154: berth.api.v1.RegistryService.ListTags:output_type -> berth.api.v1.ListTagsResponse
+	9,   // 155: berth.api.v1.RegistryService.GetTag:output_type -> berth.api.v1.GetTagResponse
+	11,  // 156: berth.api.v1.RegistryService.GetScrub:output_type -> berth.api.v1.GetScrubResponse
+	13,  // 157: berth.api.v1.RegistryService.StartScrub:output_type -> berth.api.v1.StartScrubResponse
+	15,  // 158: berth.api.v1.RegistryService.ListDamages:output_type -> berth.api.v1.ListDamagesResponse
+	18,  // 159: berth.api.v1.RegistryService.ListTagHistory:output_type -> berth.api.v1.ListTagHistoryResponse
+	21,  // 160: berth.api.v1.RegistryService.RollbackTag:output_type -> berth.api.v1.RollbackTagResponse
+	23,  // 161: berth.api.v1.RegistryService.ExplainRetention:output_type -> berth.api.v1.ExplainRetentionResponse
+	26,  // 162: berth.api.v1.RegistryService.ApplyRetention:output_type -> berth.api.v1.ApplyRetentionResponse
+	28,  // 163: berth.api.v1.RegistryService.ListReadOnly:output_type -> berth.api.v1.ListReadOnlyResponse
+	31,  // 164: berth.api.v1.RegistryService.SetReadOnly:output_type -> berth.api.v1.SetReadOnlyResponse
+	33,  // 165: berth.api.v1.RegistryService.ClearReadOnly:output_type -> berth.api.v1.ClearReadOnlyResponse
+	109, // 166: berth.api.v1.RegistryService.ListAudit:output_type -> berth.api.v1.ListAuditResponse
+	115, // 167: berth.api.v1.RegistryService.GetAccess:output_type -> berth.api.v1.GetAccessResponse
+	117, // 168: berth.api.v1.RegistryService.ExplainAccess:output_type -> berth.api.v1.ExplainAccessResponse
+	119, // 169: berth.api.v1.RegistryService.ReviewAccess:output_type -> berth.api.v1.ReviewAccessResponse
+	122, // 170: berth.api.v1.RegistryService.ListUsers:output_type -> berth.api.v1.ListUsersResponse
+	125, // 171: berth.api.v1.RegistryService.PutUser:output_type -> berth.api.v1.PutUserResponse
+	127, // 172: berth.api.v1.RegistryService.DeleteUser:output_type -> berth.api.v1.DeleteUserResponse
+	129, // 173: berth.api.v1.RegistryService.ListKeys:output_type -> berth.api.v1.ListKeysResponse
+	132, // 174: berth.api.v1.RegistryService.CreateKey:output_type -> berth.api.v1.CreateKeyResponse
+	134, // 175: berth.api.v1.RegistryService.DeleteKey:output_type -> berth.api.v1.DeleteKeyResponse
+	35,  // 176: berth.api.v1.RegistryService.GetUsage:output_type -> berth.api.v1.GetUsageResponse
+	37,  // 177: berth.api.v1.RegistryService.ListPulls:output_type -> berth.api.v1.ListPullsResponse
+	40,  // 178: berth.api.v1.RegistryService.DeleteTag:output_type -> berth.api.v1.DeleteTagResponse
+	42,  // 179: berth.api.v1.RegistryService.GetManifest:output_type -> berth.api.v1.GetManifestResponse
+	45,  // 180: berth.api.v1.RegistryService.DeleteManifest:output_type -> berth.api.v1.DeleteManifestResponse
+	47,  // 181: berth.api.v1.RegistryService.ListReferrers:output_type -> berth.api.v1.ListReferrersResponse
+	50,  // 182: berth.api.v1.RegistryService.GetBlob:output_type -> berth.api.v1.GetBlobResponse
+	54,  // 183: berth.api.v1.RegistryService.CollectGarbage:output_type -> berth.api.v1.CollectGarbageResponse
+	56,  // 184: berth.api.v1.RegistryService.ListDoomed:output_type -> berth.api.v1.ListDoomedResponse
+	59,  // 185: berth.api.v1.RegistryService.ListDeleted:output_type -> berth.api.v1.ListDeletedResponse
+	62,  // 186: berth.api.v1.RegistryService.Purge:output_type -> berth.api.v1.PurgeResponse
+	64,  // 187: berth.api.v1.RegistryService.DeleteRepository:output_type -> berth.api.v1.DeleteRepositoryResponse
+	66,  // 188: berth.api.v1.RegistryService.Undelete:output_type -> berth.api.v1.UndeleteResponse
+	94,  // 189: berth.api.v1.RegistryService.GetCache:output_type -> berth.api.v1.GetCacheResponse
+	97,  // 190: berth.api.v1.RegistryService.ListCached:output_type -> berth.api.v1.ListCachedResponse
+	100, // 191: berth.api.v1.RegistryService.EvictCached:output_type -> berth.api.v1.EvictCachedResponse
+	68,  // 192: berth.api.v1.RegistryService.GetMirrors:output_type -> berth.api.v1.GetMirrorsResponse
+	72,  // 193: berth.api.v1.RegistryService.TestMirror:output_type -> berth.api.v1.TestMirrorResponse
+	75,  // 194: berth.api.v1.RegistryService.TriggerMirror:output_type -> berth.api.v1.TriggerMirrorResponse
+	77,  // 195: berth.api.v1.RegistryService.PauseMirror:output_type -> berth.api.v1.PauseMirrorResponse
+	79,  // 196: berth.api.v1.RegistryService.ListForwards:output_type -> berth.api.v1.ListForwardsResponse
+	82,  // 197: berth.api.v1.RegistryService.RetryForwards:output_type -> berth.api.v1.RetryForwardsResponse
+	84,  // 198: berth.api.v1.RegistryService.DropForward:output_type -> berth.api.v1.DropForwardResponse
+	86,  // 199: berth.api.v1.RegistryService.ExplainMirror:output_type -> berth.api.v1.ExplainMirrorResponse
+	88,  // 200: berth.api.v1.RegistryService.ForgetMirror:output_type -> berth.api.v1.ForgetMirrorResponse
+	90,  // 201: berth.api.v1.RegistryService.ListPresence:output_type -> berth.api.v1.ListPresenceResponse
+	102, // 202: berth.api.v1.RegistryService.ListPins:output_type -> berth.api.v1.ListPinsResponse
+	105, // 203: berth.api.v1.RegistryService.SetPin:output_type -> berth.api.v1.SetPinResponse
+	107, // 204: berth.api.v1.RegistryService.ClearPin:output_type -> berth.api.v1.ClearPinResponse
+	112, // 205: berth.api.v1.RegistryService.ListTakeOvers:output_type -> berth.api.v1.ListTakeOversResponse
+	136, // 206: berth.api.v1.RegistryService.GetScans:output_type -> berth.api.v1.GetScansResponse
+	140, // 207: berth.api.v1.RegistryService.UpdateScanDatabase:output_type -> berth.api.v1.UpdateScanDatabaseResponse
+	142, // 208: berth.api.v1.RegistryService.ListAffected:output_type -> berth.api.v1.ListAffectedResponse
+	144, // 209: berth.api.v1.RegistryService.GetScan:output_type -> berth.api.v1.GetScanResponse
+	148, // 210: berth.api.v1.RegistryService.StartScan:output_type -> berth.api.v1.StartScanResponse
+	150, // 211: berth.api.v1.RegistryService.ListFindings:output_type -> berth.api.v1.ListFindingsResponse
+	154, // 212: berth.api.v1.RegistryService.GetSBOM:output_type -> berth.api.v1.GetSBOMResponse
+	156, // 213: berth.api.v1.RegistryService.AttachSBOM:output_type -> berth.api.v1.AttachSBOMResponse
+	158, // 214: berth.api.v1.RegistryService.ListSignatures:output_type -> berth.api.v1.ListSignaturesResponse
+	161, // 215: berth.api.v1.RegistryService.ExplainPull:output_type -> berth.api.v1.ExplainPullResponse
+	163, // 216: berth.api.v1.RegistryService.ListTrusted:output_type -> berth.api.v1.ListTrustedResponse
+	166, // 217: berth.api.v1.RegistryService.RemoveTrusted:output_type -> berth.api.v1.RemoveTrustedResponse
+	168, // 218: berth.api.v1.RegistryService.ListEvents:output_type -> berth.api.v1.ListEventsResponse
+	171, // 219: berth.api.v1.RegistryService.ListSinks:output_type -> berth.api.v1.ListSinksResponse
+	174, // 220: berth.api.v1.RegistryService.FinishTakeOvers:output_type -> berth.api.v1.FinishTakeOversResponse
+	176, // 221: berth.api.v1.RegistryService.GetTakeOverFinish:output_type -> berth.api.v1.GetTakeOverFinishResponse
+	52,  // 222: berth.api.v1.RegistryService.UnlinkBlob:output_type -> berth.api.v1.UnlinkBlobResponse
+	152, // [152:223] is the sub-list for method output_type
+	81,  // [81:152] is the sub-list for method input_type
+	81,  // [81:81] is the sub-list for extension type_name
+	81,  // [81:81] is the sub-list for extension extendee
+	0,   // [0:81] is the sub-list for field type_name
 }
 
 func init() { file_berth_api_v1_api_proto_init() }
@@ -8850,20 +12523,24 @@ func file_berth_api_v1_api_proto_init() {
 	file_berth_api_v1_api_proto_msgTypes[46].OneofWrappers = []any{}
 	file_berth_api_v1_api_proto_msgTypes[55].OneofWrappers = []any{}
 	file_berth_api_v1_api_proto_msgTypes[58].OneofWrappers = []any{}
-	file_berth_api_v1_api_proto_msgTypes[82].OneofWrappers = []any{}
-	file_berth_api_v1_api_proto_msgTypes[88].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[78].OneofWrappers = []any{}
 	file_berth_api_v1_api_proto_msgTypes[89].OneofWrappers = []any{}
-	file_berth_api_v1_api_proto_msgTypes[101].OneofWrappers = []any{}
-	file_berth_api_v1_api_proto_msgTypes[104].OneofWrappers = []any{}
-	file_berth_api_v1_api_proto_msgTypes[114].OneofWrappers = []any{}
-	file_berth_api_v1_api_proto_msgTypes[117].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[95].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[96].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[108].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[111].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[121].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[124].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[141].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[149].OneofWrappers = []any{}
+	file_berth_api_v1_api_proto_msgTypes[167].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_api_v1_api_proto_rawDesc), len(file_berth_api_v1_api_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   130,
+			NumMessages:   179,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,58 +21,77 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	RegistryService_GetHealth_FullMethodName        = "/berth.api.v1.RegistryService/GetHealth"
-	RegistryService_ListRepositories_FullMethodName = "/berth.api.v1.RegistryService/ListRepositories"
-	RegistryService_ListTags_FullMethodName         = "/berth.api.v1.RegistryService/ListTags"
-	RegistryService_GetTag_FullMethodName           = "/berth.api.v1.RegistryService/GetTag"
-	RegistryService_GetScrub_FullMethodName         = "/berth.api.v1.RegistryService/GetScrub"
-	RegistryService_StartScrub_FullMethodName       = "/berth.api.v1.RegistryService/StartScrub"
-	RegistryService_ListDamages_FullMethodName      = "/berth.api.v1.RegistryService/ListDamages"
-	RegistryService_ListTagHistory_FullMethodName   = "/berth.api.v1.RegistryService/ListTagHistory"
-	RegistryService_RollbackTag_FullMethodName      = "/berth.api.v1.RegistryService/RollbackTag"
-	RegistryService_ExplainRetention_FullMethodName = "/berth.api.v1.RegistryService/ExplainRetention"
-	RegistryService_ApplyRetention_FullMethodName   = "/berth.api.v1.RegistryService/ApplyRetention"
-	RegistryService_ListReadOnly_FullMethodName     = "/berth.api.v1.RegistryService/ListReadOnly"
-	RegistryService_SetReadOnly_FullMethodName      = "/berth.api.v1.RegistryService/SetReadOnly"
-	RegistryService_ClearReadOnly_FullMethodName    = "/berth.api.v1.RegistryService/ClearReadOnly"
-	RegistryService_ListAudit_FullMethodName        = "/berth.api.v1.RegistryService/ListAudit"
-	RegistryService_GetAccess_FullMethodName        = "/berth.api.v1.RegistryService/GetAccess"
-	RegistryService_ExplainAccess_FullMethodName    = "/berth.api.v1.RegistryService/ExplainAccess"
-	RegistryService_ReviewAccess_FullMethodName     = "/berth.api.v1.RegistryService/ReviewAccess"
-	RegistryService_ListUsers_FullMethodName        = "/berth.api.v1.RegistryService/ListUsers"
-	RegistryService_PutUser_FullMethodName          = "/berth.api.v1.RegistryService/PutUser"
-	RegistryService_DeleteUser_FullMethodName       = "/berth.api.v1.RegistryService/DeleteUser"
-	RegistryService_ListKeys_FullMethodName         = "/berth.api.v1.RegistryService/ListKeys"
-	RegistryService_CreateKey_FullMethodName        = "/berth.api.v1.RegistryService/CreateKey"
-	RegistryService_DeleteKey_FullMethodName        = "/berth.api.v1.RegistryService/DeleteKey"
-	RegistryService_GetUsage_FullMethodName         = "/berth.api.v1.RegistryService/GetUsage"
-	RegistryService_ListPulls_FullMethodName        = "/berth.api.v1.RegistryService/ListPulls"
-	RegistryService_DeleteTag_FullMethodName        = "/berth.api.v1.RegistryService/DeleteTag"
-	RegistryService_GetManifest_FullMethodName      = "/berth.api.v1.RegistryService/GetManifest"
-	RegistryService_DeleteManifest_FullMethodName   = "/berth.api.v1.RegistryService/DeleteManifest"
-	RegistryService_ListReferrers_FullMethodName    = "/berth.api.v1.RegistryService/ListReferrers"
-	RegistryService_GetBlob_FullMethodName          = "/berth.api.v1.RegistryService/GetBlob"
-	RegistryService_CollectGarbage_FullMethodName   = "/berth.api.v1.RegistryService/CollectGarbage"
-	RegistryService_ListDoomed_FullMethodName       = "/berth.api.v1.RegistryService/ListDoomed"
-	RegistryService_ListDeleted_FullMethodName      = "/berth.api.v1.RegistryService/ListDeleted"
-	RegistryService_Purge_FullMethodName            = "/berth.api.v1.RegistryService/Purge"
-	RegistryService_DeleteRepository_FullMethodName = "/berth.api.v1.RegistryService/DeleteRepository"
-	RegistryService_Undelete_FullMethodName         = "/berth.api.v1.RegistryService/Undelete"
-	RegistryService_GetCache_FullMethodName         = "/berth.api.v1.RegistryService/GetCache"
-	RegistryService_ListCached_FullMethodName       = "/berth.api.v1.RegistryService/ListCached"
-	RegistryService_EvictCached_FullMethodName      = "/berth.api.v1.RegistryService/EvictCached"
-	RegistryService_GetMirrors_FullMethodName       = "/berth.api.v1.RegistryService/GetMirrors"
-	RegistryService_TestMirror_FullMethodName       = "/berth.api.v1.RegistryService/TestMirror"
-	RegistryService_TriggerMirror_FullMethodName    = "/berth.api.v1.RegistryService/TriggerMirror"
-	RegistryService_PauseMirror_FullMethodName      = "/berth.api.v1.RegistryService/PauseMirror"
-	RegistryService_ExplainMirror_FullMethodName    = "/berth.api.v1.RegistryService/ExplainMirror"
-	RegistryService_ForgetMirror_FullMethodName     = "/berth.api.v1.RegistryService/ForgetMirror"
-	RegistryService_ListPresence_FullMethodName     = "/berth.api.v1.RegistryService/ListPresence"
-	RegistryService_ListPins_FullMethodName         = "/berth.api.v1.RegistryService/ListPins"
-	RegistryService_SetPin_FullMethodName           = "/berth.api.v1.RegistryService/SetPin"
-	RegistryService_ClearPin_FullMethodName         = "/berth.api.v1.RegistryService/ClearPin"
-	RegistryService_ListTakeOvers_FullMethodName    = "/berth.api.v1.RegistryService/ListTakeOvers"
-	RegistryService_UnlinkBlob_FullMethodName       = "/berth.api.v1.RegistryService/UnlinkBlob"
+	RegistryService_GetHealth_FullMethodName          = "/berth.api.v1.RegistryService/GetHealth"
+	RegistryService_ListRepositories_FullMethodName   = "/berth.api.v1.RegistryService/ListRepositories"
+	RegistryService_ListTags_FullMethodName           = "/berth.api.v1.RegistryService/ListTags"
+	RegistryService_GetTag_FullMethodName             = "/berth.api.v1.RegistryService/GetTag"
+	RegistryService_GetScrub_FullMethodName           = "/berth.api.v1.RegistryService/GetScrub"
+	RegistryService_StartScrub_FullMethodName         = "/berth.api.v1.RegistryService/StartScrub"
+	RegistryService_ListDamages_FullMethodName        = "/berth.api.v1.RegistryService/ListDamages"
+	RegistryService_ListTagHistory_FullMethodName     = "/berth.api.v1.RegistryService/ListTagHistory"
+	RegistryService_RollbackTag_FullMethodName        = "/berth.api.v1.RegistryService/RollbackTag"
+	RegistryService_ExplainRetention_FullMethodName   = "/berth.api.v1.RegistryService/ExplainRetention"
+	RegistryService_ApplyRetention_FullMethodName     = "/berth.api.v1.RegistryService/ApplyRetention"
+	RegistryService_ListReadOnly_FullMethodName       = "/berth.api.v1.RegistryService/ListReadOnly"
+	RegistryService_SetReadOnly_FullMethodName        = "/berth.api.v1.RegistryService/SetReadOnly"
+	RegistryService_ClearReadOnly_FullMethodName      = "/berth.api.v1.RegistryService/ClearReadOnly"
+	RegistryService_ListAudit_FullMethodName          = "/berth.api.v1.RegistryService/ListAudit"
+	RegistryService_GetAccess_FullMethodName          = "/berth.api.v1.RegistryService/GetAccess"
+	RegistryService_ExplainAccess_FullMethodName      = "/berth.api.v1.RegistryService/ExplainAccess"
+	RegistryService_ReviewAccess_FullMethodName       = "/berth.api.v1.RegistryService/ReviewAccess"
+	RegistryService_ListUsers_FullMethodName          = "/berth.api.v1.RegistryService/ListUsers"
+	RegistryService_PutUser_FullMethodName            = "/berth.api.v1.RegistryService/PutUser"
+	RegistryService_DeleteUser_FullMethodName         = "/berth.api.v1.RegistryService/DeleteUser"
+	RegistryService_ListKeys_FullMethodName           = "/berth.api.v1.RegistryService/ListKeys"
+	RegistryService_CreateKey_FullMethodName          = "/berth.api.v1.RegistryService/CreateKey"
+	RegistryService_DeleteKey_FullMethodName          = "/berth.api.v1.RegistryService/DeleteKey"
+	RegistryService_GetUsage_FullMethodName           = "/berth.api.v1.RegistryService/GetUsage"
+	RegistryService_ListPulls_FullMethodName          = "/berth.api.v1.RegistryService/ListPulls"
+	RegistryService_DeleteTag_FullMethodName          = "/berth.api.v1.RegistryService/DeleteTag"
+	RegistryService_GetManifest_FullMethodName        = "/berth.api.v1.RegistryService/GetManifest"
+	RegistryService_DeleteManifest_FullMethodName     = "/berth.api.v1.RegistryService/DeleteManifest"
+	RegistryService_ListReferrers_FullMethodName      = "/berth.api.v1.RegistryService/ListReferrers"
+	RegistryService_GetBlob_FullMethodName            = "/berth.api.v1.RegistryService/GetBlob"
+	RegistryService_CollectGarbage_FullMethodName     = "/berth.api.v1.RegistryService/CollectGarbage"
+	RegistryService_ListDoomed_FullMethodName         = "/berth.api.v1.RegistryService/ListDoomed"
+	RegistryService_ListDeleted_FullMethodName        = "/berth.api.v1.RegistryService/ListDeleted"
+	RegistryService_Purge_FullMethodName              = "/berth.api.v1.RegistryService/Purge"
+	RegistryService_DeleteRepository_FullMethodName   = "/berth.api.v1.RegistryService/DeleteRepository"
+	RegistryService_Undelete_FullMethodName           = "/berth.api.v1.RegistryService/Undelete"
+	RegistryService_GetCache_FullMethodName           = "/berth.api.v1.RegistryService/GetCache"
+	RegistryService_ListCached_FullMethodName         = "/berth.api.v1.RegistryService/ListCached"
+	RegistryService_EvictCached_FullMethodName        = "/berth.api.v1.RegistryService/EvictCached"
+	RegistryService_GetMirrors_FullMethodName         = "/berth.api.v1.RegistryService/GetMirrors"
+	RegistryService_TestMirror_FullMethodName         = "/berth.api.v1.RegistryService/TestMirror"
+	RegistryService_TriggerMirror_FullMethodName      = "/berth.api.v1.RegistryService/TriggerMirror"
+	RegistryService_PauseMirror_FullMethodName        = "/berth.api.v1.RegistryService/PauseMirror"
+	RegistryService_ListForwards_FullMethodName       = "/berth.api.v1.RegistryService/ListForwards"
+	RegistryService_RetryForwards_FullMethodName      = "/berth.api.v1.RegistryService/RetryForwards"
+	RegistryService_DropForward_FullMethodName        = "/berth.api.v1.RegistryService/DropForward"
+	RegistryService_ExplainMirror_FullMethodName      = "/berth.api.v1.RegistryService/ExplainMirror"
+	RegistryService_ForgetMirror_FullMethodName       = "/berth.api.v1.RegistryService/ForgetMirror"
+	RegistryService_ListPresence_FullMethodName       = "/berth.api.v1.RegistryService/ListPresence"
+	RegistryService_ListPins_FullMethodName           = "/berth.api.v1.RegistryService/ListPins"
+	RegistryService_SetPin_FullMethodName             = "/berth.api.v1.RegistryService/SetPin"
+	RegistryService_ClearPin_FullMethodName           = "/berth.api.v1.RegistryService/ClearPin"
+	RegistryService_ListTakeOvers_FullMethodName      = "/berth.api.v1.RegistryService/ListTakeOvers"
+	RegistryService_GetScans_FullMethodName           = "/berth.api.v1.RegistryService/GetScans"
+	RegistryService_UpdateScanDatabase_FullMethodName = "/berth.api.v1.RegistryService/UpdateScanDatabase"
+	RegistryService_ListAffected_FullMethodName       = "/berth.api.v1.RegistryService/ListAffected"
+	RegistryService_GetScan_FullMethodName            = "/berth.api.v1.RegistryService/GetScan"
+	RegistryService_StartScan_FullMethodName          = "/berth.api.v1.RegistryService/StartScan"
+	RegistryService_ListFindings_FullMethodName       = "/berth.api.v1.RegistryService/ListFindings"
+	RegistryService_GetSBOM_FullMethodName            = "/berth.api.v1.RegistryService/GetSBOM"
+	RegistryService_AttachSBOM_FullMethodName         = "/berth.api.v1.RegistryService/AttachSBOM"
+	RegistryService_ListSignatures_FullMethodName     = "/berth.api.v1.RegistryService/ListSignatures"
+	RegistryService_ExplainPull_FullMethodName        = "/berth.api.v1.RegistryService/ExplainPull"
+	RegistryService_ListTrusted_FullMethodName        = "/berth.api.v1.RegistryService/ListTrusted"
+	RegistryService_RemoveTrusted_FullMethodName      = "/berth.api.v1.RegistryService/RemoveTrusted"
+	RegistryService_ListEvents_FullMethodName         = "/berth.api.v1.RegistryService/ListEvents"
+	RegistryService_ListSinks_FullMethodName          = "/berth.api.v1.RegistryService/ListSinks"
+	RegistryService_FinishTakeOvers_FullMethodName    = "/berth.api.v1.RegistryService/FinishTakeOvers"
+	RegistryService_GetTakeOverFinish_FullMethodName  = "/berth.api.v1.RegistryService/GetTakeOverFinish"
+	RegistryService_UnlinkBlob_FullMethodName         = "/berth.api.v1.RegistryService/UnlinkBlob"
 )
 
 // RegistryServiceClient is the client API for RegistryService service.
@@ -242,6 +261,15 @@ type RegistryServiceClient interface {
 	TriggerMirror(ctx context.Context, in *TriggerMirrorRequest, opts ...grpc.CallOption) (*TriggerMirrorResponse, error)
 	// PauseMirror stops a rule from asking its upstream, or lets it again.
 	PauseMirror(ctx context.Context, in *PauseMirrorRequest, opts ...grpc.CallOption) (*PauseMirrorResponse, error)
+	// ListForwards lists pushes that are to be passed on to other registries, and what
+	// became of those that were, the latest of each tag.
+	ListForwards(ctx context.Context, in *ListForwardsRequest, opts ...grpc.CallOption) (*ListForwardsResponse, error)
+	// RetryForwards tries again at once what a rule has to pass on, and what the other
+	// registry has refused or kept.
+	RetryForwards(ctx context.Context, in *RetryForwardsRequest, opts ...grpc.CallOption) (*RetryForwardsResponse, error)
+	// DropForward gives a push up that waits to be passed on, or forgets what became of
+	// one. The push stays here.
+	DropForward(ctx context.Context, in *DropForwardRequest, opts ...grpc.CallOption) (*DropForwardResponse, error)
 	// ExplainMirror tells in sentences what the rules say of a repository.
 	ExplainMirror(ctx context.Context, in *ExplainMirrorRequest, opts ...grpc.CallOption) (*ExplainMirrorResponse, error)
 	// ForgetMirror drops what is remembered of a repository: when its tags were compared,
@@ -258,6 +286,57 @@ type RegistryServiceClient interface {
 	// ListTakeOvers lists the repositories of another registry that were taken over, or
 	// wait for that.
 	ListTakeOvers(ctx context.Context, in *ListTakeOversRequest, opts ...grpc.CallOption) (*ListTakeOversResponse, error)
+	// GetScans tells what is scanned for vulnerabilities now, what waits, and which
+	// database is in use. For administrators.
+	GetScans(ctx context.Context, in *GetScansRequest, opts ...grpc.CallOption) (*GetScansResponse, error)
+	// UpdateScanDatabase fetches the vulnerability database if there is a newer one.
+	//
+	// It answers when that is in use. For administrators.
+	UpdateScanDatabase(ctx context.Context, in *UpdateScanDatabaseRequest, opts ...grpc.CallOption) (*UpdateScanDatabaseResponse, error)
+	// ListAffected lists the images that have a vulnerability, by digest, whatever
+	// repositories they are in. For administrators.
+	ListAffected(ctx context.Context, in *ListAffectedRequest, opts ...grpc.CallOption) (*ListAffectedResponse, error)
+	// GetScan tells what became of the scan of an image.
+	//
+	// One that nobody has scanned is queued by that.
+	GetScan(ctx context.Context, in *GetScanRequest, opts ...grpc.CallOption) (*GetScanResponse, error)
+	// StartScan queues an image before all others, also one that is scanned.
+	//
+	// For administrators.
+	StartScan(ctx context.Context, in *StartScanRequest, opts ...grpc.CallOption) (*StartScanResponse, error)
+	// ListFindings lists the known vulnerabilities of an image.
+	//
+	// Of one that is not scanned there are none: look at its state.
+	ListFindings(ctx context.Context, in *ListFindingsRequest, opts ...grpc.CallOption) (*ListFindingsResponse, error)
+	// GetSBOM returns a bill of materials of an image, which is scanned for it if need
+	// be.
+	GetSBOM(ctx context.Context, in *GetSBOMRequest, opts ...grpc.CallOption) (*GetSBOMResponse, error)
+	// AttachSBOM stores a bill of materials in the repository, as a referrer of the
+	// image.
+	AttachSBOM(ctx context.Context, in *AttachSBOMRequest, opts ...grpc.CallOption) (*AttachSBOMResponse, error)
+	// ListSignatures lists the signatures of an image and of the indexes that list it,
+	// and whether they are trusted.
+	ListSignatures(ctx context.Context, in *ListSignaturesRequest, opts ...grpc.CallOption) (*ListSignaturesResponse, error)
+	// ExplainPull tells whether gates let an image be pulled, and why.
+	ExplainPull(ctx context.Context, in *ExplainPullRequest, opts ...grpc.CallOption) (*ExplainPullResponse, error)
+	// ListTrusted lists the keys and certificates that signatures are verified with.
+	//
+	// For administrators. POST /v2/_zot/ext/cosign and /v2/_zot/ext/notation add some.
+	ListTrusted(ctx context.Context, in *ListTrustedRequest, opts ...grpc.CallOption) (*ListTrustedResponse, error)
+	// RemoveTrusted has a key or certificates trusted no longer.
+	RemoveTrusted(ctx context.Context, in *RemoveTrustedRequest, opts ...grpc.CallOption) (*RemoveTrustedResponse, error)
+	// ListEvents lists what others are told, the latest first. For administrators.
+	ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error)
+	// ListSinks lists who is told of events, and how far. For administrators.
+	ListSinks(ctx context.Context, in *ListSinksRequest, opts ...grpc.CallOption) (*ListSinksResponse, error)
+	// FinishTakeOvers makes all files of another registry the store's own and removes
+	// what is left of its repositories, in the background. There is no way back.
+	//
+	// What waits to be taken over comes first. While it is at work, or when nothing is
+	// left, asking again changes nothing. For administrators.
+	FinishTakeOvers(ctx context.Context, in *FinishTakeOversRequest, opts ...grpc.CallOption) (*FinishTakeOversResponse, error)
+	// GetTakeOverFinish tells how far that is.
+	GetTakeOverFinish(ctx context.Context, in *GetTakeOverFinishRequest, opts ...grpc.CallOption) (*GetTakeOverFinishResponse, error)
 	// UnlinkBlob makes a blob unknown in a repository.
 	//
 	// It fails while a manifest of the repository refers to the blob.
@@ -712,6 +791,36 @@ func (c *registryServiceClient) PauseMirror(ctx context.Context, in *PauseMirror
 	return out, nil
 }
 
+func (c *registryServiceClient) ListForwards(ctx context.Context, in *ListForwardsRequest, opts ...grpc.CallOption) (*ListForwardsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListForwardsResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ListForwards_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) RetryForwards(ctx context.Context, in *RetryForwardsRequest, opts ...grpc.CallOption) (*RetryForwardsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RetryForwardsResponse)
+	err := c.cc.Invoke(ctx, RegistryService_RetryForwards_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) DropForward(ctx context.Context, in *DropForwardRequest, opts ...grpc.CallOption) (*DropForwardResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DropForwardResponse)
+	err := c.cc.Invoke(ctx, RegistryService_DropForward_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *registryServiceClient) ExplainMirror(ctx context.Context, in *ExplainMirrorRequest, opts ...grpc.CallOption) (*ExplainMirrorResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ExplainMirrorResponse)
@@ -776,6 +885,166 @@ func (c *registryServiceClient) ListTakeOvers(ctx context.Context, in *ListTakeO
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListTakeOversResponse)
 	err := c.cc.Invoke(ctx, RegistryService_ListTakeOvers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) GetScans(ctx context.Context, in *GetScansRequest, opts ...grpc.CallOption) (*GetScansResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetScansResponse)
+	err := c.cc.Invoke(ctx, RegistryService_GetScans_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) UpdateScanDatabase(ctx context.Context, in *UpdateScanDatabaseRequest, opts ...grpc.CallOption) (*UpdateScanDatabaseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateScanDatabaseResponse)
+	err := c.cc.Invoke(ctx, RegistryService_UpdateScanDatabase_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) ListAffected(ctx context.Context, in *ListAffectedRequest, opts ...grpc.CallOption) (*ListAffectedResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListAffectedResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ListAffected_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) GetScan(ctx context.Context, in *GetScanRequest, opts ...grpc.CallOption) (*GetScanResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetScanResponse)
+	err := c.cc.Invoke(ctx, RegistryService_GetScan_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) StartScan(ctx context.Context, in *StartScanRequest, opts ...grpc.CallOption) (*StartScanResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StartScanResponse)
+	err := c.cc.Invoke(ctx, RegistryService_StartScan_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) ListFindings(ctx context.Context, in *ListFindingsRequest, opts ...grpc.CallOption) (*ListFindingsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListFindingsResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ListFindings_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) GetSBOM(ctx context.Context, in *GetSBOMRequest, opts ...grpc.CallOption) (*GetSBOMResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetSBOMResponse)
+	err := c.cc.Invoke(ctx, RegistryService_GetSBOM_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) AttachSBOM(ctx context.Context, in *AttachSBOMRequest, opts ...grpc.CallOption) (*AttachSBOMResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AttachSBOMResponse)
+	err := c.cc.Invoke(ctx, RegistryService_AttachSBOM_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) ListSignatures(ctx context.Context, in *ListSignaturesRequest, opts ...grpc.CallOption) (*ListSignaturesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSignaturesResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ListSignatures_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) ExplainPull(ctx context.Context, in *ExplainPullRequest, opts ...grpc.CallOption) (*ExplainPullResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainPullResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ExplainPull_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) ListTrusted(ctx context.Context, in *ListTrustedRequest, opts ...grpc.CallOption) (*ListTrustedResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListTrustedResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ListTrusted_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) RemoveTrusted(ctx context.Context, in *RemoveTrustedRequest, opts ...grpc.CallOption) (*RemoveTrustedResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveTrustedResponse)
+	err := c.cc.Invoke(ctx, RegistryService_RemoveTrusted_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListEventsResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ListEvents_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) ListSinks(ctx context.Context, in *ListSinksRequest, opts ...grpc.CallOption) (*ListSinksResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSinksResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ListSinks_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) FinishTakeOvers(ctx context.Context, in *FinishTakeOversRequest, opts ...grpc.CallOption) (*FinishTakeOversResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FinishTakeOversResponse)
+	err := c.cc.Invoke(ctx, RegistryService_FinishTakeOvers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) GetTakeOverFinish(ctx context.Context, in *GetTakeOverFinishRequest, opts ...grpc.CallOption) (*GetTakeOverFinishResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetTakeOverFinishResponse)
+	err := c.cc.Invoke(ctx, RegistryService_GetTakeOverFinish_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -959,6 +1228,15 @@ type RegistryServiceServer interface {
 	TriggerMirror(context.Context, *TriggerMirrorRequest) (*TriggerMirrorResponse, error)
 	// PauseMirror stops a rule from asking its upstream, or lets it again.
 	PauseMirror(context.Context, *PauseMirrorRequest) (*PauseMirrorResponse, error)
+	// ListForwards lists pushes that are to be passed on to other registries, and what
+	// became of those that were, the latest of each tag.
+	ListForwards(context.Context, *ListForwardsRequest) (*ListForwardsResponse, error)
+	// RetryForwards tries again at once what a rule has to pass on, and what the other
+	// registry has refused or kept.
+	RetryForwards(context.Context, *RetryForwardsRequest) (*RetryForwardsResponse, error)
+	// DropForward gives a push up that waits to be passed on, or forgets what became of
+	// one. The push stays here.
+	DropForward(context.Context, *DropForwardRequest) (*DropForwardResponse, error)
 	// ExplainMirror tells in sentences what the rules say of a repository.
 	ExplainMirror(context.Context, *ExplainMirrorRequest) (*ExplainMirrorResponse, error)
 	// ForgetMirror drops what is remembered of a repository: when its tags were compared,
@@ -975,6 +1253,57 @@ type RegistryServiceServer interface {
 	// ListTakeOvers lists the repositories of another registry that were taken over, or
 	// wait for that.
 	ListTakeOvers(context.Context, *ListTakeOversRequest) (*ListTakeOversResponse, error)
+	// GetScans tells what is scanned for vulnerabilities now, what waits, and which
+	// database is in use. For administrators.
+	GetScans(context.Context, *GetScansRequest) (*GetScansResponse, error)
+	// UpdateScanDatabase fetches the vulnerability database if there is a newer one.
+	//
+	// It answers when that is in use. For administrators.
+	UpdateScanDatabase(context.Context, *UpdateScanDatabaseRequest) (*UpdateScanDatabaseResponse, error)
+	// ListAffected lists the images that have a vulnerability, by digest, whatever
+	// repositories they are in. For administrators.
+	ListAffected(context.Context, *ListAffectedRequest) (*ListAffectedResponse, error)
+	// GetScan tells what became of the scan of an image.
+	//
+	// One that nobody has scanned is queued by that.
+	GetScan(context.Context, *GetScanRequest) (*GetScanResponse, error)
+	// StartScan queues an image before all others, also one that is scanned.
+	//
+	// For administrators.
+	StartScan(context.Context, *StartScanRequest) (*StartScanResponse, error)
+	// ListFindings lists the known vulnerabilities of an image.
+	//
+	// Of one that is not scanned there are none: look at its state.
+	ListFindings(context.Context, *ListFindingsRequest) (*ListFindingsResponse, error)
+	// GetSBOM returns a bill of materials of an image, which is scanned for it if need
+	// be.
+	GetSBOM(context.Context, *GetSBOMRequest) (*GetSBOMResponse, error)
+	// AttachSBOM stores a bill of materials in the repository, as a referrer of the
+	// image.
+	AttachSBOM(context.Context, *AttachSBOMRequest) (*AttachSBOMResponse, error)
+	// ListSignatures lists the signatures of an image and of the indexes that list it,
+	// and whether they are trusted.
+	ListSignatures(context.Context, *ListSignaturesRequest) (*ListSignaturesResponse, error)
+	// ExplainPull tells whether gates let an image be pulled, and why.
+	ExplainPull(context.Context, *ExplainPullRequest) (*ExplainPullResponse, error)
+	// ListTrusted lists the keys and certificates that signatures are verified with.
+	//
+	// For administrators. POST /v2/_zot/ext/cosign and /v2/_zot/ext/notation add some.
+	ListTrusted(context.Context, *ListTrustedRequest) (*ListTrustedResponse, error)
+	// RemoveTrusted has a key or certificates trusted no longer.
+	RemoveTrusted(context.Context, *RemoveTrustedRequest) (*RemoveTrustedResponse, error)
+	// ListEvents lists what others are told, the latest first. For administrators.
+	ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error)
+	// ListSinks lists who is told of events, and how far. For administrators.
+	ListSinks(context.Context, *ListSinksRequest) (*ListSinksResponse, error)
+	// FinishTakeOvers makes all files of another registry the store's own and removes
+	// what is left of its repositories, in the background. There is no way back.
+	//
+	// What waits to be taken over comes first. While it is at work, or when nothing is
+	// left, asking again changes nothing. For administrators.
+	FinishTakeOvers(context.Context, *FinishTakeOversRequest) (*FinishTakeOversResponse, error)
+	// GetTakeOverFinish tells how far that is.
+	GetTakeOverFinish(context.Context, *GetTakeOverFinishRequest) (*GetTakeOverFinishResponse, error)
 	// UnlinkBlob makes a blob unknown in a repository.
 	//
 	// It fails while a manifest of the repository refers to the blob.
@@ -1121,6 +1450,15 @@ func (UnimplementedRegistryServiceServer) TriggerMirror(context.Context, *Trigge
 func (UnimplementedRegistryServiceServer) PauseMirror(context.Context, *PauseMirrorRequest) (*PauseMirrorResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PauseMirror not implemented")
 }
+func (UnimplementedRegistryServiceServer) ListForwards(context.Context, *ListForwardsRequest) (*ListForwardsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListForwards not implemented")
+}
+func (UnimplementedRegistryServiceServer) RetryForwards(context.Context, *RetryForwardsRequest) (*RetryForwardsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RetryForwards not implemented")
+}
+func (UnimplementedRegistryServiceServer) DropForward(context.Context, *DropForwardRequest) (*DropForwardResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DropForward not implemented")
+}
 func (UnimplementedRegistryServiceServer) ExplainMirror(context.Context, *ExplainMirrorRequest) (*ExplainMirrorResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ExplainMirror not implemented")
 }
@@ -1141,6 +1479,54 @@ func (UnimplementedRegistryServiceServer) ClearPin(context.Context, *ClearPinReq
 }
 func (UnimplementedRegistryServiceServer) ListTakeOvers(context.Context, *ListTakeOversRequest) (*ListTakeOversResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTakeOvers not implemented")
+}
+func (UnimplementedRegistryServiceServer) GetScans(context.Context, *GetScansRequest) (*GetScansResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetScans not implemented")
+}
+func (UnimplementedRegistryServiceServer) UpdateScanDatabase(context.Context, *UpdateScanDatabaseRequest) (*UpdateScanDatabaseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateScanDatabase not implemented")
+}
+func (UnimplementedRegistryServiceServer) ListAffected(context.Context, *ListAffectedRequest) (*ListAffectedResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListAffected not implemented")
+}
+func (UnimplementedRegistryServiceServer) GetScan(context.Context, *GetScanRequest) (*GetScanResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetScan not implemented")
+}
+func (UnimplementedRegistryServiceServer) StartScan(context.Context, *StartScanRequest) (*StartScanResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method StartScan not implemented")
+}
+func (UnimplementedRegistryServiceServer) ListFindings(context.Context, *ListFindingsRequest) (*ListFindingsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListFindings not implemented")
+}
+func (UnimplementedRegistryServiceServer) GetSBOM(context.Context, *GetSBOMRequest) (*GetSBOMResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetSBOM not implemented")
+}
+func (UnimplementedRegistryServiceServer) AttachSBOM(context.Context, *AttachSBOMRequest) (*AttachSBOMResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AttachSBOM not implemented")
+}
+func (UnimplementedRegistryServiceServer) ListSignatures(context.Context, *ListSignaturesRequest) (*ListSignaturesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSignatures not implemented")
+}
+func (UnimplementedRegistryServiceServer) ExplainPull(context.Context, *ExplainPullRequest) (*ExplainPullResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExplainPull not implemented")
+}
+func (UnimplementedRegistryServiceServer) ListTrusted(context.Context, *ListTrustedRequest) (*ListTrustedResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListTrusted not implemented")
+}
+func (UnimplementedRegistryServiceServer) RemoveTrusted(context.Context, *RemoveTrustedRequest) (*RemoveTrustedResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveTrusted not implemented")
+}
+func (UnimplementedRegistryServiceServer) ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListEvents not implemented")
+}
+func (UnimplementedRegistryServiceServer) ListSinks(context.Context, *ListSinksRequest) (*ListSinksResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSinks not implemented")
+}
+func (UnimplementedRegistryServiceServer) FinishTakeOvers(context.Context, *FinishTakeOversRequest) (*FinishTakeOversResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method FinishTakeOvers not implemented")
+}
+func (UnimplementedRegistryServiceServer) GetTakeOverFinish(context.Context, *GetTakeOverFinishRequest) (*GetTakeOverFinishResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetTakeOverFinish not implemented")
 }
 func (UnimplementedRegistryServiceServer) UnlinkBlob(context.Context, *UnlinkBlobRequest) (*UnlinkBlobResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UnlinkBlob not implemented")
@@ -1958,6 +2344,60 @@ func _RegistryService_PauseMirror_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RegistryService_ListForwards_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListForwardsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ListForwards(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ListForwards_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ListForwards(ctx, req.(*ListForwardsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_RetryForwards_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RetryForwardsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).RetryForwards(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_RetryForwards_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).RetryForwards(ctx, req.(*RetryForwardsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_DropForward_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DropForwardRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).DropForward(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_DropForward_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).DropForward(ctx, req.(*DropForwardRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _RegistryService_ExplainMirror_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ExplainMirrorRequest)
 	if err := dec(in); err != nil {
@@ -2080,6 +2520,294 @@ func _RegistryService_ListTakeOvers_Handler(srv interface{}, ctx context.Context
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(RegistryServiceServer).ListTakeOvers(ctx, req.(*ListTakeOversRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_GetScans_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetScansRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).GetScans(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_GetScans_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).GetScans(ctx, req.(*GetScansRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_UpdateScanDatabase_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateScanDatabaseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).UpdateScanDatabase(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_UpdateScanDatabase_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).UpdateScanDatabase(ctx, req.(*UpdateScanDatabaseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_ListAffected_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAffectedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ListAffected(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ListAffected_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ListAffected(ctx, req.(*ListAffectedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_GetScan_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetScanRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).GetScan(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_GetScan_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).GetScan(ctx, req.(*GetScanRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_StartScan_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StartScanRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).StartScan(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_StartScan_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).StartScan(ctx, req.(*StartScanRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_ListFindings_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListFindingsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ListFindings(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ListFindings_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ListFindings(ctx, req.(*ListFindingsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_GetSBOM_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetSBOMRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).GetSBOM(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_GetSBOM_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).GetSBOM(ctx, req.(*GetSBOMRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_AttachSBOM_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AttachSBOMRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).AttachSBOM(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_AttachSBOM_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).AttachSBOM(ctx, req.(*AttachSBOMRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_ListSignatures_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSignaturesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ListSignatures(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ListSignatures_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ListSignatures(ctx, req.(*ListSignaturesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_ExplainPull_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainPullRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ExplainPull(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ExplainPull_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ExplainPull(ctx, req.(*ExplainPullRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_ListTrusted_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListTrustedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ListTrusted(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ListTrusted_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ListTrusted(ctx, req.(*ListTrustedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_RemoveTrusted_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveTrustedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).RemoveTrusted(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_RemoveTrusted_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).RemoveTrusted(ctx, req.(*RemoveTrustedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_ListEvents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListEventsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ListEvents(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ListEvents_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ListEvents(ctx, req.(*ListEventsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_ListSinks_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSinksRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ListSinks(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ListSinks_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ListSinks(ctx, req.(*ListSinksRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_FinishTakeOvers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FinishTakeOversRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).FinishTakeOvers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_FinishTakeOvers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).FinishTakeOvers(ctx, req.(*FinishTakeOversRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_GetTakeOverFinish_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetTakeOverFinishRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).GetTakeOverFinish(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_GetTakeOverFinish_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).GetTakeOverFinish(ctx, req.(*GetTakeOverFinishRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -2286,6 +3014,18 @@ var RegistryService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _RegistryService_PauseMirror_Handler,
 		},
 		{
+			MethodName: "ListForwards",
+			Handler:    _RegistryService_ListForwards_Handler,
+		},
+		{
+			MethodName: "RetryForwards",
+			Handler:    _RegistryService_RetryForwards_Handler,
+		},
+		{
+			MethodName: "DropForward",
+			Handler:    _RegistryService_DropForward_Handler,
+		},
+		{
 			MethodName: "ExplainMirror",
 			Handler:    _RegistryService_ExplainMirror_Handler,
 		},
@@ -2312,6 +3052,70 @@ var RegistryService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListTakeOvers",
 			Handler:    _RegistryService_ListTakeOvers_Handler,
+		},
+		{
+			MethodName: "GetScans",
+			Handler:    _RegistryService_GetScans_Handler,
+		},
+		{
+			MethodName: "UpdateScanDatabase",
+			Handler:    _RegistryService_UpdateScanDatabase_Handler,
+		},
+		{
+			MethodName: "ListAffected",
+			Handler:    _RegistryService_ListAffected_Handler,
+		},
+		{
+			MethodName: "GetScan",
+			Handler:    _RegistryService_GetScan_Handler,
+		},
+		{
+			MethodName: "StartScan",
+			Handler:    _RegistryService_StartScan_Handler,
+		},
+		{
+			MethodName: "ListFindings",
+			Handler:    _RegistryService_ListFindings_Handler,
+		},
+		{
+			MethodName: "GetSBOM",
+			Handler:    _RegistryService_GetSBOM_Handler,
+		},
+		{
+			MethodName: "AttachSBOM",
+			Handler:    _RegistryService_AttachSBOM_Handler,
+		},
+		{
+			MethodName: "ListSignatures",
+			Handler:    _RegistryService_ListSignatures_Handler,
+		},
+		{
+			MethodName: "ExplainPull",
+			Handler:    _RegistryService_ExplainPull_Handler,
+		},
+		{
+			MethodName: "ListTrusted",
+			Handler:    _RegistryService_ListTrusted_Handler,
+		},
+		{
+			MethodName: "RemoveTrusted",
+			Handler:    _RegistryService_RemoveTrusted_Handler,
+		},
+		{
+			MethodName: "ListEvents",
+			Handler:    _RegistryService_ListEvents_Handler,
+		},
+		{
+			MethodName: "ListSinks",
+			Handler:    _RegistryService_ListSinks_Handler,
+		},
+		{
+			MethodName: "FinishTakeOvers",
+			Handler:    _RegistryService_FinishTakeOvers_Handler,
+		},
+		{
+			MethodName: "GetTakeOverFinish",
+			Handler:    _RegistryService_GetTakeOverFinish_Handler,
 		},
 		{
 			MethodName: "UnlinkBlob",

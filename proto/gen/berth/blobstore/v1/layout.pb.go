@@ -482,6 +482,466 @@ func (x *LayoutCopy) GetModified() int64 {
 	return 0
 }
 
+// TakeOverCopyRequest names a copy.
+type TakeOverCopyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The copy, which lies in a layout.
+	Stored        *Stored `protobuf:"bytes,1,opt,name=stored,proto3" json:"stored,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TakeOverCopyRequest) Reset() {
+	*x = TakeOverCopyRequest{}
+	mi := &file_berth_blobstore_v1_layout_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TakeOverCopyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TakeOverCopyRequest) ProtoMessage() {}
+
+func (x *TakeOverCopyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_blobstore_v1_layout_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TakeOverCopyRequest.ProtoReflect.Descriptor instead.
+func (*TakeOverCopyRequest) Descriptor() ([]byte, []int) {
+	return file_berth_blobstore_v1_layout_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *TakeOverCopyRequest) GetStored() *Stored {
+	if x != nil {
+		return x.Stored
+	}
+	return nil
+}
+
+// TakeOverCopyResponse has the copy that was made, or nothing: then it is a sign of
+// life.
+type TakeOverCopyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The store's own copy.
+	Stored        *Stored `protobuf:"bytes,1,opt,name=stored,proto3" json:"stored,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TakeOverCopyResponse) Reset() {
+	*x = TakeOverCopyResponse{}
+	mi := &file_berth_blobstore_v1_layout_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TakeOverCopyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TakeOverCopyResponse) ProtoMessage() {}
+
+func (x *TakeOverCopyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_blobstore_v1_layout_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TakeOverCopyResponse.ProtoReflect.Descriptor instead.
+func (*TakeOverCopyResponse) Descriptor() ([]byte, []int) {
+	return file_berth_blobstore_v1_layout_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *TakeOverCopyResponse) GetStored() *Stored {
+	if x != nil {
+		return x.Stored
+	}
+	return nil
+}
+
+// ListLayoutFilesRequest names a repository.
+type ListLayoutFilesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Pool it is in, empty for the default pool.
+	Pool string `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"`
+	// The repository's name.
+	Repository    string `protobuf:"bytes,2,opt,name=repository,proto3" json:"repository,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListLayoutFilesRequest) Reset() {
+	*x = ListLayoutFilesRequest{}
+	mi := &file_berth_blobstore_v1_layout_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListLayoutFilesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListLayoutFilesRequest) ProtoMessage() {}
+
+func (x *ListLayoutFilesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_blobstore_v1_layout_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListLayoutFilesRequest.ProtoReflect.Descriptor instead.
+func (*ListLayoutFilesRequest) Descriptor() ([]byte, []int) {
+	return file_berth_blobstore_v1_layout_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ListLayoutFilesRequest) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *ListLayoutFilesRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+// ListLayoutFilesResponse is a part of the list.
+type ListLayoutFilesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Files of blobs.
+	Files         []*LayoutFile `protobuf:"bytes,1,rep,name=files,proto3" json:"files,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListLayoutFilesResponse) Reset() {
+	*x = ListLayoutFilesResponse{}
+	mi := &file_berth_blobstore_v1_layout_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListLayoutFilesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListLayoutFilesResponse) ProtoMessage() {}
+
+func (x *ListLayoutFilesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_blobstore_v1_layout_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListLayoutFilesResponse.ProtoReflect.Descriptor instead.
+func (*ListLayoutFilesResponse) Descriptor() ([]byte, []int) {
+	return file_berth_blobstore_v1_layout_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ListLayoutFilesResponse) GetFiles() []*LayoutFile {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+// LayoutFile is a file that is named as a blob.
+type LayoutFile struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The digest that its name says.
+	Digest string `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	// Its size in bytes.
+	Size          int64 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LayoutFile) Reset() {
+	*x = LayoutFile{}
+	mi := &file_berth_blobstore_v1_layout_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LayoutFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LayoutFile) ProtoMessage() {}
+
+func (x *LayoutFile) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_blobstore_v1_layout_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LayoutFile.ProtoReflect.Descriptor instead.
+func (*LayoutFile) Descriptor() ([]byte, []int) {
+	return file_berth_blobstore_v1_layout_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *LayoutFile) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *LayoutFile) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+// RemoveLayoutFilesRequest names files.
+type RemoveLayoutFilesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Pool the repository is in, empty for the default pool.
+	Pool string `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"`
+	// The repository's name.
+	Repository string `protobuf:"bytes,2,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Which of its blobs' files, at most 1,000.
+	Digests       []string `protobuf:"bytes,3,rep,name=digests,proto3" json:"digests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveLayoutFilesRequest) Reset() {
+	*x = RemoveLayoutFilesRequest{}
+	mi := &file_berth_blobstore_v1_layout_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveLayoutFilesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveLayoutFilesRequest) ProtoMessage() {}
+
+func (x *RemoveLayoutFilesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_blobstore_v1_layout_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveLayoutFilesRequest.ProtoReflect.Descriptor instead.
+func (*RemoveLayoutFilesRequest) Descriptor() ([]byte, []int) {
+	return file_berth_blobstore_v1_layout_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RemoveLayoutFilesRequest) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *RemoveLayoutFilesRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *RemoveLayoutFilesRequest) GetDigests() []string {
+	if x != nil {
+		return x.Digests
+	}
+	return nil
+}
+
+// RemoveLayoutFilesResponse says what was done.
+type RemoveLayoutFilesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bytes of the files that are gone. They may have had other names.
+	Bytes         int64 `protobuf:"varint,1,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveLayoutFilesResponse) Reset() {
+	*x = RemoveLayoutFilesResponse{}
+	mi := &file_berth_blobstore_v1_layout_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveLayoutFilesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveLayoutFilesResponse) ProtoMessage() {}
+
+func (x *RemoveLayoutFilesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_blobstore_v1_layout_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveLayoutFilesResponse.ProtoReflect.Descriptor instead.
+func (*RemoveLayoutFilesResponse) Descriptor() ([]byte, []int) {
+	return file_berth_blobstore_v1_layout_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RemoveLayoutFilesResponse) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+// RemoveLayoutRequest names a repository.
+type RemoveLayoutRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Pool it is in, empty for the default pool.
+	Pool string `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"`
+	// The repository's name.
+	Repository    string `protobuf:"bytes,2,opt,name=repository,proto3" json:"repository,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveLayoutRequest) Reset() {
+	*x = RemoveLayoutRequest{}
+	mi := &file_berth_blobstore_v1_layout_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveLayoutRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveLayoutRequest) ProtoMessage() {}
+
+func (x *RemoveLayoutRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_blobstore_v1_layout_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveLayoutRequest.ProtoReflect.Descriptor instead.
+func (*RemoveLayoutRequest) Descriptor() ([]byte, []int) {
+	return file_berth_blobstore_v1_layout_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RemoveLayoutRequest) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *RemoveLayoutRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+// RemoveLayoutResponse says what was done, or nothing: then it is a sign of life.
+type RemoveLayoutResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bytes of the files that are gone. They may have had other names.
+	Bytes         int64 `protobuf:"varint,1,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveLayoutResponse) Reset() {
+	*x = RemoveLayoutResponse{}
+	mi := &file_berth_blobstore_v1_layout_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveLayoutResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveLayoutResponse) ProtoMessage() {}
+
+func (x *RemoveLayoutResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_blobstore_v1_layout_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveLayoutResponse.ProtoReflect.Descriptor instead.
+func (*RemoveLayoutResponse) Descriptor() ([]byte, []int) {
+	return file_berth_blobstore_v1_layout_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RemoveLayoutResponse) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
 var File_berth_blobstore_v1_layout_proto protoreflect.FileDescriptor
 
 const file_berth_blobstore_v1_layout_proto_rawDesc = "" +
@@ -516,12 +976,46 @@ const file_berth_blobstore_v1_layout_proto_rawDesc = "" +
 	"\n" +
 	"LayoutCopy\x122\n" +
 	"\x06stored\x18\x01 \x01(\v2\x1a.berth.blobstore.v1.StoredR\x06stored\x12\x1a\n" +
-	"\bmodified\x18\x02 \x01(\x03R\bmodified2\xa8\x03\n" +
+	"\bmodified\x18\x02 \x01(\x03R\bmodified\"I\n" +
+	"\x13TakeOverCopyRequest\x122\n" +
+	"\x06stored\x18\x01 \x01(\v2\x1a.berth.blobstore.v1.StoredR\x06stored\"J\n" +
+	"\x14TakeOverCopyResponse\x122\n" +
+	"\x06stored\x18\x01 \x01(\v2\x1a.berth.blobstore.v1.StoredR\x06stored\"L\n" +
+	"\x16ListLayoutFilesRequest\x12\x12\n" +
+	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x02 \x01(\tR\n" +
+	"repository\"O\n" +
+	"\x17ListLayoutFilesResponse\x124\n" +
+	"\x05files\x18\x01 \x03(\v2\x1e.berth.blobstore.v1.LayoutFileR\x05files\"8\n" +
+	"\n" +
+	"LayoutFile\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x03R\x04size\"h\n" +
+	"\x18RemoveLayoutFilesRequest\x12\x12\n" +
+	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x02 \x01(\tR\n" +
+	"repository\x12\x18\n" +
+	"\adigests\x18\x03 \x03(\tR\adigests\"1\n" +
+	"\x19RemoveLayoutFilesResponse\x12\x14\n" +
+	"\x05bytes\x18\x01 \x01(\x03R\x05bytes\"I\n" +
+	"\x13RemoveLayoutRequest\x12\x12\n" +
+	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x02 \x01(\tR\n" +
+	"repository\",\n" +
+	"\x14RemoveLayoutResponse\x12\x14\n" +
+	"\x05bytes\x18\x01 \x01(\x03R\x05bytes2\xd2\x06\n" +
 	"\rLayoutService\x12`\n" +
 	"\vFindLayouts\x12&.berth.blobstore.v1.FindLayoutsRequest\x1a'.berth.blobstore.v1.FindLayoutsResponse0\x01\x12X\n" +
 	"\tGetLayout\x12$.berth.blobstore.v1.GetLayoutRequest\x1a%.berth.blobstore.v1.GetLayoutResponse\x12l\n" +
 	"\x0fReadLayoutIndex\x12*.berth.blobstore.v1.ReadLayoutIndexRequest\x1a+.berth.blobstore.v1.ReadLayoutIndexResponse0\x01\x12m\n" +
-	"\x10ListLayoutCopies\x12+.berth.blobstore.v1.ListLayoutCopiesRequest\x1a,.berth.blobstore.v1.ListLayoutCopiesResponseB\xd9\x01\n" +
+	"\x10ListLayoutCopies\x12+.berth.blobstore.v1.ListLayoutCopiesRequest\x1a,.berth.blobstore.v1.ListLayoutCopiesResponse\x12c\n" +
+	"\fTakeOverCopy\x12'.berth.blobstore.v1.TakeOverCopyRequest\x1a(.berth.blobstore.v1.TakeOverCopyResponse0\x01\x12l\n" +
+	"\x0fListLayoutFiles\x12*.berth.blobstore.v1.ListLayoutFilesRequest\x1a+.berth.blobstore.v1.ListLayoutFilesResponse0\x01\x12p\n" +
+	"\x11RemoveLayoutFiles\x12,.berth.blobstore.v1.RemoveLayoutFilesRequest\x1a-.berth.blobstore.v1.RemoveLayoutFilesResponse\x12c\n" +
+	"\fRemoveLayout\x12'.berth.blobstore.v1.RemoveLayoutRequest\x1a(.berth.blobstore.v1.RemoveLayoutResponse0\x01B\xd9\x01\n" +
 	"\x16com.berth.blobstore.v1B\vLayoutProtoP\x01ZHgithub.com/berth-registry/berth/proto/gen/berth/blobstore/v1;blobstorev1\xa2\x02\x03BBX\xaa\x02\x12Berth.Blobstore.V1\xca\x02\x12Berth\\Blobstore\\V1\xe2\x02\x1eBerth\\Blobstore\\V1\\GPBMetadata\xea\x02\x14Berth::Blobstore::V1b\x06proto3"
 
 var (
@@ -536,35 +1030,55 @@ func file_berth_blobstore_v1_layout_proto_rawDescGZIP() []byte {
 	return file_berth_blobstore_v1_layout_proto_rawDescData
 }
 
-var file_berth_blobstore_v1_layout_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_berth_blobstore_v1_layout_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_berth_blobstore_v1_layout_proto_goTypes = []any{
-	(*FindLayoutsRequest)(nil),       // 0: berth.blobstore.v1.FindLayoutsRequest
-	(*FindLayoutsResponse)(nil),      // 1: berth.blobstore.v1.FindLayoutsResponse
-	(*GetLayoutRequest)(nil),         // 2: berth.blobstore.v1.GetLayoutRequest
-	(*GetLayoutResponse)(nil),        // 3: berth.blobstore.v1.GetLayoutResponse
-	(*ReadLayoutIndexRequest)(nil),   // 4: berth.blobstore.v1.ReadLayoutIndexRequest
-	(*ReadLayoutIndexResponse)(nil),  // 5: berth.blobstore.v1.ReadLayoutIndexResponse
-	(*ListLayoutCopiesRequest)(nil),  // 6: berth.blobstore.v1.ListLayoutCopiesRequest
-	(*ListLayoutCopiesResponse)(nil), // 7: berth.blobstore.v1.ListLayoutCopiesResponse
-	(*LayoutCopy)(nil),               // 8: berth.blobstore.v1.LayoutCopy
-	(*Stored)(nil),                   // 9: berth.blobstore.v1.Stored
+	(*FindLayoutsRequest)(nil),        // 0: berth.blobstore.v1.FindLayoutsRequest
+	(*FindLayoutsResponse)(nil),       // 1: berth.blobstore.v1.FindLayoutsResponse
+	(*GetLayoutRequest)(nil),          // 2: berth.blobstore.v1.GetLayoutRequest
+	(*GetLayoutResponse)(nil),         // 3: berth.blobstore.v1.GetLayoutResponse
+	(*ReadLayoutIndexRequest)(nil),    // 4: berth.blobstore.v1.ReadLayoutIndexRequest
+	(*ReadLayoutIndexResponse)(nil),   // 5: berth.blobstore.v1.ReadLayoutIndexResponse
+	(*ListLayoutCopiesRequest)(nil),   // 6: berth.blobstore.v1.ListLayoutCopiesRequest
+	(*ListLayoutCopiesResponse)(nil),  // 7: berth.blobstore.v1.ListLayoutCopiesResponse
+	(*LayoutCopy)(nil),                // 8: berth.blobstore.v1.LayoutCopy
+	(*TakeOverCopyRequest)(nil),       // 9: berth.blobstore.v1.TakeOverCopyRequest
+	(*TakeOverCopyResponse)(nil),      // 10: berth.blobstore.v1.TakeOverCopyResponse
+	(*ListLayoutFilesRequest)(nil),    // 11: berth.blobstore.v1.ListLayoutFilesRequest
+	(*ListLayoutFilesResponse)(nil),   // 12: berth.blobstore.v1.ListLayoutFilesResponse
+	(*LayoutFile)(nil),                // 13: berth.blobstore.v1.LayoutFile
+	(*RemoveLayoutFilesRequest)(nil),  // 14: berth.blobstore.v1.RemoveLayoutFilesRequest
+	(*RemoveLayoutFilesResponse)(nil), // 15: berth.blobstore.v1.RemoveLayoutFilesResponse
+	(*RemoveLayoutRequest)(nil),       // 16: berth.blobstore.v1.RemoveLayoutRequest
+	(*RemoveLayoutResponse)(nil),      // 17: berth.blobstore.v1.RemoveLayoutResponse
+	(*Stored)(nil),                    // 18: berth.blobstore.v1.Stored
 }
 var file_berth_blobstore_v1_layout_proto_depIdxs = []int32{
-	8, // 0: berth.blobstore.v1.ListLayoutCopiesResponse.copies:type_name -> berth.blobstore.v1.LayoutCopy
-	9, // 1: berth.blobstore.v1.LayoutCopy.stored:type_name -> berth.blobstore.v1.Stored
-	0, // 2: berth.blobstore.v1.LayoutService.FindLayouts:input_type -> berth.blobstore.v1.FindLayoutsRequest
-	2, // 3: berth.blobstore.v1.LayoutService.GetLayout:input_type -> berth.blobstore.v1.GetLayoutRequest
-	4, // 4: berth.blobstore.v1.LayoutService.ReadLayoutIndex:input_type -> berth.blobstore.v1.ReadLayoutIndexRequest
-	6, // 5: berth.blobstore.v1.LayoutService.ListLayoutCopies:input_type -> berth.blobstore.v1.ListLayoutCopiesRequest
-	1, // 6: berth.blobstore.v1.LayoutService.FindLayouts:output_type -> berth.blobstore.v1.FindLayoutsResponse
-	3, // 7: berth.blobstore.v1.LayoutService.GetLayout:output_type -> berth.blobstore.v1.GetLayoutResponse
-	5, // 8: berth.blobstore.v1.LayoutService.ReadLayoutIndex:output_type -> berth.blobstore.v1.ReadLayoutIndexResponse
-	7, // 9: berth.blobstore.v1.LayoutService.ListLayoutCopies:output_type -> berth.blobstore.v1.ListLayoutCopiesResponse
-	6, // [6:10] is the sub-list for method output_type
-	2, // [2:6] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	8,  // 0: berth.blobstore.v1.ListLayoutCopiesResponse.copies:type_name -> berth.blobstore.v1.LayoutCopy
+	18, // 1: berth.blobstore.v1.LayoutCopy.stored:type_name -> berth.blobstore.v1.Stored
+	18, // 2: berth.blobstore.v1.TakeOverCopyRequest.stored:type_name -> berth.blobstore.v1.Stored
+	18, // 3: berth.blobstore.v1.TakeOverCopyResponse.stored:type_name -> berth.blobstore.v1.Stored
+	13, // 4: berth.blobstore.v1.ListLayoutFilesResponse.files:type_name -> berth.blobstore.v1.LayoutFile
+	0,  // 5: berth.blobstore.v1.LayoutService.FindLayouts:input_type -> berth.blobstore.v1.FindLayoutsRequest
+	2,  // 6: berth.blobstore.v1.LayoutService.GetLayout:input_type -> berth.blobstore.v1.GetLayoutRequest
+	4,  // 7: berth.blobstore.v1.LayoutService.ReadLayoutIndex:input_type -> berth.blobstore.v1.ReadLayoutIndexRequest
+	6,  // 8: berth.blobstore.v1.LayoutService.ListLayoutCopies:input_type -> berth.blobstore.v1.ListLayoutCopiesRequest
+	9,  // 9: berth.blobstore.v1.LayoutService.TakeOverCopy:input_type -> berth.blobstore.v1.TakeOverCopyRequest
+	11, // 10: berth.blobstore.v1.LayoutService.ListLayoutFiles:input_type -> berth.blobstore.v1.ListLayoutFilesRequest
+	14, // 11: berth.blobstore.v1.LayoutService.RemoveLayoutFiles:input_type -> berth.blobstore.v1.RemoveLayoutFilesRequest
+	16, // 12: berth.blobstore.v1.LayoutService.RemoveLayout:input_type -> berth.blobstore.v1.RemoveLayoutRequest
+	1,  // 13: berth.blobstore.v1.LayoutService.FindLayouts:output_type -> berth.blobstore.v1.FindLayoutsResponse
+	3,  // 14: berth.blobstore.v1.LayoutService.GetLayout:output_type -> berth.blobstore.v1.GetLayoutResponse
+	5,  // 15: berth.blobstore.v1.LayoutService.ReadLayoutIndex:output_type -> berth.blobstore.v1.ReadLayoutIndexResponse
+	7,  // 16: berth.blobstore.v1.LayoutService.ListLayoutCopies:output_type -> berth.blobstore.v1.ListLayoutCopiesResponse
+	10, // 17: berth.blobstore.v1.LayoutService.TakeOverCopy:output_type -> berth.blobstore.v1.TakeOverCopyResponse
+	12, // 18: berth.blobstore.v1.LayoutService.ListLayoutFiles:output_type -> berth.blobstore.v1.ListLayoutFilesResponse
+	15, // 19: berth.blobstore.v1.LayoutService.RemoveLayoutFiles:output_type -> berth.blobstore.v1.RemoveLayoutFilesResponse
+	17, // 20: berth.blobstore.v1.LayoutService.RemoveLayout:output_type -> berth.blobstore.v1.RemoveLayoutResponse
+	13, // [13:21] is the sub-list for method output_type
+	5,  // [5:13] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_berth_blobstore_v1_layout_proto_init() }
@@ -579,7 +1093,7 @@ func file_berth_blobstore_v1_layout_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_blobstore_v1_layout_proto_rawDesc), len(file_berth_blobstore_v1_layout_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

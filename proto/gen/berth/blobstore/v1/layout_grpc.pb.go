@@ -21,10 +21,14 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	LayoutService_FindLayouts_FullMethodName      = "/berth.blobstore.v1.LayoutService/FindLayouts"
-	LayoutService_GetLayout_FullMethodName        = "/berth.blobstore.v1.LayoutService/GetLayout"
-	LayoutService_ReadLayoutIndex_FullMethodName  = "/berth.blobstore.v1.LayoutService/ReadLayoutIndex"
-	LayoutService_ListLayoutCopies_FullMethodName = "/berth.blobstore.v1.LayoutService/ListLayoutCopies"
+	LayoutService_FindLayouts_FullMethodName       = "/berth.blobstore.v1.LayoutService/FindLayouts"
+	LayoutService_GetLayout_FullMethodName         = "/berth.blobstore.v1.LayoutService/GetLayout"
+	LayoutService_ReadLayoutIndex_FullMethodName   = "/berth.blobstore.v1.LayoutService/ReadLayoutIndex"
+	LayoutService_ListLayoutCopies_FullMethodName  = "/berth.blobstore.v1.LayoutService/ListLayoutCopies"
+	LayoutService_TakeOverCopy_FullMethodName      = "/berth.blobstore.v1.LayoutService/TakeOverCopy"
+	LayoutService_ListLayoutFiles_FullMethodName   = "/berth.blobstore.v1.LayoutService/ListLayoutFiles"
+	LayoutService_RemoveLayoutFiles_FullMethodName = "/berth.blobstore.v1.LayoutService/RemoveLayoutFiles"
+	LayoutService_RemoveLayout_FullMethodName      = "/berth.blobstore.v1.LayoutService/RemoveLayout"
 )
 
 // LayoutServiceClient is the client API for LayoutService service.
@@ -33,8 +37,9 @@ const (
 //
 // LayoutService reads the OCI image layouts (image-spec, image-layout.md) that
 // another registry keeps in the directory of a pool, one for each of its
-// repositories, so that a catalog can take them over. It changes nothing. A pool
-// that can have none has none.
+// repositories, so that a catalog can take them over. It changes nothing until the
+// catalog makes the files the store's own, and removes them there. A pool that can
+// have none has none.
 //
 // Failures carry a berth.failure.v1.Failure.
 type LayoutServiceClient interface {
@@ -53,6 +58,21 @@ type LayoutServiceClient interface {
 	// ListLayoutCopies returns those of some blobs that a layout has a file of. Only
 	// the sizes were looked at.
 	ListLayoutCopies(ctx context.Context, in *ListLayoutCopiesRequest, opts ...grpc.CallOption) (*ListLayoutCopiesResponse, error)
+	// TakeOverCopy makes a copy that lies in a layout one of the store's own, which is
+	// durable then. What it was stays as it is. It may have to copy the bytes.
+	//
+	// Failures: BlobUnknown if there is no such copy, DigestInvalid if the bytes were
+	// copied and are not those of the digest.
+	TakeOverCopy(ctx context.Context, in *TakeOverCopyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TakeOverCopyResponse], error)
+	// ListLayoutFiles sends the files of blobs that a layout has, in any order.
+	// Messages without any are signs of life.
+	ListLayoutFiles(ctx context.Context, in *ListLayoutFilesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListLayoutFilesResponse], error)
+	// RemoveLayoutFiles removes files of blobs of a layout. One that is not there is no
+	// failure.
+	RemoveLayoutFiles(ctx context.Context, in *RemoveLayoutFilesRequest, opts ...grpc.CallOption) (*RemoveLayoutFilesResponse, error)
+	// RemoveLayout removes a layout with all files of blobs in it. Files that are not
+	// of a layout stay. One that is not there is no failure.
+	RemoveLayout(ctx context.Context, in *RemoveLayoutRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RemoveLayoutResponse], error)
 }
 
 type layoutServiceClient struct {
@@ -121,14 +141,82 @@ func (c *layoutServiceClient) ListLayoutCopies(ctx context.Context, in *ListLayo
 	return out, nil
 }
 
+func (c *layoutServiceClient) TakeOverCopy(ctx context.Context, in *TakeOverCopyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TakeOverCopyResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &LayoutService_ServiceDesc.Streams[2], LayoutService_TakeOverCopy_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[TakeOverCopyRequest, TakeOverCopyResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LayoutService_TakeOverCopyClient = grpc.ServerStreamingClient[TakeOverCopyResponse]
+
+func (c *layoutServiceClient) ListLayoutFiles(ctx context.Context, in *ListLayoutFilesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListLayoutFilesResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &LayoutService_ServiceDesc.Streams[3], LayoutService_ListLayoutFiles_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ListLayoutFilesRequest, ListLayoutFilesResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LayoutService_ListLayoutFilesClient = grpc.ServerStreamingClient[ListLayoutFilesResponse]
+
+func (c *layoutServiceClient) RemoveLayoutFiles(ctx context.Context, in *RemoveLayoutFilesRequest, opts ...grpc.CallOption) (*RemoveLayoutFilesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveLayoutFilesResponse)
+	err := c.cc.Invoke(ctx, LayoutService_RemoveLayoutFiles_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *layoutServiceClient) RemoveLayout(ctx context.Context, in *RemoveLayoutRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RemoveLayoutResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &LayoutService_ServiceDesc.Streams[4], LayoutService_RemoveLayout_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RemoveLayoutRequest, RemoveLayoutResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LayoutService_RemoveLayoutClient = grpc.ServerStreamingClient[RemoveLayoutResponse]
+
 // LayoutServiceServer is the server API for LayoutService service.
 // All implementations must embed UnimplementedLayoutServiceServer
 // for forward compatibility.
 //
 // LayoutService reads the OCI image layouts (image-spec, image-layout.md) that
 // another registry keeps in the directory of a pool, one for each of its
-// repositories, so that a catalog can take them over. It changes nothing. A pool
-// that can have none has none.
+// repositories, so that a catalog can take them over. It changes nothing until the
+// catalog makes the files the store's own, and removes them there. A pool that can
+// have none has none.
 //
 // Failures carry a berth.failure.v1.Failure.
 type LayoutServiceServer interface {
@@ -147,6 +235,21 @@ type LayoutServiceServer interface {
 	// ListLayoutCopies returns those of some blobs that a layout has a file of. Only
 	// the sizes were looked at.
 	ListLayoutCopies(context.Context, *ListLayoutCopiesRequest) (*ListLayoutCopiesResponse, error)
+	// TakeOverCopy makes a copy that lies in a layout one of the store's own, which is
+	// durable then. What it was stays as it is. It may have to copy the bytes.
+	//
+	// Failures: BlobUnknown if there is no such copy, DigestInvalid if the bytes were
+	// copied and are not those of the digest.
+	TakeOverCopy(*TakeOverCopyRequest, grpc.ServerStreamingServer[TakeOverCopyResponse]) error
+	// ListLayoutFiles sends the files of blobs that a layout has, in any order.
+	// Messages without any are signs of life.
+	ListLayoutFiles(*ListLayoutFilesRequest, grpc.ServerStreamingServer[ListLayoutFilesResponse]) error
+	// RemoveLayoutFiles removes files of blobs of a layout. One that is not there is no
+	// failure.
+	RemoveLayoutFiles(context.Context, *RemoveLayoutFilesRequest) (*RemoveLayoutFilesResponse, error)
+	// RemoveLayout removes a layout with all files of blobs in it. Files that are not
+	// of a layout stay. One that is not there is no failure.
+	RemoveLayout(*RemoveLayoutRequest, grpc.ServerStreamingServer[RemoveLayoutResponse]) error
 	mustEmbedUnimplementedLayoutServiceServer()
 }
 
@@ -168,6 +271,18 @@ func (UnimplementedLayoutServiceServer) ReadLayoutIndex(*ReadLayoutIndexRequest,
 }
 func (UnimplementedLayoutServiceServer) ListLayoutCopies(context.Context, *ListLayoutCopiesRequest) (*ListLayoutCopiesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListLayoutCopies not implemented")
+}
+func (UnimplementedLayoutServiceServer) TakeOverCopy(*TakeOverCopyRequest, grpc.ServerStreamingServer[TakeOverCopyResponse]) error {
+	return status.Error(codes.Unimplemented, "method TakeOverCopy not implemented")
+}
+func (UnimplementedLayoutServiceServer) ListLayoutFiles(*ListLayoutFilesRequest, grpc.ServerStreamingServer[ListLayoutFilesResponse]) error {
+	return status.Error(codes.Unimplemented, "method ListLayoutFiles not implemented")
+}
+func (UnimplementedLayoutServiceServer) RemoveLayoutFiles(context.Context, *RemoveLayoutFilesRequest) (*RemoveLayoutFilesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveLayoutFiles not implemented")
+}
+func (UnimplementedLayoutServiceServer) RemoveLayout(*RemoveLayoutRequest, grpc.ServerStreamingServer[RemoveLayoutResponse]) error {
+	return status.Error(codes.Unimplemented, "method RemoveLayout not implemented")
 }
 func (UnimplementedLayoutServiceServer) mustEmbedUnimplementedLayoutServiceServer() {}
 func (UnimplementedLayoutServiceServer) testEmbeddedByValue()                       {}
@@ -248,6 +363,57 @@ func _LayoutService_ListLayoutCopies_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _LayoutService_TakeOverCopy_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(TakeOverCopyRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(LayoutServiceServer).TakeOverCopy(m, &grpc.GenericServerStream[TakeOverCopyRequest, TakeOverCopyResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LayoutService_TakeOverCopyServer = grpc.ServerStreamingServer[TakeOverCopyResponse]
+
+func _LayoutService_ListLayoutFiles_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ListLayoutFilesRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(LayoutServiceServer).ListLayoutFiles(m, &grpc.GenericServerStream[ListLayoutFilesRequest, ListLayoutFilesResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LayoutService_ListLayoutFilesServer = grpc.ServerStreamingServer[ListLayoutFilesResponse]
+
+func _LayoutService_RemoveLayoutFiles_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveLayoutFilesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LayoutServiceServer).RemoveLayoutFiles(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LayoutService_RemoveLayoutFiles_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LayoutServiceServer).RemoveLayoutFiles(ctx, req.(*RemoveLayoutFilesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LayoutService_RemoveLayout_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(RemoveLayoutRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(LayoutServiceServer).RemoveLayout(m, &grpc.GenericServerStream[RemoveLayoutRequest, RemoveLayoutResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LayoutService_RemoveLayoutServer = grpc.ServerStreamingServer[RemoveLayoutResponse]
+
 // LayoutService_ServiceDesc is the grpc.ServiceDesc for LayoutService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -263,6 +429,10 @@ var LayoutService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "ListLayoutCopies",
 			Handler:    _LayoutService_ListLayoutCopies_Handler,
 		},
+		{
+			MethodName: "RemoveLayoutFiles",
+			Handler:    _LayoutService_RemoveLayoutFiles_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -273,6 +443,21 @@ var LayoutService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "ReadLayoutIndex",
 			Handler:       _LayoutService_ReadLayoutIndex_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "TakeOverCopy",
+			Handler:       _LayoutService_TakeOverCopy_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ListLayoutFiles",
+			Handler:       _LayoutService_ListLayoutFiles_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "RemoveLayout",
+			Handler:       _LayoutService_RemoveLayout_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -1267,6 +1267,116 @@ func (*ClearPinResponse) Descriptor() ([]byte, []int) {
 	return file_berth_metadata_v1_cache_proto_rawDescGZIP(), []int{21}
 }
 
+// UntagCachedRequest names a tag that is to go.
+type UntagCachedRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// On whose behalf.
+	Actor *Actor `protobuf:"bytes,1,opt,name=actor,proto3" json:"actor,omitempty"`
+	// Name of the repository.
+	Repository string `protobuf:"bytes,2,opt,name=repository,proto3" json:"repository,omitempty"`
+	// The tag.
+	Tag string `protobuf:"bytes,3,opt,name=tag,proto3" json:"tag,omitempty"`
+	// What it points to; it stays if that is something else.
+	Digest        string `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UntagCachedRequest) Reset() {
+	*x = UntagCachedRequest{}
+	mi := &file_berth_metadata_v1_cache_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UntagCachedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UntagCachedRequest) ProtoMessage() {}
+
+func (x *UntagCachedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_metadata_v1_cache_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UntagCachedRequest.ProtoReflect.Descriptor instead.
+func (*UntagCachedRequest) Descriptor() ([]byte, []int) {
+	return file_berth_metadata_v1_cache_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *UntagCachedRequest) GetActor() *Actor {
+	if x != nil {
+		return x.Actor
+	}
+	return nil
+}
+
+func (x *UntagCachedRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *UntagCachedRequest) GetTag() string {
+	if x != nil {
+		return x.Tag
+	}
+	return ""
+}
+
+func (x *UntagCachedRequest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+// UntagCachedResponse says that it is gone.
+type UntagCachedResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UntagCachedResponse) Reset() {
+	*x = UntagCachedResponse{}
+	mi := &file_berth_metadata_v1_cache_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UntagCachedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UntagCachedResponse) ProtoMessage() {}
+
+func (x *UntagCachedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_metadata_v1_cache_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UntagCachedResponse.ProtoReflect.Descriptor instead.
+func (*UntagCachedResponse) Descriptor() ([]byte, []int) {
+	return file_berth_metadata_v1_cache_proto_rawDescGZIP(), []int{23}
+}
+
 var File_berth_metadata_v1_cache_proto protoreflect.FileDescriptor
 
 const file_berth_metadata_v1_cache_proto_rawDesc = "" +
@@ -1349,7 +1459,15 @@ const file_berth_metadata_v1_cache_proto_rawDesc = "" +
 	"\x0fClearPinRequest\x12.\n" +
 	"\x05actor\x18\x01 \x01(\v2\x18.berth.metadata.v1.ActorR\x05actor\x12\x18\n" +
 	"\apattern\x18\x02 \x01(\tR\apattern\"\x12\n" +
-	"\x10ClearPinResponse2\xb5\x06\n" +
+	"\x10ClearPinResponse\"\x8e\x01\n" +
+	"\x12UntagCachedRequest\x12.\n" +
+	"\x05actor\x18\x01 \x01(\v2\x18.berth.metadata.v1.ActorR\x05actor\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x02 \x01(\tR\n" +
+	"repository\x12\x10\n" +
+	"\x03tag\x18\x03 \x01(\tR\x03tag\x12\x16\n" +
+	"\x06digest\x18\x04 \x01(\tR\x06digest\"\x15\n" +
+	"\x13UntagCachedResponse2\x93\a\n" +
 	"\fCacheService\x12V\n" +
 	"\tPutCached\x12#.berth.metadata.v1.PutCachedRequest\x1a$.berth.metadata.v1.PutCachedResponse\x12Y\n" +
 	"\n" +
@@ -1358,7 +1476,8 @@ const file_berth_metadata_v1_cache_proto_rawDesc = "" +
 	"\n" +
 	"ListCached\x12$.berth.metadata.v1.ListCachedRequest\x1a%.berth.metadata.v1.ListCachedResponse\x12\\\n" +
 	"\vGetPushedTo\x12%.berth.metadata.v1.GetPushedToRequest\x1a&.berth.metadata.v1.GetPushedToResponse\x12\\\n" +
-	"\vEvictCached\x12%.berth.metadata.v1.EvictCachedRequest\x1a&.berth.metadata.v1.EvictCachedResponse\x12S\n" +
+	"\vEvictCached\x12%.berth.metadata.v1.EvictCachedRequest\x1a&.berth.metadata.v1.EvictCachedResponse\x12\\\n" +
+	"\vUntagCached\x12%.berth.metadata.v1.UntagCachedRequest\x1a&.berth.metadata.v1.UntagCachedResponse\x12S\n" +
 	"\bListPins\x12\".berth.metadata.v1.ListPinsRequest\x1a#.berth.metadata.v1.ListPinsResponse\x12M\n" +
 	"\x06SetPin\x12 .berth.metadata.v1.SetPinRequest\x1a!.berth.metadata.v1.SetPinResponse\x12S\n" +
 	"\bClearPin\x12\".berth.metadata.v1.ClearPinRequest\x1a#.berth.metadata.v1.ClearPinResponseB\xd1\x01\n" +
@@ -1377,7 +1496,7 @@ func file_berth_metadata_v1_cache_proto_rawDescGZIP() []byte {
 	return file_berth_metadata_v1_cache_proto_rawDescData
 }
 
-var file_berth_metadata_v1_cache_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_berth_metadata_v1_cache_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_berth_metadata_v1_cache_proto_goTypes = []any{
 	(*Origin)(nil),                // 0: berth.metadata.v1.Origin
 	(*PutCachedRequest)(nil),      // 1: berth.metadata.v1.PutCachedRequest
@@ -1401,56 +1520,61 @@ var file_berth_metadata_v1_cache_proto_goTypes = []any{
 	(*SetPinResponse)(nil),        // 19: berth.metadata.v1.SetPinResponse
 	(*ClearPinRequest)(nil),       // 20: berth.metadata.v1.ClearPinRequest
 	(*ClearPinResponse)(nil),      // 21: berth.metadata.v1.ClearPinResponse
-	(*PutManifestRequest)(nil),    // 22: berth.metadata.v1.PutManifestRequest
-	(*PutManifestResponse)(nil),   // 23: berth.metadata.v1.PutManifestResponse
-	(*LinkBlobRequest)(nil),       // 24: berth.metadata.v1.LinkBlobRequest
-	(*LinkBlobResponse)(nil),      // 25: berth.metadata.v1.LinkBlobResponse
-	(*Actor)(nil),                 // 26: berth.metadata.v1.Actor
-	(*Page)(nil),                  // 27: berth.metadata.v1.Page
-	(*Reference)(nil),             // 28: berth.metadata.v1.Reference
+	(*UntagCachedRequest)(nil),    // 22: berth.metadata.v1.UntagCachedRequest
+	(*UntagCachedResponse)(nil),   // 23: berth.metadata.v1.UntagCachedResponse
+	(*PutManifestRequest)(nil),    // 24: berth.metadata.v1.PutManifestRequest
+	(*PutManifestResponse)(nil),   // 25: berth.metadata.v1.PutManifestResponse
+	(*LinkBlobRequest)(nil),       // 26: berth.metadata.v1.LinkBlobRequest
+	(*LinkBlobResponse)(nil),      // 27: berth.metadata.v1.LinkBlobResponse
+	(*Actor)(nil),                 // 28: berth.metadata.v1.Actor
+	(*Page)(nil),                  // 29: berth.metadata.v1.Page
+	(*Reference)(nil),             // 30: berth.metadata.v1.Reference
 }
 var file_berth_metadata_v1_cache_proto_depIdxs = []int32{
-	22, // 0: berth.metadata.v1.PutCachedRequest.put:type_name -> berth.metadata.v1.PutManifestRequest
+	24, // 0: berth.metadata.v1.PutCachedRequest.put:type_name -> berth.metadata.v1.PutManifestRequest
 	0,  // 1: berth.metadata.v1.PutCachedRequest.origin:type_name -> berth.metadata.v1.Origin
-	23, // 2: berth.metadata.v1.PutCachedResponse.put:type_name -> berth.metadata.v1.PutManifestResponse
-	24, // 3: berth.metadata.v1.LinkCachedRequest.link:type_name -> berth.metadata.v1.LinkBlobRequest
-	25, // 4: berth.metadata.v1.LinkCachedResponse.link:type_name -> berth.metadata.v1.LinkBlobResponse
-	26, // 5: berth.metadata.v1.GetCacheUsageRequest.actor:type_name -> berth.metadata.v1.Actor
+	25, // 2: berth.metadata.v1.PutCachedResponse.put:type_name -> berth.metadata.v1.PutManifestResponse
+	26, // 3: berth.metadata.v1.LinkCachedRequest.link:type_name -> berth.metadata.v1.LinkBlobRequest
+	27, // 4: berth.metadata.v1.LinkCachedResponse.link:type_name -> berth.metadata.v1.LinkBlobResponse
+	28, // 5: berth.metadata.v1.GetCacheUsageRequest.actor:type_name -> berth.metadata.v1.Actor
 	6,  // 6: berth.metadata.v1.GetCacheUsageResponse.pools:type_name -> berth.metadata.v1.CacheUsage
-	26, // 7: berth.metadata.v1.ListCachedRequest.actor:type_name -> berth.metadata.v1.Actor
-	27, // 8: berth.metadata.v1.ListCachedRequest.page:type_name -> berth.metadata.v1.Page
+	28, // 7: berth.metadata.v1.ListCachedRequest.actor:type_name -> berth.metadata.v1.Actor
+	29, // 8: berth.metadata.v1.ListCachedRequest.page:type_name -> berth.metadata.v1.Page
 	0,  // 9: berth.metadata.v1.CachedManifest.origin:type_name -> berth.metadata.v1.Origin
 	9,  // 10: berth.metadata.v1.ListCachedResponse.items:type_name -> berth.metadata.v1.CachedManifest
-	26, // 11: berth.metadata.v1.GetPushedToRequest.actor:type_name -> berth.metadata.v1.Actor
-	26, // 12: berth.metadata.v1.EvictCachedRequest.actor:type_name -> berth.metadata.v1.Actor
-	28, // 13: berth.metadata.v1.EvictCachedRequest.reference:type_name -> berth.metadata.v1.Reference
-	26, // 14: berth.metadata.v1.ListPinsRequest.actor:type_name -> berth.metadata.v1.Actor
+	28, // 11: berth.metadata.v1.GetPushedToRequest.actor:type_name -> berth.metadata.v1.Actor
+	28, // 12: berth.metadata.v1.EvictCachedRequest.actor:type_name -> berth.metadata.v1.Actor
+	30, // 13: berth.metadata.v1.EvictCachedRequest.reference:type_name -> berth.metadata.v1.Reference
+	28, // 14: berth.metadata.v1.ListPinsRequest.actor:type_name -> berth.metadata.v1.Actor
 	15, // 15: berth.metadata.v1.ListPinsResponse.pins:type_name -> berth.metadata.v1.Pin
-	26, // 16: berth.metadata.v1.SetPinRequest.actor:type_name -> berth.metadata.v1.Actor
-	26, // 17: berth.metadata.v1.ClearPinRequest.actor:type_name -> berth.metadata.v1.Actor
-	1,  // 18: berth.metadata.v1.CacheService.PutCached:input_type -> berth.metadata.v1.PutCachedRequest
-	3,  // 19: berth.metadata.v1.CacheService.LinkCached:input_type -> berth.metadata.v1.LinkCachedRequest
-	5,  // 20: berth.metadata.v1.CacheService.GetCacheUsage:input_type -> berth.metadata.v1.GetCacheUsageRequest
-	8,  // 21: berth.metadata.v1.CacheService.ListCached:input_type -> berth.metadata.v1.ListCachedRequest
-	11, // 22: berth.metadata.v1.CacheService.GetPushedTo:input_type -> berth.metadata.v1.GetPushedToRequest
-	13, // 23: berth.metadata.v1.CacheService.EvictCached:input_type -> berth.metadata.v1.EvictCachedRequest
-	16, // 24: berth.metadata.v1.CacheService.ListPins:input_type -> berth.metadata.v1.ListPinsRequest
-	18, // 25: berth.metadata.v1.CacheService.SetPin:input_type -> berth.metadata.v1.SetPinRequest
-	20, // 26: berth.metadata.v1.CacheService.ClearPin:input_type -> berth.metadata.v1.ClearPinRequest
-	2,  // 27: berth.metadata.v1.CacheService.PutCached:output_type -> berth.metadata.v1.PutCachedResponse
-	4,  // 28: berth.metadata.v1.CacheService.LinkCached:output_type -> berth.metadata.v1.LinkCachedResponse
-	7,  // 29: berth.metadata.v1.CacheService.GetCacheUsage:output_type -> berth.metadata.v1.GetCacheUsageResponse
-	10, // 30: berth.metadata.v1.CacheService.ListCached:output_type -> berth.metadata.v1.ListCachedResponse
-	12, // 31: berth.metadata.v1.CacheService.GetPushedTo:output_type -> berth.metadata.v1.GetPushedToResponse
-	14, // 32: berth.metadata.v1.CacheService.EvictCached:output_type -> berth.metadata.v1.EvictCachedResponse
-	17, // 33: berth.metadata.v1.CacheService.ListPins:output_type -> berth.metadata.v1.ListPinsResponse
-	19, // 34: berth.metadata.v1.CacheService.SetPin:output_type -> berth.metadata.v1.SetPinResponse
-	21, // 35: berth.metadata.v1.CacheService.ClearPin:output_type -> berth.metadata.v1.ClearPinResponse
-	27, // [27:36] is the sub-list for method output_type
-	18, // [18:27] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	28, // 16: berth.metadata.v1.SetPinRequest.actor:type_name -> berth.metadata.v1.Actor
+	28, // 17: berth.metadata.v1.ClearPinRequest.actor:type_name -> berth.metadata.v1.Actor
+	28, // 18: berth.metadata.v1.UntagCachedRequest.actor:type_name -> berth.metadata.v1.Actor
+	1,  // 19: berth.metadata.v1.CacheService.PutCached:input_type -> berth.metadata.v1.PutCachedRequest
+	3,  // 20: berth.metadata.v1.CacheService.LinkCached:input_type -> berth.metadata.v1.LinkCachedRequest
+	5,  // 21: berth.metadata.v1.CacheService.GetCacheUsage:input_type -> berth.metadata.v1.GetCacheUsageRequest
+	8,  // 22: berth.metadata.v1.CacheService.ListCached:input_type -> berth.metadata.v1.ListCachedRequest
+	11, // 23: berth.metadata.v1.CacheService.GetPushedTo:input_type -> berth.metadata.v1.GetPushedToRequest
+	13, // 24: berth.metadata.v1.CacheService.EvictCached:input_type -> berth.metadata.v1.EvictCachedRequest
+	22, // 25: berth.metadata.v1.CacheService.UntagCached:input_type -> berth.metadata.v1.UntagCachedRequest
+	16, // 26: berth.metadata.v1.CacheService.ListPins:input_type -> berth.metadata.v1.ListPinsRequest
+	18, // 27: berth.metadata.v1.CacheService.SetPin:input_type -> berth.metadata.v1.SetPinRequest
+	20, // 28: berth.metadata.v1.CacheService.ClearPin:input_type -> berth.metadata.v1.ClearPinRequest
+	2,  // 29: berth.metadata.v1.CacheService.PutCached:output_type -> berth.metadata.v1.PutCachedResponse
+	4,  // 30: berth.metadata.v1.CacheService.LinkCached:output_type -> berth.metadata.v1.LinkCachedResponse
+	7,  // 31: berth.metadata.v1.CacheService.GetCacheUsage:output_type -> berth.metadata.v1.GetCacheUsageResponse
+	10, // 32: berth.metadata.v1.CacheService.ListCached:output_type -> berth.metadata.v1.ListCachedResponse
+	12, // 33: berth.metadata.v1.CacheService.GetPushedTo:output_type -> berth.metadata.v1.GetPushedToResponse
+	14, // 34: berth.metadata.v1.CacheService.EvictCached:output_type -> berth.metadata.v1.EvictCachedResponse
+	23, // 35: berth.metadata.v1.CacheService.UntagCached:output_type -> berth.metadata.v1.UntagCachedResponse
+	17, // 36: berth.metadata.v1.CacheService.ListPins:output_type -> berth.metadata.v1.ListPinsResponse
+	19, // 37: berth.metadata.v1.CacheService.SetPin:output_type -> berth.metadata.v1.SetPinResponse
+	21, // 38: berth.metadata.v1.CacheService.ClearPin:output_type -> berth.metadata.v1.ClearPinResponse
+	29, // [29:39] is the sub-list for method output_type
+	19, // [19:29] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_berth_metadata_v1_cache_proto_init() }
@@ -1465,7 +1589,7 @@ func file_berth_metadata_v1_cache_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_metadata_v1_cache_proto_rawDesc), len(file_berth_metadata_v1_cache_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

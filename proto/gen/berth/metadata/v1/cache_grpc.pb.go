@@ -25,6 +25,7 @@ const (
 	CacheService_ListCached_FullMethodName    = "/berth.metadata.v1.CacheService/ListCached"
 	CacheService_GetPushedTo_FullMethodName   = "/berth.metadata.v1.CacheService/GetPushedTo"
 	CacheService_EvictCached_FullMethodName   = "/berth.metadata.v1.CacheService/EvictCached"
+	CacheService_UntagCached_FullMethodName   = "/berth.metadata.v1.CacheService/UntagCached"
 	CacheService_ListPins_FullMethodName      = "/berth.metadata.v1.CacheService/ListPins"
 	CacheService_SetPin_FullMethodName        = "/berth.metadata.v1.CacheService/SetPin"
 	CacheService_ClearPin_FullMethodName      = "/berth.metadata.v1.CacheService/ClearPin"
@@ -51,6 +52,8 @@ type CacheServiceClient interface {
 	GetPushedTo(ctx context.Context, in *GetPushedToRequest, opts ...grpc.CallOption) (*GetPushedToResponse, error)
 	// EvictCached removes cached content now.
 	EvictCached(ctx context.Context, in *EvictCachedRequest, opts ...grpc.CallOption) (*EvictCachedResponse, error)
+	// UntagCached removes a tag of cached content whose upstream has it no more.
+	UntagCached(ctx context.Context, in *UntagCachedRequest, opts ...grpc.CallOption) (*UntagCachedResponse, error)
 	// ListPins lists what stays, that of the config file first.
 	ListPins(ctx context.Context, in *ListPinsRequest, opts ...grpc.CallOption) (*ListPinsResponse, error)
 	// SetPin adds a pin.
@@ -127,6 +130,16 @@ func (c *cacheServiceClient) EvictCached(ctx context.Context, in *EvictCachedReq
 	return out, nil
 }
 
+func (c *cacheServiceClient) UntagCached(ctx context.Context, in *UntagCachedRequest, opts ...grpc.CallOption) (*UntagCachedResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UntagCachedResponse)
+	err := c.cc.Invoke(ctx, CacheService_UntagCached_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *cacheServiceClient) ListPins(ctx context.Context, in *ListPinsRequest, opts ...grpc.CallOption) (*ListPinsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListPinsResponse)
@@ -178,6 +191,8 @@ type CacheServiceServer interface {
 	GetPushedTo(context.Context, *GetPushedToRequest) (*GetPushedToResponse, error)
 	// EvictCached removes cached content now.
 	EvictCached(context.Context, *EvictCachedRequest) (*EvictCachedResponse, error)
+	// UntagCached removes a tag of cached content whose upstream has it no more.
+	UntagCached(context.Context, *UntagCachedRequest) (*UntagCachedResponse, error)
 	// ListPins lists what stays, that of the config file first.
 	ListPins(context.Context, *ListPinsRequest) (*ListPinsResponse, error)
 	// SetPin adds a pin.
@@ -211,6 +226,9 @@ func (UnimplementedCacheServiceServer) GetPushedTo(context.Context, *GetPushedTo
 }
 func (UnimplementedCacheServiceServer) EvictCached(context.Context, *EvictCachedRequest) (*EvictCachedResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method EvictCached not implemented")
+}
+func (UnimplementedCacheServiceServer) UntagCached(context.Context, *UntagCachedRequest) (*UntagCachedResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UntagCached not implemented")
 }
 func (UnimplementedCacheServiceServer) ListPins(context.Context, *ListPinsRequest) (*ListPinsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListPins not implemented")
@@ -350,6 +368,24 @@ func _CacheService_EvictCached_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CacheService_UntagCached_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UntagCachedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CacheServiceServer).UntagCached(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CacheService_UntagCached_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CacheServiceServer).UntagCached(ctx, req.(*UntagCachedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _CacheService_ListPins_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListPinsRequest)
 	if err := dec(in); err != nil {
@@ -434,6 +470,10 @@ var CacheService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "EvictCached",
 			Handler:    _CacheService_EvictCached_Handler,
+		},
+		{
+			MethodName: "UntagCached",
+			Handler:    _CacheService_UntagCached_Handler,
 		},
 		{
 			MethodName: "ListPins",

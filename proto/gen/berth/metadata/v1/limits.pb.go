@@ -507,6 +507,162 @@ func (x *GetUsageResponse) GetUnique() int64 {
 	return 0
 }
 
+// UploadNote tells of an upload session.
+type UploadNote struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Who began it, at most 1,024 bytes. Empty: it has ended.
+	Owner         string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UploadNote) Reset() {
+	*x = UploadNote{}
+	mi := &file_berth_metadata_v1_limits_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UploadNote) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UploadNote) ProtoMessage() {}
+
+func (x *UploadNote) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_metadata_v1_limits_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UploadNote.ProtoReflect.Descriptor instead.
+func (*UploadNote) Descriptor() ([]byte, []int) {
+	return file_berth_metadata_v1_limits_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *UploadNote) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *UploadNote) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+// NoteUploadsRequest tells of upload sessions.
+type NoteUploadsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What became of them.
+	Notes []*UploadNote `protobuf:"bytes,1,rep,name=notes,proto3" json:"notes,omitempty"`
+	// Whose sessions to count, at most 1,000.
+	Owners        []string `protobuf:"bytes,2,rep,name=owners,proto3" json:"owners,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NoteUploadsRequest) Reset() {
+	*x = NoteUploadsRequest{}
+	mi := &file_berth_metadata_v1_limits_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NoteUploadsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NoteUploadsRequest) ProtoMessage() {}
+
+func (x *NoteUploadsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_metadata_v1_limits_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NoteUploadsRequest.ProtoReflect.Descriptor instead.
+func (*NoteUploadsRequest) Descriptor() ([]byte, []int) {
+	return file_berth_metadata_v1_limits_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *NoteUploadsRequest) GetNotes() []*UploadNote {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
+}
+
+func (x *NoteUploadsRequest) GetOwners() []string {
+	if x != nil {
+		return x.Owners
+	}
+	return nil
+}
+
+// NoteUploadsResponse says that it is recorded.
+type NoteUploadsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many sessions each of the owners has, in their order.
+	Counts        []int64 `protobuf:"varint,1,rep,packed,name=counts,proto3" json:"counts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NoteUploadsResponse) Reset() {
+	*x = NoteUploadsResponse{}
+	mi := &file_berth_metadata_v1_limits_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NoteUploadsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NoteUploadsResponse) ProtoMessage() {}
+
+func (x *NoteUploadsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_metadata_v1_limits_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NoteUploadsResponse.ProtoReflect.Descriptor instead.
+func (*NoteUploadsResponse) Descriptor() ([]byte, []int) {
+	return file_berth_metadata_v1_limits_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *NoteUploadsResponse) GetCounts() []int64 {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
 var File_berth_metadata_v1_limits_proto protoreflect.FileDescriptor
 
 const file_berth_metadata_v1_limits_proto_rawDesc = "" +
@@ -539,12 +695,22 @@ const file_berth_metadata_v1_limits_proto_rawDesc = "" +
 	"\tmanifests\x18\x01 \x01(\x03R\tmanifests\x12\x14\n" +
 	"\x05blobs\x18\x02 \x01(\x03R\x05blobs\x12\x18\n" +
 	"\alogical\x18\x03 \x01(\x03R\alogical\x12\x16\n" +
-	"\x06unique\x18\x04 \x01(\x03R\x06unique2\x87\x03\n" +
+	"\x06unique\x18\x04 \x01(\x03R\x06unique\"2\n" +
+	"\n" +
+	"UploadNote\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05owner\x18\x02 \x01(\tR\x05owner\"a\n" +
+	"\x12NoteUploadsRequest\x123\n" +
+	"\x05notes\x18\x01 \x03(\v2\x1d.berth.metadata.v1.UploadNoteR\x05notes\x12\x16\n" +
+	"\x06owners\x18\x02 \x03(\tR\x06owners\"-\n" +
+	"\x13NoteUploadsResponse\x12\x16\n" +
+	"\x06counts\x18\x01 \x03(\x03R\x06counts2\xe5\x03\n" +
 	"\rLimitsService\x12_\n" +
 	"\fListReadOnly\x12&.berth.metadata.v1.ListReadOnlyRequest\x1a'.berth.metadata.v1.ListReadOnlyResponse\x12\\\n" +
 	"\vSetReadOnly\x12%.berth.metadata.v1.SetReadOnlyRequest\x1a&.berth.metadata.v1.SetReadOnlyResponse\x12b\n" +
 	"\rClearReadOnly\x12'.berth.metadata.v1.ClearReadOnlyRequest\x1a(.berth.metadata.v1.ClearReadOnlyResponse\x12S\n" +
-	"\bGetUsage\x12\".berth.metadata.v1.GetUsageRequest\x1a#.berth.metadata.v1.GetUsageResponseB\xd2\x01\n" +
+	"\bGetUsage\x12\".berth.metadata.v1.GetUsageRequest\x1a#.berth.metadata.v1.GetUsageResponse\x12\\\n" +
+	"\vNoteUploads\x12%.berth.metadata.v1.NoteUploadsRequest\x1a&.berth.metadata.v1.NoteUploadsResponseB\xd2\x01\n" +
 	"\x15com.berth.metadata.v1B\vLimitsProtoP\x01ZFgithub.com/berth-registry/berth/proto/gen/berth/metadata/v1;metadatav1\xa2\x02\x03BMX\xaa\x02\x11Berth.Metadata.V1\xca\x02\x11Berth\\Metadata\\V1\xe2\x02\x1dBerth\\Metadata\\V1\\GPBMetadata\xea\x02\x13Berth::Metadata::V1b\x06proto3"
 
 var (
@@ -559,7 +725,7 @@ func file_berth_metadata_v1_limits_proto_rawDescGZIP() []byte {
 	return file_berth_metadata_v1_limits_proto_rawDescData
 }
 
-var file_berth_metadata_v1_limits_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_berth_metadata_v1_limits_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_berth_metadata_v1_limits_proto_goTypes = []any{
 	(*ReadOnly)(nil),              // 0: berth.metadata.v1.ReadOnly
 	(*ListReadOnlyRequest)(nil),   // 1: berth.metadata.v1.ListReadOnlyRequest
@@ -570,27 +736,33 @@ var file_berth_metadata_v1_limits_proto_goTypes = []any{
 	(*ClearReadOnlyResponse)(nil), // 6: berth.metadata.v1.ClearReadOnlyResponse
 	(*GetUsageRequest)(nil),       // 7: berth.metadata.v1.GetUsageRequest
 	(*GetUsageResponse)(nil),      // 8: berth.metadata.v1.GetUsageResponse
-	(*Actor)(nil),                 // 9: berth.metadata.v1.Actor
+	(*UploadNote)(nil),            // 9: berth.metadata.v1.UploadNote
+	(*NoteUploadsRequest)(nil),    // 10: berth.metadata.v1.NoteUploadsRequest
+	(*NoteUploadsResponse)(nil),   // 11: berth.metadata.v1.NoteUploadsResponse
+	(*Actor)(nil),                 // 12: berth.metadata.v1.Actor
 }
 var file_berth_metadata_v1_limits_proto_depIdxs = []int32{
-	9, // 0: berth.metadata.v1.ListReadOnlyRequest.actor:type_name -> berth.metadata.v1.Actor
-	0, // 1: berth.metadata.v1.ListReadOnlyResponse.read_only:type_name -> berth.metadata.v1.ReadOnly
-	9, // 2: berth.metadata.v1.SetReadOnlyRequest.actor:type_name -> berth.metadata.v1.Actor
-	9, // 3: berth.metadata.v1.ClearReadOnlyRequest.actor:type_name -> berth.metadata.v1.Actor
-	9, // 4: berth.metadata.v1.GetUsageRequest.actor:type_name -> berth.metadata.v1.Actor
-	1, // 5: berth.metadata.v1.LimitsService.ListReadOnly:input_type -> berth.metadata.v1.ListReadOnlyRequest
-	3, // 6: berth.metadata.v1.LimitsService.SetReadOnly:input_type -> berth.metadata.v1.SetReadOnlyRequest
-	5, // 7: berth.metadata.v1.LimitsService.ClearReadOnly:input_type -> berth.metadata.v1.ClearReadOnlyRequest
-	7, // 8: berth.metadata.v1.LimitsService.GetUsage:input_type -> berth.metadata.v1.GetUsageRequest
-	2, // 9: berth.metadata.v1.LimitsService.ListReadOnly:output_type -> berth.metadata.v1.ListReadOnlyResponse
-	4, // 10: berth.metadata.v1.LimitsService.SetReadOnly:output_type -> berth.metadata.v1.SetReadOnlyResponse
-	6, // 11: berth.metadata.v1.LimitsService.ClearReadOnly:output_type -> berth.metadata.v1.ClearReadOnlyResponse
-	8, // 12: berth.metadata.v1.LimitsService.GetUsage:output_type -> berth.metadata.v1.GetUsageResponse
-	9, // [9:13] is the sub-list for method output_type
-	5, // [5:9] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	12, // 0: berth.metadata.v1.ListReadOnlyRequest.actor:type_name -> berth.metadata.v1.Actor
+	0,  // 1: berth.metadata.v1.ListReadOnlyResponse.read_only:type_name -> berth.metadata.v1.ReadOnly
+	12, // 2: berth.metadata.v1.SetReadOnlyRequest.actor:type_name -> berth.metadata.v1.Actor
+	12, // 3: berth.metadata.v1.ClearReadOnlyRequest.actor:type_name -> berth.metadata.v1.Actor
+	12, // 4: berth.metadata.v1.GetUsageRequest.actor:type_name -> berth.metadata.v1.Actor
+	9,  // 5: berth.metadata.v1.NoteUploadsRequest.notes:type_name -> berth.metadata.v1.UploadNote
+	1,  // 6: berth.metadata.v1.LimitsService.ListReadOnly:input_type -> berth.metadata.v1.ListReadOnlyRequest
+	3,  // 7: berth.metadata.v1.LimitsService.SetReadOnly:input_type -> berth.metadata.v1.SetReadOnlyRequest
+	5,  // 8: berth.metadata.v1.LimitsService.ClearReadOnly:input_type -> berth.metadata.v1.ClearReadOnlyRequest
+	7,  // 9: berth.metadata.v1.LimitsService.GetUsage:input_type -> berth.metadata.v1.GetUsageRequest
+	10, // 10: berth.metadata.v1.LimitsService.NoteUploads:input_type -> berth.metadata.v1.NoteUploadsRequest
+	2,  // 11: berth.metadata.v1.LimitsService.ListReadOnly:output_type -> berth.metadata.v1.ListReadOnlyResponse
+	4,  // 12: berth.metadata.v1.LimitsService.SetReadOnly:output_type -> berth.metadata.v1.SetReadOnlyResponse
+	6,  // 13: berth.metadata.v1.LimitsService.ClearReadOnly:output_type -> berth.metadata.v1.ClearReadOnlyResponse
+	8,  // 14: berth.metadata.v1.LimitsService.GetUsage:output_type -> berth.metadata.v1.GetUsageResponse
+	11, // 15: berth.metadata.v1.LimitsService.NoteUploads:output_type -> berth.metadata.v1.NoteUploadsResponse
+	11, // [11:16] is the sub-list for method output_type
+	6,  // [6:11] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_berth_metadata_v1_limits_proto_init() }
@@ -605,7 +777,7 @@ func file_berth_metadata_v1_limits_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_metadata_v1_limits_proto_rawDesc), len(file_berth_metadata_v1_limits_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

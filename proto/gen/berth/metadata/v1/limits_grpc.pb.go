@@ -23,6 +23,7 @@ const (
 	LimitsService_SetReadOnly_FullMethodName   = "/berth.metadata.v1.LimitsService/SetReadOnly"
 	LimitsService_ClearReadOnly_FullMethodName = "/berth.metadata.v1.LimitsService/ClearReadOnly"
 	LimitsService_GetUsage_FullMethodName      = "/berth.metadata.v1.LimitsService/GetUsage"
+	LimitsService_NoteUploads_FullMethodName   = "/berth.metadata.v1.LimitsService/NoteUploads"
 )
 
 // LimitsServiceClient is the client API for LimitsService service.
@@ -41,6 +42,9 @@ type LimitsServiceClient interface {
 	ClearReadOnly(ctx context.Context, in *ClearReadOnlyRequest, opts ...grpc.CallOption) (*ClearReadOnlyResponse, error)
 	// GetUsage counts what a repository has.
 	GetUsage(ctx context.Context, in *GetUsageRequest, opts ...grpc.CallOption) (*GetUsageResponse, error)
+	// NoteUploads records which upload sessions are open and which have ended, at most
+	// 1,000, and counts those of some owners. To tell it twice does no harm.
+	NoteUploads(ctx context.Context, in *NoteUploadsRequest, opts ...grpc.CallOption) (*NoteUploadsResponse, error)
 }
 
 type limitsServiceClient struct {
@@ -91,6 +95,16 @@ func (c *limitsServiceClient) GetUsage(ctx context.Context, in *GetUsageRequest,
 	return out, nil
 }
 
+func (c *limitsServiceClient) NoteUploads(ctx context.Context, in *NoteUploadsRequest, opts ...grpc.CallOption) (*NoteUploadsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(NoteUploadsResponse)
+	err := c.cc.Invoke(ctx, LimitsService_NoteUploads_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // LimitsServiceServer is the server API for LimitsService service.
 // All implementations must embed UnimplementedLimitsServiceServer
 // for forward compatibility.
@@ -107,6 +121,9 @@ type LimitsServiceServer interface {
 	ClearReadOnly(context.Context, *ClearReadOnlyRequest) (*ClearReadOnlyResponse, error)
 	// GetUsage counts what a repository has.
 	GetUsage(context.Context, *GetUsageRequest) (*GetUsageResponse, error)
+	// NoteUploads records which upload sessions are open and which have ended, at most
+	// 1,000, and counts those of some owners. To tell it twice does no harm.
+	NoteUploads(context.Context, *NoteUploadsRequest) (*NoteUploadsResponse, error)
 	mustEmbedUnimplementedLimitsServiceServer()
 }
 
@@ -128,6 +145,9 @@ func (UnimplementedLimitsServiceServer) ClearReadOnly(context.Context, *ClearRea
 }
 func (UnimplementedLimitsServiceServer) GetUsage(context.Context, *GetUsageRequest) (*GetUsageResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetUsage not implemented")
+}
+func (UnimplementedLimitsServiceServer) NoteUploads(context.Context, *NoteUploadsRequest) (*NoteUploadsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method NoteUploads not implemented")
 }
 func (UnimplementedLimitsServiceServer) mustEmbedUnimplementedLimitsServiceServer() {}
 func (UnimplementedLimitsServiceServer) testEmbeddedByValue()                       {}
@@ -222,6 +242,24 @@ func _LimitsService_GetUsage_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _LimitsService_NoteUploads_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(NoteUploadsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LimitsServiceServer).NoteUploads(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LimitsService_NoteUploads_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LimitsServiceServer).NoteUploads(ctx, req.(*NoteUploadsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // LimitsService_ServiceDesc is the grpc.ServiceDesc for LimitsService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -244,6 +282,10 @@ var LimitsService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetUsage",
 			Handler:    _LimitsService_GetUsage_Handler,
+		},
+		{
+			MethodName: "NoteUploads",
+			Handler:    _LimitsService_NoteUploads_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -213,6 +213,280 @@ func (x *ListTakeOversResponse) GetMore() bool {
 	return false
 }
 
+// FinishTakeOversRequest asks for it.
+type FinishTakeOversRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// On whose behalf.
+	Actor         *Actor `protobuf:"bytes,1,opt,name=actor,proto3" json:"actor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FinishTakeOversRequest) Reset() {
+	*x = FinishTakeOversRequest{}
+	mi := &file_berth_metadata_v1_takeover_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FinishTakeOversRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FinishTakeOversRequest) ProtoMessage() {}
+
+func (x *FinishTakeOversRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_metadata_v1_takeover_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FinishTakeOversRequest.ProtoReflect.Descriptor instead.
+func (*FinishTakeOversRequest) Descriptor() ([]byte, []int) {
+	return file_berth_metadata_v1_takeover_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *FinishTakeOversRequest) GetActor() *Actor {
+	if x != nil {
+		return x.Actor
+	}
+	return nil
+}
+
+// FinishTakeOversResponse says that it was noted.
+type FinishTakeOversResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FinishTakeOversResponse) Reset() {
+	*x = FinishTakeOversResponse{}
+	mi := &file_berth_metadata_v1_takeover_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FinishTakeOversResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FinishTakeOversResponse) ProtoMessage() {}
+
+func (x *FinishTakeOversResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_metadata_v1_takeover_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FinishTakeOversResponse.ProtoReflect.Descriptor instead.
+func (*FinishTakeOversResponse) Descriptor() ([]byte, []int) {
+	return file_berth_metadata_v1_takeover_proto_rawDescGZIP(), []int{4}
+}
+
+// GetTakeOverFinishRequest asks how far it is.
+type GetTakeOverFinishRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// On whose behalf.
+	Actor         *Actor `protobuf:"bytes,1,opt,name=actor,proto3" json:"actor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTakeOverFinishRequest) Reset() {
+	*x = GetTakeOverFinishRequest{}
+	mi := &file_berth_metadata_v1_takeover_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTakeOverFinishRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTakeOverFinishRequest) ProtoMessage() {}
+
+func (x *GetTakeOverFinishRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_metadata_v1_takeover_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTakeOverFinishRequest.ProtoReflect.Descriptor instead.
+func (*GetTakeOverFinishRequest) Descriptor() ([]byte, []int) {
+	return file_berth_metadata_v1_takeover_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *GetTakeOverFinishRequest) GetActor() *Actor {
+	if x != nil {
+		return x.Actor
+	}
+	return nil
+}
+
+// GetTakeOverFinishResponse tells how far it is.
+type GetTakeOverFinishResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When it was asked for, in microseconds since 1970; 0: never.
+	Requested int64 `protobuf:"varint,1,opt,name=requested,proto3" json:"requested,omitempty"`
+	// When it ended; 0: it has not.
+	Ended int64 `protobuf:"varint,2,opt,name=ended,proto3" json:"ended,omitempty"`
+	// Blobs that became the store's own.
+	Blobs int64 `protobuf:"varint,3,opt,name=blobs,proto3" json:"blobs,omitempty"`
+	// Bytes of these blobs.
+	Bytes int64 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Repositories whose directories are gone.
+	Repositories int64 `protobuf:"varint,5,opt,name=repositories,proto3" json:"repositories,omitempty"`
+	// Repositories of which files were kept, because of problems.
+	Kept int64 `protobuf:"varint,6,opt,name=kept,proto3" json:"kept,omitempty"`
+	// Bytes of the names that were removed.
+	Removed int64 `protobuf:"varint,7,opt,name=removed,proto3" json:"removed,omitempty"`
+	// The first of problem_count reasons why something was kept.
+	Problems []string `protobuf:"bytes,8,rep,name=problems,proto3" json:"problems,omitempty"`
+	// How many reasons there are.
+	ProblemCount int64 `protobuf:"varint,9,opt,name=problem_count,json=problemCount,proto3" json:"problem_count,omitempty"`
+	// Why the last attempt failed, empty if it did not. It is tried again.
+	Failure string `protobuf:"bytes,10,opt,name=failure,proto3" json:"failure,omitempty"`
+	// Blobs that lie in files of another registry.
+	ForeignBlobs int64 `protobuf:"varint,11,opt,name=foreign_blobs,json=foreignBlobs,proto3" json:"foreign_blobs,omitempty"`
+	// Bytes of these.
+	ForeignBytes  int64 `protobuf:"varint,12,opt,name=foreign_bytes,json=foreignBytes,proto3" json:"foreign_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTakeOverFinishResponse) Reset() {
+	*x = GetTakeOverFinishResponse{}
+	mi := &file_berth_metadata_v1_takeover_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTakeOverFinishResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTakeOverFinishResponse) ProtoMessage() {}
+
+func (x *GetTakeOverFinishResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_metadata_v1_takeover_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTakeOverFinishResponse.ProtoReflect.Descriptor instead.
+func (*GetTakeOverFinishResponse) Descriptor() ([]byte, []int) {
+	return file_berth_metadata_v1_takeover_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *GetTakeOverFinishResponse) GetRequested() int64 {
+	if x != nil {
+		return x.Requested
+	}
+	return 0
+}
+
+func (x *GetTakeOverFinishResponse) GetEnded() int64 {
+	if x != nil {
+		return x.Ended
+	}
+	return 0
+}
+
+func (x *GetTakeOverFinishResponse) GetBlobs() int64 {
+	if x != nil {
+		return x.Blobs
+	}
+	return 0
+}
+
+func (x *GetTakeOverFinishResponse) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *GetTakeOverFinishResponse) GetRepositories() int64 {
+	if x != nil {
+		return x.Repositories
+	}
+	return 0
+}
+
+func (x *GetTakeOverFinishResponse) GetKept() int64 {
+	if x != nil {
+		return x.Kept
+	}
+	return 0
+}
+
+func (x *GetTakeOverFinishResponse) GetRemoved() int64 {
+	if x != nil {
+		return x.Removed
+	}
+	return 0
+}
+
+func (x *GetTakeOverFinishResponse) GetProblems() []string {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+func (x *GetTakeOverFinishResponse) GetProblemCount() int64 {
+	if x != nil {
+		return x.ProblemCount
+	}
+	return 0
+}
+
+func (x *GetTakeOverFinishResponse) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+func (x *GetTakeOverFinishResponse) GetForeignBlobs() int64 {
+	if x != nil {
+		return x.ForeignBlobs
+	}
+	return 0
+}
+
+func (x *GetTakeOverFinishResponse) GetForeignBytes() int64 {
+	if x != nil {
+		return x.ForeignBytes
+	}
+	return 0
+}
+
 var File_berth_metadata_v1_takeover_proto protoreflect.FileDescriptor
 
 const file_berth_metadata_v1_takeover_proto_rawDesc = "" +
@@ -231,9 +505,30 @@ const file_berth_metadata_v1_takeover_proto_rawDesc = "" +
 	"\rproblem_count\x18\x05 \x01(\x03R\fproblemCount\"^\n" +
 	"\x15ListTakeOversResponse\x121\n" +
 	"\x05items\x18\x01 \x03(\v2\x1b.berth.metadata.v1.TakeOverR\x05items\x12\x12\n" +
-	"\x04more\x18\x02 \x01(\bR\x04more2u\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"H\n" +
+	"\x16FinishTakeOversRequest\x12.\n" +
+	"\x05actor\x18\x01 \x01(\v2\x18.berth.metadata.v1.ActorR\x05actor\"\x19\n" +
+	"\x17FinishTakeOversResponse\"J\n" +
+	"\x18GetTakeOverFinishRequest\x12.\n" +
+	"\x05actor\x18\x01 \x01(\v2\x18.berth.metadata.v1.ActorR\x05actor\"\xf2\x02\n" +
+	"\x19GetTakeOverFinishResponse\x12\x1c\n" +
+	"\trequested\x18\x01 \x01(\x03R\trequested\x12\x14\n" +
+	"\x05ended\x18\x02 \x01(\x03R\x05ended\x12\x14\n" +
+	"\x05blobs\x18\x03 \x01(\x03R\x05blobs\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\x12\"\n" +
+	"\frepositories\x18\x05 \x01(\x03R\frepositories\x12\x12\n" +
+	"\x04kept\x18\x06 \x01(\x03R\x04kept\x12\x18\n" +
+	"\aremoved\x18\a \x01(\x03R\aremoved\x12\x1a\n" +
+	"\bproblems\x18\b \x03(\tR\bproblems\x12#\n" +
+	"\rproblem_count\x18\t \x01(\x03R\fproblemCount\x12\x18\n" +
+	"\afailure\x18\n" +
+	" \x01(\tR\afailure\x12#\n" +
+	"\rforeign_blobs\x18\v \x01(\x03R\fforeignBlobs\x12#\n" +
+	"\rforeign_bytes\x18\f \x01(\x03R\fforeignBytes2\xcf\x02\n" +
 	"\x0fTakeOverService\x12b\n" +
-	"\rListTakeOvers\x12'.berth.metadata.v1.ListTakeOversRequest\x1a(.berth.metadata.v1.ListTakeOversResponseB\xd4\x01\n" +
+	"\rListTakeOvers\x12'.berth.metadata.v1.ListTakeOversRequest\x1a(.berth.metadata.v1.ListTakeOversResponse\x12h\n" +
+	"\x0fFinishTakeOvers\x12).berth.metadata.v1.FinishTakeOversRequest\x1a*.berth.metadata.v1.FinishTakeOversResponse\x12n\n" +
+	"\x11GetTakeOverFinish\x12+.berth.metadata.v1.GetTakeOverFinishRequest\x1a,.berth.metadata.v1.GetTakeOverFinishResponseB\xd4\x01\n" +
 	"\x15com.berth.metadata.v1B\rTakeoverProtoP\x01ZFgithub.com/berth-registry/berth/proto/gen/berth/metadata/v1;metadatav1\xa2\x02\x03BMX\xaa\x02\x11Berth.Metadata.V1\xca\x02\x11Berth\\Metadata\\V1\xe2\x02\x1dBerth\\Metadata\\V1\\GPBMetadata\xea\x02\x13Berth::Metadata::V1b\x06proto3"
 
 var (
@@ -248,25 +543,35 @@ func file_berth_metadata_v1_takeover_proto_rawDescGZIP() []byte {
 	return file_berth_metadata_v1_takeover_proto_rawDescData
 }
 
-var file_berth_metadata_v1_takeover_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_berth_metadata_v1_takeover_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_berth_metadata_v1_takeover_proto_goTypes = []any{
-	(*ListTakeOversRequest)(nil),  // 0: berth.metadata.v1.ListTakeOversRequest
-	(*TakeOver)(nil),              // 1: berth.metadata.v1.TakeOver
-	(*ListTakeOversResponse)(nil), // 2: berth.metadata.v1.ListTakeOversResponse
-	(*Actor)(nil),                 // 3: berth.metadata.v1.Actor
-	(*Page)(nil),                  // 4: berth.metadata.v1.Page
+	(*ListTakeOversRequest)(nil),      // 0: berth.metadata.v1.ListTakeOversRequest
+	(*TakeOver)(nil),                  // 1: berth.metadata.v1.TakeOver
+	(*ListTakeOversResponse)(nil),     // 2: berth.metadata.v1.ListTakeOversResponse
+	(*FinishTakeOversRequest)(nil),    // 3: berth.metadata.v1.FinishTakeOversRequest
+	(*FinishTakeOversResponse)(nil),   // 4: berth.metadata.v1.FinishTakeOversResponse
+	(*GetTakeOverFinishRequest)(nil),  // 5: berth.metadata.v1.GetTakeOverFinishRequest
+	(*GetTakeOverFinishResponse)(nil), // 6: berth.metadata.v1.GetTakeOverFinishResponse
+	(*Actor)(nil),                     // 7: berth.metadata.v1.Actor
+	(*Page)(nil),                      // 8: berth.metadata.v1.Page
 }
 var file_berth_metadata_v1_takeover_proto_depIdxs = []int32{
-	3, // 0: berth.metadata.v1.ListTakeOversRequest.actor:type_name -> berth.metadata.v1.Actor
-	4, // 1: berth.metadata.v1.ListTakeOversRequest.page:type_name -> berth.metadata.v1.Page
+	7, // 0: berth.metadata.v1.ListTakeOversRequest.actor:type_name -> berth.metadata.v1.Actor
+	8, // 1: berth.metadata.v1.ListTakeOversRequest.page:type_name -> berth.metadata.v1.Page
 	1, // 2: berth.metadata.v1.ListTakeOversResponse.items:type_name -> berth.metadata.v1.TakeOver
-	0, // 3: berth.metadata.v1.TakeOverService.ListTakeOvers:input_type -> berth.metadata.v1.ListTakeOversRequest
-	2, // 4: berth.metadata.v1.TakeOverService.ListTakeOvers:output_type -> berth.metadata.v1.ListTakeOversResponse
-	4, // [4:5] is the sub-list for method output_type
-	3, // [3:4] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	7, // 3: berth.metadata.v1.FinishTakeOversRequest.actor:type_name -> berth.metadata.v1.Actor
+	7, // 4: berth.metadata.v1.GetTakeOverFinishRequest.actor:type_name -> berth.metadata.v1.Actor
+	0, // 5: berth.metadata.v1.TakeOverService.ListTakeOvers:input_type -> berth.metadata.v1.ListTakeOversRequest
+	3, // 6: berth.metadata.v1.TakeOverService.FinishTakeOvers:input_type -> berth.metadata.v1.FinishTakeOversRequest
+	5, // 7: berth.metadata.v1.TakeOverService.GetTakeOverFinish:input_type -> berth.metadata.v1.GetTakeOverFinishRequest
+	2, // 8: berth.metadata.v1.TakeOverService.ListTakeOvers:output_type -> berth.metadata.v1.ListTakeOversResponse
+	4, // 9: berth.metadata.v1.TakeOverService.FinishTakeOvers:output_type -> berth.metadata.v1.FinishTakeOversResponse
+	6, // 10: berth.metadata.v1.TakeOverService.GetTakeOverFinish:output_type -> berth.metadata.v1.GetTakeOverFinishResponse
+	8, // [8:11] is the sub-list for method output_type
+	5, // [5:8] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_berth_metadata_v1_takeover_proto_init() }
@@ -281,7 +586,7 @@ func file_berth_metadata_v1_takeover_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_metadata_v1_takeover_proto_rawDesc), len(file_berth_metadata_v1_takeover_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

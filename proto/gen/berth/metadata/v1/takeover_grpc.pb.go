@@ -19,7 +19,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	TakeOverService_ListTakeOvers_FullMethodName = "/berth.metadata.v1.TakeOverService/ListTakeOvers"
+	TakeOverService_ListTakeOvers_FullMethodName     = "/berth.metadata.v1.TakeOverService/ListTakeOvers"
+	TakeOverService_FinishTakeOvers_FullMethodName   = "/berth.metadata.v1.TakeOverService/FinishTakeOvers"
+	TakeOverService_GetTakeOverFinish_FullMethodName = "/berth.metadata.v1.TakeOverService/GetTakeOverFinish"
 )
 
 // TakeOverServiceClient is the client API for TakeOverService service.
@@ -30,6 +32,14 @@ const (
 type TakeOverServiceClient interface {
 	// ListTakeOvers lists those that were taken over, and those that wait.
 	ListTakeOvers(ctx context.Context, in *ListTakeOversRequest, opts ...grpc.CallOption) (*ListTakeOversResponse, error)
+	// FinishTakeOvers makes all files of another registry the store's own and removes
+	// what is left of it, in the background, after what waits was taken over. There is
+	// no way back. While it is at work asking again changes nothing.
+	//
+	// Failures: Unsupported if the service can't.
+	FinishTakeOvers(ctx context.Context, in *FinishTakeOversRequest, opts ...grpc.CallOption) (*FinishTakeOversResponse, error)
+	// GetTakeOverFinish tells how far that is.
+	GetTakeOverFinish(ctx context.Context, in *GetTakeOverFinishRequest, opts ...grpc.CallOption) (*GetTakeOverFinishResponse, error)
 }
 
 type takeOverServiceClient struct {
@@ -50,6 +60,26 @@ func (c *takeOverServiceClient) ListTakeOvers(ctx context.Context, in *ListTakeO
 	return out, nil
 }
 
+func (c *takeOverServiceClient) FinishTakeOvers(ctx context.Context, in *FinishTakeOversRequest, opts ...grpc.CallOption) (*FinishTakeOversResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FinishTakeOversResponse)
+	err := c.cc.Invoke(ctx, TakeOverService_FinishTakeOvers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *takeOverServiceClient) GetTakeOverFinish(ctx context.Context, in *GetTakeOverFinishRequest, opts ...grpc.CallOption) (*GetTakeOverFinishResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetTakeOverFinishResponse)
+	err := c.cc.Invoke(ctx, TakeOverService_GetTakeOverFinish_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // TakeOverServiceServer is the server API for TakeOverService service.
 // All implementations must embed UnimplementedTakeOverServiceServer
 // for forward compatibility.
@@ -58,6 +88,14 @@ func (c *takeOverServiceClient) ListTakeOvers(ctx context.Context, in *ListTakeO
 type TakeOverServiceServer interface {
 	// ListTakeOvers lists those that were taken over, and those that wait.
 	ListTakeOvers(context.Context, *ListTakeOversRequest) (*ListTakeOversResponse, error)
+	// FinishTakeOvers makes all files of another registry the store's own and removes
+	// what is left of it, in the background, after what waits was taken over. There is
+	// no way back. While it is at work asking again changes nothing.
+	//
+	// Failures: Unsupported if the service can't.
+	FinishTakeOvers(context.Context, *FinishTakeOversRequest) (*FinishTakeOversResponse, error)
+	// GetTakeOverFinish tells how far that is.
+	GetTakeOverFinish(context.Context, *GetTakeOverFinishRequest) (*GetTakeOverFinishResponse, error)
 	mustEmbedUnimplementedTakeOverServiceServer()
 }
 
@@ -70,6 +108,12 @@ type UnimplementedTakeOverServiceServer struct{}
 
 func (UnimplementedTakeOverServiceServer) ListTakeOvers(context.Context, *ListTakeOversRequest) (*ListTakeOversResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTakeOvers not implemented")
+}
+func (UnimplementedTakeOverServiceServer) FinishTakeOvers(context.Context, *FinishTakeOversRequest) (*FinishTakeOversResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method FinishTakeOvers not implemented")
+}
+func (UnimplementedTakeOverServiceServer) GetTakeOverFinish(context.Context, *GetTakeOverFinishRequest) (*GetTakeOverFinishResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetTakeOverFinish not implemented")
 }
 func (UnimplementedTakeOverServiceServer) mustEmbedUnimplementedTakeOverServiceServer() {}
 func (UnimplementedTakeOverServiceServer) testEmbeddedByValue()                         {}
@@ -110,6 +154,42 @@ func _TakeOverService_ListTakeOvers_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TakeOverService_FinishTakeOvers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FinishTakeOversRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TakeOverServiceServer).FinishTakeOvers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TakeOverService_FinishTakeOvers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TakeOverServiceServer).FinishTakeOvers(ctx, req.(*FinishTakeOversRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TakeOverService_GetTakeOverFinish_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetTakeOverFinishRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TakeOverServiceServer).GetTakeOverFinish(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TakeOverService_GetTakeOverFinish_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TakeOverServiceServer).GetTakeOverFinish(ctx, req.(*GetTakeOverFinishRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // TakeOverService_ServiceDesc is the grpc.ServiceDesc for TakeOverService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -120,6 +200,14 @@ var TakeOverService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListTakeOvers",
 			Handler:    _TakeOverService_ListTakeOvers_Handler,
+		},
+		{
+			MethodName: "FinishTakeOvers",
+			Handler:    _TakeOverService_FinishTakeOvers_Handler,
+		},
+		{
+			MethodName: "GetTakeOverFinish",
+			Handler:    _TakeOverService_GetTakeOverFinish_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

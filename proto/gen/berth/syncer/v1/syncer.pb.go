@@ -730,7 +730,9 @@ type AnnounceRequest struct {
 	// Of the manifest.
 	Digest string `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`
 	// Installations that have forwarded it, with commas between them.
-	Via           string `protobuf:"bytes,5,opt,name=via,proto3" json:"via,omitempty"`
+	Via string `protobuf:"bytes,5,opt,name=via,proto3" json:"via,omitempty"`
+	// The tags, or without any the manifest with all its tags, are to be removed.
+	Deletion      bool `protobuf:"varint,6,opt,name=deletion,proto3" json:"deletion,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -798,6 +800,13 @@ func (x *AnnounceRequest) GetVia() string {
 		return x.Via
 	}
 	return ""
+}
+
+func (x *AnnounceRequest) GetDeletion() bool {
+	if x != nil {
+		return x.Deletion
+	}
+	return false
 }
 
 // AnnounceResponse says that it is noted.
@@ -948,7 +957,9 @@ type ListForwardsRequest struct {
 	// Only those with a larger number.
 	After int64 `protobuf:"varint,3,opt,name=after,proto3" json:"after,omitempty"`
 	// At most so many, from 1 to 1000; 0 is 100.
-	Limit         int32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	Limit int32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Only those of this repository, empty for all.
+	Repository    string `protobuf:"bytes,5,opt,name=repository,proto3" json:"repository,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1009,6 +1020,13 @@ func (x *ListForwardsRequest) GetLimit() int32 {
 		return x.Limit
 	}
 	return 0
+}
+
+func (x *ListForwardsRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
 }
 
 // ListForwardsResponse lists them, ordered by number.
@@ -1083,7 +1101,9 @@ type Forward struct {
 	// When it was pushed, microseconds since 1970.
 	SinceUs int64 `protobuf:"varint,11,opt,name=since_us,json=sinceUs,proto3" json:"since_us,omitempty"`
 	// When its state changed.
-	ChangedUs     int64 `protobuf:"varint,12,opt,name=changed_us,json=changedUs,proto3" json:"changed_us,omitempty"`
+	ChangedUs int64 `protobuf:"varint,12,opt,name=changed_us,json=changedUs,proto3" json:"changed_us,omitempty"`
+	// The tag, or without one the manifest, was removed here.
+	Deletion      bool `protobuf:"varint,13,opt,name=deletion,proto3" json:"deletion,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1202,6 +1222,96 @@ func (x *Forward) GetChangedUs() int64 {
 	return 0
 }
 
+func (x *Forward) GetDeletion() bool {
+	if x != nil {
+		return x.Deletion
+	}
+	return false
+}
+
+// DropForwardRequest names a push.
+type DropForwardRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its number.
+	Number        int64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropForwardRequest) Reset() {
+	*x = DropForwardRequest{}
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropForwardRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropForwardRequest) ProtoMessage() {}
+
+func (x *DropForwardRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropForwardRequest.ProtoReflect.Descriptor instead.
+func (*DropForwardRequest) Descriptor() ([]byte, []int) {
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *DropForwardRequest) GetNumber() int64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+// DropForwardResponse says that it will not be passed on.
+type DropForwardResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropForwardResponse) Reset() {
+	*x = DropForwardResponse{}
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropForwardResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropForwardResponse) ProtoMessage() {}
+
+func (x *DropForwardResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropForwardResponse.ProtoReflect.Descriptor instead.
+func (*DropForwardResponse) Descriptor() ([]byte, []int) {
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{20}
+}
+
 // ReforwardRequest names a rule.
 type ReforwardRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1213,7 +1323,7 @@ type ReforwardRequest struct {
 
 func (x *ReforwardRequest) Reset() {
 	*x = ReforwardRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[19]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1225,7 +1335,7 @@ func (x *ReforwardRequest) String() string {
 func (*ReforwardRequest) ProtoMessage() {}
 
 func (x *ReforwardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[19]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1238,7 +1348,7 @@ func (x *ReforwardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReforwardRequest.ProtoReflect.Descriptor instead.
 func (*ReforwardRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{19}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReforwardRequest) GetRule() string {
@@ -1257,7 +1367,7 @@ type ReforwardResponse struct {
 
 func (x *ReforwardResponse) Reset() {
 	*x = ReforwardResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[20]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1269,7 +1379,7 @@ func (x *ReforwardResponse) String() string {
 func (*ReforwardResponse) ProtoMessage() {}
 
 func (x *ReforwardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[20]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1282,7 +1392,7 @@ func (x *ReforwardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReforwardResponse.ProtoReflect.Descriptor instead.
 func (*ReforwardResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{20}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{22}
 }
 
 // ClaimRequest names a repository.
@@ -1298,7 +1408,7 @@ type ClaimRequest struct {
 
 func (x *ClaimRequest) Reset() {
 	*x = ClaimRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[21]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1310,7 +1420,7 @@ func (x *ClaimRequest) String() string {
 func (*ClaimRequest) ProtoMessage() {}
 
 func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[21]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1323,7 +1433,7 @@ func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRequest.ProtoReflect.Descriptor instead.
 func (*ClaimRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{21}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ClaimRequest) GetActor() *v1.Actor {
@@ -1349,7 +1459,7 @@ type ClaimResponse struct {
 
 func (x *ClaimResponse) Reset() {
 	*x = ClaimResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[22]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1471,7 @@ func (x *ClaimResponse) String() string {
 func (*ClaimResponse) ProtoMessage() {}
 
 func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[22]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1484,7 @@ func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimResponse.ProtoReflect.Descriptor instead.
 func (*ClaimResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{22}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{24}
 }
 
 // ListRulesRequest asks for all rules.
@@ -1386,7 +1496,7 @@ type ListRulesRequest struct {
 
 func (x *ListRulesRequest) Reset() {
 	*x = ListRulesRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[23]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1398,7 +1508,7 @@ func (x *ListRulesRequest) String() string {
 func (*ListRulesRequest) ProtoMessage() {}
 
 func (x *ListRulesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[23]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1411,7 +1521,7 @@ func (x *ListRulesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRulesRequest.ProtoReflect.Descriptor instead.
 func (*ListRulesRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{23}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{25}
 }
 
 // ListRulesResponse lists them in the order they are looked at.
@@ -1425,7 +1535,7 @@ type ListRulesResponse struct {
 
 func (x *ListRulesResponse) Reset() {
 	*x = ListRulesResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[24]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1437,7 +1547,7 @@ func (x *ListRulesResponse) String() string {
 func (*ListRulesResponse) ProtoMessage() {}
 
 func (x *ListRulesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[24]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1450,7 +1560,7 @@ func (x *ListRulesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRulesResponse.ProtoReflect.Descriptor instead.
 func (*ListRulesResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{24}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListRulesResponse) GetRules() []*Rule {
@@ -1508,14 +1618,18 @@ type Rule struct {
 	// Requests for tags that were answered with what was here.
 	Hits int64 `protobuf:"varint,22,opt,name=hits,proto3" json:"hits,omitempty"`
 	// Requests for tags that were not.
-	Misses        int64 `protobuf:"varint,23,opt,name=misses,proto3" json:"misses,omitempty"`
+	Misses int64 `protobuf:"varint,23,opt,name=misses,proto3" json:"misses,omitempty"`
+	// What becomes of tags that are gone upstream: empty for nothing, on or dry-run.
+	Prune string `protobuf:"bytes,24,opt,name=prune,proto3" json:"prune,omitempty"`
+	// Tags that were removed for that since the start.
+	Pruned        int64 `protobuf:"varint,25,opt,name=pruned,proto3" json:"pruned,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[25]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1527,7 +1641,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[25]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1540,7 +1654,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{25}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Rule) GetName() string {
@@ -1704,6 +1818,20 @@ func (x *Rule) GetMisses() int64 {
 	return 0
 }
 
+func (x *Rule) GetPrune() string {
+	if x != nil {
+		return x.Prune
+	}
+	return ""
+}
+
+func (x *Rule) GetPruned() int64 {
+	if x != nil {
+		return x.Pruned
+	}
+	return 0
+}
+
 // ListFillsRequest asks for all blobs that are being fetched.
 type ListFillsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1713,7 +1841,7 @@ type ListFillsRequest struct {
 
 func (x *ListFillsRequest) Reset() {
 	*x = ListFillsRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[26]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1725,7 +1853,7 @@ func (x *ListFillsRequest) String() string {
 func (*ListFillsRequest) ProtoMessage() {}
 
 func (x *ListFillsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[26]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1738,7 +1866,7 @@ func (x *ListFillsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFillsRequest.ProtoReflect.Descriptor instead.
 func (*ListFillsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{26}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{28}
 }
 
 // ListFillsResponse lists them, ordered by digest.
@@ -1752,7 +1880,7 @@ type ListFillsResponse struct {
 
 func (x *ListFillsResponse) Reset() {
 	*x = ListFillsResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[27]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1764,7 +1892,7 @@ func (x *ListFillsResponse) String() string {
 func (*ListFillsResponse) ProtoMessage() {}
 
 func (x *ListFillsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[27]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1777,7 +1905,7 @@ func (x *ListFillsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFillsResponse.ProtoReflect.Descriptor instead.
 func (*ListFillsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{27}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListFillsResponse) GetFills() []*Fill {
@@ -1818,7 +1946,7 @@ type Fill struct {
 
 func (x *Fill) Reset() {
 	*x = Fill{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[28]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1830,7 +1958,7 @@ func (x *Fill) String() string {
 func (*Fill) ProtoMessage() {}
 
 func (x *Fill) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[28]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1843,7 +1971,7 @@ func (x *Fill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fill.ProtoReflect.Descriptor instead.
 func (*Fill) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{28}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Fill) GetDigest() string {
@@ -1938,7 +2066,7 @@ type ListPresenceRequest struct {
 
 func (x *ListPresenceRequest) Reset() {
 	*x = ListPresenceRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[29]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1950,7 +2078,7 @@ func (x *ListPresenceRequest) String() string {
 func (*ListPresenceRequest) ProtoMessage() {}
 
 func (x *ListPresenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[29]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1963,7 +2091,7 @@ func (x *ListPresenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPresenceRequest.ProtoReflect.Descriptor instead.
 func (*ListPresenceRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{29}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListPresenceRequest) GetRepository() string {
@@ -2000,7 +2128,7 @@ type ListPresenceResponse struct {
 
 func (x *ListPresenceResponse) Reset() {
 	*x = ListPresenceResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[30]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2012,7 +2140,7 @@ func (x *ListPresenceResponse) String() string {
 func (*ListPresenceResponse) ProtoMessage() {}
 
 func (x *ListPresenceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[30]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2025,7 +2153,7 @@ func (x *ListPresenceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPresenceResponse.ProtoReflect.Descriptor instead.
 func (*ListPresenceResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{30}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListPresenceResponse) GetTags() []*TagPresence {
@@ -2063,7 +2191,7 @@ type TagPresence struct {
 
 func (x *TagPresence) Reset() {
 	*x = TagPresence{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[31]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2075,7 +2203,7 @@ func (x *TagPresence) String() string {
 func (*TagPresence) ProtoMessage() {}
 
 func (x *TagPresence) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[31]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2088,7 +2216,7 @@ func (x *TagPresence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagPresence.ProtoReflect.Descriptor instead.
 func (*TagPresence) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{31}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TagPresence) GetTag() string {
@@ -2152,7 +2280,7 @@ type PlatformPresence struct {
 
 func (x *PlatformPresence) Reset() {
 	*x = PlatformPresence{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[32]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2164,7 +2292,7 @@ func (x *PlatformPresence) String() string {
 func (*PlatformPresence) ProtoMessage() {}
 
 func (x *PlatformPresence) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[32]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2177,7 +2305,7 @@ func (x *PlatformPresence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlatformPresence.ProtoReflect.Descriptor instead.
 func (*PlatformPresence) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{32}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PlatformPresence) GetPlatform() string {
@@ -2226,7 +2354,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[33]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2238,7 +2366,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[33]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2251,7 +2379,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{33}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ExplainRequest) GetRepository() string {
@@ -2272,7 +2400,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[34]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2284,7 +2412,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[34]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2297,7 +2425,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{34}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ExplainResponse) GetLines() []string {
@@ -2318,7 +2446,7 @@ type ExamineRequest struct {
 
 func (x *ExamineRequest) Reset() {
 	*x = ExamineRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[35]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2330,7 +2458,7 @@ func (x *ExamineRequest) String() string {
 func (*ExamineRequest) ProtoMessage() {}
 
 func (x *ExamineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[35]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2343,7 +2471,7 @@ func (x *ExamineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExamineRequest.ProtoReflect.Descriptor instead.
 func (*ExamineRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{35}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ExamineRequest) GetRule() string {
@@ -2364,7 +2492,7 @@ type ExamineResponse struct {
 
 func (x *ExamineResponse) Reset() {
 	*x = ExamineResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[36]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2376,7 +2504,7 @@ func (x *ExamineResponse) String() string {
 func (*ExamineResponse) ProtoMessage() {}
 
 func (x *ExamineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[36]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2389,7 +2517,7 @@ func (x *ExamineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExamineResponse.ProtoReflect.Descriptor instead.
 func (*ExamineResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{36}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ExamineResponse) GetSteps() []*Step {
@@ -2414,7 +2542,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[37]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2426,7 +2554,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[37]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2439,7 +2567,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{37}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Step) GetStep() string {
@@ -2474,7 +2602,7 @@ type TriggerRequest struct {
 
 func (x *TriggerRequest) Reset() {
 	*x = TriggerRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[38]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2486,7 +2614,7 @@ func (x *TriggerRequest) String() string {
 func (*TriggerRequest) ProtoMessage() {}
 
 func (x *TriggerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[38]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2499,7 +2627,7 @@ func (x *TriggerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TriggerRequest.ProtoReflect.Descriptor instead.
 func (*TriggerRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{38}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TriggerRequest) GetRule() string {
@@ -2518,7 +2646,7 @@ type TriggerResponse struct {
 
 func (x *TriggerResponse) Reset() {
 	*x = TriggerResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[39]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2530,7 +2658,7 @@ func (x *TriggerResponse) String() string {
 func (*TriggerResponse) ProtoMessage() {}
 
 func (x *TriggerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[39]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2543,7 +2671,7 @@ func (x *TriggerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TriggerResponse.ProtoReflect.Descriptor instead.
 func (*TriggerResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{39}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{41}
 }
 
 // PauseRequest names a rule.
@@ -2559,7 +2687,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[40]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2571,7 +2699,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[40]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2584,7 +2712,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{40}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PauseRequest) GetRule() string {
@@ -2610,7 +2738,7 @@ type PauseResponse struct {
 
 func (x *PauseResponse) Reset() {
 	*x = PauseResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[41]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2622,7 +2750,7 @@ func (x *PauseResponse) String() string {
 func (*PauseResponse) ProtoMessage() {}
 
 func (x *PauseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[41]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2635,7 +2763,7 @@ func (x *PauseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
 func (*PauseResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{41}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{43}
 }
 
 // ForgetRequest names a repository.
@@ -2649,7 +2777,7 @@ type ForgetRequest struct {
 
 func (x *ForgetRequest) Reset() {
 	*x = ForgetRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[42]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2661,7 +2789,7 @@ func (x *ForgetRequest) String() string {
 func (*ForgetRequest) ProtoMessage() {}
 
 func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[42]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2674,7 +2802,7 @@ func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
 func (*ForgetRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{42}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ForgetRequest) GetRepository() string {
@@ -2693,7 +2821,7 @@ type ForgetResponse struct {
 
 func (x *ForgetResponse) Reset() {
 	*x = ForgetResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[43]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2705,7 +2833,7 @@ func (x *ForgetResponse) String() string {
 func (*ForgetResponse) ProtoMessage() {}
 
 func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[43]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2718,7 +2846,7 @@ func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetResponse.ProtoReflect.Descriptor instead.
 func (*ForgetResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{43}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{45}
 }
 
 // CheckRequest asks whether the service can work.
@@ -2730,7 +2858,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[44]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2742,7 +2870,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[44]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2755,7 +2883,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{44}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{46}
 }
 
 // CheckResponse says that it can.
@@ -2767,7 +2895,7 @@ type CheckResponse struct {
 
 func (x *CheckResponse) Reset() {
 	*x = CheckResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[45]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2779,7 +2907,7 @@ func (x *CheckResponse) String() string {
 func (*CheckResponse) ProtoMessage() {}
 
 func (x *CheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[45]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2792,7 +2920,7 @@ func (x *CheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
 func (*CheckResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{45}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{47}
 }
 
 var File_berth_syncer_v1_syncer_proto protoreflect.FileDescriptor
@@ -2853,7 +2981,7 @@ const file_berth_syncer_v1_syncer_proto_rawDesc = "" +
 	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x12\n" +
 	"\x04push\x18\x02 \x01(\tR\x04push\x12\x18\n" +
 	"\aclaimed\x18\x03 \x01(\bR\aclaimed\x12\x18\n" +
-	"\aforward\x18\x04 \x01(\bR\aforward\"\x9f\x01\n" +
+	"\aforward\x18\x04 \x01(\bR\aforward\"\xbb\x01\n" +
 	"\x0fAnnounceRequest\x12.\n" +
 	"\x05actor\x18\x01 \x01(\v2\x18.berth.metadata.v1.ActorR\x05actor\x12\x1e\n" +
 	"\n" +
@@ -2861,20 +2989,24 @@ const file_berth_syncer_v1_syncer_proto_rawDesc = "" +
 	"repository\x12\x12\n" +
 	"\x04tags\x18\x03 \x03(\tR\x04tags\x12\x16\n" +
 	"\x06digest\x18\x04 \x01(\tR\x06digest\x12\x10\n" +
-	"\x03via\x18\x05 \x01(\tR\x03via\",\n" +
+	"\x03via\x18\x05 \x01(\tR\x03via\x12\x1a\n" +
+	"\bdeletion\x18\x06 \x01(\bR\bdeletion\",\n" +
 	"\x10AnnounceResponse\x12\x18\n" +
 	"\areceipt\x18\x01 \x01(\tR\areceipt\"A\n" +
 	"\rSettleRequest\x12\x18\n" +
 	"\areceipt\x18\x01 \x01(\tR\areceipt\x12\x16\n" +
 	"\x06stored\x18\x02 \x01(\bR\x06stored\"\x10\n" +
-	"\x0eSettleResponse\"i\n" +
+	"\x0eSettleResponse\"\x89\x01\n" +
 	"\x13ListForwardsRequest\x12\x12\n" +
 	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x12\n" +
 	"\x04open\x18\x02 \x01(\bR\x04open\x12\x14\n" +
 	"\x05after\x18\x03 \x01(\x03R\x05after\x12\x14\n" +
-	"\x05limit\x18\x04 \x01(\x05R\x05limit\"L\n" +
+	"\x05limit\x18\x04 \x01(\x05R\x05limit\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x05 \x01(\tR\n" +
+	"repository\"L\n" +
 	"\x14ListForwardsResponse\x124\n" +
-	"\bforwards\x18\x01 \x03(\v2\x18.berth.syncer.v1.ForwardR\bforwards\"\xb3\x02\n" +
+	"\bforwards\x18\x01 \x03(\v2\x18.berth.syncer.v1.ForwardR\bforwards\"\xcf\x02\n" +
 	"\aForward\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x03R\x06number\x12\x12\n" +
 	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x1e\n" +
@@ -2891,7 +3023,11 @@ const file_berth_syncer_v1_syncer_proto_rawDesc = "" +
 	" \x01(\tR\x05error\x12\x19\n" +
 	"\bsince_us\x18\v \x01(\x03R\asinceUs\x12\x1d\n" +
 	"\n" +
-	"changed_us\x18\f \x01(\x03R\tchangedUs\"&\n" +
+	"changed_us\x18\f \x01(\x03R\tchangedUs\x12\x1a\n" +
+	"\bdeletion\x18\r \x01(\bR\bdeletion\",\n" +
+	"\x12DropForwardRequest\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x03R\x06number\"\x15\n" +
+	"\x13DropForwardResponse\"&\n" +
 	"\x10ReforwardRequest\x12\x12\n" +
 	"\x04rule\x18\x01 \x01(\tR\x04rule\"\x13\n" +
 	"\x11ReforwardResponse\"^\n" +
@@ -2903,7 +3039,7 @@ const file_berth_syncer_v1_syncer_proto_rawDesc = "" +
 	"\rClaimResponse\"\x12\n" +
 	"\x10ListRulesRequest\"@\n" +
 	"\x11ListRulesResponse\x12+\n" +
-	"\x05rules\x18\x01 \x03(\v2\x15.berth.syncer.v1.RuleR\x05rules\"\xbd\x04\n" +
+	"\x05rules\x18\x01 \x03(\v2\x15.berth.syncer.v1.RuleR\x05rules\"\xeb\x04\n" +
 	"\x04Rule\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04urls\x18\x02 \x03(\tR\x04urls\x12\x1b\n" +
@@ -2932,7 +3068,9 @@ const file_berth_syncer_v1_syncer_proto_rawDesc = "" +
 	"monthLimit\x12\x14\n" +
 	"\x05waits\x18\x15 \x01(\tR\x05waits\x12\x12\n" +
 	"\x04hits\x18\x16 \x01(\x03R\x04hits\x12\x16\n" +
-	"\x06misses\x18\x17 \x01(\x03R\x06misses\"\x12\n" +
+	"\x06misses\x18\x17 \x01(\x03R\x06misses\x12\x14\n" +
+	"\x05prune\x18\x18 \x01(\tR\x05prune\x12\x16\n" +
+	"\x06pruned\x18\x19 \x01(\x03R\x06pruned\"\x12\n" +
 	"\x10ListFillsRequest\"@\n" +
 	"\x11ListFillsResponse\x12+\n" +
 	"\x05fills\x18\x01 \x03(\v2\x15.berth.syncer.v1.FillR\x05fills\"\x8c\x02\n" +
@@ -3000,7 +3138,7 @@ const file_berth_syncer_v1_syncer_proto_rawDesc = "" +
 	"repository\"\x10\n" +
 	"\x0eForgetResponse\"\x0e\n" +
 	"\fCheckRequest\"\x0f\n" +
-	"\rCheckResponse2\xd4\f\n" +
+	"\rCheckResponse2\xae\r\n" +
 	"\vSyncService\x12F\n" +
 	"\x05Route\x12\x1d.berth.syncer.v1.RouteRequest\x1a\x1e.berth.syncer.v1.RouteResponse\x12L\n" +
 	"\aResolve\x12\x1f.berth.syncer.v1.ResolveRequest\x1a .berth.syncer.v1.ResolveResponse\x12O\n" +
@@ -3012,7 +3150,8 @@ const file_berth_syncer_v1_syncer_proto_rawDesc = "" +
 	"\bAnnounce\x12 .berth.syncer.v1.AnnounceRequest\x1a!.berth.syncer.v1.AnnounceResponse\x12I\n" +
 	"\x06Settle\x12\x1e.berth.syncer.v1.SettleRequest\x1a\x1f.berth.syncer.v1.SettleResponse\x12[\n" +
 	"\fListForwards\x12$.berth.syncer.v1.ListForwardsRequest\x1a%.berth.syncer.v1.ListForwardsResponse\x12R\n" +
-	"\tReforward\x12!.berth.syncer.v1.ReforwardRequest\x1a\".berth.syncer.v1.ReforwardResponse\x12R\n" +
+	"\tReforward\x12!.berth.syncer.v1.ReforwardRequest\x1a\".berth.syncer.v1.ReforwardResponse\x12X\n" +
+	"\vDropForward\x12#.berth.syncer.v1.DropForwardRequest\x1a$.berth.syncer.v1.DropForwardResponse\x12R\n" +
 	"\tListRules\x12!.berth.syncer.v1.ListRulesRequest\x1a\".berth.syncer.v1.ListRulesResponse\x12R\n" +
 	"\tListFills\x12!.berth.syncer.v1.ListFillsRequest\x1a\".berth.syncer.v1.ListFillsResponse\x12[\n" +
 	"\fListPresence\x12$.berth.syncer.v1.ListPresenceRequest\x1a%.berth.syncer.v1.ListPresenceResponse\x12L\n" +
@@ -3036,7 +3175,7 @@ func file_berth_syncer_v1_syncer_proto_rawDescGZIP() []byte {
 	return file_berth_syncer_v1_syncer_proto_rawDescData
 }
 
-var file_berth_syncer_v1_syncer_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_berth_syncer_v1_syncer_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_berth_syncer_v1_syncer_proto_goTypes = []any{
 	(*RouteRequest)(nil),           // 0: berth.syncer.v1.RouteRequest
 	(*RouteResponse)(nil),          // 1: berth.syncer.v1.RouteResponse
@@ -3057,90 +3196,94 @@ var file_berth_syncer_v1_syncer_proto_goTypes = []any{
 	(*ListForwardsRequest)(nil),    // 16: berth.syncer.v1.ListForwardsRequest
 	(*ListForwardsResponse)(nil),   // 17: berth.syncer.v1.ListForwardsResponse
 	(*Forward)(nil),                // 18: berth.syncer.v1.Forward
-	(*ReforwardRequest)(nil),       // 19: berth.syncer.v1.ReforwardRequest
-	(*ReforwardResponse)(nil),      // 20: berth.syncer.v1.ReforwardResponse
-	(*ClaimRequest)(nil),           // 21: berth.syncer.v1.ClaimRequest
-	(*ClaimResponse)(nil),          // 22: berth.syncer.v1.ClaimResponse
-	(*ListRulesRequest)(nil),       // 23: berth.syncer.v1.ListRulesRequest
-	(*ListRulesResponse)(nil),      // 24: berth.syncer.v1.ListRulesResponse
-	(*Rule)(nil),                   // 25: berth.syncer.v1.Rule
-	(*ListFillsRequest)(nil),       // 26: berth.syncer.v1.ListFillsRequest
-	(*ListFillsResponse)(nil),      // 27: berth.syncer.v1.ListFillsResponse
-	(*Fill)(nil),                   // 28: berth.syncer.v1.Fill
-	(*ListPresenceRequest)(nil),    // 29: berth.syncer.v1.ListPresenceRequest
-	(*ListPresenceResponse)(nil),   // 30: berth.syncer.v1.ListPresenceResponse
-	(*TagPresence)(nil),            // 31: berth.syncer.v1.TagPresence
-	(*PlatformPresence)(nil),       // 32: berth.syncer.v1.PlatformPresence
-	(*ExplainRequest)(nil),         // 33: berth.syncer.v1.ExplainRequest
-	(*ExplainResponse)(nil),        // 34: berth.syncer.v1.ExplainResponse
-	(*ExamineRequest)(nil),         // 35: berth.syncer.v1.ExamineRequest
-	(*ExamineResponse)(nil),        // 36: berth.syncer.v1.ExamineResponse
-	(*Step)(nil),                   // 37: berth.syncer.v1.Step
-	(*TriggerRequest)(nil),         // 38: berth.syncer.v1.TriggerRequest
-	(*TriggerResponse)(nil),        // 39: berth.syncer.v1.TriggerResponse
-	(*PauseRequest)(nil),           // 40: berth.syncer.v1.PauseRequest
-	(*PauseResponse)(nil),          // 41: berth.syncer.v1.PauseResponse
-	(*ForgetRequest)(nil),          // 42: berth.syncer.v1.ForgetRequest
-	(*ForgetResponse)(nil),         // 43: berth.syncer.v1.ForgetResponse
-	(*CheckRequest)(nil),           // 44: berth.syncer.v1.CheckRequest
-	(*CheckResponse)(nil),          // 45: berth.syncer.v1.CheckResponse
-	(*v1.Actor)(nil),               // 46: berth.metadata.v1.Actor
+	(*DropForwardRequest)(nil),     // 19: berth.syncer.v1.DropForwardRequest
+	(*DropForwardResponse)(nil),    // 20: berth.syncer.v1.DropForwardResponse
+	(*ReforwardRequest)(nil),       // 21: berth.syncer.v1.ReforwardRequest
+	(*ReforwardResponse)(nil),      // 22: berth.syncer.v1.ReforwardResponse
+	(*ClaimRequest)(nil),           // 23: berth.syncer.v1.ClaimRequest
+	(*ClaimResponse)(nil),          // 24: berth.syncer.v1.ClaimResponse
+	(*ListRulesRequest)(nil),       // 25: berth.syncer.v1.ListRulesRequest
+	(*ListRulesResponse)(nil),      // 26: berth.syncer.v1.ListRulesResponse
+	(*Rule)(nil),                   // 27: berth.syncer.v1.Rule
+	(*ListFillsRequest)(nil),       // 28: berth.syncer.v1.ListFillsRequest
+	(*ListFillsResponse)(nil),      // 29: berth.syncer.v1.ListFillsResponse
+	(*Fill)(nil),                   // 30: berth.syncer.v1.Fill
+	(*ListPresenceRequest)(nil),    // 31: berth.syncer.v1.ListPresenceRequest
+	(*ListPresenceResponse)(nil),   // 32: berth.syncer.v1.ListPresenceResponse
+	(*TagPresence)(nil),            // 33: berth.syncer.v1.TagPresence
+	(*PlatformPresence)(nil),       // 34: berth.syncer.v1.PlatformPresence
+	(*ExplainRequest)(nil),         // 35: berth.syncer.v1.ExplainRequest
+	(*ExplainResponse)(nil),        // 36: berth.syncer.v1.ExplainResponse
+	(*ExamineRequest)(nil),         // 37: berth.syncer.v1.ExamineRequest
+	(*ExamineResponse)(nil),        // 38: berth.syncer.v1.ExamineResponse
+	(*Step)(nil),                   // 39: berth.syncer.v1.Step
+	(*TriggerRequest)(nil),         // 40: berth.syncer.v1.TriggerRequest
+	(*TriggerResponse)(nil),        // 41: berth.syncer.v1.TriggerResponse
+	(*PauseRequest)(nil),           // 42: berth.syncer.v1.PauseRequest
+	(*PauseResponse)(nil),          // 43: berth.syncer.v1.PauseResponse
+	(*ForgetRequest)(nil),          // 44: berth.syncer.v1.ForgetRequest
+	(*ForgetResponse)(nil),         // 45: berth.syncer.v1.ForgetResponse
+	(*CheckRequest)(nil),           // 46: berth.syncer.v1.CheckRequest
+	(*CheckResponse)(nil),          // 47: berth.syncer.v1.CheckResponse
+	(*v1.Actor)(nil),               // 48: berth.metadata.v1.Actor
 }
 var file_berth_syncer_v1_syncer_proto_depIdxs = []int32{
-	46, // 0: berth.syncer.v1.ResolveRequest.actor:type_name -> berth.metadata.v1.Actor
-	46, // 1: berth.syncer.v1.StatBlobRequest.actor:type_name -> berth.metadata.v1.Actor
-	46, // 2: berth.syncer.v1.OpenBlobRequest.actor:type_name -> berth.metadata.v1.Actor
-	46, // 3: berth.syncer.v1.FetchReferrersRequest.actor:type_name -> berth.metadata.v1.Actor
-	46, // 4: berth.syncer.v1.AnnounceRequest.actor:type_name -> berth.metadata.v1.Actor
+	48, // 0: berth.syncer.v1.ResolveRequest.actor:type_name -> berth.metadata.v1.Actor
+	48, // 1: berth.syncer.v1.StatBlobRequest.actor:type_name -> berth.metadata.v1.Actor
+	48, // 2: berth.syncer.v1.OpenBlobRequest.actor:type_name -> berth.metadata.v1.Actor
+	48, // 3: berth.syncer.v1.FetchReferrersRequest.actor:type_name -> berth.metadata.v1.Actor
+	48, // 4: berth.syncer.v1.AnnounceRequest.actor:type_name -> berth.metadata.v1.Actor
 	18, // 5: berth.syncer.v1.ListForwardsResponse.forwards:type_name -> berth.syncer.v1.Forward
-	46, // 6: berth.syncer.v1.ClaimRequest.actor:type_name -> berth.metadata.v1.Actor
-	25, // 7: berth.syncer.v1.ListRulesResponse.rules:type_name -> berth.syncer.v1.Rule
-	28, // 8: berth.syncer.v1.ListFillsResponse.fills:type_name -> berth.syncer.v1.Fill
-	31, // 9: berth.syncer.v1.ListPresenceResponse.tags:type_name -> berth.syncer.v1.TagPresence
-	32, // 10: berth.syncer.v1.TagPresence.platforms:type_name -> berth.syncer.v1.PlatformPresence
-	37, // 11: berth.syncer.v1.ExamineResponse.steps:type_name -> berth.syncer.v1.Step
+	48, // 6: berth.syncer.v1.ClaimRequest.actor:type_name -> berth.metadata.v1.Actor
+	27, // 7: berth.syncer.v1.ListRulesResponse.rules:type_name -> berth.syncer.v1.Rule
+	30, // 8: berth.syncer.v1.ListFillsResponse.fills:type_name -> berth.syncer.v1.Fill
+	33, // 9: berth.syncer.v1.ListPresenceResponse.tags:type_name -> berth.syncer.v1.TagPresence
+	34, // 10: berth.syncer.v1.TagPresence.platforms:type_name -> berth.syncer.v1.PlatformPresence
+	39, // 11: berth.syncer.v1.ExamineResponse.steps:type_name -> berth.syncer.v1.Step
 	0,  // 12: berth.syncer.v1.SyncService.Route:input_type -> berth.syncer.v1.RouteRequest
 	2,  // 13: berth.syncer.v1.SyncService.Resolve:input_type -> berth.syncer.v1.ResolveRequest
 	4,  // 14: berth.syncer.v1.SyncService.StatBlob:input_type -> berth.syncer.v1.StatBlobRequest
 	6,  // 15: berth.syncer.v1.SyncService.OpenBlob:input_type -> berth.syncer.v1.OpenBlobRequest
 	8,  // 16: berth.syncer.v1.SyncService.FetchReferrers:input_type -> berth.syncer.v1.FetchReferrersRequest
 	10, // 17: berth.syncer.v1.SyncService.Covers:input_type -> berth.syncer.v1.CoversRequest
-	21, // 18: berth.syncer.v1.SyncService.Claim:input_type -> berth.syncer.v1.ClaimRequest
+	23, // 18: berth.syncer.v1.SyncService.Claim:input_type -> berth.syncer.v1.ClaimRequest
 	12, // 19: berth.syncer.v1.SyncService.Announce:input_type -> berth.syncer.v1.AnnounceRequest
 	14, // 20: berth.syncer.v1.SyncService.Settle:input_type -> berth.syncer.v1.SettleRequest
 	16, // 21: berth.syncer.v1.SyncService.ListForwards:input_type -> berth.syncer.v1.ListForwardsRequest
-	19, // 22: berth.syncer.v1.SyncService.Reforward:input_type -> berth.syncer.v1.ReforwardRequest
-	23, // 23: berth.syncer.v1.SyncService.ListRules:input_type -> berth.syncer.v1.ListRulesRequest
-	26, // 24: berth.syncer.v1.SyncService.ListFills:input_type -> berth.syncer.v1.ListFillsRequest
-	29, // 25: berth.syncer.v1.SyncService.ListPresence:input_type -> berth.syncer.v1.ListPresenceRequest
-	33, // 26: berth.syncer.v1.SyncService.Explain:input_type -> berth.syncer.v1.ExplainRequest
-	35, // 27: berth.syncer.v1.SyncService.Examine:input_type -> berth.syncer.v1.ExamineRequest
-	38, // 28: berth.syncer.v1.SyncService.Trigger:input_type -> berth.syncer.v1.TriggerRequest
-	40, // 29: berth.syncer.v1.SyncService.Pause:input_type -> berth.syncer.v1.PauseRequest
-	42, // 30: berth.syncer.v1.SyncService.Forget:input_type -> berth.syncer.v1.ForgetRequest
-	44, // 31: berth.syncer.v1.SyncService.Check:input_type -> berth.syncer.v1.CheckRequest
-	1,  // 32: berth.syncer.v1.SyncService.Route:output_type -> berth.syncer.v1.RouteResponse
-	3,  // 33: berth.syncer.v1.SyncService.Resolve:output_type -> berth.syncer.v1.ResolveResponse
-	5,  // 34: berth.syncer.v1.SyncService.StatBlob:output_type -> berth.syncer.v1.StatBlobResponse
-	7,  // 35: berth.syncer.v1.SyncService.OpenBlob:output_type -> berth.syncer.v1.OpenBlobResponse
-	9,  // 36: berth.syncer.v1.SyncService.FetchReferrers:output_type -> berth.syncer.v1.FetchReferrersResponse
-	11, // 37: berth.syncer.v1.SyncService.Covers:output_type -> berth.syncer.v1.CoversResponse
-	22, // 38: berth.syncer.v1.SyncService.Claim:output_type -> berth.syncer.v1.ClaimResponse
-	13, // 39: berth.syncer.v1.SyncService.Announce:output_type -> berth.syncer.v1.AnnounceResponse
-	15, // 40: berth.syncer.v1.SyncService.Settle:output_type -> berth.syncer.v1.SettleResponse
-	17, // 41: berth.syncer.v1.SyncService.ListForwards:output_type -> berth.syncer.v1.ListForwardsResponse
-	20, // 42: berth.syncer.v1.SyncService.Reforward:output_type -> berth.syncer.v1.ReforwardResponse
-	24, // 43: berth.syncer.v1.SyncService.ListRules:output_type -> berth.syncer.v1.ListRulesResponse
-	27, // 44: berth.syncer.v1.SyncService.ListFills:output_type -> berth.syncer.v1.ListFillsResponse
-	30, // 45: berth.syncer.v1.SyncService.ListPresence:output_type -> berth.syncer.v1.ListPresenceResponse
-	34, // 46: berth.syncer.v1.SyncService.Explain:output_type -> berth.syncer.v1.ExplainResponse
-	36, // 47: berth.syncer.v1.SyncService.Examine:output_type -> berth.syncer.v1.ExamineResponse
-	39, // 48: berth.syncer.v1.SyncService.Trigger:output_type -> berth.syncer.v1.TriggerResponse
-	41, // 49: berth.syncer.v1.SyncService.Pause:output_type -> berth.syncer.v1.PauseResponse
-	43, // 50: berth.syncer.v1.SyncService.Forget:output_type -> berth.syncer.v1.ForgetResponse
-	45, // 51: berth.syncer.v1.SyncService.Check:output_type -> berth.syncer.v1.CheckResponse
-	32, // [32:52] is the sub-list for method output_type
-	12, // [12:32] is the sub-list for method input_type
+	21, // 22: berth.syncer.v1.SyncService.Reforward:input_type -> berth.syncer.v1.ReforwardRequest
+	19, // 23: berth.syncer.v1.SyncService.DropForward:input_type -> berth.syncer.v1.DropForwardRequest
+	25, // 24: berth.syncer.v1.SyncService.ListRules:input_type -> berth.syncer.v1.ListRulesRequest
+	28, // 25: berth.syncer.v1.SyncService.ListFills:input_type -> berth.syncer.v1.ListFillsRequest
+	31, // 26: berth.syncer.v1.SyncService.ListPresence:input_type -> berth.syncer.v1.ListPresenceRequest
+	35, // 27: berth.syncer.v1.SyncService.Explain:input_type -> berth.syncer.v1.ExplainRequest
+	37, // 28: berth.syncer.v1.SyncService.Examine:input_type -> berth.syncer.v1.ExamineRequest
+	40, // 29: berth.syncer.v1.SyncService.Trigger:input_type -> berth.syncer.v1.TriggerRequest
+	42, // 30: berth.syncer.v1.SyncService.Pause:input_type -> berth.syncer.v1.PauseRequest
+	44, // 31: berth.syncer.v1.SyncService.Forget:input_type -> berth.syncer.v1.ForgetRequest
+	46, // 32: berth.syncer.v1.SyncService.Check:input_type -> berth.syncer.v1.CheckRequest
+	1,  // 33: berth.syncer.v1.SyncService.Route:output_type -> berth.syncer.v1.RouteResponse
+	3,  // 34: berth.syncer.v1.SyncService.Resolve:output_type -> berth.syncer.v1.ResolveResponse
+	5,  // 35: berth.syncer.v1.SyncService.StatBlob:output_type -> berth.syncer.v1.StatBlobResponse
+	7,  // 36: berth.syncer.v1.SyncService.OpenBlob:output_type -> berth.syncer.v1.OpenBlobResponse
+	9,  // 37: berth.syncer.v1.SyncService.FetchReferrers:output_type -> berth.syncer.v1.FetchReferrersResponse
+	11, // 38: berth.syncer.v1.SyncService.Covers:output_type -> berth.syncer.v1.CoversResponse
+	24, // 39: berth.syncer.v1.SyncService.Claim:output_type -> berth.syncer.v1.ClaimResponse
+	13, // 40: berth.syncer.v1.SyncService.Announce:output_type -> berth.syncer.v1.AnnounceResponse
+	15, // 41: berth.syncer.v1.SyncService.Settle:output_type -> berth.syncer.v1.SettleResponse
+	17, // 42: berth.syncer.v1.SyncService.ListForwards:output_type -> berth.syncer.v1.ListForwardsResponse
+	22, // 43: berth.syncer.v1.SyncService.Reforward:output_type -> berth.syncer.v1.ReforwardResponse
+	20, // 44: berth.syncer.v1.SyncService.DropForward:output_type -> berth.syncer.v1.DropForwardResponse
+	26, // 45: berth.syncer.v1.SyncService.ListRules:output_type -> berth.syncer.v1.ListRulesResponse
+	29, // 46: berth.syncer.v1.SyncService.ListFills:output_type -> berth.syncer.v1.ListFillsResponse
+	32, // 47: berth.syncer.v1.SyncService.ListPresence:output_type -> berth.syncer.v1.ListPresenceResponse
+	36, // 48: berth.syncer.v1.SyncService.Explain:output_type -> berth.syncer.v1.ExplainResponse
+	38, // 49: berth.syncer.v1.SyncService.Examine:output_type -> berth.syncer.v1.ExamineResponse
+	41, // 50: berth.syncer.v1.SyncService.Trigger:output_type -> berth.syncer.v1.TriggerResponse
+	43, // 51: berth.syncer.v1.SyncService.Pause:output_type -> berth.syncer.v1.PauseResponse
+	45, // 52: berth.syncer.v1.SyncService.Forget:output_type -> berth.syncer.v1.ForgetResponse
+	47, // 53: berth.syncer.v1.SyncService.Check:output_type -> berth.syncer.v1.CheckResponse
+	33, // [33:54] is the sub-list for method output_type
+	12, // [12:33] is the sub-list for method input_type
 	12, // [12:12] is the sub-list for extension type_name
 	12, // [12:12] is the sub-list for extension extendee
 	0,  // [0:12] is the sub-list for field type_name
@@ -3157,7 +3300,7 @@ func file_berth_syncer_v1_syncer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_syncer_v1_syncer_proto_rawDesc), len(file_berth_syncer_v1_syncer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   46,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

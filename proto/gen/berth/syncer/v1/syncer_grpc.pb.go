@@ -30,6 +30,7 @@ const (
 	SyncService_Settle_FullMethodName         = "/berth.syncer.v1.SyncService/Settle"
 	SyncService_ListForwards_FullMethodName   = "/berth.syncer.v1.SyncService/ListForwards"
 	SyncService_Reforward_FullMethodName      = "/berth.syncer.v1.SyncService/Reforward"
+	SyncService_DropForward_FullMethodName    = "/berth.syncer.v1.SyncService/DropForward"
 	SyncService_ListRules_FullMethodName      = "/berth.syncer.v1.SyncService/ListRules"
 	SyncService_ListFills_FullMethodName      = "/berth.syncer.v1.SyncService/ListFills"
 	SyncService_ListPresence_FullMethodName   = "/berth.syncer.v1.SyncService/ListPresence"
@@ -74,6 +75,8 @@ type SyncServiceClient interface {
 	ListForwards(ctx context.Context, in *ListForwardsRequest, opts ...grpc.CallOption) (*ListForwardsResponse, error)
 	// Reforward tries again at once what a rule has to pass on.
 	Reforward(ctx context.Context, in *ReforwardRequest, opts ...grpc.CallOption) (*ReforwardResponse, error)
+	// DropForward gives a push up that waits to be passed on.
+	DropForward(ctx context.Context, in *DropForwardRequest, opts ...grpc.CallOption) (*DropForwardResponse, error)
 	// ListRules lists the rules with what became of them.
 	ListRules(ctx context.Context, in *ListRulesRequest, opts ...grpc.CallOption) (*ListRulesResponse, error)
 	// ListFills lists the blobs that are being fetched.
@@ -221,6 +224,16 @@ func (c *syncServiceClient) Reforward(ctx context.Context, in *ReforwardRequest,
 	return out, nil
 }
 
+func (c *syncServiceClient) DropForward(ctx context.Context, in *DropForwardRequest, opts ...grpc.CallOption) (*DropForwardResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DropForwardResponse)
+	err := c.cc.Invoke(ctx, SyncService_DropForward_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *syncServiceClient) ListRules(ctx context.Context, in *ListRulesRequest, opts ...grpc.CallOption) (*ListRulesResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListRulesResponse)
@@ -344,6 +357,8 @@ type SyncServiceServer interface {
 	ListForwards(context.Context, *ListForwardsRequest) (*ListForwardsResponse, error)
 	// Reforward tries again at once what a rule has to pass on.
 	Reforward(context.Context, *ReforwardRequest) (*ReforwardResponse, error)
+	// DropForward gives a push up that waits to be passed on.
+	DropForward(context.Context, *DropForwardRequest) (*DropForwardResponse, error)
 	// ListRules lists the rules with what became of them.
 	ListRules(context.Context, *ListRulesRequest) (*ListRulesResponse, error)
 	// ListFills lists the blobs that are being fetched.
@@ -404,6 +419,9 @@ func (UnimplementedSyncServiceServer) ListForwards(context.Context, *ListForward
 }
 func (UnimplementedSyncServiceServer) Reforward(context.Context, *ReforwardRequest) (*ReforwardResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Reforward not implemented")
+}
+func (UnimplementedSyncServiceServer) DropForward(context.Context, *DropForwardRequest) (*DropForwardResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DropForward not implemented")
 }
 func (UnimplementedSyncServiceServer) ListRules(context.Context, *ListRulesRequest) (*ListRulesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListRules not implemented")
@@ -644,6 +662,24 @@ func _SyncService_Reforward_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SyncService_DropForward_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DropForwardRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SyncServiceServer).DropForward(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SyncService_DropForward_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SyncServiceServer).DropForward(ctx, req.(*DropForwardRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SyncService_ListRules_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListRulesRequest)
 	if err := dec(in); err != nil {
@@ -852,6 +888,10 @@ var SyncService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Reforward",
 			Handler:    _SyncService_Reforward_Handler,
+		},
+		{
+			MethodName: "DropForward",
+			Handler:    _SyncService_DropForward_Handler,
 		},
 		{
 			MethodName: "ListRules",

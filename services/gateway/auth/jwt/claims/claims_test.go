@@ -67,3 +67,41 @@ func TestS117CompileRefuses(t *testing.T) {
 		}
 	}
 }
+
+// FuzzMap: whatever an expression and the claims of a token are, there is a name and a
+// bounded number of groups, or the token is refused; and the same each time.
+func FuzzMap(f *testing.F) {
+	for _, expression := range []string{"claims.sub", "claims.email.split('@')[0]", "claims.n + 1 > 2 ? 'a' : 'b'", "claims.groups.map(g, g + g).join(',')", `claims.sub.matches("(a|aa)+$") ? 'x' : 'y'`, "vars.v", "[claims.sub]"} {
+		f.Add(expression, `{"sub":"s","email":"a@b.example","n":5,"groups":["x","y"]}`)
+		f.Add(expression, `{"sub":{"sub":[null,1e308,-0,"\u0000"]},"n":99999999999999999999}`)
+	}
+	f.Fuzz(func(t *testing.T, expression, text string) {
+		r, err := Compile(config.ClaimRules{
+			Variables: []config.ClaimVariable{{Name: "v", Expression: expression}}, Validations: []config.ClaimValidation{{Expression: "has(vars.v) || true"}},
+			Username: expression, Groups: expression,
+		})
+		if err != nil {
+			return
+		}
+		names, err := Compile(config.ClaimRules{Username: expression})
+		if err != nil {
+			t.Fatalf("%q compiles in one place only: %v", expression, err)
+		}
+		decoder := json.NewDecoder(strings.NewReader(text))
+		decoder.UseNumber() // as tokens are read
+		var claims map[string]any
+		if decoder.Decode(&claims) != nil {
+			return
+		}
+		if _, groups, err := r.Map(claims); err == nil && len(groups) > maxGroups {
+			t.Errorf("%d groups", len(groups))
+		}
+		user, _, err := names.Map(claims)
+		if err == nil && user == "" {
+			t.Error("a token without a name is accepted")
+		}
+		if again, _, err2 := names.Map(claims); again != user || (err == nil) != (err2 == nil) {
+			t.Errorf("%q, %v and then %q, %v", user, err, again, err2)
+		}
+	})
+}

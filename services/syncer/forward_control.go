@@ -1,0 +1,81 @@
+package syncer
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/berth-registry/berth/registry"
+)
+
+// Forwards implements [registry.Forwarding].
+func (s *Service) Forwards(ctx context.Context, q registry.ForwardQuery) ([]registry.Forward, error) {
+	if q.Limit < 1 || q.Limit > maxForwardPage {
+		return nil, registry.ErrParameterInvalid.With("the limit must be between 1 and %d", maxForwardPage)
+	}
+	rows, err := s.store.forwardsOf(ctx, q)
+	if err != nil {
+		return nil, fmt.Errorf("reading the pushes that are passed on: %w", err)
+	}
+	all := make([]registry.Forward, len(rows))
+	for i, r := range rows {
+		all[i] = registry.Forward{
+			Number: r.seq, Rule: r.rule, Repository: r.repo, Tag: r.tag, Digest: r.digest, Actor: r.actor, State: r.state,
+			Deletion: r.deletion, Attempts: r.attempts, Error: r.error, Since: r.since.UnixMicro(), Changed: r.changed.UnixMicro(),
+		}
+		if rule, err := s.find(r.rule); err == nil {
+			if t, ok := rule.match(string(r.repo)); ok {
+				all[i].Upstream = rule.Hosts[0].Name() + "/" + t.remote
+			}
+		}
+	}
+	return all, nil
+}
+
+// Reforward implements [registry.Forwarding].
+func (s *Service) Reforward(ctx context.Context, name string) error {
+	r, err := s.find(name)
+	if err != nil {
+		return err
+	}
+	if !r.forwards() {
+		return registry.ErrUnsupported.With("rule %s forwards nothing", name)
+	}
+	if err := s.store.retryForwards(ctx, name, s.now()); err != nil {
+		return fmt.Errorf("letting pushes wait again: %w", err)
+	}
+	if err := s.countOwed(ctx); err != nil {
+		return err
+	}
+	r.Hosts[0].TryNow()
+	r.state.tryNow.Store(true)
+	r.wake()
+	return nil
+}
+
+// countOwed counts anew which tags have something to be passed on.
+func (s *Service) countOwed(ctx context.Context) error {
+	owed, err := s.store.owed(ctx)
+	if err != nil {
+		return fmt.Errorf("reading the pushes that are passed on: %w", err)
+	}
+	s.mu.Lock()
+	s.owed = owed
+	s.mu.Unlock()
+	return nil
+}
+
+// DropForward implements [registry.Forwarding].
+func (s *Service) DropForward(ctx context.Context, number int64) error {
+	found, err := s.store.dropForward(ctx, number, "it was given up here", s.now())
+	if err != nil {
+		return fmt.Errorf("giving up a push: %w", err)
+	}
+	if !found {
+		return registry.ErrNameUnknown.With("no push has the number %d", number)
+	}
+	if err := s.countOwed(ctx); err != nil {
+		return err
+	}
+	s.wakeForwards()
+	return nil
+}
