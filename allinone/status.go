@@ -138,14 +138,17 @@ func adoptRunning(ctx context.Context, c registry.Catalog, cfg *config.Config, o
 		fmt.Fprintln(out, "the registry runs: it makes the files its own in the background, after what waits was taken over, and removes nothing for a minute then; status tells how far it is")
 	}
 	said := time.Now()
+	wait := func(progress string) error {
+		if time.Since(said) > progressEvery {
+			said = time.Now()
+			fmt.Fprintln(out, progress)
+		}
+		return pause(ctx, adoptPoll)
+	}
 	for {
 		r, problems, err := allTakeOvers(ctx, c)
 		if errors.Is(err, registry.ErrUnavailable) { // it has just been started, or waits for its blobstore
-			if time.Since(said) > progressEvery {
-				said = time.Now()
-				fmt.Fprintln(out, err)
-			}
-			if err := pause(ctx, adoptPoll); err != nil {
+			if err := wait(err.Error()); err != nil {
 				return 0, err
 			}
 			continue
@@ -174,15 +177,11 @@ func adoptRunning(ctx context.Context, c registry.Catalog, cfg *config.Config, o
 			fmt.Fprintf(out, "repositories: %s\n", strings.Join(statesText(r.States), ", "))
 			return problems + int(f.ProblemCount+f.Kept), nil
 		}
-		if time.Since(said) > progressEvery {
-			said = time.Now()
-			if waiting > 0 {
-				fmt.Fprintf(out, "%d repositories wait\n", waiting)
-			} else {
-				fmt.Fprintln(out, finishText(f))
-			}
+		progress := finishText(f)
+		if waiting > 0 {
+			progress = fmt.Sprintf("%d repositories wait", waiting)
 		}
-		if err := pause(ctx, adoptPoll); err != nil {
+		if err := wait(progress); err != nil {
 			return 0, err
 		}
 	}

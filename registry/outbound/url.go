@@ -40,6 +40,8 @@ func check(u *url.URL) error {
 	}
 	host := canonical(u.Hostname())
 	switch {
+	case host == "": // "." is the root of all names
+		return errors.New("the URL has no host")
 	case strings.Contains(host, "%"):
 		return errors.New("an address with a zone is not accepted")
 	case strings.Contains(host, ":"):

@@ -84,7 +84,7 @@ func TestScrub(t *testing.T) {
 }
 
 func FuzzURL(f *testing.F) {
-	for _, s := range []string{"http://one.test/a", "https://[::1]:80/", "http://127.1", "http://a@b", "//x", "http://①.com"} {
+	for _, s := range []string{"http://one.test/a", "https://[::1]:80/", "http://127.1", "http://a@b", "//x", "http://①.com", "http://.", "http://.:5000/"} {
 		f.Add(s)
 	}
 	base, _ := url.Parse("https://one.test/v2/")
