@@ -23,9 +23,9 @@ case ${1:-} in
 	work=$2 order=$3 package=$4 name=$(tr / _ <<<"$4")
 	[ -x "$work/$name.test" ] || exit 0 # no tests
 	cd "$(go list -f '{{.Dir}}' "$package")"
-	# What tests the disk has one; for the others syncing thousands of small databases
-	# would be most of the time.
-	[ "$package" = "${package%/blobstore/disk}" ] || unset TMPDIR
+	# What tests the disk needs one; for the others syncing thousands of small databases
+	# would be most of the time, so they get memory if there is enough.
+	[ -z "${MEMORY:-}" ] || [ "$package" != "${package%/blobstore/disk}" ] || export TMPDIR=$MEMORY
 	began=$(date +%s%N)
 	if "$work/$name.test" -test.paniconexit0 -test.shuffle="$order" -test.timeout=45m >"$work/$name.log" 2>&1 </dev/null; then
 		result=ok
@@ -60,12 +60,12 @@ run() {
 	shift
 	echo "shuffle seed $order: $# packages (again: SHUFFLE_SEED=$seed make shuffle)"
 	: >"$work/results"
-	printf '%s\n' "$@" | TMPDIR=${memory:-${TMPDIR:-/tmp}} xargs -P "$(nproc)" -n 1 allinone/e2e/shuffle.sh --run "$work" "$order"
+	printf '%s\n' "$@" | xargs -P "$(nproc)" -n 1 allinone/e2e/shuffle.sh --run "$work" "$order"
 	cp "$work/results" "$work/last"
 	for p in $(awk '$1 == "FAIL" {print $2}' "$work/last"); do
 		: >"$work/results"
 		echo "once more: $p"
-		TMPDIR=${memory:-${TMPDIR:-/tmp}} allinone/e2e/shuffle.sh --run "$work" "$order" "$p"
+		allinone/e2e/shuffle.sh --run "$work" "$order" "$p"
 		if grep -q '^ok' "$work/results"; then
 			echo "FLAKY $p: failed, and passed when it was run again in the same order ($order)"
 			cat "$work/results" >>"$work/last"
@@ -78,9 +78,10 @@ run() {
 began=$SECONDS
 gigabytes=$(df --output=avail -BG /dev/shm 2>/dev/null | tail -n 1 | tr -dc 0-9)
 if [ -z "${TMPDIR:-}" ] && [ "${gigabytes:-0}" -ge 6 ]; then
-	memory=$(mktemp -d /dev/shm/berth-tests-XXXXXX)
-	chmod 755 "$memory" # PostgreSQL runs as another user
-	trap 'rm -rf "$work" "$memory"' EXIT
+	MEMORY=$(mktemp -d /dev/shm/berth-tests-XXXXXX)
+	export MEMORY
+	chmod 755 "$MEMORY" # PostgreSQL runs as another user
+	trap 'rm -rf "$work" "$MEMORY"' EXIT
 fi
 mapfile -t all < <(go list ${SHUFFLE_PKGS:-$(awk '$1 ~ /^\.\// {print $1 "/..."}' go.work)})
 CGO_ENABLED=$CGO go build $RACE "${all[@]}" # what the test programs share, once
