@@ -70,6 +70,10 @@ const (
 // distribution-spec ("Error Codes"), the HTTP status, what callers can do, and
 // the text for people. The spec has no code for some failures; they borrow the
 // nearest, as other registries do.
+//
+// Docker's engine takes an error without a detail whose message is word for word
+// its own for one that passes, and sends the request again for most of a minute.
+// So the texts of what stays refused are others; that of TooManyRequests is its.
 var codes = [numCodes]struct {
 	name string
 	oci  string
@@ -87,13 +91,13 @@ var codes = [numCodes]struct {
 	ManifestUnknown:      {"ManifestUnknown", "MANIFEST_UNKNOWN", 404, NotFound, "manifest unknown to registry"},
 	MediaTypeUnsupported: {"MediaTypeUnsupported", "MANIFEST_INVALID", 415, Invalid, "manifest media type not supported"},
 	NameInvalid:          {"NameInvalid", "NAME_INVALID", 400, Invalid, "invalid repository name"},
-	NameUnknown:          {"NameUnknown", "NAME_UNKNOWN", 404, NotFound, "repository name not known to registry"},
+	NameUnknown:          {"NameUnknown", "NAME_UNKNOWN", 404, NotFound, "repository name not known to this registry"},
 	TagInvalid:           {"TagInvalid", "MANIFEST_INVALID", 400, Invalid, "a tag is at most 128 letters, digits, dots, dashes and underscores, the first not a dot or dash"},
 	SizeInvalid:          {"SizeInvalid", "SIZE_INVALID", 400, Invalid, "provided length did not match content length"},
 	PageInvalid:          {"PageInvalid", "UNSUPPORTED", 400, Invalid, "invalid paging parameter"},
 	ParameterInvalid:     {"ParameterInvalid", "UNSUPPORTED", 400, Invalid, "invalid request parameter"},
-	Unauthorized:         {"Unauthorized", "UNAUTHORIZED", 401, Stranger, "authentication required"},
-	Denied:               {"Denied", "DENIED", 403, Forbidden, "requested access to the resource is denied"},
+	Unauthorized:         {"Unauthorized", "UNAUTHORIZED", 401, Stranger, "authentication required: no valid credentials were sent"},
+	Denied:               {"Denied", "DENIED", 403, Forbidden, "requested access to the resource is denied to these credentials"},
 	Unsupported:          {"Unsupported", "UNSUPPORTED", 405, NotProvided, "the operation is unsupported"},
 	EndpointUnknown:      {"EndpointUnknown", "UNSUPPORTED", 404, NotFound, "no such endpoint"},
 	InUse:                {"InUse", "DENIED", 405, Conflict, "content is referenced by a manifest of the repository"},

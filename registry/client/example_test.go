@@ -77,5 +77,5 @@ func ExampleDial() {
 	defer c.Close()
 	_, err = c.Catalog.Manifest(context.Background(), registry.Actor{}, "nowhere", registry.ManifestQuery{Ref: registry.Reference{Tag: "v1"}})
 	fmt.Println(errors.Is(err, registry.ErrNameUnknown), err)
-	// Output: true repository name not known to registry
+	// Output: true repository name not known to this registry
 }

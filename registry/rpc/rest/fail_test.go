@@ -131,7 +131,7 @@ func TestEveryCode(t *testing.T) {
 	}{
 		{errors.New("secret"), `500 {"code":"Internal","message":"internal error"}`},
 		{context.DeadlineExceeded, `503 {"code":"Unavailable","message":"service unavailable"}`},
-		{registry.ErrDenied.Detailed(make(chan int)), `403 {"code":"Denied","message":"requested access to the resource is denied"}`},
+		{registry.ErrDenied.Detailed(make(chan int)), `403 {"code":"Denied","message":"requested access to the resource is denied to these credentials"}`},
 	} {
 		failing.err = test.err
 		got := ask(t, "GET", base+"/repositories")
