@@ -75,7 +75,7 @@ func TestAccessLogHasZotsShape(t *testing.T) {
 	want := map[string]any{
 		"level": "INFO", "msg": "HTTP API", "module": "http", "component": "session",
 		"clientIP": "192.0.2.1:1234", "method": "GET", "path": "/v2/a/tags/list?n=5",
-		"statusCode": 404.0, "bodySize": 87.0, "username": "alice", "userAgent": "docker/28",
+		"statusCode": 404.0, "bodySize": 92.0, "username": "alice", "userAgent": "docker/28",
 	}
 	if diff := cmp.Diff(got, want); diff != "" {
 		t.Errorf("got, want:\n%s", diff)
