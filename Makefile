@@ -269,6 +269,10 @@ SCAN_KILLS ?= 100
 prove-scan-kill: ## A scanner is killed SCAN_KILLS (100) times while it scans and takes databases: nothing is left, all images come to what is in them; SCAN_SEED repeats a run
 	SCAN_KILLS=$(SCAN_KILLS) go test -count=1 -timeout 60m -v -run '^TestS136Kills$$' ./services/scanner
 
+.PHONY: prove-trivy
+prove-trivy: ## The scanner and Trivy's own parsers read the same files: this machine's (or those below PROVE_TRIVY) and the samples of the parsers
+	GOWORK=off GOEXPERIMENT=jsonv2 go -C services/scanner/trivy test -count=1 -timeout 20m -v .
+
 scan-bench: ## What scanning an image of 90 MB costs of CPU and memory, and looking 1,000 images up in a new database
 	go test -count=1 -timeout 20m -tags bench -v -run '^TestBench' ./services/scanner
 

@@ -2,6 +2,7 @@ package contents
 
 import (
 	"bytes"
+	"cmp"
 	"compress/zlib"
 	"debug/buildinfo"
 	"debug/elf"
@@ -9,8 +10,14 @@ import (
 	"debug/pe"
 	"io"
 	"math"
+	"path"
+	"regexp"
 	"runtime/debug"
+	"slices"
 	"strings"
+
+	"golang.org/x/mod/module"
+	"golang.org/x/mod/semver"
 )
 
 // smallestProgram is the size of a program that may have modules in it. Go's are
@@ -55,10 +62,9 @@ func isProgram(head []byte) bool {
 
 func goModules(f *told, info *buildinfo.BuildInfo) error {
 	f.Kind = GoBinary
-	version, _, _ := strings.Cut(strings.TrimPrefix(info.GoVersion, "go"), " ")
-	if v, _, experiment := strings.Cut(version, "-X:"); experiment {
-		version = v
-	}
+	// Go's experiments stand behind its version: " X:boringcrypto", since Go 1.26 "-X:…".
+	version, _, _ := strings.Cut(strings.TrimPrefix(info.GoVersion, "go"), " X:")
+	version, _, _ = strings.Cut(version, "-X:")
 	if version != "" {
 		if err := f.add(Package{Name: "stdlib", Version: "v" + version}); err != nil {
 			return err
@@ -69,14 +75,63 @@ func goModules(f *told, info *buildinfo.BuildInfo) error {
 		if m.Replace != nil {
 			m = m.Replace
 		}
-		if m.Version == "(devel)" {
-			continue
+		version := m.Version
+		if version == "(devel)" {
+			version = ""
 		}
-		if err := f.add(Package{Name: m.Path, Version: m.Version}); err != nil {
+		if d == &info.Main && (version == "" || module.IsPseudoVersion(version)) {
+			version = cmp.Or(toldLinker(info), version)
+		}
+		if err := f.add(Package{Name: m.Path, Version: version}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// linkerSays finds what a linker was told to put into variables, with quotes or without.
+var linkerSays = regexp.MustCompile(`-X[= ]*['"]?([^\s'"=]+)=['"]?([^\s'"]*)`)
+
+// toldLinker returns the version of a program that the linker was told, "" if it was
+// told none, or several. A variable of the module's commands counts most, then one
+// of a package that is called as such packages usually are, as Trivy has it.
+func toldLinker(info *buildinfo.BuildInfo) string {
+	i := slices.IndexFunc(info.Settings, func(s debug.BuildSetting) bool { return s.Key == "-ldflags" })
+	if i < 0 {
+		return ""
+	}
+	values := map[string]string{} // the last of a variable's counts
+	for _, m := range linkerSays.FindAllStringSubmatch(info.Settings[i].Value, 1000) {
+		values[m[1]] = m[2]
+	}
+	var versions [3][]string
+	for variable, value := range values {
+		dot := strings.LastIndexByte(variable, '.') + 1
+		if last := strings.ToLower(variable[dot:]); dot == 0 || last != "version" && last != "ver" {
+			continue
+		}
+		if !semver.IsValid(value) && !semver.IsValid("v"+value) {
+			continue
+		}
+		rank := 2
+		of, _, _ := strings.Cut(strings.ToLower(path.Base(variable)), ".")
+		switch {
+		case strings.HasPrefix(variable, info.Main.Path+"/cmd/"):
+			rank = 0
+		case of == "main" || of == "common" || of == "version" || of == "cmd":
+			rank = 1
+		}
+		versions[rank] = append(versions[rank], value)
+	}
+	for _, v := range versions {
+		if len(v) > 0 {
+			if len(v) > 1 {
+				return ""
+			}
+			return v[0]
+		}
+	}
+	return ""
 }
 
 // rustCrates reads what cargo-auditable has put into a program.

@@ -3,7 +3,7 @@ package contents
 import "github.com/berth-registry/berth/registry"
 
 // Format is raised when a [Layer] of the same bytes would be another.
-const Format = 2
+const Format = 3
 
 // Kind says where packages were found, in the words of Trivy.
 type Kind string

@@ -1,0 +1,3 @@
+// Package trivy compares what the scanner finds in files with what Trivy's own parsers
+// find in the same files.
+package trivy
