@@ -220,6 +220,7 @@ func (c *Catalog) dueReviews(ctx context.Context, p registry.Pool, batch int) ([
 		if err := rows.Scan(&d.repoID, &d.packed, &d.kind, &d.epoch); err != nil {
 			return nil, fmt.Errorf("reading due reviews: %w", err)
 		}
+		d.packed = notNull(d.packed)
 		all = append(all, d)
 	}
 	return all, rows.Err()

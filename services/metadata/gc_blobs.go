@@ -123,7 +123,7 @@ func (c *Catalog) decideBlob(tx *sqldb.Tx, d due, s blobState, now int64, done *
 			}
 		}
 		return over()
-	case s.lease > now && s.lease <= c.promise(d.pool): // a later one is of a clock that was wrong
+	case s.lease > now && s.lease <= c.promiseAt(d.pool, now): // a later one is of a clock that was wrong
 		return tx.Queue(sqlLookAgain, pool, d.packed, s.lease, int64(0))
 	case s.state != blobCondemned || s.epoch != d.epoch:
 		if err := tx.Queue(sqlCondemn, pool, d.packed); err != nil {

@@ -140,6 +140,7 @@ func (c *Catalog) planPage(ctx context.Context, last due) ([]planned, error) {
 func scanPlanned(rows *sqldb.Rows) (p planned, err error) {
 	err = rows.Scan(&p.repoID, &p.packed, &p.kind, &p.pool, &p.at, &p.name, &p.gone, &p.until, &p.manifestSize, &p.blobSize, &p.state,
 		&p.tagged, &p.needed, &p.subject, &p.attests, &p.linkedBlob, &p.inhabited, &p.linked)
+	p.packed = notNull(p.packed)
 	return p, err
 }
 

@@ -97,6 +97,7 @@ func (c *Catalog) passOver(ctx context.Context, all []due) error {
 		if err := tx.Lock(); err != nil { // rows of the queue only
 			return err
 		}
+		now := c.now()
 		for _, d := range all {
 			var until sql.NullInt64
 			var restored bool // since somebody looked: its reviews are as good as any
@@ -104,9 +105,9 @@ func (c *Catalog) passOver(ctx context.Context, all []due) error {
 			switch {
 			case err != nil || restored:
 			case until.Valid:
-				err = tx.Queue(sqlReviewLater, d.repoID, d.packed, d.kind, string(d.pool), max(until.Int64, c.now())+fence.Microseconds())
+				err = tx.Queue(sqlReviewLater, d.repoID, d.packed, d.kind, string(d.pool), max(until.Int64, now)+fence.Microseconds())
 			default:
-				err = tx.Queue(sqlReviewOver, d.repoID, d.packed, d.kind, string(d.pool), c.now())
+				err = tx.Queue(sqlReviewOver, d.repoID, d.packed, d.kind, string(d.pool), now)
 			}
 			if err != nil {
 				return err
@@ -173,7 +174,7 @@ func (c *Catalog) decideContent(ctx context.Context, all []due, sum *Collected) 
 			return err
 		}
 		now, ch := c.now(), c.change()
-		ripe, err := c.ripe(tx, all)
+		ripe, err := c.ripe(tx, all, now)
 		if err != nil {
 			return err
 		}
@@ -195,7 +196,7 @@ func (c *Catalog) decideContent(ctx context.Context, all []due, sum *Collected) 
 // ripe returns the reviews of repositories that are not being taken over, and
 // postpones the others: the tags and indexes that need their content come last,
 // and if the take-over was interrupted, after the next start.
-func (c *Catalog) ripe(tx *sqldb.Tx, all []due) ([]due, error) {
+func (c *Catalog) ripe(tx *sqldb.Tx, all []due, now int64) ([]due, error) {
 	begun := make(map[registry.Name]bool)
 	var look []sqldb.Statement
 	for _, d := range all {
@@ -217,7 +218,7 @@ func (c *Catalog) ripe(tx *sqldb.Tx, all []due) ([]due, error) {
 			ripe = append(ripe, d)
 			continue
 		}
-		if err := tx.Queue(sqlReviewLater, d.repoID, d.packed, d.kind, string(d.pool), c.dropped(d.pool)); err != nil {
+		if err := tx.Queue(sqlReviewLater, d.repoID, d.packed, d.kind, string(d.pool), c.droppedAt(d.pool, now)); err != nil {
 			return nil, err
 		}
 	}
@@ -258,8 +259,7 @@ func (c *Catalog) decideManifests(tx *sqldb.Tx, ch *change, all []due, now int64
 
 func (c *Catalog) decideManifest(tx *sqldb.Tx, ch *change, d due, goes bool, now int64, done *Collected) error {
 	if goes && d.retained {
-		again := c.opt.Now().Add(retainedAgain).UnixMicro()
-		return tx.Queue(sqlReviewLater, d.repoID, d.packed, d.kind, string(d.pool), again)
+		return tx.Queue(sqlReviewLater, d.repoID, d.packed, d.kind, string(d.pool), now+retainedAgain.Microseconds())
 	}
 	if goes {
 		digest, err := unpack(d.packed)
@@ -267,7 +267,7 @@ func (c *Catalog) decideManifest(tx *sqldb.Tx, ch *change, d due, goes bool, now
 			return err
 		}
 		ch.manifests = append(ch.manifests, rowKey{d.repo, string(digest)})
-		if err := c.removeManifest(tx, ch, d.repoID, d.repo, d.packed, c.dropped(d.pool), collectorActor); err != nil {
+		if err := c.removeManifest(tx, ch, d.repoID, d.repo, d.packed, c.droppedAt(d.pool, now), collectorActor); err != nil {
 			return err
 		}
 		// Nobody has said that it is to stay away: should the index it was taken

@@ -73,8 +73,11 @@ func (c *Catalog) pools() []registry.Pool {
 // promise returns until when content of a pool is promised that is handed to
 // somebody now. It is twice the lease, so that the promise has to be renewed only
 // when half of it is over and is then still good for a whole lease.
-func (c *Catalog) promise(p registry.Pool) int64 {
-	return c.opt.Now().Add(2 * c.ahead(p)).UnixMicro()
+func (c *Catalog) promise(p registry.Pool) int64 { return c.promiseAt(p, c.now()) }
+
+// promiseAt is promise for a transaction that has read the clock before.
+func (c *Catalog) promiseAt(p registry.Pool, now int64) int64 {
+	return now + 2*c.ahead(p).Microseconds()
 }
 
 // ahead is how long content has to be promised when somebody is told of it: a lease,
@@ -92,8 +95,12 @@ func (c *Catalog) renewal(p registry.Pool) int64 {
 
 // dropped returns when content is looked at that loses a reference now. Until
 // then those can use it who were told that it is there while it needed no promise.
-func (c *Catalog) dropped(p registry.Pool) int64 {
-	return c.opt.Now().Add(c.policy(p).Lease + c.opt.MaxStaleness).UnixMicro()
+func (c *Catalog) dropped(p registry.Pool) int64 { return c.droppedAt(p, c.now()) }
+
+// droppedAt is dropped for a transaction that has read the clock before: what it
+// queues must not be over by what the clock said then, and it may be set meanwhile.
+func (c *Catalog) droppedAt(p registry.Pool, now int64) int64 {
+	return now + (c.policy(p).Lease + c.opt.MaxStaleness).Microseconds()
 }
 
 // undoable returns until when a delete, or a change of a tag, of now can be undone.

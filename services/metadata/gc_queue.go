@@ -65,6 +65,15 @@ func (c *Catalog) review(tx *sqldb.Tx, id int64, digest []byte, kind int, p regi
 // noDigest is the digest of what has none.
 var noDigest = []byte{}
 
+// notNull returns what was read from a column of digests. SQLite's driver reads
+// noDigest as nil, which would be NULL in a statement, and equal to nothing.
+func notNull(digest []byte) []byte {
+	if digest == nil {
+		return noDigest
+	}
+	return digest
+}
+
 // reviewAround queues a look at all that a manifest refers to, and that refers
 // to it, before it goes. Who was told of any of that needed no promise before, so
 // it has one for a lease from now.

@@ -242,11 +242,12 @@ func (c *Catalog) emptyTrash(ctx context.Context) (int64, error) {
 		if err := tx.Lock(c.repositoriesOf(over)...); err != nil {
 			return err
 		}
+		now := c.now()
 		for _, d := range over {
 			// It may have been restored, and deleted again.
 			var until int64
 			err := tx.QueryRow(sqlTrashUntil, d.repoID, d.packed).Scan(&until)
-			if errors.Is(err, sql.ErrNoRows) || err == nil && until > c.now() {
+			if errors.Is(err, sql.ErrNoRows) || err == nil && until > now {
 				continue
 			}
 			if err != nil {
@@ -255,7 +256,7 @@ func (c *Catalog) emptyTrash(ctx context.Context) (int64, error) {
 			if err := forget(tx, d.repoID, d.packed); err != nil {
 				return err
 			}
-			if err := c.review(tx, d.repoID, noDigest, reviewRepository, c.poolOf(d.repo), c.now(), 0); err != nil {
+			if err := c.review(tx, d.repoID, noDigest, reviewRepository, c.poolOf(d.repo), now, 0); err != nil {
 				return err
 			}
 		}
