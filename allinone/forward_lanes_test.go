@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -90,20 +89,20 @@ func TestForwardTwoSyncers(t *testing.T) {
 		}
 	}
 	push(6)
-	for i := 0; len(a.forwards(true)) > 0; i++ {
-		if err := both[i%2].mirror.get().Reforward(t.Context(), link.name()); err != nil { // one of them passes on
-			t.Fatal(err)
+	waitFor(t, func() bool {
+		for _, e := range both { // one of them passes on
+			if err := e.mirror.get().Reforward(t.Context(), link.name()); err != nil {
+				t.Fatal(err)
+			}
 		}
-		time.Sleep(10 * time.Millisecond)
-	}
+		return len(a.forwards(true)) == 0
+	})
 	a.stop()
 	a.mirror.mu.Lock()
 	a.mirror.now = b.mirror.get()
 	a.mirror.mu.Unlock()
 	push(3)
-	for len(b.forwards(true)) > 0 {
-		time.Sleep(10 * time.Millisecond)
-	}
+	waitFor(t, func() bool { return len(b.forwards(true)) == 0 })
 	if diff := cmp.Diff(want, hq.history("team/app", "v1")); diff != "" {
 		t.Errorf("what the tag was there differs (-want +got):\n%s", diff)
 	}

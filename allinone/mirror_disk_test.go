@@ -185,14 +185,8 @@ var testTime = time.Unix(1_700_000_000, 0)
 // kept waits until the catalog knows a blob.
 func kept(t *testing.T, c registry.Catalog, repo registry.Name, d registry.Digest) {
 	t.Helper()
-	for {
-		if _, err := c.Blob(t.Context(), operator, repo, d); err == nil {
-			return
-		}
-		select {
-		case <-t.Context().Done():
-			t.Fatal("the blob did not come into the catalog")
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
+	waitFor(t, func() bool {
+		_, err := c.Blob(t.Context(), operator, repo, d)
+		return err == nil
+	})
 }

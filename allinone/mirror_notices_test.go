@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/berth-registry/berth/registry"
 )
@@ -50,15 +49,10 @@ func TestNoticesBetweenTwo(t *testing.T) {
 	}
 	comes := func(tag string, want registry.Digest, layer string) {
 		t.Helper()
-		for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		waitFor(t, func() bool {
 			d, ok := has("/v2/hq/team/app/manifests/" + tag)
-			if ok && d == string(want) {
-				break
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%s is %q here, %v; want %s", tag, d, ok, want)
-			}
-		}
+			return ok && d == string(want)
+		})
 		if _, ok := has("/v2/hq/team/app/blobs/" + string(registry.SHA256.FromString(layer))); !ok {
 			t.Errorf("%s is here, and its layer is not", tag)
 		}

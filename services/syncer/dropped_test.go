@@ -138,12 +138,10 @@ func TestP96DroppedPackets(t *testing.T) {
 		}
 		network.drop.Store(false)
 		skew.Store(int64(73 * time.Hour))
-		for {
-			if _, err := s.Resolve(ctx, nobody, "a", tag("v1"), ""); err == nil {
-				break
-			}
-			time.Sleep(time.Second)
-		}
+		waitFor(t, "the upstream is asked again", func() bool {
+			_, err := s.Resolve(ctx, nobody, "a", tag("v1"), "")
+			return err == nil
+		})
 		skew.Store(0)
 	})
 }

@@ -126,8 +126,7 @@ func TestP96UpstreamDown(t *testing.T) {
 	up.set(func() { up.answer = nil })
 	w.later.Store(int64(72 * time.Hour))
 	d2, _ := up.image(t, "a", "v1", random(100))
-	var got registry.Digest
-	for range 1000 {
+	waitFor(t, "the tag is what it is upstream", func() bool {
 		if _, err := w.Resolve(ctx, nobody, "a", tag("v1"), d); err != nil {
 			t.Fatal(err)
 		}
@@ -135,12 +134,8 @@ func TestP96UpstreamDown(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got = m.Digest; got == d2 {
-			return
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	t.Errorf("the tag stayed at %s", got)
+		return m.Digest == d2
+	})
 }
 
 // TestNegative: what the upstream does not have is not asked for again at once.

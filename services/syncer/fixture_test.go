@@ -2,11 +2,13 @@ package syncer_test
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -87,17 +89,55 @@ func (w *world) start(t *testing.T, rules ...*syncer.Rule) {
 	t.Cleanup(w.close)
 }
 
+// pushBlob stores a blob in a repository.
+func (w *world) pushBlob(t *testing.T, repo registry.Name, text string) registry.Descriptor {
+	t.Helper()
+	u, err := w.blobs.Start(t.Context(), "", registry.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, err := w.blobs.Commit(t.Context(), u, strings.NewReader(text), registry.SHA256.FromString(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.catalog.Link(t.Context(), nobody, repo, stored); err != nil {
+		t.Fatal(err)
+	}
+	return registry.Descriptor{MediaType: "application/octet-stream", Digest: stored.Digest, Size: stored.Size}
+}
+
 // linked waits until the catalog knows a blob.
 func (w *world) linked(t *testing.T, repo registry.Name, d registry.Digest) registry.Blob {
 	t.Helper()
-	for range 3000 {
-		if b, err := w.catalog.Blob(t.Context(), nobody, repo, d); err == nil {
-			return b
+	var b registry.Blob
+	waitFor(t, fmt.Sprintf("%s is in %s", d, repo), func() (ok bool) {
+		var err error
+		b, err = w.catalog.Blob(t.Context(), nobody, repo, d)
+		return err == nil
+	})
+	return b
+}
+
+// fetches waits until what is being fetched is as ok says.
+func (w *world) fetches(t *testing.T, what string, ok func([]registry.Fill) bool) {
+	t.Helper()
+	waitFor(t, what, func() bool {
+		fills, err := w.Fills(t.Context())
+		if err != nil {
+			t.Fatal(err)
 		}
-		time.Sleep(5 * time.Millisecond)
+		return ok(fills)
+	})
+}
+
+// waitFor waits until ok says that what holds.
+func waitFor(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within a minute: %s", what)
+		}
 	}
-	t.Fatalf("%s did not come into %s", d, repo)
-	return registry.Blob{}
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }

@@ -3,7 +3,6 @@ package syncer_test
 import (
 	"bytes"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -35,16 +34,7 @@ func TestHeal(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := w.linked(t, repo, registry.SHA256.FromBytes(b))
-		for { // its fetch has ended
-			fills, err := w.Fills(ctx)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(fills) == 0 {
-				break
-			}
-			time.Sleep(time.Millisecond)
-		}
+		w.fetches(t, "its fetch has ended", func(fills []registry.Fill) bool { return len(fills) == 0 })
 		if err := w.blobs.Remove(ctx, b.Stored); err != nil {
 			t.Fatal(err)
 		}

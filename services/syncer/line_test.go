@@ -49,18 +49,16 @@ func TestPreemption(t *testing.T) {
 	r.Interval = time.Hour
 	r.Content[1].Regex = nothing
 	w := open(t, r)
-	fill := func(b []byte, ok func(registry.Fill) bool) registry.Fill {
-		for {
-			fills, err := w.Fills(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
+	fill := func(b []byte, ok func(registry.Fill) bool) (is registry.Fill) {
+		t.Helper()
+		w.fetches(t, "the blob is as far as it should be", func(fills []registry.Fill) bool {
 			i := slices.IndexFunc(fills, func(f registry.Fill) bool { return f.Digest == registry.SHA256.FromBytes(b) })
-			if i >= 0 && ok(fills[i]) {
-				return fills[i]
+			if i >= 0 {
+				is = fills[i]
 			}
-			time.Sleep(time.Millisecond)
-		}
+			return i >= 0 && ok(is)
+		})
+		return is
 	}
 	fill(bulk, func(f registry.Fill) bool {
 		return f.Have == int64(len(bulk)/2) && f.Priority == registry.PrioritySchedule
@@ -88,27 +86,34 @@ func TestClientLifts(t *testing.T) {
 	up := newHostile(t)
 	layer := random(1 << 20)
 	up.image(t, "a", "v1", layer)
-	up.set(func() { up.hold = make(chan struct{}) })
+	hold := make(chan struct{})
+	up.set(func() {
+		up.answer = func(_ http.ResponseWriter, r *http.Request) bool {
+			if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/blobs/"+string(registry.SHA256.FromBytes(layer))) {
+				select { // the config comes
+				case <-hold:
+				case <-r.Context().Done():
+				}
+			}
+			return false
+		}
+	})
 	r := at(t, up.URL, syncer.Content{Prefix: "a"})
 	r.Interval = time.Hour
 	w := open(t, r)
-	now := func() string {
-		for {
-			fills, err := w.Fills(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
+	now := func() (whose string) {
+		t.Helper()
+		w.fetches(t, "the layer is being fetched", func(fills []registry.Fill) bool {
 			for _, f := range fills {
 				if f.Digest == registry.SHA256.FromBytes(layer) {
-					return f.Priority
+					whose = f.Priority
 				}
 			}
-			time.Sleep(time.Millisecond)
-		}
+			return whose != ""
+		})
+		return whose
 	}
 	var got []string
-	hold := up.hold
-	up.set(func() { up.hold = nil }) // the small ones come
 	got = append(got, now())
 	c, err := w.Open(t.Context(), nobody, "a", registry.SHA256.FromBytes(layer), registry.Whole)
 	if err != nil {

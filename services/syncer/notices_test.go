@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -57,14 +58,10 @@ func (w *world) told(t *testing.T, repo, tag string) {
 // comes waits until a tag is here and is d.
 func (w *world) comes(t *testing.T, repo registry.Name, name registry.Tag, d registry.Digest) {
 	t.Helper()
-	for range 3000 {
+	waitFor(t, fmt.Sprintf("%s:%s is %s", repo, name, d), func() bool {
 		m, err := w.catalog.Manifest(t.Context(), nobody, repo, registry.ManifestQuery{Ref: tag(name), NoBytes: true})
-		if err == nil && m.Digest == d {
-			return
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	t.Fatalf("%s:%s did not become %s", repo, name, d)
+		return err == nil && m.Digest == d
+	})
 }
 
 // TestNotices: a tag that the upstream tells of is copied with its content, by the names
@@ -169,9 +166,7 @@ func TestNoticesLast(t *testing.T) {
 	w := open(t, telling(t, up))
 	ctx := t.Context()
 	w.told(t, "a", "v1")
-	for up.asked("") == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	waitFor(t, "the upstream is asked", func() bool { return up.asked("") > 0 })
 	w.close()
 	up.set(func() { up.answer = nil })
 	w.later.Add(int64(time.Hour)) // it is tried again by then

@@ -35,16 +35,13 @@ func (w *world) half(t *testing.T, up *hostile, repo registry.Name, b []byte) re
 	if _, err := c.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	for {
-		fills, err := w.Fills(t.Context())
-		if err != nil || len(fills) != 1 {
-			t.Fatal(fills, err)
+	w.fetches(t, "half of it has come", func(fills []registry.Fill) bool {
+		if len(fills) != 1 {
+			t.Fatal(fills)
 		}
-		if fills[0].Have == int64(len(b)/2) {
-			return c
-		}
-		time.Sleep(time.Millisecond)
-	}
+		return fills[0].Have == int64(len(b)/2)
+	})
+	return c
 }
 
 // TestP95Empty: an upstream that answers with nothing has not sent an empty blob.
@@ -157,13 +154,12 @@ func TestUnfinished(t *testing.T) {
 		up.answer = func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(500); return true }
 	})
 	up.CloseClientConnections()
-	for trouble := false; !trouble; time.Sleep(time.Millisecond) {
-		fills, err := w.Fills(t.Context())
-		if err != nil || len(fills) != 1 {
-			t.Fatal(fills, err)
+	w.fetches(t, "the upstream has failed", func(fills []registry.Fill) bool {
+		if len(fills) != 1 {
+			t.Fatal(fills)
 		}
-		trouble = strings.Contains(fills[0].Error, "500")
-	}
+		return strings.Contains(fills[0].Error, "500")
+	})
 	w.later.Store(int64(10 * time.Minute)) // longer than anybody tries
 	if _, err := drainBody(t, c); !errors.Is(err, registry.ErrUnavailable) {
 		t.Fatal(err)
@@ -310,14 +306,8 @@ func TestP92SlowReader(t *testing.T) {
 	c := w.half(t, up, "a", layer)
 	up.set(func() { close(up.hold) })
 	w.linked(t, "a", registry.SHA256.FromBytes(layer))
-	for { // linked comes a little before the end
-		if fills, err := w.Fills(t.Context()); err != nil {
-			t.Fatal(err)
-		} else if len(fills) == 0 {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
+	// linked comes a little before the end.
+	w.fetches(t, "the fetch has ended", func(fills []registry.Fill) bool { return len(fills) == 0 })
 	w.close()
 	open := func() (n int) {
 		fds, err := os.ReadDir("/proc/self/fd")

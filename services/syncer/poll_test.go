@@ -17,18 +17,16 @@ import (
 // finished waits until a rule's copy has come to its end.
 func finished(t *testing.T, w *world, since int64) registry.MirrorRule {
 	t.Helper()
-	for range 3000 {
+	var r registry.MirrorRule
+	waitFor(t, "the copy has ended", func() bool {
 		rules, err := w.MirrorRules(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r := rules[0]; !r.Running && r.LastRun > since {
-			return r
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	t.Fatal("the copy did not end")
-	return registry.MirrorRule{}
+		r = rules[0]
+		return !r.Running && r.LastRun > since
+	})
+	return r
 }
 
 // TestPoll: a schedule copies the tags that it selects, of an index the platforms it

@@ -25,17 +25,7 @@ func TestPresenceOfManyPaths(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	u, err := w.blobs.Start(t.Context(), "", registry.SHA256)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stored, err := w.blobs.Commit(t.Context(), u, strings.NewReader("{}"), registry.SHA256.FromString("{}"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.catalog.Link(t.Context(), nobody, "a", stored); err != nil {
-		t.Fatal(err)
-	}
+	w.pushBlob(t, "a", "{}")
 	put(registry.TypeManifest, image)
 	for i := range 4 {
 		list := strings.Repeat(fmt.Sprintf(`,{"mediaType":%q,"digest":%q,"size":%d}`, entry, below, size), 12)

@@ -179,14 +179,13 @@ func TestS004OneUpstreamsBlob(t *testing.T) {
 		w.start(t, their, at(t, ours.URL, syncer.Content{Prefix: "ours/**"}))
 		close(started)
 		if copies {
-			for joined := false; !joined; time.Sleep(time.Millisecond) {
+			w.fetches(t, "the copy has failed or joined", func(fills []registry.Fill) bool {
 				rules, err := w.MirrorRules(t.Context())
-				fills, err2 := w.Fills(t.Context())
-				if err := errors.Join(err, err2); err != nil {
+				if err != nil {
 					t.Fatal(err)
 				}
-				joined = rules[0].LastError != "" || len(fills) > 0 && fills[0].Readers > 1
-			}
+				return rules[0].LastError != "" || len(fills) > 0 && fills[0].Readers > 1
+			})
 		} else if c, err := w.Open(t.Context(), nobody, "theirs/app", secret, registry.Whole); err == nil {
 			c.Close()
 			t.Error("a pull from another upstream reads the blob")
@@ -239,13 +238,7 @@ func TestAnothersFetchFails(t *testing.T) {
 			t.Errorf("%d bytes, %v", len(got), err)
 		}
 	})
-	for joined := false; !joined; time.Sleep(time.Millisecond) {
-		fills, err := w.Fills(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		joined = len(fills) > 0 && fills[0].Readers > 1
-	}
+	w.fetches(t, "both wait for the blob", func(fills []registry.Fill) bool { return len(fills) > 0 && fills[0].Readers > 1 })
 	close(answer)
 	wait.Wait()
 }

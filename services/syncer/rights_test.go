@@ -2,6 +2,7 @@ package syncer_test
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -123,12 +124,7 @@ func TestOwedByOthers(t *testing.T) {
 		if err := s.Settle(ctx, receipt, true); err != nil {
 			t.Fatal(err)
 		}
-		for tries := 0; up.asked("HEAD /v2/a/manifests/") == before; tries++ {
-			if tries == 6000 {
-				t.Fatalf("a push that syncer %d has taken is not passed on", i)
-			}
-			time.Sleep(5 * time.Millisecond)
-		}
+		waitFor(t, fmt.Sprintf("a push that syncer %d has taken is passed on", i), func() bool { return up.asked("HEAD /v2/a/manifests/") > before })
 	}
 }
 
@@ -148,14 +144,14 @@ func TestRefusedPush(t *testing.T) {
 		}
 		w.later.Add(int64(2 * time.Minute))
 		state := registry.ForwardAnnounced
-		for tries := 0; state == registry.ForwardAnnounced && up.asked("") == 0 && tries < 6000; tries++ {
-			time.Sleep(5 * time.Millisecond)
+		waitFor(t, "it is known what became of the push", func() bool {
 			all, err := w.Forwards(ctx, registry.ForwardQuery{Limit: 10})
 			if err != nil || len(all) == 0 {
 				t.Fatal(all, err)
 			}
 			state = all[len(all)-1].State
-		}
+			return state != registry.ForwardAnnounced || up.asked("") > 0
+		})
 		if state != registry.ForwardDropped {
 			t.Fatalf("push %d of a tag that was never here is %s", i, state)
 		}

@@ -77,16 +77,12 @@ func TestP94ClientLeaves(t *testing.T) {
 		leave(c, cancel)
 		c.Close()
 		cancel()
-		for {
-			fills, err := w.Fills(t.Context())
-			if err != nil || len(fills) != 1 {
-				t.Fatalf("%s: %+v, %v", how, fills, err)
+		w.fetches(t, how+", and nobody reads the blob", func(fills []registry.Fill) bool {
+			if len(fills) != 1 {
+				t.Fatalf("%s: %+v", how, fills)
 			}
-			if fills[0].Readers == 0 {
-				break
-			}
-			time.Sleep(time.Millisecond)
-		}
+			return fills[0].Readers == 0
+		})
 		up.set(func() { close(up.hold) })
 		w.linked(t, "a", registry.SHA256.FromBytes(layer))
 		if n := up.asked("GET /v2/a/blobs/"); n != 1 {

@@ -72,21 +72,18 @@ func TestTwoSyncers(t *testing.T) {
 			}
 		})
 	}
-	waits := 0
-	for waits == 0 { // one has the right, the other says so
+	waitFor(t, "one has the right, the other says so", func() (waits bool) {
 		for _, s := range both {
 			fills, err := s.Fills(ctx)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, f := range fills {
-				if f.Digest == blob && strings.HasPrefix(f.Error, "waits for syncer ") {
-					waits++
-				}
+				waits = waits || f.Digest == blob && strings.HasPrefix(f.Error, "waits for syncer ")
 			}
 		}
-		time.Sleep(time.Millisecond)
-	}
+		return waits
+	})
 	up.set(func() { close(up.hold); up.hold = nil })
 	clients.Wait()
 	if n := up.asked("GET /v2/a/blobs/" + string(blob)); n != 1 {
@@ -112,12 +109,10 @@ func TestTwoSyncers(t *testing.T) {
 	if err != nil || !rules[0].Paused {
 		t.Errorf("a pause of the other: %+v, %v", rules, err)
 	}
-	for {
-		if _, err := catalog.Manifest(ctx, nobody, "copied", registry.ManifestQuery{Ref: tag("v1")}); err == nil {
-			break
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	waitFor(t, "the copy is here", func() bool {
+		_, err := catalog.Manifest(ctx, nobody, "copied", registry.ManifestQuery{Ref: tag("v1")})
+		return err == nil
+	})
 	if n := up.asked("GET /v2/copied/tags/list"); n != 1 {
 		t.Errorf("%d lists of tags: both have copied", n)
 	}
