@@ -251,10 +251,11 @@ func (d *delivery) bytes(ctx context.Context, digest registry.Digest, size int64
 		}
 	}
 	for u.Offset < size {
-		n := min(uploadChunk, size-u.Offset)
+		// The transport may open the body when Append has returned: u is another by then.
+		offset, n := u.Offset, min(uploadChunk, size-u.Offset)
 		var body *sending
 		u, err = d.h.Append(ctx, d.to, u, n, func() io.ReadCloser {
-			body = &sending{open: func() (io.ReadCloser, error) { return open(u.Offset, n) }}
+			body = &sending{open: func() (io.ReadCloser, error) { return open(offset, n) }}
 			return body
 		})
 		if err != nil {
