@@ -25,6 +25,14 @@ func (e *edge) remove(repo, reference string) {
 	e.do(http.MethodDelete, "/v2/"+repo+"/manifests/"+reference, "", nil, http.StatusAccepted)
 }
 
+// pause pauses a rule, or lets it go on.
+func (e *edge) pause(rule string, paused bool) {
+	e.t.Helper()
+	if err := e.mirror.get().Pause(e.t.Context(), rule, paused); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
 // TestForwardRemoval: what is removed while the other registry can't be reached is
 // removed there when it can be, in its order among the pushes; what was pushed there by
 // others stays.
@@ -43,6 +51,8 @@ func testForwardRemoval(t *testing.T, split bool) {
 	e.push("team/app", "moved", []byte("moved"))
 	gone := e.push("team/app", "whole", []byte("whole"))
 	e.settled(link.name())
+	// An attempt at a moment in which a manifest is not here would give its push up.
+	e.pause(link.name(), true)
 	theirs := hq.push("team/app", "moved", []byte("by others"))
 
 	link.setDown(true)
@@ -67,6 +77,8 @@ func testForwardRemoval(t *testing.T, split bool) {
 	if len(waiting) != 14 || waiting[1].Tag != "back" || !waiting[1].Deletion || waiting[1].Digest != first || waiting[7].Tag != "" || waiting[7].Digest != gone {
 		t.Errorf("to be passed on: %+v", waiting)
 	}
+	e.pause(link.name(), false)
+	waitFor(t, func() bool { return e.forwards(true)[0].Attempts > 0 })
 	link.setDown(false)
 	e.settled(link.name())
 
