@@ -133,7 +133,7 @@ clients: build clients-install ## Client matrix against both topologies (UPDATE=
 trust: build clients-install ## Signatures and gates: cosign signs, crane and docker are blocked and let through; a dead receiver of events gets all in order
 	$(E2E) -v -run '^TestTrust$$'
 
-tokens: build clients-install ## Login, push, pull, logout by tokens: docker, podman, skopeo, crane, oras, helm; also through two gateways
+tokens: build clients-install ## Login, push, pull, logout by tokens, token servers, device code, certificates: docker, podman, skopeo, crane, oras, helm (UPDATE=1 rewrites docs/clients.md)
 	$(E2E) -v -run '^TestTokens$$'
 
 search: build clients-install ## The guide's search commands, with curl and jq, and other queries: linked, and split with mutual TLS

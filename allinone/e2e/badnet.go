@@ -58,8 +58,13 @@ type Cable struct {
 // NewCable returns a cable to target for as long as the test.
 func NewCable(t testing.TB, target string) *Cable {
 	t.Helper()
-	c := &Cable{target: target, changed: make(chan struct{}), conns: map[*net.TCPConn]bool{}}
-	c.Addr = loopback(freePort(t))
+	return newCable(t, loopback(freePort(t)), target)
+}
+
+// newCable does so at an address.
+func newCable(t testing.TB, addr, target string) *Cable {
+	t.Helper()
+	c := &Cable{Addr: addr, target: target, changed: make(chan struct{}), conns: map[*net.TCPConn]bool{}}
 	if err := c.listen(); err != nil {
 		t.Fatal(err)
 	}

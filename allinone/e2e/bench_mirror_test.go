@@ -81,7 +81,7 @@ func startProxyPeer(t *testing.T, upstream string) *System {
 	if err := os.WriteFile(s.Config, []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	p := &Process{Name: "docker-registry", Path: "/usr/bin/docker-registry", Args: []string{"serve", s.Config}, ready: s.URL() + "/v2/"}
+	p := &Process{Name: "docker-registry", Path: "/usr/bin/docker-registry", Args: []string{"serve", s.Config}, ready: s.URL() + "/v2/", abrupt: true}
 	s.Processes = []*Process{p}
 	p.start(t)
 	p.waitReady(t)

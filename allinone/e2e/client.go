@@ -45,15 +45,16 @@ func ClientVersion(t testing.TB, name string) string {
 // Commands runs clients with an environment of their own, so that no
 // configuration or credential of the user who runs the tests is seen.
 type Commands struct {
-	dir string   // working directory and HOME
-	env []string // the whole environment
+	dir  string   // working directory
+	home string   // HOME
+	env  []string // the whole environment
 }
 
 // NewCommands makes a home directory for clients that goes away with t.
 func NewCommands(t testing.TB, env ...string) *Commands {
 	t.Helper()
 	dir := t.TempDir()
-	return &Commands{dir: dir, env: append([]string{
+	return &Commands{dir: dir, home: dir, env: append([]string{
 		"PATH=/usr/bin:/usr/sbin:/bin:/sbin",
 		"HOME=" + dir,
 		"TMPDIR=" + os.TempDir(),

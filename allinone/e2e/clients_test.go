@@ -24,7 +24,7 @@ func TestClients(t *testing.T) {
 	table := runMatrix(t, topologies, allCells(t))
 	t.Logf("\n%s", table)
 	if topologies[0] != Peer && !t.Failed() {
-		compareTable(t, table)
+		compareTable(t, "matrix", "clients", table)
 	}
 }
 

@@ -59,8 +59,11 @@ while read -r name version package; do
 	echo "building $name $version"
 	mkdir -p "$dir"
 	# Into a directory of its own first: a build that is cut short must not look finished.
-	GOWORK=off GOFLAGS=-buildvcs=false CGO_ENABLED=0 GOBIN=$dir.part \
-		go install -trimpath -ldflags '-s -w' "$package@$version"
+	export GOWORK=off GOFLAGS=-buildvcs=false CGO_ENABLED=0 GOBIN=$dir.part
+	case $package in
+	./*) go -C "../../$package" install -trimpath -ldflags '-s -w' tool ;; # pinned by a module of this repository
+	*) go install -trimpath -ldflags '-s -w' "$package@$version" ;;
+	esac
 	mv "$dir.part/$name" "$dir/$name"
 	rmdir "$dir.part"
 done <clients.txt

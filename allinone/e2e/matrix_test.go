@@ -61,33 +61,30 @@ func runMatrix(t *testing.T, topologies []Topology, cells []cell) string {
 	return b.String()
 }
 
-const (
-	matrixBegin = "<!-- matrix: written by `make clients UPDATE=1` -->\n"
-	matrixEnd   = "<!-- end of matrix -->\n"
-)
-
-// compareTable fails unless docs/clients.md shows the table; with $UPDATE it
-// writes it there.
-func compareTable(t *testing.T, table string) {
+// compareTable fails unless docs/clients.md shows a table that a stage of the Makefile
+// writes; with $UPDATE it writes it there.
+func compareTable(t *testing.T, name, stage, table string) {
 	t.Helper()
+	begin := fmt.Sprintf("<!-- %s: written by `make %s UPDATE=1` -->\n", name, stage)
+	end := fmt.Sprintf("<!-- end of %s -->\n", name)
 	path := filepath.Join(Root(t), "docs", "clients.md")
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, rest, ok := strings.Cut(string(text), matrixBegin)
-	old, after, ok2 := strings.Cut(rest, matrixEnd)
+	before, rest, ok := strings.Cut(string(text), begin)
+	old, after, ok2 := strings.Cut(rest, end)
 	if !ok || !ok2 {
-		t.Fatalf("%s has no place for the table", path)
+		t.Fatalf("%s has no place for the table %s", path, name)
 	}
 	if old == table {
 		return
 	}
 	if os.Getenv("UPDATE") == "" {
-		t.Errorf("%s is not what the matrix shows now; `make clients UPDATE=1` writes it", path)
+		t.Errorf("%s is not what the table %s shows now; `make %s UPDATE=1` writes it", path, name, stage)
 		return
 	}
-	if err := os.WriteFile(path, []byte(before+matrixBegin+table+matrixEnd+after), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte(before+begin+table+end+after), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -32,6 +32,7 @@ type Process struct {
 
 	ready   string // URL that answers 200 when the program can serve; empty for gRPC servers
 	healthy bool   // it has no such URL, and is ready when its healthcheck says so
+	abrupt  bool   // not a program of ours: it dies of SIGTERM
 
 	cmd     *exec.Cmd
 	exited  chan struct{} // closed when the process is gone
@@ -180,7 +181,7 @@ func (p *Process) Stop() error {
 // finish stops the program and fails t for a bad end or a bad line in its log.
 func (p *Process) finish(t testing.TB) {
 	t.Helper()
-	if err := p.Stop(); err != nil && p.Name != "docker-registry" { // which dies of SIGTERM
+	if err := p.Stop(); err != nil && !p.abrupt {
 		t.Error(err)
 	}
 	// Docker's engine asks its containerd for the stacks when that is slow to start,

@@ -67,8 +67,9 @@ func apiKey(t *testing.T, s *System, body string) (id, key string) {
 	return got.UUID, got.APIKey
 }
 
-// TestTokens logs in, pushes, pulls and logs out with the clients people use, by
-// password and by API key. Afterwards each is refused.
+// TestTokens logs in, pushes, pulls and logs out with the clients people use, by each
+// way of [ways]; those with a password and an API key also through two gateways.
+// Afterwards each is refused. docs/clients.md shows who can do what.
 func TestTokens(t *testing.T) {
 	engine := startDockerd(t)
 	c := makeContents(t, engine)
@@ -76,48 +77,35 @@ func TestTokens(t *testing.T) {
 	helmRun := NewCommands(t)
 	helmRun.Run(t, Client(t, "helm"), "create", filepath.Join(chart, "chart"))
 	helmRun.Run(t, Client(t, "helm"), "package", filepath.Join(chart, "chart"), "-d", chart)
+	clients := tokenClients(t, engine, c, chart)
 
-	t.Run("device code", func(t *testing.T) { testDeviceLogin(t, c) })
-	for _, topology := range []Topology{Linked, TwoGateways} {
-		t.Run(string(topology), func(t *testing.T) {
-			s := withTokens(t, topology)
-			_, key := apiKey(t, s, `{"label":"e2e"}`)
-			for kind, password := range map[string]string{"password": "pw of alice", "key": key} {
-				for _, client := range tokenClients(t, engine, c, chart) {
-					if topology == TwoGateways && client.name == "crane" {
-						continue // it takes no realm at a private address but that of the registry
-					}
-					t.Run(client.name+"/"+kind, func(t *testing.T) {
-						run := client.commands(t)
-						repo := "tokens/" + client.name + "/" + kind
-						if _, _, err := client.push(run, s.Addr, repo); err == nil {
-							t.Fatal("a push without a login")
-						}
-						if stdout, stderr, err := client.login(run, s.Addr, "alice", "wrong"); err == nil {
-							t.Fatalf("a login with a wrong password:\n%s%s", stdout, stderr)
-						}
-						must := func(what string) func(stdout, stderr string, err error) {
-							return func(stdout, stderr string, err error) {
-								t.Helper()
-								if err != nil {
-									t.Fatalf("%s: %v\n%s%s", what, err, stdout, stderr)
-								}
-							}
-						}
-						must("login")(client.login(run, s.Addr, "alice", password))
-						must("push")(client.push(run, s.Addr, repo))
-						must("pull")(client.pull(run, s.Addr, repo))
-						must("logout")(client.logout(run, s.Addr))
-						if _, _, err := client.pull(run, s.Addr, repo); err == nil {
-							t.Error("a pull after the logout")
-						}
-					})
-				}
+	s := withTokens(t, TwoGateways)
+	_, key := apiKey(t, s, `{"label":"e2e"}`)
+	for _, w := range passwordWays(s, key) {
+		for _, client := range clients {
+			if client.name != "crane" { // see publicRealm
+				t.Run("two-gateways/"+w.name+"/"+client.name, func(t *testing.T) { w.use(t, client) })
 			}
-			if topology == Linked {
-				testKeyWithLimits(t, s, c)
-			}
-		})
+		}
+	}
+	s = withTokens(t, Linked)
+	testKeyWithLimits(t, s, c)
+
+	var table loginTable
+	_, key = apiKey(t, s, `{"label":"e2e"}`)
+	ways := passwordWays(s, key)
+	ways = append(ways, workloadWays(t)...)
+	ways = append(ways, tokenServerWays(t)...)
+	ways = append(ways, deviceWay(t, c))
+	for _, w := range ways {
+		for _, client := range clients {
+			table.cell(t, w.name, client.name, w.none[client.name], func(t *testing.T) { w.use(t, client) })
+		}
+	}
+	testCertificates(t, c, chart, &table)
+	t.Logf("\n%s", table.String())
+	if !t.Failed() {
+		compareTable(t, "logins", "tokens", table.String())
 	}
 }
 
@@ -157,118 +145,4 @@ func testKeyWithLimits(t *testing.T, s *System, c contents) {
 		t.Fatalf("ending a key: %v, %v", resp, err)
 	}
 	resp.Body.Close()
-}
-
-// tokenClient is a client that logs in.
-type tokenClient struct {
-	name       string
-	commands   func(t *testing.T) *Commands
-	login      func(run *Commands, addr, user, password string) (string, string, error)
-	push, pull func(run *Commands, addr, repo string) (string, string, error)
-	logout     func(run *Commands, addr string) (string, string, error)
-}
-
-func tokenClients(t *testing.T, engine string, c contents, chart string) []tokenClient {
-	crane, oras, helm := Client(t, "crane"), Client(t, "oras"), Client(t, "helm")
-	plain := func(t *testing.T) *Commands { return NewCommands(t) }
-	id := 0
-	fresh := func() string { id++; return filepath.Join(t.TempDir(), fmt.Sprint("back", id)) }
-	return []tokenClient{{
-		name: "docker",
-		commands: func(t *testing.T) *Commands {
-			run := NewCommands(t, "DOCKER_HOST="+engine)
-			run.Run(t, "skopeo", "copy", "-q", "--dest-daemon-host", engine, "oci:"+c.image.dir+":1", "docker-daemon:tokens:1")
-			return run
-		},
-		login: func(run *Commands, addr, user, password string) (string, string, error) {
-			return run.Try(docker, "login", "-u", user, "-p", password, addr)
-		},
-		push: func(run *Commands, addr, repo string) (string, string, error) {
-			if _, stderr, err := run.Try(docker, "tag", "tokens:1", addr+"/"+repo+":1"); err != nil {
-				return "", stderr, err
-			}
-			return run.Try(docker, "push", addr+"/"+repo+":1")
-		},
-		pull: func(run *Commands, addr, repo string) (string, string, error) {
-			return run.Try(docker, "pull", addr+"/"+repo+":1")
-		},
-		logout: func(run *Commands, addr string) (string, string, error) { return run.Try(docker, "logout", addr) },
-	}, {
-		name: "podman",
-		commands: func(t *testing.T) *Commands {
-			run := containersCommands(t)
-			run.Run(t, "skopeo", "copy", "-q", "oci:"+c.image.dir+":1", "containers-storage:localhost/tokens:1")
-			return run
-		},
-		login: func(run *Commands, addr, user, password string) (string, string, error) {
-			return run.Try("podman", "login", "--tls-verify=false", "--authfile", run.dir+"/auth.json", "-u", user, "-p", password, addr)
-		},
-		push: func(run *Commands, addr, repo string) (string, string, error) {
-			return run.Try("podman", "push", "-q", "--tls-verify=false", "--authfile", run.dir+"/auth.json", "localhost/tokens:1", addr+"/"+repo+":1")
-		},
-		pull: func(run *Commands, addr, repo string) (string, string, error) {
-			return run.Try("podman", "pull", "-q", "--tls-verify=false", "--authfile", run.dir+"/auth.json", addr+"/"+repo+":1")
-		},
-		logout: func(run *Commands, addr string) (string, string, error) {
-			return run.Try("podman", "logout", "--authfile", run.dir+"/auth.json", addr)
-		},
-	}, {
-		name: "skopeo", commands: plain,
-		login: func(run *Commands, addr, user, password string) (string, string, error) {
-			return run.Try("skopeo", "login", "--tls-verify=false", "--authfile", run.dir+"/auth.json", "-u", user, "-p", password, addr)
-		},
-		push: func(run *Commands, addr, repo string) (string, string, error) {
-			return run.Try("skopeo", "copy", "-q", "--authfile", run.dir+"/auth.json", "--dest-tls-verify=false", "oci:"+c.image.dir+":1", "docker://"+addr+"/"+repo+":1")
-		},
-		pull: func(run *Commands, addr, repo string) (string, string, error) {
-			return run.Try("skopeo", "copy", "-q", "--authfile", run.dir+"/auth.json", "--src-tls-verify=false", "docker://"+addr+"/"+repo+":1", "oci:"+fresh()+":1")
-		},
-		logout: func(run *Commands, addr string) (string, string, error) {
-			return run.Try("skopeo", "logout", "--authfile", run.dir+"/auth.json", addr)
-		},
-	}, {
-		name: "crane", commands: plain,
-		login: func(run *Commands, addr, user, password string) (string, string, error) {
-			// crane only writes down what it is given.
-			if stdout, stderr, err := run.Try(crane, "auth", "login", "--insecure", addr, "-u", user, "-p", password); err != nil {
-				return stdout, stderr, err
-			}
-			return run.Try(crane, "catalog", "--insecure", addr)
-		},
-		push: func(run *Commands, addr, repo string) (string, string, error) {
-			return run.Try(crane, "push", "--insecure", c.image.dir, addr+"/"+repo+":1")
-		},
-		pull: func(run *Commands, addr, repo string) (string, string, error) {
-			return run.Try(crane, "pull", "--insecure", "--format", "oci", addr+"/"+repo+":1", fresh())
-		},
-		logout: func(run *Commands, addr string) (string, string, error) {
-			return run.Try(crane, "auth", "logout", addr)
-		},
-	}, {
-		name: "oras", commands: plain,
-		login: func(run *Commands, addr, user, password string) (string, string, error) {
-			return run.Try(oras, "login", "--plain-http", "-u", user, "-p", password, addr)
-		},
-		push: func(run *Commands, addr, repo string) (string, string, error) {
-			return run.Try(oras, "cp", "--from-oci-layout", c.image.dir+":1", "--to-plain-http", addr+"/"+repo+":1")
-		},
-		pull: func(run *Commands, addr, repo string) (string, string, error) {
-			return run.Try(oras, "cp", "--from-plain-http", addr+"/"+repo+":1", "--to-oci-layout", fresh()+":1")
-		},
-		logout: func(run *Commands, addr string) (string, string, error) { return run.Try(oras, "logout", addr) },
-	}, {
-		name: "helm", commands: plain,
-		login: func(run *Commands, addr, user, password string) (string, string, error) {
-			return run.Try(helm, "registry", "login", "--plain-http", "-u", user, "-p", password, addr)
-		},
-		push: func(run *Commands, addr, repo string) (string, string, error) {
-			return run.Try(helm, "push", "--plain-http", filepath.Join(chart, "chart-0.1.0.tgz"), "oci://"+addr+"/"+repo)
-		},
-		pull: func(run *Commands, addr, repo string) (string, string, error) {
-			return run.Try(helm, "pull", "--plain-http", "oci://"+addr+"/"+repo+"/chart", "--version", "0.1.0", "-d", run.dir)
-		},
-		logout: func(run *Commands, addr string) (string, string, error) {
-			return run.Try(helm, "registry", "logout", addr)
-		},
-	}}
 }

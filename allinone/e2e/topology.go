@@ -77,7 +77,7 @@ type Options struct {
 // System is a running registry.
 type System struct {
 	Topology Topology
-	Addr     string // host:port that clients speak to, plain HTTP
+	Addr     string // host:port that clients speak to: plain HTTP, unless an Edit says otherwise
 	Dir      string // storage root
 	Config   string // configuration file (the first gateway's, where there are two)
 
@@ -186,7 +186,7 @@ func (s *System) add(t testing.TB, opt Options, program, config string) {
 	if program == "berth-syncer" || program == "berth-scanner" {
 		p.healthy = true
 	} else if program != "berth-blobstore" && program != "berth-metadata" {
-		p.ready = "http://" + loopback(httpPort(t, config)) + "/readyz"
+		p.ready = scheme(t, config) + "://" + loopback(httpPort(t, config)) + "/readyz"
 	}
 	s.Processes = append(s.Processes, p)
 }
@@ -210,7 +210,7 @@ http: {addr: %s}
 		Name:  "docker-registry",
 		Path:  "/usr/bin/docker-registry",
 		Args:  []string{"serve", s.Config},
-		ready: s.URL() + "/v2/",
+		ready: s.URL() + "/v2/", abrupt: true,
 	}
 	s.Processes = []*Process{p}
 	p.start(t)
@@ -243,27 +243,45 @@ func writeConfig(t testing.TB, etc, name, root string, port int, services map[st
 	return path
 }
 
-// httpPort reads back the port that a configuration file names, so that an
-// Edit may choose one.
-func httpPort(t testing.TB, config string) int {
+// httpFile is what is read back of http in a configuration file, so that an Edit may
+// choose it.
+type httpFile struct {
+	Port string          `json:"port"`
+	TLS  json.RawMessage `json:"tls"`
+}
+
+func readHTTP(t testing.TB, config string) httpFile {
 	t.Helper()
 	text, err := os.ReadFile(config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var file struct {
-		HTTP struct {
-			Port string `json:"port"`
-		} `json:"http"`
+		HTTP httpFile `json:"http"`
 	}
 	if err := json.Unmarshal(text, &file); err != nil {
 		t.Fatalf("reading %s: %v", config, err)
 	}
-	port, err := strconv.Atoi(file.HTTP.Port)
+	return file.HTTP
+}
+
+// httpPort returns the port that a configuration file names.
+func httpPort(t testing.TB, config string) int {
+	t.Helper()
+	port, err := strconv.Atoi(readHTTP(t, config).Port)
 	if err != nil {
 		t.Fatalf("port in %s: %v", config, err)
 	}
 	return port
+}
+
+// scheme returns how clients speak to what a configuration file describes.
+func scheme(t testing.TB, config string) string {
+	t.Helper()
+	if len(readHTTP(t, config).TLS) > 0 {
+		return "https"
+	}
+	return "http"
 }
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
