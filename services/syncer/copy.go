@@ -216,11 +216,11 @@ func (s *Service) whole(ctx context.Context, targets []target, d registry.Digest
 	if size < 0 {
 		size = -1
 	}
-	f, err := s.follow(ctx, d, targets[0].repo, targets, size)
+	f, err := s.follow(ctx, d, targets[0].repo, targets, size, copier)
 	if err != nil {
 		return err
 	}
-	defer f.release()
+	defer f.release(copier)
 	if pinned {
 		f.pin()
 	}

@@ -79,11 +79,11 @@ func stagedName(d registry.Digest) string {
 
 // follow returns the fill of a blob, which it starts if there is none, for repo. The
 // caller has a reference of its own.
-func (s *Service) follow(ctx context.Context, d registry.Digest, repo registry.Name, targets []target, size int64) (*fill, error) {
-	f, joined, err := s.startFill(d, repo, targets, size, s.now(), false)
+func (s *Service) follow(ctx context.Context, d registry.Digest, repo registry.Name, targets []target, size int64, whose follower) (*fill, error) {
+	f, joined, err := s.startFill(d, repo, targets, size, s.now(), false, whose)
 	if err == nil && joined {
 		if err = s.enter(ctx, f, repo, targets); err != nil {
-			f.release()
+			f.release(whose)
 		}
 	}
 	return f, err
@@ -92,16 +92,14 @@ func (s *Service) follow(ctx context.Context, d registry.Digest, repo registry.N
 // startFill returns the fill of a blob, which it starts if there is none. The caller
 // has a reference of its own. If others have started it the blob is not for repo
 // yet, see enter.
-func (s *Service) startFill(d registry.Digest, repo registry.Name, targets []target, size int64, since time.Time, resumed bool) (f *fill, joined bool, err error) {
+func (s *Service) startFill(d registry.Digest, repo registry.Name, targets []target, size int64, since time.Time, resumed bool, whose follower) (f *fill, joined bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil, false, errClosing
 	}
 	if f, ok := s.fills[d]; ok {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.refs++
+		f.hold(whose)
 		return f, true, nil
 	}
 	if len(s.fills) >= s.most {
@@ -113,8 +111,9 @@ func (s *Service) startFill(d registry.Digest, repo registry.Name, targets []tar
 	}
 	f = &fill{
 		s: s, digest: d, targets: targets, file: file, since: since, hash: d.Algorithm().Hash(),
-		repos: map[registry.Name]bool{repo: true}, size: size, resumed: resumed, changed: make(chan struct{}), refs: 2,
+		repos: map[registry.Name]bool{repo: true}, size: size, resumed: resumed, changed: make(chan struct{}), refs: 1,
 	}
+	f.hold(whose)
 	s.fills[d] = f
 	s.work.Go(func() { f.run(s.ctx) })
 	return f, false, nil
@@ -169,24 +168,42 @@ func (f *fill) grow(n int64, now time.Time) {
 	}
 }
 
-// release gives a reference back.
-func (f *fill) release() {
+// follower says who has a reference to a fill.
+type follower bool
+
+const (
+	client follower = true // it goes first, see priority
+	copier follower = false
+)
+
+// hold takes a reference. Who finds a fill among those of the service takes it before
+// it lets go of the service's lock: a fill is a client's from then on.
+func (f *fill) hold(whose follower) {
 	f.mu.Lock()
-	f.refs--
-	last := f.refs == 0
+	f.refs++
+	if whose == client {
+		f.clients++
+	}
 	f.mu.Unlock()
-	if last {
-		f.file.Close()
+	if whose == client {
+		f.wakeLines()
 	}
 }
 
-// attend notes that one client more, or less, waits for the fill.
-func (f *fill) attend(n int) {
+// release gives a reference back.
+func (f *fill) release(whose follower) {
 	f.mu.Lock()
-	f.clients += n
+	f.refs--
+	if whose == client {
+		f.clients--
+	}
+	last := f.refs == 0
 	f.mu.Unlock()
-	for _, t := range f.targets {
-		t.rule.state.line.wake()
+	if whose == client {
+		f.wakeLines()
+	}
+	if last {
+		f.file.Close()
 	}
 }
 
@@ -195,15 +212,14 @@ func (f *fill) pin() {
 	f.mu.Lock()
 	f.pinned = true
 	f.mu.Unlock()
+	f.wakeLines()
+}
+
+// wakeLines tells those who wait for their turn that a priority is another one.
+func (f *fill) wakeLines() {
 	for _, t := range f.targets {
 		t.rule.state.line.wake()
 	}
-}
-
-// depart gives back the reference of a client.
-func (f *fill) depart() {
-	f.attend(-1)
-	f.release()
 }
 
 func (f *fill) priority() priority {
@@ -224,7 +240,7 @@ func (f *fill) repo() registry.Name { return f.targets[0].repo }
 // run is the life of a fill.
 func (f *fill) run(ctx context.Context) {
 	s := f.s
-	defer f.release()
+	defer f.release(copier)
 	ctx, cancel := context.WithTimeout(ctx, f.targets[0].rule.Timeout)
 	defer cancel()
 	s.meters.filling.Add(1)
@@ -328,6 +344,9 @@ func (f *fill) fetch(ctx context.Context) error {
 		}
 		gone := errors.Is(err, registry.ErrBlobUnknown) || errors.Is(err, registry.ErrManifestUnknown)
 		if f.have == 0 || gone || errors.Is(err, errNoRoom) || f.s.now().Sub(f.last) > giveUpTime {
+			if errors.Is(err, errReserved) && !f.yields(err) {
+				continue // a client has come
+			}
 			return err
 		}
 		f.update(func() { f.trouble = err.Error() })

@@ -16,6 +16,7 @@ import (
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/memory"
+	"github.com/berth-registry/berth/registry/sqldb"
 	"github.com/berth-registry/berth/services/metadata/sqlite"
 	"github.com/berth-registry/berth/services/syncer"
 	"github.com/berth-registry/berth/services/syncer/upstream"
@@ -28,6 +29,7 @@ type world struct {
 	catalog *memory.Catalog
 	front   func(*memory.Catalog) syncer.Catalog // what the syncer sees of catalog; nil: all
 	root    string
+	db      *sqldb.DB
 	later   *atomic.Int64 // how far the clock of syncer and upstreams is ahead
 	close   func()
 }
@@ -66,6 +68,7 @@ func (w *world) start(t *testing.T, rules ...*syncer.Rule) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.db = db
 	var catalog syncer.Catalog = w.catalog
 	if w.front != nil {
 		catalog = w.front(w.catalog)

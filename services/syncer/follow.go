@@ -45,7 +45,7 @@ func (r *reader) Close() error {
 			err = r.local.Close()
 		}
 		err = errors.Join(err, r.closeOwn())
-		r.leave.Do(r.f.depart)
+		r.leave.Do(func() { r.f.release(client) })
 	})
 	return err
 }
@@ -145,7 +145,7 @@ func (r *reader) turn() error {
 		return err
 	}
 	r.local = c
-	r.leave.Do(r.f.depart)
+	r.leave.Do(func() { r.f.release(client) })
 	return r.closeOwn()
 }
 

@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -171,16 +172,34 @@ func (r *Rule) wouldSpend(now time.Time, p priority, n int64) error {
 		return nil
 	}
 	most, whose := r.Monthly, "this month's bytes"
+	var why error
 	if p == forClient {
 		n = 0
 	} else {
-		most, whose = int64(float64(r.Monthly)*copyShare), "this month's bytes for scheduled copies"
+		most, whose, why = int64(float64(r.Monthly)*copyShare), "this month's bytes for scheduled copies", errReserved
 	}
 	if used := r.state.line.used(now); used < most && n <= most-used {
 		return nil
 	}
 	_, next := monthOf(now)
-	return registry.ErrTooManyRequests.With("%s of the upstream registry %s are used up until %s", whose, r.Host, next.Format(time.DateOnly)).After(next.Sub(now))
+	return registry.ErrTooManyRequests.With("%s of the upstream registry %s are used up until %s", whose, r.Host, next.Format(time.DateOnly)).After(next.Sub(now)).Because(why)
+}
+
+// errReserved says that the bytes of the month that are left are for clients.
+var errReserved = errors.New("what is left is for clients")
+
+// yields ends a fill for which bytes of clients would be needed, unless a client waits
+// for it: from then on it may take them. Clients that come later find the error, and
+// begin anew when this fill is over.
+func (f *fill) yields(err error) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.clients > 0 {
+		return false
+	}
+	f.err = err
+	f.wake()
+	return true
 }
 
 // copiesWait says why the rule's scheduled copies wait, "" if they do not.

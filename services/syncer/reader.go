@@ -23,27 +23,28 @@ func (s *Service) Stat(ctx context.Context, _ registry.Actor, repo registry.Name
 	f, ok := s.fills[d]
 	ok = ok && f.joinable(targets)
 	if ok {
-		f.mu.Lock()
-		f.refs++
-		f.mu.Unlock()
+		f.hold(client)
 	}
 	s.mu.Unlock()
 	if ok {
-		f.attend(1)
-		defer f.depart()
-		return f.sized(ctx)
+		size, err := f.sized(ctx)
+		f.release(client)
+		if !errors.Is(err, errReserved) {
+			return size, err
+		}
 	}
 	size, err := s.headBlob(ctx, targets, d)
 	if err != nil || size >= 0 {
 		return size, err
 	}
 	// A host that does not say: only the blob itself tells.
-	if f, err = s.follow(ctx, d, repo, targets, -1); err != nil {
+	if f, err = s.follow(ctx, d, repo, targets, -1, client); err != nil {
 		return 0, err
 	}
-	f.attend(1)
-	defer f.depart()
-	return f.sized(ctx)
+	if f, size, err = s.sized(ctx, f, repo, targets); f != nil {
+		f.release(client)
+	}
+	return size, err
 }
 
 // Open implements [registry.Puller].
@@ -70,20 +71,13 @@ func (s *Service) Open(ctx context.Context, _ registry.Actor, repo registry.Name
 		if s.lacks(repo, d) {
 			return nil, registry.ErrBlobUnknown
 		}
-		if f, err = s.follow(ctx, d, repo, targets, -1); err != nil {
+		if f, err = s.follow(ctx, d, repo, targets, -1, client); err != nil {
 			return nil, err
 		}
 	}
-	f.attend(1)
-	size, err := f.sized(ctx)
-	for tries := 0; err != nil && ctx.Err() == nil && tries < 3 && !f.joinable(targets); tries++ {
-		// It was another upstream that failed, or has no such blob.
-		f.depart()
-		if f, err = s.follow(ctx, d, repo, targets, -1); err != nil {
-			return nil, err
-		}
-		f.attend(1)
-		size, err = f.sized(ctx)
+	f, size, err := s.sized(ctx, f, repo, targets)
+	if f == nil {
+		return nil, err
 	}
 	if err == nil && size == 0 {
 		err = f.proven(ctx) // there is no last byte that could be held back
@@ -95,8 +89,49 @@ func (s *Service) Open(ctx context.Context, _ registry.Actor, repo registry.Name
 			return &reader{f: f, ctx: ctx, at: offset, end: offset + length, length: length, whole: size}, nil
 		}
 	}
-	f.depart()
+	f.release(client)
 	return nil, err
+}
+
+// sized waits for the size of the blob that a client's fill is for. It returns the fill
+// that the client has a reference to then, nil if none: another one if what has failed
+// the first is no matter of the client's.
+func (s *Service) sized(ctx context.Context, f *fill, repo registry.Name, targets []target) (*fill, int64, error) {
+	size, err := f.sized(ctx)
+	for tries := 0; err != nil && ctx.Err() == nil && tries < 3; tries++ {
+		switch {
+		case errors.Is(err, errReserved): // a copy's, which may take less of the month
+			if err := f.over(ctx); err != nil {
+				return f, 0, err
+			}
+		case f.joinable(targets):
+			return f, 0, err
+		default: // it was another upstream that failed, or has no such blob
+		}
+		f.release(client)
+		if f, err = s.follow(ctx, f.digest, repo, targets, -1, client); err != nil {
+			return nil, 0, err
+		}
+		size, err = f.sized(ctx)
+	}
+	return f, size, err
+}
+
+// over waits until a fill has ended, and another one can begin.
+func (f *fill) over(ctx context.Context) error {
+	for {
+		f.mu.Lock()
+		ended, changed := f.ended, f.changed
+		f.mu.Unlock()
+		if ended {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // join returns the fill that is under way, nil if there is none.
@@ -107,12 +142,10 @@ func (s *Service) join(ctx context.Context, repo registry.Name, targets []target
 		s.mu.Unlock()
 		return nil, nil
 	}
-	f.mu.Lock()
-	f.refs++
-	f.mu.Unlock()
+	f.hold(client)
 	s.mu.Unlock()
 	if err := s.enter(ctx, f, repo, targets); err != nil {
-		f.release()
+		f.release(client)
 		return nil, err
 	}
 	return f, nil

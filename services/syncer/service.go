@@ -228,11 +228,11 @@ func (s *Service) resume(ctx context.Context) error {
 		if busy { // the rest waits for who asks for it
 			continue
 		}
-		f, _, err := s.startFill(row.digest, row.repo, targets, row.size, row.since, true)
+		f, _, err := s.startFill(row.digest, row.repo, targets, row.size, row.since, true, copier)
 		if err != nil {
 			return err
 		}
-		f.release()
+		f.release(copier)
 	}
 	entries, err := os.ReadDir(s.staging)
 	if err != nil {
