@@ -215,7 +215,15 @@ func dropForward(ctx context.Context, c *storeCall, m registry.Mirror) error {
 	if err := m.DropForward(ctx, number); err != nil {
 		return err
 	}
-	c.out.say("%d: given up", number)
+	left, err := m.Forwards(ctx, registry.ForwardQuery{After: number - 1, Limit: 1})
+	if err != nil {
+		return err
+	}
+	if len(left) == 1 && left[0].Number == number {
+		c.out.say("%d: %s", number, left[0].Error)
+	} else {
+		c.out.say("%d: forgotten", number)
+	}
 	return nil
 }
 

@@ -24,9 +24,10 @@ type Forwarding interface {
 	// if it forwards nothing.
 	Reforward(ctx context.Context, rule string) error
 
-	// DropForward gives a push up that waits to be passed on: those behind it are next.
-	// How one ended is forgotten. What is stored here stays. [ErrNameUnknown] if there is
-	// no push of that number.
+	// DropForward gives a push up that waits to be passed on, or is being passed on: that
+	// ends, and those behind it are next. [Forward.Error] says then whether it may have
+	// arrived. How one ended is forgotten. What is stored here stays. [ErrNameUnknown] if
+	// there is no push of that number.
 	DropForward(ctx context.Context, number int64) error
 }
 

@@ -234,12 +234,17 @@ func (s *Service) forwardLoop(ctx context.Context, r *Rule) {
 // forward makes one attempt, and reports whether that was the last one of this push.
 // Nothing is sent or noted when held has ended: another syncer may be at it.
 func (s *Service) forward(held context.Context, r *Rule, row forwardRow) (over bool) {
-	ctx, cancel := context.WithTimeout(held, r.Timeout)
+	within, ended := s.attempt(held, row.seq)
+	defer ended()
+	ctx, cancel := context.WithTimeout(within, r.Timeout)
 	defer cancel()
 	d := &delivery{s: s, r: r, row: row, h: r.Hosts[0]}
 	err := d.deliver(ctx)
-	if held.Err() != nil {
+	switch {
+	case held.Err() != nil:
 		return false
+	case errors.Is(context.Cause(ctx), errGivenUp): // how it ended is noted
+		return true
 	}
 	row.attempts++
 	row.error = ""

@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/berth-registry/berth/registry"
@@ -64,14 +65,51 @@ func (s *Service) countOwed(ctx context.Context) error {
 	return nil
 }
 
+// attempting is an attempt to pass a push on that is under way here.
+type attempting struct {
+	stop context.CancelCauseFunc
+	done chan struct{} // closed when it has ended
+}
+
+// errGivenUp says that a push was given up while it was being passed on.
+var errGivenUp = errors.New("the push was given up")
+
+// attempt notes that a push is being passed on, until ended is called. The context ends
+// when it is given up.
+func (s *Service) attempt(ctx context.Context, seq int64) (within context.Context, ended func()) {
+	within, stop := context.WithCancelCause(ctx)
+	a := &attempting{stop, make(chan struct{})}
+	s.mu.Lock()
+	s.attempts[seq] = a
+	s.mu.Unlock()
+	return within, func() {
+		stop(nil)
+		s.mu.Lock()
+		delete(s.attempts, seq)
+		s.mu.Unlock()
+		close(a.done)
+	}
+}
+
 // DropForward implements [registry.Forwarding].
 func (s *Service) DropForward(ctx context.Context, number int64) error {
-	found, err := s.store.dropForward(ctx, number, "it was given up here", s.now())
+	found, err := s.store.dropForward(ctx, number, s.now())
 	if err != nil {
 		return fmt.Errorf("giving up a push: %w", err)
 	}
 	if !found {
 		return registry.ErrNameUnknown.With("no push has the number %d", number)
+	}
+	s.mu.Lock()
+	a := s.attempts[number]
+	s.mu.Unlock()
+	if a != nil { // one of another process ends before it sends the next piece, or the manifest
+		a.stop(errGivenUp)
+		select {
+		case <-a.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	if err := s.countOwed(ctx); err != nil {
 		return err

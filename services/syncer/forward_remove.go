@@ -74,5 +74,8 @@ func (d *delivery) remove(ctx context.Context) error {
 		}
 		cond.Match = theirs
 	}
+	if err := d.mayArrive(ctx); err != nil {
+		return err
+	}
 	return refused(d.h.DeleteManifest(ctx, d.to, ref, cond, d.via()))
 }

@@ -74,6 +74,9 @@ func (d *delivery) deliver(ctx context.Context) error {
 	if there {
 		return nil
 	}
+	if err := d.mayArrive(ctx); err != nil {
+		return err
+	}
 	return refused(d.h.PutManifest(ctx, d.to, ref, m, cond, d.via()))
 }
 
@@ -300,10 +303,28 @@ func (d *delivery) note(ctx context.Context, digest registry.Digest, u *upstream
 	if err != nil {
 		return err
 	}
-	if err := d.s.store.forwardProgress(ctx, d.row.seq, string(b)); err != nil {
+	open, err := d.s.store.forwardProgress(ctx, d.row.seq, string(b))
+	if err != nil {
 		return fmt.Errorf("noting where an upload goes on: %w", err)
 	}
-	return nil
+	return orGivenUp(open)
+}
+
+// mayArrive notes that the other registry may have the push from now on, unless it was
+// given up.
+func (d *delivery) mayArrive(ctx context.Context) error {
+	open, err := d.s.store.sendForward(ctx, d.row.seq)
+	if err != nil {
+		return fmt.Errorf("noting that a push is on its way: %w", err)
+	}
+	return orGivenUp(open)
+}
+
+func orGivenUp(open bool) error {
+	if open {
+		return nil
+	}
+	return endedError{registry.ForwardDropped, givenUp}
 }
 
 // sending is a body that is opened when it is read, and remembers why it could not be.

@@ -173,11 +173,32 @@ func (s store) lastForward(ctx context.Context, rule string, repo registry.Name,
 
 // triedForward notes an attempt that has failed.
 func (s store) triedForward(ctx context.Context, r forwardRow, at time.Time) error {
-	return s.exec(ctx, "forwards", `UPDATE forwards SET attempts = $2, error = $3, changed = $4 WHERE seq = $1`, r.seq, r.attempts, r.error, at.UnixMicro())
+	_, err := s.ofOpen(ctx, `UPDATE forwards SET attempts = $2, error = $3, changed = $4 WHERE seq = $1`, r.seq, r.attempts, r.error, at.UnixMicro())
+	return err
 }
 
-func (s store) forwardProgress(ctx context.Context, seq int64, progress string) error {
-	return s.exec(ctx, "forwards", `UPDATE forwards SET progress = $2 WHERE seq = $1`, seq, progress)
+// forwardProgress notes where an upload goes on. open is false if the push was given up.
+func (s store) forwardProgress(ctx context.Context, seq int64, progress string) (open bool, err error) {
+	return s.ofOpen(ctx, `UPDATE forwards SET progress = $2 WHERE seq = $1`, seq, progress)
+}
+
+// sendForward notes that the other registry may have a push from now on. open is false
+// if the push was given up.
+func (s store) sendForward(ctx context.Context, seq int64) (open bool, err error) {
+	return s.ofOpen(ctx, `UPDATE forwards SET sent = 1 WHERE seq = $1`, seq)
+}
+
+// ofOpen changes a row that has no end yet, and reports whether it was there.
+func (s store) ofOpen(ctx context.Context, query string, args ...any) (open bool, err error) {
+	err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := tx.Lock(sqldb.Lock{Name: "forwards"}); err != nil {
+			return err
+		}
+		n, err := tx.Exec(query+` AND `+sqlOpen, args...)
+		open = n > 0
+		return err
+	})
+	return open, err
 }
 
 // endForward notes how a push ended, and forgets the ends of those before it of the
@@ -208,15 +229,22 @@ func (s store) retryForwards(ctx context.Context, rule string, at time.Time) err
 		rule, at.UnixMicro())
 }
 
+// What a push that was given up says.
+const (
+	givenUp     = "it was given up here"
+	givenUpSent = "it was given up here, and may have arrived: it was on its way"
+)
+
 // dropForward ends what is to be passed on, or forgets how it ended. It is false if
 // there is no such row.
-func (s store) dropForward(ctx context.Context, seq int64, why string, at time.Time) (found bool, err error) {
+func (s store) dropForward(ctx context.Context, seq int64, at time.Time) (found bool, err error) {
 	err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
 		if err := tx.Lock(sqldb.Lock{Name: "forwards"}); err != nil {
 			return err
 		}
 		var state string
-		err := tx.QueryRow(`SELECT state FROM forwards WHERE seq = $1`, seq).Scan(&state)
+		var sent int64
+		err := tx.QueryRow(`SELECT state, sent FROM forwards WHERE seq = $1`, seq).Scan(&state, &sent)
 		if found = err == nil; errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
@@ -226,6 +254,10 @@ func (s store) dropForward(ctx context.Context, seq int64, why string, at time.T
 		if st := registry.ForwardState(state); st != registry.ForwardAnnounced && st != registry.ForwardWaiting {
 			_, err = tx.Exec(`DELETE FROM forwards WHERE seq = $1`, seq)
 			return err
+		}
+		why := givenUp
+		if sent != 0 {
+			why = givenUpSent
 		}
 		_, err = tx.Exec(`UPDATE forwards SET state = 'dropped', error = $2, changed = $3, progress = '' WHERE seq = $1`, seq, why, at.UnixMicro())
 		return err

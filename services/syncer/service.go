@@ -94,6 +94,7 @@ type Service struct {
 	refs      map[refKey]time.Time       // when referrers were last asked for
 	held      map[tagKey]registry.Digest // what tags were not moved to, as far as that was told
 	owed      map[tagKey]int             // pushes of a tag that are to be passed on
+	attempts  map[int64]*attempting      // of pushes that are being passed on, by number
 }
 
 // ruleState is what changes of a rule. It stays when another rule of its name takes its
@@ -133,6 +134,7 @@ func New(ctx context.Context, db *sqldb.DB, blobs Blobs, catalog Catalog, o Opti
 		blobs: blobs, catalog: catalog, store: st,
 		stall: stallTime, renew: renewEvery, patience: confirmTime, most: maxFills, staging: o.Staging, holder: o.Holder, shared: o.Shared, address: o.Address, dial: o.Dial, now: o.Now, log: o.Log,
 		fills: make(map[registry.Digest]*fill), ours: make(map[registry.Name]bool), refs: make(map[refKey]time.Time), held: make(map[tagKey]registry.Digest),
+		attempts: make(map[int64]*attempting),
 	}
 	if err := os.MkdirAll(o.Staging, 0o700); err != nil {
 		return nil, fmt.Errorf("making the staging directory: %w", err)
