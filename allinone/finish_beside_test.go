@@ -119,7 +119,7 @@ func (b *besides) use(at string) {
 	}
 
 	back, gone := images[0], images[1]
-	ref := registry.Reference{Digest: registry.Digest(back.Digest)}
+	ref := registry.Reference{Digest: back.Digest}
 	for _, m := range []zotroot.Manifest{back, gone} {
 		if resp := send(t, http.MethodDelete, url+repo+"/manifests/"+m.Digest.String(), nil, ""); resp.StatusCode != http.StatusAccepted {
 			t.Errorf("%s: deleting %s: %s", at, m.Digest, resp.Status)
@@ -232,7 +232,7 @@ func TestFinishBesideOthers(t *testing.T) {
 		t.Errorf("finished: %+v after others came %d times", f, b.n)
 	}
 	for _, m := range b.gone {
-		if err := b.a.catalog.Undelete(t.Context(), operator, registry.Name(m.Repo), registry.Reference{Digest: registry.Digest(m.Digest)}); err != nil {
+		if err := b.a.catalog.Undelete(t.Context(), operator, registry.Name(m.Repo), registry.Reference{Digest: m.Digest}); err != nil {
 			t.Errorf("restoring %s of %s when all is done: %v", m.Digest, m.Repo, err)
 		}
 	}
