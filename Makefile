@@ -208,6 +208,12 @@ FILLS ?= 500
 prove-disk-full: ## A small file system is filled to a random byte FILLS (500) times: 507, reads and deletions go on, nothing is damaged (root)
 	FILLS=$(FILLS) go test -count=1 -timeout 60m ./allinone -v -run '^TestG7DiskFull$$'
 
+FULL_ROUNDS ?= 20
+.PHONY: full-disk
+full-disk: ## The program on an ext4 file system of 64 MiB is filled by pushes FULL_ROUNDS (20) times: 507, then garbage collection makes room (root); FULL_SEED repeats a run
+	allinone/e2e/short-times.sh bin/short
+	FULL_ROUNDS=$(FULL_ROUNDS) BERTH_BIN=$(CURDIR)/bin/short $(E2E) -v -run '^TestG7FullDisk$$'
+
 GC_OPS ?= 200000
 DELETES ?= 1000
 .PHONY: prove-gc

@@ -15,7 +15,7 @@ func storageKeys() []Key {
 		{Path: "storage.gcTimeWindow", Type: String, pool: true, Doc: "Daily UTC window HH:MM-HH:MM in which content is removed; it may wrap midnight."},
 		{Path: "storage.gcMaxSchedulerDelay", Type: Duration, Status: Unneeded, pool: true, Doc: "Garbage collection runs all the time and has no per-repository start delay."},
 		{Path: "storage.undoWindow", Type: Duration, Default: "24h", Doc: "How long a delete or a moved tag can be undone; never less than gcDelay."},
-		{Path: "storage.reserve", Type: Int, Default: "67108864", Doc: "Bytes of the file systems of the store that uploads leave free, so that deletions and garbage collection can be recorded. With less uploads get 507, and with less than half of it so do manifests. 0 is none."},
+		{Path: "storage.reserve", Type: Int, Default: "67108864", Doc: "Bytes of the file systems of the store that uploads leave free, so that deletions and garbage collection can be recorded. With less uploads get 507, and with less than half of it so do manifests. More than 16777216, which SQLite's log may take. 0 is none."},
 		{Path: "storage.watermarks", Type: Object, Doc: "Parts of a file system of the store in use, from 0 to 1, between which storage gets scarce: deleted content can be undone for a shorter time then (berth_pool_pressure)."},
 		{Path: "storage.watermarks.low", Type: Float, Default: "0.85", Doc: "From here on it is."},
 		{Path: "storage.watermarks.high", Type: Float, Default: "0.95", Doc: "From here on it is as scarce as it may get; at least low."},

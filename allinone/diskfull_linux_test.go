@@ -11,9 +11,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime"
-	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
@@ -22,20 +19,15 @@ import (
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/config"
 	"github.com/berth-registry/berth/registry/daemon"
+	"github.com/berth-registry/berth/registry/disktest"
 )
 
 // TestG7DiskFull fills a small file system to a random byte FILLS (15) times. Pushes
 // end with 507 and nothing else; reads, deletions of manifests and probes go on; when
 // there is space again pushes are taken, without a restart; and nothing is damaged.
 func TestG7DiskFull(t *testing.T) {
-	fills := 15
-	if s := os.Getenv("FILLS"); s != "" {
-		var err error
-		if fills, err = strconv.Atoi(s); err != nil {
-			t.Fatal(err)
-		}
-	}
-	root := smallFileSystem(t, 24<<20)
+	fills := envInt(t, "FILLS", 15)
+	root := disktest.Memory(t, 24<<20)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("%d fills, seed %d", fills, seed)
 	random := rand.New(rand.NewPCG(seed, 7))
@@ -86,7 +78,7 @@ func (f *diskFill) run(i int) {
 
 	// Other files leave a random number of bytes, pushes take the rest of them.
 	filler := filepath.Join(f.root, "filler")
-	fillTo(t, filler, f.root, int64(f.random.IntN(10<<20)))
+	disktest.Fill(t, filler, int64(f.random.IntN(10<<20)))
 	status := http.StatusCreated
 	for status == http.StatusCreated {
 		status = f.put(f.random.IntN(2 << 20))
@@ -94,7 +86,7 @@ func (f *diskFill) run(i int) {
 	f.want(status, http.StatusInsufficientStorage, "a push on a full disk")
 	f.check("on a full disk")
 	ready := body(t, base+"/readyz")
-	if free := freeOf(t, f.root); free < 4<<20 {
+	if free := disktest.Free(t, f.root); free < 4<<20 {
 		var said struct{ Errors []struct{ Code string } }
 		resp, err := http.Post(f.url+"/blobs/uploads/", "", nil)
 		if err == nil {
@@ -109,7 +101,7 @@ func (f *diskFill) run(i int) {
 	}
 	// The database may use the reserve, unless others have taken that, too.
 	gone := send(t, http.MethodDelete, f.url+"/manifests/"+digest.FromBytes(m).String(), nil, "").StatusCode
-	if free := freeOf(t, f.root); gone != http.StatusAccepted && (free > 1<<20 || gone != http.StatusInsufficientStorage) {
+	if free := disktest.Free(t, f.root); gone != http.StatusAccepted && (free > 1<<20 || gone != http.StatusInsufficientStorage) {
 		t.Errorf("a deletion with %d bytes free: %d", free, gone)
 	}
 	if err := os.Remove(filler); err != nil {
@@ -160,41 +152,5 @@ func (f *diskFill) check(when string) {
 		if got := body(f.t, f.url+"/blobs/"+d); !bytes.Equal(got, b) {
 			f.t.Errorf("a blob reads as other bytes %s", when)
 		}
-	}
-}
-
-// smallFileSystem returns a directory on a file system of size bytes.
-func smallFileSystem(t *testing.T, size int) string {
-	t.Helper()
-	if runtime.GOOS != "linux" {
-		t.Skip("NOT RUN: no tmpfs")
-	}
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
-		t.Skipf("NOT RUN: a file system can't be mounted: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
-func freeOf(t *testing.T, dir string) int64 {
-	t.Helper()
-	var s syscall.Statfs_t
-	if err := syscall.Statfs(dir, &s); err != nil {
-		t.Fatal(err)
-	}
-	return int64(s.Bavail) * s.Bsize
-}
-
-// fillTo makes a file that leaves left bytes.
-func fillTo(t *testing.T, name, dir string, left int64) {
-	t.Helper()
-	n := max(freeOf(t, dir)-left, 0)
-	if err := os.WriteFile(name, make([]byte, n), 0o600); err != nil {
-		t.Fatal(err)
 	}
 }
