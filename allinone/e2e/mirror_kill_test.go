@@ -115,12 +115,16 @@ func TestMirrorKill(t *testing.T) {
 	})
 	client := &http.Client{Timeout: time.Minute}
 	defer client.CloseIdleConnections()
+	// A gateway serves before it has reached the syncer.
+	first, content := u.add()
+	awaitBlob(t, client, s.URL()+"/v2/far/away/blobs/"+string(first), content)
 	victims := []string{"syncer", "gateway", "blobstore"}
 	hit, broken := 0, 0
 	for n := range kills {
 		victim := victims[n%len(victims)]
 		p := s.of(victim)[0]
 		d, content := u.add()
+		t.Logf("kill %d: %s", n+1, p.Name)
 		url := s.URL() + "/v2/far/away/blobs/" + string(d)
 		pulled := make(chan error, 1)
 		go func() { pulled <- pullBlob(client, url, content) }()
@@ -144,19 +148,25 @@ func TestMirrorKill(t *testing.T) {
 		if victim == "blobstore" {
 			awaitHealth(t, p)
 		}
-		deadline := time.Now().Add(time.Minute)
-		for err = pullBlob(client, url, content); err != nil; err = pullBlob(client, url, content) {
-			if strings.Contains(err.Error(), "other bytes") || time.Now().After(deadline) {
-				t.Fatalf("kill %d of %s at byte %d (KILL_SEED=%d): the blob can't be pulled: %v", n+1, p.Name, at, seed, err)
-			}
-			time.Sleep(100 * time.Millisecond)
-		}
+		awaitBlob(t, client, url, content)
 		if asked := u.asked(d); victim != "syncer" && asked > 1 {
 			t.Errorf("kill %d of %s at byte %d: %d requests upstream", n+1, p.Name, at, asked)
 		}
 	}
 	t.Logf("%d kills while a blob was being fetched, of which clients saw %d", hit, broken)
 	checkStore(t, s, 24) // and reads all data
+}
+
+// awaitBlob downloads a blob, and tries again for a minute if that fails.
+func awaitBlob(t *testing.T, client *http.Client, url string, want []byte) {
+	t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for err := pullBlob(client, url, want); err != nil; err = pullBlob(client, url, want) {
+		if strings.Contains(err.Error(), "other bytes") || time.Now().After(deadline) {
+			t.Fatalf("%s can't be pulled: %v", url, err)
+		}
+		time.Sleep(readyPause)
+	}
 }
 
 // pullBlob downloads a blob. One that ends well must be the right one.
