@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,7 +13,7 @@ import (
 
 // TestNoticesBetweenTwo: what is pushed at one Berth is at another a moment later, blobs
 // and all, although that looks for nothing by itself: the first tells it, by its events,
-// and goes on telling when the other was away.
+// and goes on telling when the other was away. What is removed at the first goes, too.
 func TestNoticesBetweenTwo(t *testing.T) {
 	dir := t.TempDir()
 	const secret = "what both registries know"
@@ -35,7 +36,7 @@ func TestNoticesBetweenTwo(t *testing.T) {
 			"notices": map[string]any{"listen": notices},
 			"registries": []any{map[string]any{
 				"urls": []string{hq.url}, "content": []any{map[string]any{"prefix": "team/**", "destination": "/hq"}}, "localPushes": "deny",
-				"notices": map[string]any{"secret": secret},
+				"notices": map[string]any{"secret": secret}, "prune": map[string]any{"grace": "0s"},
 			}},
 		}},
 	}, everyPart())
@@ -70,6 +71,23 @@ func TestNoticesBetweenTwo(t *testing.T) {
 	}
 	if _, ok := has("/v2/private/app/manifests/v1"); ok {
 		t.Error("what the rule does not select was copied")
+	}
+	// What is removed there goes, by its tag and with its manifest.
+	both := push("team/app", "both", []byte("of two tags"))
+	push("team/app", "also", []byte("of two tags"))
+	comes("both", both, "of two tags")
+	comes("also", both, "of two tags")
+	goes := func(removed string, tags ...string) {
+		t.Helper()
+		(&edge{t: t, url: hq.url}).remove("team/app", removed)
+		waitFor(t, func() bool {
+			return !slices.ContainsFunc(tags, func(tag string) bool { _, ok := has("/v2/hq/team/app/manifests/" + tag); return ok })
+		})
+	}
+	goes("early", "early")
+	goes(string(both), "both", "also")
+	if _, ok := has("/v2/hq/team/app/manifests/last"); !ok {
+		t.Error("what was not removed is gone")
 	}
 	// Nobody else has anything copied.
 	resp, err := http.Post("http://"+notices, "application/json", strings.NewReader(`{"name":"team/app","reference":"v1"}`))

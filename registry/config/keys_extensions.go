@@ -167,10 +167,10 @@ func syncKeys() []Key {
 		{Path: reg + ".notices", Type: Object, Doc: "Copy a tag that content selects when the upstream tells that it was set: an event of zot's or Berth's (extensions.events), posted to extensions.sync.notices.listen. Needs no pollInterval."},
 		{Path: reg + ".notices.secret", Type: SecretT, Doc: "Key that signs them (Standard Webhooks), at least 16 characters; the secret of the upstream's sink."},
 		{Path: reg + ".notices.secretFile", Type: Path, Doc: "File that holds it."},
-		{Path: reg + ".prune", Type: Object, Doc: "Remove tags here that were fetched by this rule and are gone upstream; needs pollInterval. What was pushed, is pinned or immutable stays, and berth undelete brings the others back while storage.undoWindow lasts."},
+		{Path: reg + ".prune", Type: Object, Doc: "Remove tags here that were fetched by this rule and are gone upstream; needs pollInterval, or notices. What was pushed, is pinned or immutable stays, and berth undelete brings the others back while storage.undoWindow lasts."},
 		{Path: reg + ".prune.enable", Type: Bool, Default: "true", when: never, Doc: "On if the block is there."},
 		{Path: reg + ".prune.dryRun", Type: Bool, Default: "false", Doc: "Remove nothing; the log and berth sync explain tell what would go."},
-		{Path: reg + ".prune.grace", Type: Duration, Default: "24h", Doc: "How long a tag has to be gone, in each complete list of the upstream."},
+		{Path: reg + ".prune.grace", Type: Duration, Default: "24h", Doc: "How long a tag has to be gone, in each complete list of the upstream, or since it told of the removal."},
 		{Path: reg + ".stream", Type: Bool, Default: "true", Status: Unneeded, Doc: "Content is always passed on while it arrives."},
 	}
 }

@@ -179,7 +179,7 @@ func (ch *checker) registry(r *SyncRegistry, at place) {
 	ch.require(!r.Forward.Deletes || r.LocalPushes == "forward", at.with("forward", "deletes"), "needs localPushes forward")
 	if p := r.Prune; p != nil {
 		ch.notNegative(p.Grace, at.with("prune", "grace"))
-		ch.require(!p.Enabled() || r.PollInterval > 0, at.with("prune"), "needs pollInterval: what is gone is found by listing")
+		ch.require(!p.Enabled() || r.PollInterval > 0 || r.Notices != nil, at.with("prune"), "needs pollInterval or notices: what is gone is found by listing, or the upstream tells")
 	}
 	_, err := r.Rate()
 	ch.require(err == nil, at.with("downloadRate"), "must be bytes per second, such as 2MB")

@@ -121,8 +121,11 @@ func (s *Service) Explain(ctx context.Context, repo registry.Name) ([]string, er
 		if r.takesNotices() {
 			say = append(say, fmt.Sprintf("Rule %s copies a tag it selects of %s from %s as soon as that tells that it was set.", r.Name, t.remote, r.Hosts[0].URL()))
 		}
-		if r.Interval > 0 && t.content != nil {
+		polls := r.Interval > 0 && t.content != nil
+		if polls {
 			say = append(say, fmt.Sprintf("Rule %s copies the tags it selects of %s from %s every %v.", r.Name, t.remote, r.Hosts[0].URL(), r.Interval))
+		}
+		if polls || r.takesNotices() {
 			lines, err := s.explainPrune(ctx, t)
 			if err != nil {
 				return nil, err

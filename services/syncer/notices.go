@@ -104,6 +104,9 @@ func (s *Service) workNotice(ctx context.Context, r *Rule, n notice, pins pins) 
 	if !ok || t.content != nil && !t.content.wants(string(n.tag)) { // the rule is another by now
 		return s.store.endNotice(ctx, n)
 	}
+	if n.removed {
+		return s.workRemoval(ctx, r, t, n)
+	}
 	err := s.mayCopy(ctx, r)
 	if err == nil {
 		var claimed bool
@@ -120,6 +123,11 @@ func (s *Service) workNotice(ctx context.Context, r *Rule, n notice, pins pins) 
 		return ctx.Err()
 	case err == nil:
 		s.meters.copied.Inc()
+		if r.Prune.On { // should it go again, that is another grace
+			if err := s.store.dropGone(ctx, r.Name, t.repo, n.tag); err != nil {
+				return err
+			}
+		}
 		return s.store.endNotice(ctx, n)
 	case errors.Is(err, errUnsigned), errors.Is(err, errHeld), errors.Is(err, errPushed):
 		s.meters.skipped.Inc()
@@ -128,12 +136,32 @@ func (s *Service) workNotice(ctx context.Context, r *Rule, n notice, pins pins) 
 		return s.store.endNotice(ctx, n)
 	}
 	s.meters.copyFailed.Inc()
+	return s.noticeFailed(ctx, r, t, n, err)
+}
+
+// noticeFailed has a tag tried again later, or gives it up.
+func (s *Service) noticeFailed(ctx context.Context, r *Rule, t target, n notice, err error) error {
 	r.note(err)
 	if n.attempts+1 >= noticeTries {
 		s.log.Error("a tag that the upstream has told of is given up", "rule", r.Name, "repository", t.repo, "tag", n.tag, "error", err)
 		return s.store.endNotice(ctx, n)
 	}
 	return s.store.putOff(ctx, n, s.now().Add(min(noticeAgain<<min(n.attempts, 16), noticeAgainLast)))
+}
+
+// workRemoval removes a tag that its upstream says was removed there, after the rule's
+// grace, unless the upstream has it by then.
+func (s *Service) workRemoval(ctx context.Context, r *Rule, t target, n notice) error {
+	next, err := s.pruneTold(ctx, t, n.tag)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return s.noticeFailed(ctx, r, t, n, err)
+	case next.IsZero():
+		return s.store.endNotice(ctx, n)
+	}
+	return s.store.putOff(ctx, n, next)
 }
 
 // targetOf returns what an upstream's repository is here, by the first content of the
@@ -154,13 +182,14 @@ func (r *Rule) targetOf(remote string) (target, bool) {
 	return target{r, name, remote, content}, err == nil
 }
 
-// tell notes what an upstream has told those rules of that its signature is good for.
-// Rules that do not select the tag ignore it.
-func (s *Service) tell(ctx context.Context, rules []*Rule, remote string, tag registry.Tag) error {
+// tell notes what an upstream has told those rules of that its signature is good for:
+// that a tag was set, or removed. Rules that do not select the tag ignore it, and those
+// that remove nothing a removal.
+func (s *Service) tell(ctx context.Context, rules []*Rule, remote string, tag registry.Tag, removed bool) error {
 	var all []notice
 	for _, r := range rules {
-		if t, ok := r.targetOf(remote); ok && (t.content == nil || t.content.wants(string(tag))) {
-			all = append(all, notice{rule: r.Name, remote: remote, tag: tag})
+		if t, ok := r.targetOf(remote); ok && (t.content == nil || t.content.wants(string(tag))) && (!removed || r.Prune.On) {
+			all = append(all, notice{rule: r.Name, remote: remote, tag: tag, removed: removed})
 		}
 	}
 	if len(all) == 0 {

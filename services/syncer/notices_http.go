@@ -36,10 +36,10 @@ const (
 )
 
 // Notices answers posts of CloudEvents in binary mode (CloudEvents HTTP protocol
-// binding, §3.1) that say that a tag was set in an upstream. Who sends one is known by
+// binding, §3.1) that say that a tag was set or removed in an upstream. Who sends one is known by
 // its signature (Standard Webhooks 1.0), which is good for the rules with that secret;
 // without one that is good nothing is done and nobody asked. 204 says that the tag is
-// noted and will be copied, or is no business of ours.
+// noted and will be looked at, or is no business of ours.
 func (s *Service) Notices() http.Handler {
 	slots := make(chan struct{}, noticesAtOnce)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -79,7 +79,8 @@ func (s *Service) notice(w http.ResponseWriter, r *http.Request) (status int, te
 		s.meters.unsigned.Inc()
 		return http.StatusUnauthorized, "the signature is no rule's"
 	}
-	if r.Header.Get("Ce-Type") != registry.ImageUpdated {
+	kind := r.Header.Get("Ce-Type")
+	if kind != registry.ImageUpdated && kind != registry.ImageDeleted {
 		return http.StatusNoContent, ""
 	}
 	var event struct {
@@ -93,10 +94,10 @@ func (s *Service) notice(w http.ResponseWriter, r *http.Request) (status int, te
 		return http.StatusBadRequest, "the event names no repository"
 	}
 	tag, err := registry.ParseTag(event.Reference)
-	if err != nil { // a digest: it comes with the tag that leads to it
+	if err != nil { // a digest: it comes, and goes, with the tags that lead to it
 		return http.StatusNoContent, ""
 	}
-	if err := s.tell(r.Context(), rules, event.Name, tag); err != nil {
+	if err := s.tell(r.Context(), rules, event.Name, tag, kind == registry.ImageDeleted); err != nil {
 		s.log.Warn("what an upstream has told of could not be noted", "repository", event.Name, "tag", tag, "error", err)
 		return http.StatusServiceUnavailable, "the event could not be noted"
 	}

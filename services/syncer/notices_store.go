@@ -10,21 +10,23 @@ import (
 	"github.com/berth-registry/berth/registry/sqldb"
 )
 
-// notice is a tag of an upstream that is to be copied because it was told of.
+// notice is a tag of an upstream that is to be copied, or removed, because it was told
+// of.
 type notice struct {
 	rule     string
 	remote   string // repository upstream
 	tag      registry.Tag
 	number   int64
 	attempts int64
+	removed  bool // it was removed there
 }
 
-// maxNotices is how many tags may wait to be copied, of all rules together.
+// maxNotices is how many tags may wait to be looked at, of all rules together.
 const maxNotices = 100_000
 
 func noticeLock() sqldb.Lock { return sqldb.Lock{Name: "notices"} }
 
-// addNotices notes tags that are to be copied now. What waits already waits no longer.
+// addNotices notes tags that are to be looked at now. What waits already waits no longer.
 func (s store) addNotices(ctx context.Context, all []notice, now time.Time) error {
 	return s.db.Write(ctx, func(tx *sqldb.Tx) error {
 		if err := tx.Lock(noticeLock()); err != nil {
@@ -35,12 +37,12 @@ func (s store) addNotices(ctx context.Context, all []notice, now time.Time) erro
 			return err
 		}
 		if waiting+int64(len(all)) > maxNotices {
-			return registry.ErrUnavailable.With("%d tags wait to be copied: no more are taken", waiting)
+			return registry.ErrUnavailable.With("%d tags wait to be looked at: no more are taken", waiting)
 		}
 		for _, n := range all {
-			_, err := tx.Exec(`INSERT INTO notices (rule, remote, tag, number, since, due, attempts) VALUES ($1, $2, $3, 1, $4, $4, 0)
-				ON CONFLICT (rule, remote, tag) DO UPDATE SET number = notices.number + 1, due = excluded.due, attempts = 0`,
-				n.rule, n.remote, string(n.tag), now.UnixMicro())
+			_, err := tx.Exec(`INSERT INTO notices (rule, remote, tag, number, since, due, attempts, removed) VALUES ($1, $2, $3, 1, $4, $4, 0, $5)
+				ON CONFLICT (rule, remote, tag) DO UPDATE SET number = notices.number + 1, due = excluded.due, attempts = 0, removed = excluded.removed`,
+				n.rule, n.remote, string(n.tag), now.UnixMicro(), number(n.removed))
 			if err != nil {
 				return err
 			}
@@ -51,7 +53,7 @@ func (s store) addNotices(ctx context.Context, all []notice, now time.Time) erro
 
 // notices returns some tags of a rule that are due, those that wait longest first.
 func (s store) notices(ctx context.Context, rule string, now time.Time) ([]notice, error) {
-	rows, err := s.db.Query(ctx, `SELECT remote, tag, number, attempts FROM notices WHERE rule = $1 AND due <= $2 ORDER BY since, remote, tag LIMIT 100`, rule, now.UnixMicro())
+	rows, err := s.db.Query(ctx, `SELECT remote, tag, number, attempts, removed FROM notices WHERE rule = $1 AND due <= $2 ORDER BY since, remote, tag LIMIT 100`, rule, now.UnixMicro())
 	if err != nil {
 		return nil, err
 	}
@@ -60,10 +62,11 @@ func (s store) notices(ctx context.Context, rule string, now time.Time) ([]notic
 	for rows.Next() {
 		n := notice{rule: rule}
 		var tag string
-		if err := rows.Scan(&n.remote, &tag, &n.number, &n.attempts); err != nil {
+		var removed int64
+		if err := rows.Scan(&n.remote, &tag, &n.number, &n.attempts, &removed); err != nil {
 			return nil, err
 		}
-		n.tag = registry.Tag(tag)
+		n.tag, n.removed = registry.Tag(tag), removed != 0
 		all = append(all, n)
 	}
 	return all, rows.Err()

@@ -49,8 +49,13 @@ func (w *world) tell(r *http.Request) int {
 
 func (w *world) told(t *testing.T, repo, tag string) {
 	t.Helper()
+	w.toldThat(t, registry.ImageUpdated, repo, tag)
+}
+
+func (w *world) toldThat(t *testing.T, kind, repo, tag string) {
+	t.Helper()
 	body := `{"name":"` + repo + `","reference":"` + tag + `","digest":"` + string(registry.SHA256.FromString("x")) + `"}`
-	if code := w.tell(event(noticeSecret, clock(), registry.ImageUpdated, body)); code != http.StatusNoContent {
+	if code := w.tell(event(noticeSecret, clock(), kind, body)); code != http.StatusNoContent {
 		t.Fatalf("a notice of %s:%s: %d", repo, tag, code)
 	}
 }

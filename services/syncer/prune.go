@@ -47,7 +47,7 @@ func (s *Service) prune(ctx context.Context, t target, listed map[string]bool) e
 	if !t.rule.Prune.On {
 		return nil
 	}
-	missing, err := s.mirroredWithout(ctx, t, listed)
+	missing, err := s.mirrored(ctx, t, func(tag registry.Tag) bool { return !listed[string(tag)] })
 	if err != nil {
 		return fmt.Errorf("reading what was mirrored: %w", err)
 	}
@@ -72,15 +72,42 @@ func (s *Service) prune(ctx context.Context, t target, listed map[string]bool) e
 	return nil
 }
 
-// mirroredWithout returns the tags that were fetched by a rule and that are not listed,
-// but for pinned ones.
-func (s *Service) mirroredWithout(ctx context.Context, t target, listed map[string]bool) (map[registry.Tag]registry.Digest, error) {
-	missing := make(map[registry.Tag]registry.Digest)
+// pruneTold does so with one tag, which its upstream says was removed. It returns when
+// the grace ends, the zero time if there is nothing left to do.
+func (s *Service) pruneTold(ctx context.Context, t target, tag registry.Tag) (next time.Time, err error) {
+	if !t.rule.Prune.On {
+		return next, nil
+	}
+	here, err := s.mirrored(ctx, t, func(has registry.Tag) bool { return has == tag })
+	if err != nil {
+		return next, fmt.Errorf("reading what was mirrored: %w", err)
+	}
+	d, ok := here[tag]
+	if !ok {
+		return next, nil
+	}
+	since, err := s.store.noteGoneTag(ctx, t.rule.Name, t.repo, tag, d, s.now())
+	if err != nil {
+		return next, fmt.Errorf("noting what is gone upstream: %w", err)
+	}
+	if end := since.Add(t.rule.Prune.Grace); s.now().Before(end) {
+		return end, nil
+	}
+	if err := s.pruneTag(ctx, t, tag, d); err != nil {
+		return next, fmt.Errorf("removing %s, which is gone upstream: %w", tag, err)
+	}
+	return next, nil
+}
+
+// mirrored returns the tags that were fetched by a rule and that want names, but for
+// pinned ones.
+func (s *Service) mirrored(ctx context.Context, t target, want func(registry.Tag) bool) (map[registry.Tag]registry.Digest, error) {
+	found := make(map[registry.Tag]registry.Digest)
 	from := t.origin().Upstream
 	for page := (registry.Page[registry.Digest]{Limit: registry.MaxPage}); ; {
 		list, err := s.catalog.CachedManifests(ctx, installation, t.repo, page)
 		if errors.Is(err, registry.ErrNameUnknown) {
-			return missing, nil
+			return found, nil
 		}
 		if err != nil {
 			return nil, err
@@ -91,13 +118,13 @@ func (s *Service) mirroredWithout(ctx context.Context, t target, listed map[stri
 				continue
 			}
 			for _, tag := range m.Tags {
-				if !listed[string(tag)] && len(missing) < maxGone {
-					missing[tag] = m.Digest
+				if want(tag) && len(found) < maxGone {
+					found[tag] = m.Digest
 				}
 			}
 		}
 		if !list.More || len(list.Items) == 0 {
-			return missing, nil
+			return found, nil
 		}
 	}
 }
@@ -155,7 +182,7 @@ const maxGoneTold = 20
 // explainPrune tells what a rule does about tags that are gone upstream.
 func (s *Service) explainPrune(ctx context.Context, t target) ([]string, error) {
 	p := t.rule.Prune
-	if !p.On || t.rule.Interval == 0 || t.content == nil {
+	if !p.On {
 		return nil, nil
 	}
 	what, after := "are removed here", "it goes after"

@@ -86,6 +86,24 @@ func (s store) noteGone(ctx context.Context, rule string, repo registry.Name, mi
 	})
 }
 
+// noteGoneTag remembers that a tag is gone, and returns since when that is known.
+func (s store) noteGoneTag(ctx context.Context, rule string, repo registry.Name, tag registry.Tag, d registry.Digest, now time.Time) (since time.Time, err error) {
+	var micros int64
+	err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := tx.Lock(sqldb.Lock{Name: "gone " + rule}); err != nil {
+			return err
+		}
+		_, err := tx.Exec(`INSERT INTO gone (rule, repo, tag, digest, since) VALUES ($1, $2, $3, $4, $5)
+			ON CONFLICT (rule, repo, tag) DO UPDATE SET digest = excluded.digest, since = CASE WHEN gone.digest = excluded.digest THEN gone.since ELSE excluded.since END`,
+			rule, string(repo), string(tag), string(d), now.UnixMicro())
+		if err != nil {
+			return err
+		}
+		return tx.QueryRow(`SELECT since FROM gone WHERE rule = $1 AND repo = $2 AND tag = $3`, rule, string(repo), string(tag)).Scan(&micros)
+	})
+	return time.UnixMicro(micros), err
+}
+
 // dropGone forgets that a tag is gone.
 func (s store) dropGone(ctx context.Context, rule string, repo registry.Name, tag registry.Tag) error {
 	return s.exec(ctx, "gone "+rule, `DELETE FROM gone WHERE rule = $1 AND repo = $2 AND tag = $3`, rule, string(repo), string(tag))

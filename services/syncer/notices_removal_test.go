@@ -1,0 +1,104 @@
+package syncer_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/services/syncer"
+)
+
+// TestNoticesOfRemovals: a tag that its upstream says was removed, and that it does not
+// have, goes here after the grace; what it has all the same stays, and so does what was
+// pushed here, and what came back meanwhile.
+func TestNoticesOfRemovals(t *testing.T) {
+	const grace = time.Hour
+	up := newHostile(t)
+	one, _ := up.image(t, "a", "v1", []byte("one"))
+	two, _ := up.image(t, "a", "v2", []byte("two"))
+	three, _ := up.image(t, "a", "v3", []byte("three"))
+	r := telling(t, up)
+	r.Prune = syncer.Prune{On: true, Grace: grace}
+	w := open(t, r)
+	ctx := t.Context()
+	for tag, d := range map[registry.Tag]registry.Digest{"v1": one, "v2": two, "v3": three} {
+		w.told(t, "a", string(tag))
+		w.comes(t, "a", tag, d)
+	}
+	goneSince := func(names ...string) {
+		t.Helper()
+		waitFor(t, "it is said when they go", func() bool {
+			lines, err := w.Explain(ctx, "a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := strings.Join(lines, "\n")
+			for _, name := range names {
+				if !strings.Contains(text, name+" is gone since ") {
+					return false
+				}
+			}
+			return strings.Count(text, " is gone since ") == len(names)
+		})
+	}
+	graceEnds := func(left int) {
+		t.Helper()
+		w.later.Add(int64(grace + time.Minute))
+		w.told(t, "a", "none") // whoever works looks again
+		waitFor(t, "it goes after the grace", func() bool {
+			tags, err := w.catalog.Tags(ctx, nobody, "a", registry.Page[registry.Tag]{Limit: 10})
+			return err == nil && len(tags.Items) <= left
+		})
+	}
+	up.gone("a", "v1")
+	up.gone("a", "v3")
+	for _, tag := range []string{"v1", "v2", "v3"} {
+		w.toldThat(t, registry.ImageDeleted, "a", tag)
+	}
+	goneSince("v1", "v2", "v3")
+	w.wantTags(t, "within the grace", "a", "v1", "v2", "v3")
+	up.image(t, "a", "v3", []byte("three"))
+	w.told(t, "a", "v3")
+	goneSince("v1", "v2")
+	graceEnds(2)
+	w.wantTags(t, "after the grace", "a", "v2", "v3")
+	if _, err := w.catalog.Manifest(ctx, nobody, "a", registry.ManifestQuery{Ref: registry.Reference{Digest: one}}); err != nil {
+		t.Errorf("its manifest: %v", err)
+	}
+	goneSince() // the upstream has v2 all the same
+
+	up.gone("a", "v3") // another time, with a grace of its own
+	own := pushTag(t, w, "b", "v1", "pushed here")
+	w.toldThat(t, registry.ImageDeleted, "b", "v1")
+	w.toldThat(t, registry.ImageDeleted, "a", "v3")
+	goneSince("v3")
+	w.wantTags(t, "gone again", "a", "v2", "v3")
+	graceEnds(1)
+	w.wantTags(t, "at last", "a", "v2")
+	if d := w.pointsTo(t, "b", "v1"); d != own {
+		t.Errorf("what was pushed here is %s", d)
+	}
+	rules, err := w.MirrorRules(ctx)
+	if err != nil || rules[0].Pruned != 2 {
+		t.Errorf("%+v, %v", rules, err)
+	}
+}
+
+// TestNoticesOfRemovalsDryRun: a rule that only tells removes nothing.
+func TestNoticesOfRemovalsDryRun(t *testing.T) {
+	up := newHostile(t)
+	d, _ := up.image(t, "a", "v1", []byte("one"))
+	r := telling(t, up)
+	r.Prune = syncer.Prune{On: true, DryRun: true}
+	w := open(t, r)
+	w.told(t, "a", "v1")
+	w.comes(t, "a", "v1", d)
+	up.gone("a", "v1")
+	before := up.asked("HEAD /v2/a/manifests/v1")
+	w.toldThat(t, registry.ImageDeleted, "a", "v1")
+	waitFor(t, "the upstream is asked", func() bool { return up.asked("HEAD /v2/a/manifests/v1") > before })
+	w.told(t, "a", "none")
+	waitFor(t, "what was told of first is done", func() bool { return up.asked("HEAD /v2/a/manifests/none") > 0 })
+	w.wantTags(t, "a dry run", "a", "v1")
+}
