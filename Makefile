@@ -270,6 +270,10 @@ mirror-clients: build clients-install ## Docker, containerd, podman, skopeo and 
 	$(E2E) -v -run '^TestMirror(Clients|Guide)$$'
 
 FORWARD_PUSHES ?= 1000
+.PHONY: prove-canary
+prove-canary: build clients-install ## Secrets of all kinds go through the programs, logging all they can: none may be in logs, audit log, metrics, traces or the shown configuration
+	$(E2E) -v -run '^Test(Leak|ProgramThatTellsSecrets|Auth.*|Tokens|Trust|API.*|Search|Scan|Guide|Mirror(Clients|Guide)|ClientsOfReplicas|G11PostgresRestarts)$$'
+
 SCAN_KILLS ?= 100
 .PHONY: prove-scan-kill scan-bench
 prove-scan-kill: ## A scanner is killed SCAN_KILLS (100) times while it scans and takes databases: nothing is left, all images come to what is in them; SCAN_SEED repeats a run

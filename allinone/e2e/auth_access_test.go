@@ -31,7 +31,7 @@ func TestAuthAccess(t *testing.T) {
 	users := filepath.Join(t.TempDir(), "htpasswd")
 	var lines []string
 	for _, user := range []string{"boss", "ann", "bob", "prom"} {
-		lines = append(lines, NewCommands(t).Run(t, "/usr/bin/htpasswd", "-nbB", "-C", "5", user, "pw-"+user))
+		lines = append(lines, NewCommands(t).Run(t, "/usr/bin/htpasswd", "-nbB", "-C", "5", user, password(user)))
 	}
 	write := func(lines []string) {
 		t.Helper()
@@ -40,12 +40,11 @@ func TestAuthAccess(t *testing.T) {
 		}
 	}
 	write(lines)
-	s := Start(t, Options{Topology: TwoGateways, Edit: func(config map[string]any) {
+	s := startWatched(t, Options{Topology: TwoGateways, Edit: func(config map[string]any) {
 		h := config["http"].(map[string]any)
 		h["auth"] = map[string]any{"htpasswd": map[string]any{"path": users}, "apikey": true}
 		h["accessControl"] = accessRules("ann")
-		config["extensions"] = map[string]any{"metrics": map[string]any{"enable": true, "prometheus": map[string]any{"path": "/metrics"}}}
-	}})
+	}}, "prom", password("prom"))
 	var gateways []string
 	for _, p := range s.of("gateway") {
 		gateways = append(gateways, strings.TrimSuffix(p.ready, "/readyz"))
@@ -77,8 +76,8 @@ func TestAuthAccess(t *testing.T) {
 	NewCommands(t, "DOCKER_HOST="+engine).Run(t, docker, "save", "-o", filepath.Join(files, "image.tar"), ref)
 	for _, user := range []string{"ann", "bob"} {
 		run := NewCommands(t, "DOCKER_HOST="+engine)
-		run.Run(t, crane, "auth", "login", "-u", user, "-p", "pw-"+user, s.Addr)
-		run.Run(t, docker, "login", "-u", user, "-p", "pw-"+user, s.Addr)
+		run.Run(t, crane, "auth", "login", "-u", user, "-p", password(user), s.Addr)
+		run.Run(t, docker, "login", "-u", user, "-p", password(user), s.Addr)
 		for _, command := range [][]string{
 			{crane, "push", "--insecure", filepath.Join(files, "image.tar"), ref}, {crane, "pull", "--insecure", ref, filepath.Join(files, user+".tar")},
 			{docker, "push", ref}, {docker, "pull", ref},
@@ -104,7 +103,7 @@ func TestAuthAccess(t *testing.T) {
 	// Metrics.
 	for _, base := range gateways {
 		for user, want := range map[string]int{"": 401, "ann": 403, "prom": 200, "boss": 200} {
-			if got := ask(base, "/metrics", user, "pw-"+user); got != want {
+			if got := ask(base, "/metrics", user, password(user)); got != want {
 				t.Errorf("metrics of %s for %q: %d, want %d", base, user, got, want)
 			}
 		}
@@ -112,9 +111,9 @@ func TestAuthAccess(t *testing.T) {
 
 	// A right that is withdrawn.
 	const manifest = "/v2/team/app/manifests/1"
-	_, key := keyOfUser(t, s.URL(), "ann", "pw-ann")
+	_, key := keyOfUser(t, s.URL(), "ann", password("ann"))
 	for _, base := range gateways {
-		for _, password := range []string{"pw-ann", key} {
+		for _, password := range []string{password("ann"), key} {
 			if got := ask(base, manifest, "ann", password); got != 200 {
 				t.Fatalf("ann reads at %s: %d", base, got)
 			}
@@ -140,17 +139,17 @@ func TestAuthAccess(t *testing.T) {
 		}
 	}
 	setRules(t, filepath.Dir(s.Config), accessRules("bob"))
-	everywhere("ann without the right", "ann", "pw-ann", 403)
+	everywhere("ann without the right", "ann", password("ann"), 403)
 	everywhere("ann's key without the right", "ann", key, 403)
-	everywhere("bob with the right", "bob", "pw-bob", 200)
+	everywhere("bob with the right", "bob", password("bob"), 200)
 
 	// A user who is removed.
 	setRules(t, filepath.Dir(s.Config), accessRules("ann", "bob"))
 	everywhere("ann's key with the right again", "ann", key, 200)
 	write(append(lines[:1:1], lines[2:]...))
-	everywhere("ann, who is removed", "ann", "pw-ann", 401)
+	everywhere("ann, who is removed", "ann", password("ann"), 401)
 	everywhere("the key of ann, who is removed", "ann", key, 401)
-	everywhere("bob, who is not", "bob", "pw-bob", 200)
+	everywhere("bob, who is not", "bob", password("bob"), 200)
 }
 
 // keyOfUser makes an API key.

@@ -46,12 +46,12 @@ func testCertificates(t *testing.T, c contents, chart string, table *loginTable)
 		}
 		identities[user] = at
 	}
-	s := Start(t, Options{Topology: Linked, Edit: func(config map[string]any) {
+	s := startWatched(t, Options{Topology: Linked, Edit: func(config map[string]any) {
 		h := config["http"].(map[string]any)
 		h["tls"] = map[string]any{"cert": server.Cert, "key": server.Key, "cacert": server.CA}
 		h["auth"] = map[string]any{"mtls": map[string]any{}}
 		h["accessControl"] = onlyFor("alice")
-	}})
+	}}, "", "")
 	for _, client := range certificateClients(t, s, c, chart) {
 		table.cell(t, way, client.name, "", func(t *testing.T) {
 			repo := "mine/" + client.name

@@ -28,7 +28,7 @@ import (
 type ann struct{}
 
 func (ann) GetUserByID(id string) *storage.User {
-	return &storage.User{ID: "1", Username: "ann", Password: "pw", Email: "ann@corp.test", EmailVerified: true}
+	return &storage.User{ID: "1", Username: "ann", Password: password("ann"), Email: "ann@corp.test", EmailVerified: true}
 }
 
 func (a ann) GetUserByUsername(string) *storage.User { return a.GetUserByID("1") }
@@ -51,16 +51,16 @@ func startProvider(t *testing.T) (issuer string) {
 // docker's configuration file is for all clients.
 func deviceWay(t *testing.T, c contents) *loginWay {
 	issuer := startProvider(t)
-	s := Start(t, Options{Topology: Linked, Edit: func(config map[string]any) {
+	s := startWatched(t, Options{Topology: Linked, Edit: func(config map[string]any) {
 		h := config["http"].(map[string]any)
 		at := "http://127.0.0.1:" + h["port"].(string)
-		storage.RegisterClients(storage.WebClient("berth", "secret", at+"/zot/auth/callback/corp"))
+		storage.RegisterClients(storage.WebClient("berth", password("berth"), at+"/zot/auth/callback/corp"))
 		h["externalUrl"] = at
 		h["auth"] = map[string]any{"openid": map[string]any{"providers": map[string]any{"corp": map[string]any{
-			"issuer": issuer, "clientid": "berth", "clientsecret": "secret", "scopes": []string{"openid", "email", "profile"},
+			"issuer": issuer, "clientid": "berth", "clientsecret": password("berth"), "scopes": []string{"openid", "email", "profile"},
 		}}}}
 		h["accessControl"] = onlyFor("ann@corp.test")
-	}})
+	}}, "", "")
 	run := NewCommands(t)
 	login := exec.CommandContext(t.Context(), Program(t, "berth"), "login", s.URL())
 	login.Dir, login.Env = run.dir, run.env
@@ -146,7 +146,7 @@ func signIn(t *testing.T, browser *http.Client, issuer, at string) page {
 	if id == "" {
 		t.Fatalf("no page of the provider but %s: %s %s", shown.Request.URL, shown.Status, shown.body)
 	}
-	resp, err = browser.PostForm(issuer+"/login/username", url.Values{"username": {"ann"}, "password": {"pw"}, "id": {id}})
+	resp, err = browser.PostForm(issuer+"/login/username", url.Values{"username": {"ann"}, "password": {password("ann")}, "id": {id}})
 	return show(t, resp, err)
 }
 
@@ -171,7 +171,7 @@ func agree(t *testing.T, issuer, registry, at string) {
 func idToken(t *testing.T, issuer, audience string) string {
 	t.Helper()
 	const back = "http://127.0.0.1:1/back"
-	storage.RegisterClients(storage.WebClient(audience, "secret", back))
+	storage.RegisterClients(storage.WebClient(audience, password(audience), back))
 	begin := url.Values{"client_id": {audience}, "redirect_uri": {back}, "response_type": {"code"}, "scope": {"openid email"}, "state": {"s"}}
 	end := signIn(t, newBrowser(t, back), issuer, issuer+"/auth?"+begin.Encode())
 	told, err := end.Location()
@@ -184,7 +184,7 @@ func idToken(t *testing.T, issuer, audience string) string {
 		t.Fatal(err)
 	}
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	r.SetBasicAuth(audience, "secret")
+	r.SetBasicAuth(audience, password(audience))
 	resp, err := http.DefaultClient.Do(r)
 	answer := show(t, resp, err)
 	var got struct {

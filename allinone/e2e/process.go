@@ -189,9 +189,20 @@ func (p *Process) finish(t testing.TB) {
 	if bad := alarming(p.Log()); bad != "" && p.Name != "dockerd" {
 		t.Errorf("%s reported a fault of its own:\n%s", p.Name, bad)
 	}
+	if line := p.leak(); line != "" {
+		t.Errorf("%s wrote a secret:\n%s", p.Name, line)
+	}
 	if t.Failed() {
 		t.Logf("end of the log of %s:\n%s", p.Name, p.tail())
 	}
+}
+
+// leak returns the first line with a secret that a program of ours has written, or "".
+func (p *Process) leak() string {
+	if !strings.HasPrefix(p.Name, "berth") {
+		return ""
+	}
+	return leak(p.Log())
 }
 
 // tail is the end of the log, for messages.

@@ -71,7 +71,7 @@ func testScan(t *testing.T, opt Options) {
 		config["extensions"] = map[string]any{
 			"search": map[string]any{"cve": map[string]any{"trivy": map[string]any{"dbRepository": "http://127.0.0.1:" + port + "/mirror/trivy-db"}}},
 			"gates":  []any{map[string]any{"repositories": []string{"prod/**"}, "severity": "HIGH"}},
-			"events": map[string]any{"enable": true, "sinks": []any{map[string]any{"type": "http", "address": "http://" + sink.addr + "/", "secret": "pallet"}}},
+			"events": map[string]any{"enable": true, "sinks": []any{map[string]any{"type": "http", "address": "http://" + sink.addr + "/", "secret": password("sink")}}},
 		}
 	}
 	s := Start(t, opt)

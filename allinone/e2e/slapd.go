@@ -13,12 +13,16 @@ import (
 )
 
 // Directory is an LDAP server of a test's own: Debian's slapd with the memberOf
-// overlay, as people have it. The password of each user is "pw-" and the name.
+// overlay, as people have it. Users have
+// the password that [password] says: pw- stands for what it begins with.
 type Directory struct {
 	Port, TLSPort int
 	CA            string // authority of the server's certificate, PEM file
 	process       *Process
 }
+
+// directoryPassword is that of the account that may read the directory, cn=admin.
+const directoryPassword = canary + "-ldap"
 
 const slapdConf = `include /etc/ldap/schema/core.schema
 include /etc/ldap/schema/cosine.schema
@@ -32,7 +36,7 @@ disallow bind_anon
 database mdb
 suffix "dc=example,dc=com"
 rootdn "cn=admin,dc=example,dc=com"
-rootpw ldap-password
+rootpw PASSWORD
 directory DIR/db
 dbnosync
 maxsize 67108864
@@ -118,8 +122,8 @@ func StartDirectory(t testing.TB) *Directory {
 	certstest.Write(t, d.CA, ca.Cert)
 	certstest.Write(t, filepath.Join(dir, "server.crt"), cert)
 	certstest.Write(t, filepath.Join(dir, "server.key"), key)
-	certstest.Write(t, filepath.Join(dir, "slapd.conf"), []byte(strings.ReplaceAll(slapdConf, "DIR", dir)))
-	certstest.Write(t, filepath.Join(dir, "people.ldif"), []byte(people))
+	certstest.Write(t, filepath.Join(dir, "slapd.conf"), []byte(strings.NewReplacer("DIR", dir, "PASSWORD", directoryPassword).Replace(slapdConf)))
+	certstest.Write(t, filepath.Join(dir, "people.ldif"), []byte(strings.ReplaceAll(people, "pw-", password(""))))
 	if err := os.Mkdir(filepath.Join(dir, "db"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +131,7 @@ func StartDirectory(t testing.TB) *Directory {
 		"-h", "ldap://" + loopback(d.Port) + "/ ldaps://" + loopback(d.TLSPort) + "/"}}
 	d.process.start(t)
 	// Loading it online is what makes memberOf.
-	add := []string{"-x", "-H", "ldap://" + loopback(d.Port), "-D", "cn=admin,dc=example,dc=com", "-w", "ldap-password", "-f", filepath.Join(dir, "people.ldif")}
+	add := []string{"-x", "-H", "ldap://" + loopback(d.Port), "-D", "cn=admin,dc=example,dc=com", "-w", directoryPassword, "-f", filepath.Join(dir, "people.ldif")}
 	for deadline := time.Now().Add(readyWithin); ; {
 		out, err := exec.Command("/usr/bin/ldapadd", add...).CombinedOutput()
 		if err == nil {
@@ -143,7 +147,7 @@ func StartDirectory(t testing.TB) *Directory {
 // Modify changes an entry by LDIF.
 func (d *Directory) Modify(t testing.TB, ldif string) {
 	t.Helper()
-	cmd := exec.Command("/usr/bin/ldapmodify", "-x", "-H", "ldap://"+loopback(d.Port), "-D", "cn=admin,dc=example,dc=com", "-w", "ldap-password")
+	cmd := exec.Command("/usr/bin/ldapmodify", "-x", "-H", "ldap://"+loopback(d.Port), "-D", "cn=admin,dc=example,dc=com", "-w", directoryPassword)
 	cmd.Stdin = strings.NewReader(ldif)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("changing the directory: %v\n%s", err, out)
@@ -156,7 +160,7 @@ func (d *Directory) Config() map[string]any {
 	return map[string]any{
 		"address": "127.0.0.1", "port": d.TLSPort, "startTLS": false, "baseDN": "ou=users,dc=example,dc=com",
 		"userAttribute": "uid", "userGroupAttribute": "memberOf",
-		"bindDN": "cn=admin,dc=example,dc=com", "bindPassword": "ldap-password",
+		"bindDN": "cn=admin,dc=example,dc=com", "bindPassword": directoryPassword,
 		"skipVerify": false, "subtreeSearch": true, "cacert": d.CA,
 	}
 }

@@ -22,7 +22,7 @@ func withTokens(t *testing.T, topology Topology) *System {
 	users := filepath.Join(t.TempDir(), "htpasswd")
 	var lines strings.Builder
 	for _, user := range []string{"alice", "bob"} {
-		out, err := exec.Command("htpasswd", "-nbB", "-C", "5", user, "pw of "+user).Output()
+		out, err := exec.Command("htpasswd", "-nbB", "-C", "5", user, password(user)).Output()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -31,7 +31,7 @@ func withTokens(t *testing.T, topology Topology) *System {
 	if err := os.WriteFile(users, []byte(lines.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return Start(t, Options{Topology: topology, Edit: func(config map[string]any) {
+	return startWatched(t, Options{Topology: topology, Edit: func(config map[string]any) {
 		h, ok := config["http"].(map[string]any)
 		if !ok {
 			return
@@ -41,7 +41,7 @@ func withTokens(t *testing.T, topology Topology) *System {
 			"htpasswd": map[string]any{"path": users}, "apikey": true,
 			"token": map[string]any{"realm": fmt.Sprintf("http://127.0.0.1:%v/zot/auth/token", h["port"])},
 		}
-	}})
+	}}, "alice", password("alice"))
 }
 
 // apiKey makes an API key of alice.
@@ -51,7 +51,7 @@ func apiKey(t *testing.T, s *System, body string) (id, key string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.SetBasicAuth("alice", "pw of alice")
+	r.SetBasicAuth("alice", password("alice"))
 	resp, err := http.DefaultClient.Do(r)
 	if err != nil {
 		t.Fatal(err)
@@ -114,7 +114,7 @@ func TestTokens(t *testing.T) {
 func testKeyWithLimits(t *testing.T, s *System, c contents) {
 	crane := Client(t, "crane")
 	alice := NewCommands(t)
-	alice.Run(t, crane, "auth", "login", "--insecure", s.Addr, "-u", "alice", "-p", "pw of alice")
+	alice.Run(t, crane, "auth", "login", "--insecure", s.Addr, "-u", "alice", "-p", password("alice"))
 	for _, repo := range []string{"open/a", "shut/a"} {
 		alice.Run(t, crane, "push", "--insecure", c.image.dir, s.Addr+"/"+repo+":1")
 	}
@@ -139,7 +139,7 @@ func testKeyWithLimits(t *testing.T, s *System, c contents) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.SetBasicAuth("alice", "pw of alice")
+	r.SetBasicAuth("alice", password("alice"))
 	resp, err := http.DefaultClient.Do(r)
 	if err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatalf("ending a key: %v, %v", resp, err)

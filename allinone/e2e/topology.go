@@ -224,7 +224,7 @@ func writeConfig(t testing.TB, etc, name, root string, port int, services map[st
 		"distSpecVersion": "1.1.1",
 		"storage":         map[string]any{"rootDirectory": root},
 		"http":            map[string]any{"address": "127.0.0.1", "port": strconv.Itoa(port)},
-		"log":             map[string]any{"level": "info"},
+		"log":             map[string]any{"level": "debug"},
 	}
 	if services != nil {
 		config["services"] = maps.Clone(services)

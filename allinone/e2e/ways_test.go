@@ -23,7 +23,7 @@ const publicRealm = "it asks no token server at a private address but that of th
 // passwordWays are those of [withTokens]: a token for a password, or for an API key.
 func passwordWays(s *System, key string) []*loginWay {
 	return []*loginWay{
-		{name: "password", addr: s.Addr, user: "alice", password: "pw of alice", wrong: "wrong", mine: "tokens/"},
+		{name: "password", addr: s.Addr, user: "alice", password: password("alice"), wrong: "wrong", mine: "tokens/"},
 		{name: "API key", addr: s.Addr, user: "alice", password: key, wrong: key + "x", mine: "tokens/"},
 	}
 }
@@ -32,22 +32,22 @@ func passwordWays(s *System, key string) []*loginWay {
 func onlyFor(user string) map[string]any {
 	return map[string]any{"repositories": map[string]any{"mine/**": map[string]any{
 		"policies": []map[string]any{{"users": []string{user}, "actions": []string{"read", "create", "update"}}},
-	}}}
+	}}, "metrics": map[string]any{"users": []string{user}}}
 }
 
 // workloadWays show a token of an OpenID provider, such as CI systems have: as the
 // password of any user, and as it is.
 func workloadWays(t *testing.T) []*loginWay {
 	issuer := startProvider(t)
-	s := Start(t, Options{Topology: Linked, Edit: func(config map[string]any) {
+	token, another := idToken(t, issuer, "ci"), idToken(t, issuer, "elsewhere")
+	s := startWatched(t, Options{Topology: Linked, Edit: func(config map[string]any) {
 		h := config["http"].(map[string]any)
 		h["auth"] = map[string]any{"bearer": map[string]any{
 			"realm": "http://127.0.0.1:" + h["port"].(string) + "/zot/auth/token", "service": "registry",
 			"oidc": []any{map[string]any{"issuer": issuer, "audiences": []string{"ci"}, "claimMapping": map[string]any{"username": "'workload-' + claims.sub"}}},
 		}}
 		h["accessControl"] = onlyFor("workload-1")
-	}})
-	token, another := idToken(t, issuer, "ci"), idToken(t, issuer, "elsewhere")
+	}}, "ci", token)
 	kept, err := json.Marshal(map[string]any{"auths": map[string]any{s.Addr: map[string]any{"registrytoken": token}}})
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +78,7 @@ func tokenServerWays(t *testing.T) []*loginWay {
 		certstest.Write(t, filepath.Join(dir, file), pem.EncodeToMemory(&pem.Block{Type: file, Bytes: der}))
 	}
 	users := filepath.Join(dir, "htpasswd")
-	line := NewCommands(t).Run(t, "/usr/bin/htpasswd", "-nbB", "-C", "5", "alice", "pw of alice")
+	line := NewCommands(t).Run(t, "/usr/bin/htpasswd", "-nbB", "-C", "5", "alice", password("alice"))
 	certstest.Write(t, users, []byte(line+"\n"))
 	addr := loopback(freePort(t))
 	p := &Process{Name: "token-server", Path: Client(t, "token-server"), abrupt: true, Args: []string{
@@ -95,7 +95,7 @@ func tokenServerWays(t *testing.T) []*loginWay {
 	})
 	realm := "http://" + addr + "/token/"
 	start := func(relay bool) string {
-		return Start(t, Options{Topology: Linked, Edit: func(config map[string]any) {
+		return startWatched(t, Options{Topology: Linked, Edit: func(config map[string]any) {
 			h := config["http"].(map[string]any)
 			bearer := map[string]any{"realm": realm, "service": "registry", "cert": filepath.Join(dir, "PUBLIC KEY")}
 			if relay {
@@ -103,11 +103,11 @@ func tokenServerWays(t *testing.T) []*loginWay {
 				bearer["upstreamTokenEndpoint"] = map[string]any{"realm": realm, "service": "registry", "allowInsecureHttp": true}
 			}
 			h["auth"] = map[string]any{"bearer": bearer}
-		}}).Addr
+		}}, "", "").Addr
 	}
 	return []*loginWay{
-		{name: "token server", addr: start(false), user: "alice", password: "pw of alice", wrong: "wrong", mine: "alice/", others: "bob/",
+		{name: "token server", addr: start(false), user: "alice", password: password("alice"), wrong: "wrong", mine: "alice/", others: "bob/",
 			none: map[string]string{"crane": publicRealm}},
-		{name: "token server through Berth", addr: start(true), user: "alice", password: "pw of alice", wrong: "wrong", mine: "alice/", others: "bob/"},
+		{name: "token server through Berth", addr: start(true), user: "alice", password: password("alice"), wrong: "wrong", mine: "alice/", others: "bob/"},
 	}
 }
