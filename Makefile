@@ -115,7 +115,7 @@ FUZZTIME ?= 10s
 fuzz: ## Every fuzz target for FUZZTIME (10s) each; FUZZ chooses by name
 	@allinone/e2e/fuzz.sh $(FUZZTIME) $(MODULES)
 
-.PHONY: search search-times previous replicas-kill netcuts linear e2e conformance conformance-arm64 clients api tokens trust auth guide kill pg-restarts generated-rows migrate-kill slow memory bench fsck
+.PHONY: search search-times previous replicas-kill services-kill netcuts linear e2e conformance conformance-arm64 clients api tokens trust auth guide kill pg-restarts generated-rows migrate-kill slow memory bench fsck
 e2e: build clients-install ## All end-to-end tests: conformance, client matrix, guide, kill loop; every topology
 	$(E2E) -v
 
@@ -153,12 +153,16 @@ compose: build clients-install ## Images and compose files in a Docker engine of
 
 KILLS ?= 300
 kill: build ## kill -9 under load, linked and split: KILLS (300) times, nothing acknowledged may be lost
-	KILLS=$(KILLS) $(E2E) -v -run '^TestKill$$'
+	KILLS=$(KILLS) $(E2E) -v -run '^TestG1Killed$$'
 
 .PHONY: prove-kill-gc
 prove-kill-gc: ## The same with garbage collection and scrub at work all the time, their times shorter than can be configured
 	allinone/e2e/short-times.sh bin/short
-	KILL_SHORT=1 BERTH_BIN=$(CURDIR)/bin/short KILLS=$(KILLS) $(E2E) -v -run '^TestKill$$'
+	KILL_SHORT=1 BERTH_BIN=$(CURDIR)/bin/short KILLS=$(KILLS) $(E2E) -v -run '^TestG1Killed$$'
+
+SERVICE_KILLS ?= 100
+services-kill: build ## kill -9 of gateway, blobstore, metadata, syncer and scanner in turn under load, SERVICE_KILLS (100) times each: the others go on, nothing acknowledged may be lost; KILL_SEED repeats a run
+	SERVICE_KILLS=$(SERVICE_KILLS) $(E2E) -v -run '^TestG2ServiceKilled$$'
 
 REPLICA_KILLS ?= 500
 replicas-kill: build ## kill -9 of one of two of each service over PostgreSQL and S3: REPLICA_KILLS (500) times

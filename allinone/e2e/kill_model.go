@@ -107,6 +107,19 @@ func (m *killModel) loaded() bool {
 	return true
 }
 
+// leastHitIsOpen reports whether an operation is open of the kind that was hit least.
+func (m *killModel) leastHitIsOpen() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	least := m.kinds[0]
+	for _, kind := range m.kinds {
+		if m.stats[kind].hit < m.stats[least].hit {
+			least = kind
+		}
+	}
+	return m.open[least] > 0
+}
+
 // waiting returns the kinds of which nothing has been acknowledged since the
 // last kill.
 func (m *killModel) waiting() (kinds []string) {
@@ -118,6 +131,15 @@ func (m *killModel) waiting() (kinds []string) {
 		}
 	}
 	return kinds
+}
+
+// again forgets what has been acknowledged since the last kill.
+func (m *killModel) again() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.stats {
+		s.roundAcked = 0
+	}
 }
 
 // known notes that url shows value now, if nothing is known of it.

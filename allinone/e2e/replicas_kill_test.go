@@ -37,7 +37,7 @@ func TestG14Replicas(t *testing.T) {
 	s := Start(t, Options{Topology: Replicas, Edit: func(c map[string]any) {
 		c["log"] = map[string]any{"level": "warn"}
 	}})
-	l := newReplicaLoop(t, s, seed)
+	l := newReplicaLoop(t, s, seed, replicaKinds)
 	victims := []string{"blobstore", "metadata", "gateway"}
 	for n := range kills {
 		procs := s.of(victims[n%len(victims)])
@@ -86,6 +86,7 @@ type pulls struct {
 // replicaClient does one kind of operation until it is told to stop.
 type replicaClient struct {
 	killClient
+	op    func(*replicaClient) error // of its kind
 	pulls *pulls
 	big   string // URL of a blob to pull
 	rand  *mrand.ChaCha8
@@ -93,13 +94,14 @@ type replicaClient struct {
 	trouble map[string]int // what it had to live with, by cause
 }
 
-func newReplicaLoop(t *testing.T, s *System, seed uint64) *replicaLoop {
+// newReplicaLoop returns a loop with two clients for each of ops, by kind.
+func newReplicaLoop(t *testing.T, s *System, seed uint64, ops map[string]func(*replicaClient) error) *replicaLoop {
 	t.Helper()
-	kinds := slices.Sorted(maps.Keys(replicaKinds))
+	kinds := slices.Sorted(maps.Keys(ops))
 	l := &replicaLoop{system: s, seed: seed, rnd: mrand.New(mrand.NewPCG(seed, 0)), model: newKillModel(kinds...), pulled: new(pulls)}
 	for i, kind := range kinds {
 		for j := range 2 {
-			c := &replicaClient{pulls: l.pulled, trouble: map[string]int{}, rand: mrand.NewChaCha8([32]byte{byte(i), byte(j), byte(seed), byte(seed >> 8), byte(seed >> 16)})}
+			c := &replicaClient{op: ops[kind], pulls: l.pulled, trouble: map[string]int{}, rand: mrand.NewChaCha8([32]byte{byte(i), byte(j), byte(seed), byte(seed >> 8), byte(seed >> 16)})}
 			c.killClient = killClient{
 				kind:  kind,
 				base:  fmt.Sprintf("%s/v2/kill/%c%d", s.URL(), 'a'+i, j),
@@ -183,7 +185,7 @@ func (c *replicaClient) download() error {
 func (c *replicaClient) runUntil(stop <-chan struct{}) error {
 	for {
 		c.round++
-		err := replicaKinds[c.kind](c)
+		err := c.op(c)
 		if errors.Is(err, errAnswer) && !errors.Is(err, errServer) {
 			return err
 		}
@@ -219,7 +221,26 @@ func cause(err error) string {
 // everything.
 func (l *replicaLoop) kill(t *testing.T, n int, p *Process) {
 	t.Helper()
-	where := fmt.Sprintf("kill %d of %s (KILL_SEED=%d)", n+1, p.Name, l.seed)
+	where := l.where(n, p)
+	rest := l.work(t, where)
+	l.strike(t, p)
+	l.recovered(t, where, time.Now())
+	rest()
+	checkStore(t, l.system, n)
+	p.Restart(t)
+	awaitHealth(t, p)
+	l.compare(t, where)
+}
+
+// where names a kill.
+func (l *replicaLoop) where(n int, p *Process) string {
+	return fmt.Sprintf("kill %d of %s (KILL_SEED=%d)", n+1, p.Name, l.seed)
+}
+
+// work lets the clients work until the function is called that it returns, which
+// fails the test if one got a wrong answer.
+func (l *replicaLoop) work(t *testing.T, where string) (rest func()) {
+	t.Helper()
 	l.pulled.round.Store(nil)
 	stop := make(chan struct{})
 	errs := make([]error, len(l.clients))
@@ -227,31 +248,50 @@ func (l *replicaLoop) kill(t *testing.T, n int, p *Process) {
 	for i, c := range l.clients {
 		working.Go(func() { errs[i] = c.runUntil(stop) })
 	}
+	return func() {
+		t.Helper()
+		close(stop)
+		working.Wait()
+		for i, err := range errs {
+			if err != nil {
+				t.Errorf("%s: %s: %v", where, l.clients[i].kind, err)
+			}
+		}
+	}
+}
+
+// strike kills p at a random time after each kind of operation has begun, and while one
+// of the kind is open that was hit least.
+func (l *replicaLoop) strike(t *testing.T, p *Process) {
+	t.Helper()
 	l.model.awaitLoad(t)
 	<-time.After(time.Duration(l.rnd.Int64N(int64(300 * time.Millisecond))))
+	l.model.awaitOpen(t)
 	l.model.killed()
 	service := strings.TrimPrefix(p.Name, "berth-")
 	l.pulled.round.Store(&service)
 	p.Kill(t)
+}
 
-	began := time.Now()
-	for len(l.model.waiting()) > 0 && time.Since(began) < recoverWithin {
+// recovered waits until each kind of operation but some has succeeded since the kill,
+// or since [killModel.again], and fails the test if that takes too long after began.
+func (l *replicaLoop) recovered(t *testing.T, where string, began time.Time, but ...string) {
+	t.Helper()
+	waiting := func() []string {
+		return slices.DeleteFunc(l.model.waiting(), func(kind string) bool { return slices.Contains(but, kind) })
+	}
+	for len(waiting()) > 0 && time.Since(began) < recoverWithin {
 		<-time.After(5 * time.Millisecond)
 	}
-	if waiting := l.model.waiting(); len(waiting) > 0 {
-		t.Errorf("%s: no %s has succeeded within %v", where, strings.Join(waiting, ", "), recoverWithin)
+	if kinds := waiting(); len(kinds) > 0 {
+		t.Errorf("%s: no %s has succeeded within %v", where, strings.Join(kinds, ", "), recoverWithin)
 	}
 	l.slowest = max(l.slowest, time.Since(began))
-	close(stop)
-	working.Wait()
-	for i, err := range errs {
-		if err != nil {
-			t.Errorf("%s: %s: %v", where, l.clients[i].kind, err)
-		}
-	}
-	checkStore(t, l.system, n)
-	p.Restart(t)
-	awaitHealth(t, p)
+}
+
+// compare compares what is shown with what was acknowledged.
+func (l *replicaLoop) compare(t *testing.T, where string) {
+	t.Helper()
 	client := &http.Client{Timeout: time.Minute}
 	defer client.CloseIdleConnections()
 	bad := l.model.check(client)
@@ -276,17 +316,22 @@ func awaitHealth(t *testing.T, p *Process) {
 	}
 }
 
+// trouble is what clients had to live with, by cause.
+func (l *replicaLoop) trouble() map[string]int {
+	all := map[string]int{}
+	for _, c := range l.clients {
+		for what, n := range c.trouble {
+			all[what] += n
+		}
+	}
+	return all
+}
+
 // report prints what was done and checks that the kills have hit something.
 func (l *replicaLoop) report(t *testing.T, kills int) {
 	t.Helper()
 	report(t, l.model, kills)
-	trouble := map[string]int{}
-	for _, c := range l.clients {
-		for what, n := range c.trouble {
-			trouble[what] += n
-		}
-	}
-	t.Logf("what clients had to live with: %v", trouble)
+	t.Logf("what clients had to live with: %v", l.trouble())
 	hit, broken := l.pulled.hit.Load(), l.pulled.broken.Load()
 	t.Logf("downloads open while a blobstore was killed: %d, of which clients saw %d break; slowest recovery %v", hit, broken, l.slowest.Round(time.Millisecond))
 	// The goal is 1 in 100, for which a few dozen are not enough to tell.
