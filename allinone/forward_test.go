@@ -304,11 +304,11 @@ func testForward(t *testing.T, split bool) {
 	}
 	// Others push there: it comes here.
 	d := hq.push("team/app", "latest", []byte("from headquarters"))
-	e.do(http.MethodGet, "/v2/team/app/manifests/latest", "", nil, http.StatusOK)
-	m, err := e.catalog.Manifest(t.Context(), operator, "team/app", registry.ManifestQuery{Ref: registry.Reference{Tag: "latest"}})
-	if err != nil || m.Digest != d {
-		t.Errorf("the tag that moved there is %s here (%v), want %s", m.Digest, err, d)
-	}
+	waitFor(t, func() bool { // the tag is not followed before it is counted that all is passed on
+		e.do(http.MethodGet, "/v2/team/app/manifests/latest", "", nil, http.StatusOK)
+		m, err := e.catalog.Manifest(t.Context(), operator, "team/app", registry.ManifestQuery{Ref: registry.Reference{Tag: "latest"}})
+		return err == nil && m.Digest == d
+	})
 	if len(e.forwards(true)) != 0 {
 		t.Errorf("what was fetched is passed on: %+v", e.forwards(true))
 	}
