@@ -295,13 +295,17 @@ prove-forward: ## FORWARD_PUSHES (1000) pushes passed on over connections that b
 	FORWARD_PUSHES=$(FORWARD_PUSHES) go test -count=1 -timeout 60m -v -run '^TestForward' ./allinone
 
 MIRROR_KILLS ?= 60
-.PHONY: prove-mirror-links prove-mirror-kill
+SYNCER_KILLS ?= 20
+.PHONY: prove-mirror-links prove-mirror-kill prove-two-syncers
 prove-mirror-links: build ## 100 clients on a cold blob of 1 GiB over 100 Mbit/s, and 256 MiB over 10 Mbit/s with loss, 20 cuts and 10 kills (root; 10 minutes)
 	LINK_MIB=1024 $(E2E) -v -run '^TestMirrorLink$$'
 	LINK_MIB=256 LINK_CUTS=20 LINK_KILLS=10 $(E2E) -v -run '^TestMirrorBrokenLink$$'
 
 prove-mirror-kill: build packages ## kill -9 of syncer, gateway and blobstore in turn while a blob is fetched, over PostgreSQL and S3: MIRROR_KILLS (60) times
 	MIRROR_KILLS=$(MIRROR_KILLS) $(E2E) -v -run '^TestMirrorKill$$'
+
+prove-two-syncers: build packages ## kill -9 of the one of two syncers that fetches, with two of each program, while it passes pushes on and is told of others: SYNCER_KILLS (20) times
+	SYNCER_KILLS=$(SYNCER_KILLS) $(E2E) -v -run '^TestMirrorTwoSyncers$$'
 
 MIRROR_FILLS ?= 300
 .PHONY: prove-mirror

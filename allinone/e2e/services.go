@@ -13,19 +13,19 @@ import (
 // metadata services, a syncer and a scanner if there are any, then gateways, each with a config file of its own.
 func (s *System) addServices(t testing.TB, etc string, opt Options) {
 	t.Helper()
-	count := map[string]int{"blobstore": 1, "metadata": 1, "gateway": 1}
+	count := map[string]int{"blobstore": 1, "metadata": 1, "syncer": 1, "scanner": 1, "gateway": 1}
 	if opt.Topology == TwoGateways {
 		count["gateway"] = 2
 	}
 	if opt.Topology == Replicas {
-		count = map[string]int{"blobstore": 2, "metadata": 2, "gateway": 2}
+		count = map[string]int{"blobstore": 2, "metadata": 2, "syncer": 2, "scanner": 1, "gateway": 2}
 	}
 	called := []string{"blobstore", "metadata"}
 	if opt.Mirror {
-		called, count["syncer"] = append(called, "syncer"), 1
+		called = append(called, "syncer")
 	}
 	if opt.Scan {
-		called, count["scanner"] = append(called, "scanner"), 1
+		called = append(called, "scanner")
 	}
 	address := map[string][]string{}
 	for _, name := range called {
