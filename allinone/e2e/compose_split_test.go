@@ -32,6 +32,14 @@ func TestCompose(t *testing.T) {
 	if err := os.CopyFS(dir, withoutSecrets(os.DirFS(filepath.Join(Root(t), "deploy/compose")))); err != nil {
 		t.Fatal(err)
 	}
+	for of, file := range map[string]string{"database": "database/password", "s3": "s3/secret-key"} { // which it leaves as they are
+		if err := os.MkdirAll(filepath.Join(dir, "secrets", of), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "secrets", file), []byte(password(of)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	e.Run(t, "bash", filepath.Join(dir, "setup.sh"))
 	if err := os.WriteFile(filepath.Join(dir, ".env"), []byte("BERTH_CONFIG=./full.json\nCOMPOSE_PROFILES=scanner,syncer\n"), 0o644); err != nil {
 		t.Fatal(err)

@@ -6,6 +6,8 @@ import (
 	"cmp"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -30,9 +32,31 @@ func (p *project) up(t *testing.T) {
 			said, _, _ := p.Try(compose, "-f", p.file, "logs", "--no-color", "--tail", "30")
 			t.Logf("%s", said)
 		}
+		if line := p.leak(t); line != "" {
+			t.Errorf("a container wrote a secret:\n%s", line)
+		}
 		p.compose(t, "down", "-v")
 	})
 	p.compose(t, "up", "-d")
+}
+
+// leak returns the first line with a secret that a program of ours has written, or "".
+func (p *project) leak(t *testing.T) string {
+	t.Helper()
+	ours := 0
+	for line := range strings.Lines(p.compose(t, "logs", "--no-color")) {
+		service, said, _ := strings.Cut(line, "|")
+		if slices.ContainsFunc([]string{"database", "s3", "bucket", "balancer"}, func(other string) bool { return strings.HasPrefix(service, other) }) {
+			continue
+		}
+		if ours++; leak(said) != "" {
+			return line
+		}
+	}
+	if ours == 0 {
+		t.Error("void: no container of ours has a log")
+	}
+	return ""
 }
 
 func (p *project) compose(t *testing.T, args ...string) string {
