@@ -40,7 +40,8 @@ func testCertificates(t *testing.T, c contents, chart string, table *loginTable)
 		}
 		certstest.Write(t, filepath.Join(at, "ca.crt"), ca.Cert)
 		if user != "" {
-			cert, key := ca.Issue(t, certstest.Request{Subject: user})
+			// As SPIFFE has it: the name is in a URI, and what else is in the certificate does not count.
+			cert, key := ca.Issue(t, certstest.Request{Subject: "alice", Names: []string{"spiffe://corp.test/ns/ci/sa/" + user}})
 			certstest.Write(t, filepath.Join(at, "client.cert"), cert)
 			certstest.Write(t, filepath.Join(at, "client.key"), key)
 		}
@@ -49,7 +50,7 @@ func testCertificates(t *testing.T, c contents, chart string, table *loginTable)
 	s := startWatched(t, Options{Topology: Linked, Edit: func(config map[string]any) {
 		h := config["http"].(map[string]any)
 		h["tls"] = map[string]any{"cert": server.Cert, "key": server.Key, "cacert": server.CA}
-		h["auth"] = map[string]any{"mtls": map[string]any{}}
+		h["auth"] = map[string]any{"mtls": map[string]any{"identityAttributes": []string{"URI", "CommonName"}, "uriSanPattern": "^spiffe://corp\\.test/ns/ci/sa/(.+)$"}}
 		h["accessControl"] = onlyFor("alice")
 	}}, "", "")
 	for _, client := range certificateClients(t, s, c, chart) {
