@@ -57,6 +57,7 @@ type SyncRegistry struct {
 	Stream                 bool                    `json:"stream"`
 	Platforms              []string                `json:"platforms"`
 	DownloadRate           string                  `json:"downloadRate"`
+	UploadRate             string                  `json:"uploadRate"`
 	Bandwidth              []SyncWindow            `json:"bandwidth"`
 	MonthlyBytes           string                  `json:"monthlyBytes"`
 	MaxBlobSize            string                  `json:"maxBlobSize"`
@@ -89,6 +90,7 @@ type SyncWindow struct {
 	From   string `json:"from"` // 15:04, local time
 	To     string `json:"to"`
 	Rate   string `json:"rate"` // "": no limit
+	Upload string `json:"uploadRate"`
 	Copies bool   `json:"copies"`
 }
 
@@ -97,10 +99,16 @@ func (w *SyncWindow) setDefaults() { w.Copies = true }
 // Rate returns DownloadRate in bytes per second, 0 if there is no limit. A suffix of
 // K, M or G, with or without a B, stands for powers of 1,000; Ki, Mi and Gi for those
 // of 1,024.
-func (r *SyncRegistry) Rate() (int64, error) {
-	n, err := parseBytes(strings.TrimSuffix(strings.TrimSpace(r.DownloadRate), "/s"))
+func (r *SyncRegistry) Rate() (int64, error) { return parseRate("downloadRate", r.DownloadRate) }
+
+// Upload returns UploadRate in bytes per second, with the suffixes of Rate; 0 if there
+// is no limit.
+func (r *SyncRegistry) Upload() (int64, error) { return parseRate("uploadRate", r.UploadRate) }
+
+func parseRate(key, text string) (int64, error) {
+	n, err := parseBytes(strings.TrimSuffix(strings.TrimSpace(text), "/s"))
 	if err != nil {
-		return 0, errors.New("downloadRate: must be bytes per second, such as 2MB")
+		return 0, errors.New(key + ": must be bytes per second, such as 2MB")
 	}
 	return n, nil
 }
@@ -124,13 +132,10 @@ func (r *SyncRegistry) MaxBlob() (int64, error) {
 }
 
 // Limit returns Rate in bytes per second, 0 if there is no limit.
-func (w *SyncWindow) Limit() (int64, error) {
-	n, err := parseBytes(strings.TrimSuffix(strings.TrimSpace(w.Rate), "/s"))
-	if err != nil {
-		return 0, errors.New("rate: must be bytes per second, such as 2MB")
-	}
-	return n, nil
-}
+func (w *SyncWindow) Limit() (int64, error) { return parseRate("rate", w.Rate) }
+
+// UploadLimit returns Upload in bytes per second, 0 if there is no limit.
+func (w *SyncWindow) UploadLimit() (int64, error) { return parseRate("uploadRate", w.Upload) }
 
 func parseBytes(text string) (int64, error) {
 	text = strings.TrimSpace(text)

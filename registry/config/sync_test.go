@@ -22,8 +22,8 @@ func TestBandwidth(t *testing.T) {
 		c, _, err := Load(file)
 		return c, err
 	}
-	c, err := load(`"monthlyBytes":"1.5TB","maxBlobSize":"2GiB","downloadRate":"1MB/s","bandwidth":[
-		{"days":"sat - mon, Wed","from":"22:30","to":"06:00","rate":"250 kB","copies":false},{"from":"00:00","to":"24:00"}]`)
+	c, err := load(`"monthlyBytes":"1.5TB","maxBlobSize":"2GiB","downloadRate":"1MB/s","uploadRate":"0.5MB","bandwidth":[
+		{"days":"sat - mon, Wed","from":"22:30","to":"06:00","rate":"250 kB","uploadRate":"1KiB","copies":false},{"from":"00:00","to":"24:00"}]`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,13 +31,14 @@ func TestBandwidth(t *testing.T) {
 	month, _ := r.Monthly()
 	blob, _ := r.MaxBlob()
 	rate, _ := r.Rate()
-	if month != 1_500_000_000_000 || blob != 2<<30 || rate != 1_000_000 {
-		t.Errorf("%d a month, %d a blob, %d a second", month, blob, rate)
+	up, _ := r.Upload()
+	if month != 1_500_000_000_000 || blob != 2<<30 || rate != 1_000_000 || up != 500_000 {
+		t.Errorf("%d a month, %d a blob, %d and %d a second", month, blob, rate, up)
 	}
 	type window struct {
 		Days     [7]bool
 		From, To time.Duration
-		Rate     int64
+		Rate, Up int64
 		Copies   bool
 	}
 	var got []window
@@ -46,11 +47,12 @@ func TestBandwidth(t *testing.T) {
 		x.Days, _ = w.Weekdays()
 		x.From, x.To, _ = w.Times()
 		x.Rate, _ = w.Limit()
+		x.Up, _ = w.UploadLimit()
 		got = append(got, x)
 	}
 	all := [7]bool{true, true, true, true, true, true, true}
 	want := []window{
-		{Days: [7]bool{true, true, false, true, false, false, true}, From: 22*time.Hour + 30*time.Minute, To: 6 * time.Hour, Rate: 250_000},
+		{Days: [7]bool{true, true, false, true, false, false, true}, From: 22*time.Hour + 30*time.Minute, To: 6 * time.Hour, Rate: 250_000, Up: 1024},
 		{Days: all, To: 24 * time.Hour, Copies: true},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -62,6 +64,8 @@ func TestBandwidth(t *testing.T) {
 		`"bandwidth":[{"from":"08:00","to":"18:00","days":"mon-"}]`:     "bandwidth[0].days",
 		`"bandwidth":[{"from":"08:00","to":"18:00","days":"weekdays"}]`: "bandwidth[0].days",
 		`"bandwidth":[{"from":"08:00","to":"18:00","rate":"0"}]`:        "bandwidth[0].rate",
+		`"bandwidth":[{"from":"08:00","to":"18:00","uploadRate":"x"}]`:  "bandwidth[0].uploadRate",
+		`"uploadRate":"fast"`: ".uploadRate",
 	} {
 		if _, err := load(rule); err == nil || !strings.Contains(err.Error(), complaint) {
 			t.Errorf("%s: %v, want a complaint about %s", rule, err, complaint)

@@ -183,6 +183,8 @@ func (ch *checker) registry(r *SyncRegistry, at place) {
 	}
 	_, err := r.Rate()
 	ch.require(err == nil, at.with("downloadRate"), "must be bytes per second, such as 2MB")
+	_, err = r.Upload()
+	ch.require(err == nil, at.with("uploadRate"), "must be bytes per second, such as 2MB")
 	_, err = r.Monthly()
 	ch.require(err == nil, at.with("monthlyBytes"), "must be bytes, such as 50GB")
 	_, err = r.MaxBlob()
@@ -209,6 +211,8 @@ func (ch *checker) window(w *SyncWindow, at place) {
 	ch.require(err == nil, at.with("days"), "must be days such as mon-fri,sun")
 	_, err = w.Limit()
 	ch.require(err == nil, at.with("rate"), "must be bytes per second, such as 2MB")
+	_, err = w.UploadLimit()
+	ch.require(err == nil, at.with("uploadRate"), "must be bytes per second, such as 2MB")
 	_, err = clockTime(w.From)
 	ch.require(err == nil, at.with("from"), "must be a time of day such as 08:00")
 	_, err = clockTime(w.To)

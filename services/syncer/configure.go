@@ -159,6 +159,9 @@ func ruleOf(c *config.SyncRegistry, credentialsFile string, helpers map[string]c
 	if r.Rate, err = c.Rate(); err != nil {
 		return nil, err
 	}
+	if r.Upload, err = c.Upload(); err != nil {
+		return nil, err
+	}
 	if r.Monthly, err = c.Monthly(); err != nil {
 		return nil, err
 	}
@@ -214,6 +217,9 @@ func windowOf(c *config.SyncWindow) (w Window, err error) {
 	if w.From, w.To, err = c.Times(); err != nil {
 		return w, err
 	}
-	w.Rate, err = c.Limit()
+	if w.Rate, err = c.Limit(); err != nil {
+		return w, err
+	}
+	w.Upload, err = c.UploadLimit()
 	return w, err
 }

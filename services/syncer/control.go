@@ -48,7 +48,7 @@ func (s *Service) MirrorRules(context.Context) ([]registry.MirrorRule, error) {
 		now := s.now()
 		m.Scope, m.Hits, m.Misses = r.scope(), r.state.hits.Load(), r.state.misses.Load()
 		m.Prune, m.Pruned = r.Prune.String(), r.state.pruned.Load()
-		m.Rate, _ = r.limits(now)
+		m.Rate = r.limits(now).Rate
 		m.MonthBytes, m.MonthLimit, m.Waits = r.state.line.used(now), r.Monthly, ""
 		if why := r.state.waits.Load(); why != nil {
 			m.Waits = *why

@@ -259,7 +259,7 @@ func (d *delivery) bytes(ctx context.Context, digest registry.Digest, size int64
 		var body *sending
 		u, err = d.h.Append(ctx, d.to, u, n, func() io.ReadCloser {
 			body = &sending{open: func() (io.ReadCloser, error) { return open(offset, n) }}
-			return body
+			return &paced{body, ctx, d.s, d.r}
 		})
 		if err != nil {
 			if body != nil && body.failed() != nil {

@@ -26,6 +26,7 @@ type Window struct {
 	Days     [7]bool       // by time.Weekday; the day on which it begins
 	From, To time.Duration // since midnight; To <= From is on the next day
 	Rate     int64         // bytes a second, 0: no limit
+	Upload   int64         // the same for what is passed on
 	Copies   bool          // scheduled copies go on
 }
 
@@ -47,6 +48,7 @@ const copyShare = 0.8
 type line struct {
 	mu      sync.Mutex // guards all below
 	next    time.Time  // when the next byte may come
+	up      time.Time  // when the next byte may go
 	busy    map[*fill]bool
 	changed chan struct{} // closed when a fill begins, ends or gets another priority
 	month   string        // of bytes, as "2026-01" in UTC
@@ -147,16 +149,16 @@ func (l *line) took(n int, now time.Time) int64 {
 	return l.unsaved
 }
 
-// limits returns what the rule may take at a time: bytes a second, 0 for no limit,
-// and whether scheduled copies go on. Of several windows the first counts.
-func (r *Rule) limits(now time.Time) (rate int64, copies bool) {
+// limits returns what the rule may take and send at a time: bytes a second, 0 for no
+// limit, and whether scheduled copies go on. Of several windows the first counts.
+func (r *Rule) limits(now time.Time) Window {
 	now = now.Local()
 	for i := range r.Windows {
 		if w := &r.Windows[i]; w.contains(now) {
-			return w.Rate, w.Copies
+			return *w
 		}
 	}
-	return r.Rate, true
+	return Window{Rate: r.Rate, Upload: r.Upload, Copies: true}
 }
 
 // spent is an error if the bytes of the month are used up, for scheduled copies
@@ -204,7 +206,7 @@ func (f *fill) yields(err error) bool {
 
 // copiesWait says why the rule's scheduled copies wait, "" if they do not.
 func (r *Rule) copiesWait(now time.Time) string {
-	if _, copies := r.limits(now); !copies {
+	if !r.limits(now).Copies {
 		return "the calendar has no scheduled copies now"
 	}
 	if err := r.spent(now, forSchedule); err != nil {
@@ -216,18 +218,23 @@ func (r *Rule) copiesWait(now time.Time) string {
 // pace waits so that a rule takes no more bytes than it may.
 func (r *Rule) pace(ctx context.Context, n int, clock time.Time) error {
 	l := &r.state.line
-	now := time.Now()
-	rate, _ := r.limits(clock)
+	return l.pace(ctx, &l.next, n, r.limits(clock).Rate)
+}
+
+// pace waits until n bytes more fit into a rate, next being when the one behind those
+// before may pass.
+func (l *line) pace(ctx context.Context, next *time.Time, n int, rate int64) error {
 	if rate <= 0 {
 		return nil
 	}
+	now := time.Now()
 	cost := time.Duration(float64(n) / float64(rate) * float64(time.Second))
 	l.mu.Lock()
-	if l.next.Before(now) {
-		l.next = now
+	if next.Before(now) {
+		*next = now
 	}
-	l.next = l.next.Add(cost)
-	wait := l.next.Sub(now)
+	*next = next.Add(cost)
+	wait := next.Sub(now)
 	l.mu.Unlock()
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -237,6 +244,28 @@ func (r *Rule) pace(ctx context.Context, n int, clock time.Time) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// paced is a body that a rule sends no faster than it may.
+type paced struct {
+	*sending
+	ctx context.Context
+	s   *Service
+	r   *Rule
+}
+
+// Read implements io.Reader.
+func (p *paced) Read(b []byte) (int, error) {
+	rate := p.r.limits(p.s.now()).Upload
+	if rate > 0 { // in pieces, or the other side would hear nothing for long
+		b = b[:min(int64(len(b)), max(rate/4, 1))]
+	}
+	n, err := p.sending.Read(b)
+	if err != nil {
+		return n, err
+	}
+	l := &p.r.state.line
+	return n, l.pace(p.ctx, &l.up, n, rate)
 }
 
 // saveEvery is how many bytes may come before they are counted in the database: so

@@ -34,6 +34,7 @@ type Rule struct {
 	MaxDelay   time.Duration
 	Timeout    time.Duration // of one image or blob
 	Rate       int64         // bytes a second, 0: no limit
+	Upload     int64         // the same for what is passed on
 	Windows    []Window      // parts of the week in which other limits hold
 	MaxBlob    int64         // bytes of one blob, 0: no limit
 	Monthly    int64         // bytes a month (UTC), 0: no limit
