@@ -98,4 +98,14 @@ func TestNoticesBetweenTwo(t *testing.T) {
 	if resp.StatusCode != http.StatusUnauthorized {
 		t.Errorf("a post without a signature: %s", resp.Status)
 	}
+	// All rules are paused, and go on, at once.
+	file := strings.TrimSuffix(branch.log, ".log") + ".json"
+	for _, c := range []struct{ command, says, state string }{{"pause", "all rules: paused", "paused"}, {"resume", "all rules: resumed", "idle"}} {
+		if out, err := runBerth(t, "sync", c.command, file); err != nil || !strings.Contains(out, c.says) {
+			t.Errorf("%s: %v\n%s", c.command, err, out)
+		}
+		if out, err := runBerth(t, "sync", "rules", file); err != nil || !strings.Contains(out, c.state) {
+			t.Errorf("rules after %s: %v\n%s", c.command, err, out)
+		}
+	}
 }

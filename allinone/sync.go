@@ -22,6 +22,20 @@ func syncCommand(program string, parts Parts) cli.Command {
 			return run(ctx, c, c.Mirror)
 		}
 	}
+	// A rule that is not named is all of them.
+	pausing := func(what string, paused bool) func(context.Context, *storeCall) error {
+		return onMirror(func(ctx context.Context, c *storeCall, m registry.Mirror) error {
+			rule, name := registry.AllRules, "all rules"
+			if len(c.args) > 0 {
+				rule, name = c.args[0], c.args[0]
+			}
+			if err := m.Pause(ctx, rule, paused); err != nil {
+				return err
+			}
+			c.out.say("%s: %s", name, what)
+			return nil
+		})
+	}
 	ruled := func(what string, do func(context.Context, registry.Mirror, string) error) func(context.Context, *storeCall) error {
 		return onMirror(func(ctx context.Context, c *storeCall, m registry.Mirror) error {
 			if err := do(ctx, m, c.args[0]); err != nil {
@@ -51,13 +65,11 @@ func syncCommand(program string, parts Parts) cli.Command {
 		Example: name + "trigger config.json docker.io",
 		Run:     onStore(parts, 1, 1, nil, ruled("started", func(ctx context.Context, m registry.Mirror, rule string) error { return m.Trigger(ctx, rule) })),
 	}, cli.Command{
-		Name: "pause", Args: "FILE RULE", Summary: "ask the upstream of a rule for nothing; what is here is served",
-		Example: name + "pause config.json docker.io",
-		Run:     onStore(parts, 1, 1, nil, ruled("paused", func(ctx context.Context, m registry.Mirror, rule string) error { return m.Pause(ctx, rule, true) })),
+		Name: "pause", Args: "FILE [RULE]", Summary: "ask the upstream of a rule, or of all, for nothing; what is here is served",
+		Example: name + "pause config.json docker.io", Run: onStore(parts, 0, 1, nil, pausing("paused", true)),
 	}, cli.Command{
-		Name: "resume", Args: "FILE RULE", Summary: "let a paused rule ask its upstream again",
-		Example: name + "resume config.json docker.io",
-		Run:     onStore(parts, 1, 1, nil, ruled("resumed", func(ctx context.Context, m registry.Mirror, rule string) error { return m.Pause(ctx, rule, false) })),
+		Name: "resume", Args: "FILE [RULE]", Summary: "let a paused rule, or all, ask its upstream again",
+		Example: name + "resume config.json docker.io", Run: onStore(parts, 0, 1, nil, pausing("resumed", false)),
 	}, cli.Command{
 		Name: "forwards", Args: "FILE [RULE]", Summary: "pushes that are passed on to other registries: what waits, and what became of the last of each tag",
 		Example: name + "forwards config.json", Run: onStore(parts, 0, 1, nil, onMirror(listForwards)),
@@ -82,7 +94,7 @@ func listRules(ctx context.Context, c *storeCall, m registry.Mirror) error {
 	if err != nil {
 		return err
 	}
-	c.out.header("RULE", "UPSTREAM", "ON DEMAND", "EVERY", "PUSH", "STATE", "LAST RUN", "TAGS", "REQUESTS", "BYTES", "BYTES/S", "OF", "MONTH", "OF", "HITS", "PULLS LEFT", "LAST ERROR")
+	c.out.header("RULE", "UPSTREAM", "ON DEMAND", "EVERY", "PUSH", "STATE", "LAST RUN", "TAGS", "REQUESTS", "BYTES", "BYTES/S", "OF", "MONTH", "OF", "HITS", "SAVED", "OF ALL", "PULLS LEFT", "LAST ERROR")
 	for _, r := range rules {
 		every, left, state, url := "-", "-", "idle", ""
 		if r.Interval > 0 {
@@ -104,18 +116,23 @@ func listRules(ctx context.Context, c *storeCall, m registry.Mirror) error {
 		case r.Running:
 			state = "copying"
 		}
-		hits := "-"
-		if all := r.Hits + r.Misses; all > 0 {
-			hits = strconv.FormatInt(r.Hits*100/all, 10) + "%"
-		}
 		if len(r.URLs) > 0 {
 			url = r.URLs[0]
 		}
 		c.out.row(r, r.Name, url, strconv.FormatBool(r.OnDemand), every, string(r.Push), state, moment(r.LastRun),
 			fmt.Sprintf("%d/%d", r.Done, r.Total), strconv.FormatInt(r.Requests, 10), strconv.FormatInt(r.Bytes, 10),
-			strconv.FormatInt(r.Speed, 10), limit(r.Rate), strconv.FormatInt(r.MonthBytes, 10), limit(r.MonthLimit), hits, left, orDash(r.LastError))
+			strconv.FormatInt(r.Speed, 10), limit(r.Rate), strconv.FormatInt(r.MonthBytes, 10), limit(r.MonthLimit), share(r.Hits, r.Hits+r.Misses),
+			strconv.FormatInt(r.Saved, 10), share(r.Saved, r.Saved+r.Bytes), left, orDash(r.LastError))
 	}
 	return nil
+}
+
+// share returns which part of all n is, as text.
+func share(n, all int64) string {
+	if all <= 0 {
+		return "-"
+	}
+	return strconv.FormatInt(int64(float64(n)/float64(all)*100), 10) + "%"
 }
 
 // limit returns a limit as text.

@@ -60,6 +60,33 @@ type Puller interface {
 	// far as the upstream can be asked now; what is local stays listed whatever it
 	// says. [ErrNameUnknown] if no rule covers repo.
 	FetchReferrers(ctx context.Context, a Actor, repo Name, d Digest) error
+
+	// Served tells of bytes of blobs that clients got because they are here, at most
+	// [MaxServed] at a time: see [MirrorRule.Saved]. What no rule fetches counts for
+	// nothing.
+	Served(ctx context.Context, all []Served) error
+}
+
+// MaxServed is of how many repositories [Puller.Served] is told at a time.
+const MaxServed = 1000
+
+// Served is what clients got of a repository without the upstream.
+type Served struct {
+	Repository Name
+	Bytes      int64
+}
+
+// CheckServed returns what [Puller.Served] says of what can't be.
+func CheckServed(all []Served) error {
+	if len(all) > MaxServed {
+		return ErrTooLarge.With("at most %d repositories at a time", MaxServed)
+	}
+	for _, s := range all {
+		if s.Bytes < 0 {
+			return ErrParameterInvalid.With("fewer than no bytes were served")
+		}
+	}
+	return nil
 }
 
 // Resolution is what [Puller.Resolve] found.
@@ -134,15 +161,18 @@ type MirrorControl interface {
 	// there is no such rule, [ErrUnsupported] if it has no schedule.
 	Trigger(ctx context.Context, rule string) error
 
-	// Pause stops a rule from asking its upstream, or lets it again: what is local
-	// is served meanwhile. It holds over restarts. [ErrNameUnknown] if there is no
-	// such rule.
+	// Pause stops a rule, or with [AllRules] all that there are, from asking its
+	// upstream, or lets it again: what is local is served meanwhile. It holds over
+	// restarts. [ErrNameUnknown] if there is no such rule.
 	Pause(ctx context.Context, rule string, paused bool) error
 
 	// Forget drops what is remembered of repo: when its tags were compared, what is
 	// missing upstream, and that it was pushed to. What is stored stays.
 	Forget(ctx context.Context, repo Name) error
 }
+
+// AllRules stands for the names of all rules.
+const AllRules = "*"
 
 // MirrorRule is a rule and what became of it.
 type MirrorRule struct {
@@ -178,6 +208,9 @@ type MirrorRule struct {
 	// start; Misses are those that had to wait for the upstream.
 	Hits   int64 `json:"hits"`
 	Misses int64 `json:"misses"`
+	// Saved are bytes of blobs that clients got without being fetched for them, since
+	// the start: what was here, and what was being fetched for others.
+	Saved int64 `json:"saved"`
 	// Prune says what becomes of tags that are gone upstream: "" for nothing, on or
 	// dry-run. Pruned is how many were removed since the start.
 	Prune  string `json:"prune,omitempty"`

@@ -36,6 +36,7 @@ type Mirror struct {
 	down     bool
 	paused   bool
 	runs     int64
+	saved    int64
 	claimed  map[registry.Name]bool // false: somebody said that it does not count
 	forwards []registry.Forward
 }

@@ -19,8 +19,23 @@ func (m *Mirror) MirrorRules(ctx context.Context) ([]registry.MirrorRule, error)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r := m.o.Rule
-	r.Paused, r.Down, r.LastRun, r.Budget = m.paused, m.down && !m.paused, m.runs, -1
+	r.Paused, r.Down, r.LastRun, r.Budget, r.Saved = m.paused, m.down && !m.paused, m.runs, -1, m.saved
 	return []registry.MirrorRule{r}, ctx.Err()
+}
+
+// Served implements [registry.Puller].
+func (m *Mirror) Served(ctx context.Context, all []registry.Served) error {
+	if err := registry.CheckServed(all); err != nil {
+		return err
+	}
+	for _, s := range all {
+		if m.covered(s.Repository) {
+			m.mu.Lock()
+			m.saved += s.Bytes
+			m.mu.Unlock()
+		}
+	}
+	return ctx.Err()
 }
 
 // Fills implements [registry.MirrorControl]: nothing is seen on its way.
@@ -97,8 +112,10 @@ func (m *Mirror) Trigger(ctx context.Context, rule string) error {
 
 // Pause implements [registry.MirrorControl].
 func (m *Mirror) Pause(ctx context.Context, rule string, paused bool) error {
-	if err := m.rule(rule); err != nil {
-		return err
+	if rule != registry.AllRules {
+		if err := m.rule(rule); err != nil {
+			return err
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -2,6 +2,7 @@ package registrytest
 
 import (
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -296,6 +297,18 @@ func mirrorSteering(t *testing.T, m Mirrored) {
 	_, err = m.Resolve(ctx, alice, "hub/app", byTag("v1"), "")
 	wantErr(t, "Resolve while it is paused", err, registry.ErrUnavailable)
 	must(t, "Pause, no more", m.Pause(ctx, m.Rule, false))
+	before := rule().Saved
+	must(t, "Served", m.Served(ctx, []registry.Served{{Repository: "hub/app", Bytes: 5}, {Repository: "other/app", Bytes: 7}, {Repository: "hub/tool", Bytes: 11}}))
+	if got := rule().Saved - before; got != 16 {
+		t.Errorf("Served: %d bytes are saved, want 16", got)
+	}
+	wantErr(t, "Served of less than nothing", m.Served(ctx, []registry.Served{{Repository: "hub/app", Bytes: -1}}), registry.ErrParameterInvalid)
+	wantErr(t, "Served of too many", m.Served(ctx, slices.Repeat([]registry.Served{{Repository: "hub/app"}}, registry.MaxServed+1)), registry.ErrTooLarge)
+	must(t, "Pause of all", m.Pause(ctx, registry.AllRules, true))
+	if !rule().Paused {
+		t.Error("all are paused, and the rule is not")
+	}
+	must(t, "Pause of all, no more", m.Pause(ctx, registry.AllRules, false))
 	res, err := m.Resolve(ctx, alice, "hub/app", byTag("v1"), "")
 	if err != nil || res.Digest != x.digest {
 		t.Errorf("Resolve after that: %+v, %v", res, err)

@@ -35,6 +35,7 @@ func everyMirrorMethod(m registry.Mirror) []methodCase {
 			return err
 		}},
 		{syncerv1.SyncService_FetchReferrers_FullMethodName, true, read, func(ctx context.Context) error { return m.FetchReferrers(ctx, a, "r", d) }},
+		{syncerv1.SyncService_Served_FullMethodName, false, write, func(ctx context.Context) error { return m.Served(ctx, []registry.Served{{Repository: "r", Bytes: 1}}) }},
 		{syncerv1.SyncService_Covers_FullMethodName, true, read, func(ctx context.Context) error { _, err := m.Covers(ctx, "r"); return err }},
 		{syncerv1.SyncService_Claim_FullMethodName, true, write, func(ctx context.Context) error { return m.Claim(ctx, a, "r") }},
 		{syncerv1.SyncService_Announce_FullMethodName, true, write, func(ctx context.Context) error {

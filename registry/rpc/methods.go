@@ -127,6 +127,7 @@ var methods = map[string]Role{
 	syncerv1.SyncService_StatBlob_FullMethodName:       Gateway,
 	syncerv1.SyncService_OpenBlob_FullMethodName:       Gateway | Syncer,
 	syncerv1.SyncService_FetchReferrers_FullMethodName: Gateway,
+	syncerv1.SyncService_Served_FullMethodName:         Gateway,
 	syncerv1.SyncService_Covers_FullMethodName:         Gateway,
 	syncerv1.SyncService_Claim_FullMethodName:          Gateway,
 	syncerv1.SyncService_Announce_FullMethodName:       Gateway,

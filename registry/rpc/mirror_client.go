@@ -199,6 +199,15 @@ func (m *mirror) Claim(ctx context.Context, a registry.Actor, repo registry.Name
 	return err
 }
 
+func (m *mirror) Served(ctx context.Context, all []registry.Served) error {
+	req := &syncerv1.ServedRequest{Served: make([]*syncerv1.ServedBytes, len(all))}
+	for i, s := range all {
+		req.Served[i] = &syncerv1.ServedBytes{Repository: text(string(s.Repository)), Bytes: s.Bytes}
+	}
+	_, err := unary(ctx, m.limits, m.limits.write, false, m.client.Served, req)
+	return err
+}
+
 func (m *mirror) MirrorRules(ctx context.Context) ([]registry.MirrorRule, error) {
 	resp, err := unary(ctx, m.limits, m.limits.read, true, m.client.ListRules, &syncerv1.ListRulesRequest{})
 	all := make([]registry.MirrorRule, len(resp.GetRules()))
@@ -210,7 +219,7 @@ func (m *mirror) MirrorRules(ctx context.Context) ([]registry.MirrorRule, error)
 			Requests: r.GetRequests(), Bytes: r.GetBytes(), Budget: r.GetBudget(), Scope: r.GetScope(),
 			Rate: r.GetRate(), Speed: r.GetSpeed(), MonthBytes: r.GetMonthBytes(), MonthLimit: r.GetMonthLimit(),
 			Waits: r.GetWaits(), Hits: r.GetHits(), Misses: r.GetMisses(),
-			Prune: r.GetPrune(), Pruned: r.GetPruned(),
+			Prune: r.GetPrune(), Pruned: r.GetPruned(), Saved: r.GetSaved(),
 		}
 	}
 	return all, err

@@ -173,6 +173,21 @@ func (s *mirrorServer) Claim(ctx context.Context, req *syncerv1.ClaimRequest) (*
 	return &syncerv1.ClaimResponse{}, nil
 }
 
+func (s *mirrorServer) Served(ctx context.Context, req *syncerv1.ServedRequest) (*syncerv1.ServedResponse, error) {
+	all := make([]registry.Served, len(req.GetServed()))
+	for i, x := range req.GetServed() {
+		repo, err := registry.ParseName(x.GetRepository())
+		if err != nil {
+			return nil, err
+		}
+		all[i] = registry.Served{Repository: repo, Bytes: x.GetBytes()}
+	}
+	if err := s.mirror.Served(ctx, all); err != nil {
+		return nil, err
+	}
+	return &syncerv1.ServedResponse{}, nil
+}
+
 func (s *mirrorServer) ListRules(ctx context.Context, _ *syncerv1.ListRulesRequest) (*syncerv1.ListRulesResponse, error) {
 	if err := s.admit(ctx); err != nil {
 		return nil, err
@@ -188,7 +203,7 @@ func (s *mirrorServer) ListRules(ctx context.Context, _ *syncerv1.ListRulesReque
 			Paused: r.Paused, Running: r.Running, Down: r.Down, LastRunUs: r.LastRun, LastError: text(r.LastError),
 			Done: r.Done, Total: r.Total, Requests: r.Requests, Bytes: r.Bytes, Budget: r.Budget, Scope: texts(r.Scope),
 			Rate: r.Rate, Speed: r.Speed, MonthBytes: r.MonthBytes, MonthLimit: r.MonthLimit, Waits: text(r.Waits), Hits: r.Hits, Misses: r.Misses,
-			Prune: text(r.Prune), Pruned: r.Pruned,
+			Prune: text(r.Prune), Pruned: r.Pruned, Saved: r.Saved,
 		}
 	}
 	return resp, nil

@@ -76,6 +76,7 @@ func (g *Gateway) blobGet(x *exchange) error {
 	}
 	// Who reads from the object store reads what nobody has looked at.
 	if !b.Unverified && g.redirect(x, b.Stored) {
+		g.served(x, size)
 		return nil
 	}
 	part.Verify = b.Unverified
@@ -86,6 +87,9 @@ func (g *Gateway) blobGet(x *exchange) error {
 	defer content.Close()
 	x.blobHeader(status, octets, length)
 	err = x.send(content, length)
+	if err == nil {
+		g.served(x, length)
+	}
 	switch {
 	case isDamage(err):
 		g.report(x, b, true)

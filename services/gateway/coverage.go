@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -26,6 +27,59 @@ type coverage struct {
 	known  bool
 	scopes []*glob.Pattern
 	passed []*glob.Pattern // those of rules that pass pushes on
+
+	served map[registry.Name]int64 // bytes of blobs that the mirror has not been told of
+}
+
+// count notes bytes that a client got of a repository which may be a mirrored one. Those
+// of more repositories than the mirror is told of at a time are not counted.
+func (c *coverage) count(repo registry.Name, n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known && !within(c.scopes, repo) {
+		return
+	}
+	if _, ok := c.served[repo]; !ok && len(c.served) >= registry.MaxServed {
+		return
+	}
+	if c.served == nil {
+		c.served = make(map[registry.Name]int64)
+	}
+	c.served[repo] += n
+}
+
+// take returns what was counted, and begins anew.
+func (c *coverage) take() []registry.Served {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := make([]registry.Served, 0, len(c.served))
+	for repo, n := range c.served {
+		all = append(all, registry.Served{Repository: repo, Bytes: n})
+	}
+	c.served = nil
+	return all
+}
+
+// served counts bytes of a blob that a client got because it is here.
+func (g *Gateway) served(x *exchange, n int64) {
+	if g.mirror != nil && x.r.Method == http.MethodGet {
+		g.coverage.count(x.repo, n)
+	}
+}
+
+// tellServed tells the mirror what clients got.
+func (g *Gateway) tellServed(ctx context.Context) error {
+	all := g.coverage.take()
+	if len(all) == 0 {
+		return nil
+	}
+	err := g.mirror.Served(ctx, all)
+	if err != nil {
+		for _, s := range all {
+			g.coverage.count(s.Repository, s.Bytes)
+		}
+	}
+	return doing("telling the mirror what was served", err)
 }
 
 // excludes reports whether the mirror is known not to cover a repository.
@@ -70,17 +124,18 @@ func (c *coverage) learn(rules []registry.MirrorRule) {
 	c.known, c.scopes, c.passed = true, all, passed
 }
 
-// LearnMirror asks the mirror once what it may cover, if there is one. Until that has
-// worked all pushes depend on the mirror's answers.
+// LearnMirror asks the mirror once what it may cover, if there is one, and tells it what
+// clients got. Until that has worked all pushes depend on the mirror's answers.
 func (g *Gateway) LearnMirror(ctx context.Context) error {
 	if g.mirror == nil {
 		return nil
 	}
 	rules, err := g.mirror.MirrorRules(ctx)
-	if err == nil {
-		g.coverage.learn(rules)
+	if err != nil {
+		return doing("asking for the rules of the mirror", err)
 	}
-	return doing("asking for the rules of the mirror", err)
+	g.coverage.learn(rules)
+	return g.tellServed(ctx)
 }
 
 // learnCoverage asks the mirror what it may cover, until ctx ends.
@@ -90,6 +145,9 @@ func (g *Gateway) learnCoverage(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			timer.Stop()
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), coversTime)
+			_ = g.tellServed(last) // it is only a figure
+			cancel()
 			return
 		case <-timer.C:
 		}

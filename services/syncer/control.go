@@ -47,7 +47,7 @@ func (s *Service) MirrorRules(context.Context) ([]registry.MirrorRule, error) {
 		}
 		now := s.now()
 		m.Scope, m.Hits, m.Misses = r.scope(), r.state.hits.Load(), r.state.misses.Load()
-		m.Prune, m.Pruned = r.Prune.String(), r.state.pruned.Load()
+		m.Prune, m.Pruned, m.Saved = r.Prune.String(), r.state.pruned.Load(), r.state.saved.Load()
 		m.Rate = r.limits(now).Rate
 		m.MonthBytes, m.MonthLimit, m.Waits = r.state.line.used(now), r.Monthly, ""
 		if why := r.state.waits.Load(); why != nil {
@@ -208,10 +208,22 @@ func (s *Service) Trigger(ctx context.Context, name string) error {
 
 // Pause implements [registry.MirrorControl].
 func (s *Service) Pause(ctx context.Context, name string, paused bool) error {
+	if name == registry.AllRules {
+		for _, r := range s.rules() {
+			if err := s.pause(ctx, r, paused); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	r, err := s.find(name)
 	if err != nil {
 		return err
 	}
+	return s.pause(ctx, r, paused)
+}
+
+func (s *Service) pause(ctx context.Context, r *Rule, paused bool) error {
 	r.state.mu.Lock()
 	row := r.state.row
 	row.paused = paused

@@ -216,7 +216,7 @@ func (s *Service) whole(ctx context.Context, targets []target, d registry.Digest
 	if size < 0 {
 		size = -1
 	}
-	f, err := s.follow(ctx, d, targets[0].repo, targets, size, copier)
+	f, _, err := s.follow(ctx, d, targets[0].repo, targets, size, copier)
 	if err != nil {
 		return err
 	}

@@ -79,14 +79,14 @@ func stagedName(d registry.Digest) string {
 
 // follow returns the fill of a blob, which it starts if there is none, for repo. The
 // caller has a reference of its own.
-func (s *Service) follow(ctx context.Context, d registry.Digest, repo registry.Name, targets []target, size int64, whose follower) (*fill, error) {
-	f, joined, err := s.startFill(d, repo, targets, size, s.now(), false, whose)
+func (s *Service) follow(ctx context.Context, d registry.Digest, repo registry.Name, targets []target, size int64, whose follower) (f *fill, joined bool, err error) {
+	f, joined, err = s.startFill(d, repo, targets, size, s.now(), false, whose)
 	if err == nil && joined {
 		if err = s.enter(ctx, f, repo, targets); err != nil {
 			f.release(whose)
 		}
 	}
-	return f, err
+	return f, joined, err
 }
 
 // startFill returns the fill of a blob, which it starts if there is none. The caller

@@ -22,6 +22,7 @@ type reader struct {
 	whole  int64
 	local  registry.Content // once the bytes come from the blobstore
 	stay   bool             // they can't
+	joined bool             // others had begun to fetch the blob, and this is not counted yet
 	closed atomic.Bool
 	once   sync.Once // of Close
 	leave  sync.Once // of giving the fill's file back
@@ -91,6 +92,7 @@ func (r *reader) next() (n int64, local bool, err error) {
 		return 0, true, nil
 	}
 	if r.at == r.end {
+		r.count()
 		return 0, false, io.EOF
 	}
 	if !r.stay && r.end-r.at > muchLeft && r.f.kept() {
@@ -127,6 +129,14 @@ func (r *reader) Read(p []byte) (int, error) {
 	return 0, registry.CutOff(err)
 }
 
+// count notes that the bytes were not fetched for this reader, if that is so.
+func (r *reader) count() {
+	if r.joined {
+		r.joined = false
+		r.f.targets[0].rule.state.saved.Add(r.length)
+	}
+}
+
 // muchLeft is how many bytes are worth it to go on with the stored copy: as long as
 // somebody reads it, the staged file takes the room that the copy takes as well.
 const muchLeft = 4 << 20
@@ -145,6 +155,7 @@ func (r *reader) turn() error {
 		return err
 	}
 	r.local = c
+	r.count()
 	r.leave.Do(func() { r.f.release(client) })
 	return r.closeOwn()
 }

@@ -84,6 +84,7 @@ func newMeters(m *metrics.Set, s *Service) *meters {
 	perRule(metrics.GaugeKind, "berth_sync_month_limit_bytes", "Bytes that may come from an upstream in a month, 0 for no limit.", func(r *Rule) float64 { return float64(r.Monthly) })
 	perRule(metrics.GaugeKind, "berth_sync_pulls_left", "Pulls that an upstream says are left, -1 if it does not say.", func(r *Rule) float64 { return float64(r.Hosts[0].Budget()) })
 	perRule(metrics.CounterKind, "berth_sync_tag_hits_total", "Requests for mirrored tags that were answered with what was here.", func(r *Rule) float64 { return float64(r.state.hits.Load()) })
+	perRule(metrics.CounterKind, "berth_sync_saved_bytes_total", "Bytes of blobs that clients got without being fetched for them.", func(r *Rule) float64 { return float64(r.state.saved.Load()) })
 	perRule(metrics.CounterKind, "berth_sync_tag_misses_total", "Requests for mirrored tags that had to wait for the upstream.", func(r *Rule) float64 { return float64(r.state.misses.Load()) })
 	m.Collect(metrics.GaugeKind, "berth_sync_tags", "Tags of mirrored repositories by how much of them is here: complete, partial or missing. Counted each ten minutes, at most 20,000.", func(e *metrics.Emitter) {
 		if c := s.census.Load(); c != nil {

@@ -38,7 +38,7 @@ func (s *Service) Stat(ctx context.Context, _ registry.Actor, repo registry.Name
 		return size, err
 	}
 	// A host that does not say: only the blob itself tells.
-	if f, err = s.follow(ctx, d, repo, targets, -1, client); err != nil {
+	if f, _, err = s.follow(ctx, d, repo, targets, -1, client); err != nil {
 		return 0, err
 	}
 	if f, size, err = s.sized(ctx, f, repo, targets); f != nil {
@@ -57,6 +57,7 @@ func (s *Service) Open(ctx context.Context, _ registry.Actor, repo registry.Name
 	if err != nil {
 		return nil, err
 	}
+	joined := f != nil
 	// It may have become local since the caller has looked; a fill that began before
 	// this has not linked it yet, or is known to s.
 	if f == nil {
@@ -66,12 +67,16 @@ func (s *Service) Open(ctx context.Context, _ registry.Actor, repo registry.Name
 				return nil, registry.ErrBlobUnknown
 			}
 			r.Verify = b.Unverified
-			return s.blobs.Open(ctx, b.Stored, r)
+			c, err := s.blobs.Open(ctx, b.Stored, r)
+			if err == nil {
+				targets[0].rule.state.saved.Add(c.Size())
+			}
+			return c, err
 		}
 		if s.lacks(repo, d) {
 			return nil, registry.ErrBlobUnknown
 		}
-		if f, err = s.follow(ctx, d, repo, targets, -1, client); err != nil {
+		if f, joined, err = s.follow(ctx, d, repo, targets, -1, client); err != nil {
 			return nil, err
 		}
 	}
@@ -86,7 +91,7 @@ func (s *Service) Open(ctx context.Context, _ registry.Actor, repo registry.Name
 		var offset, length int64
 		if offset, length, err = r.Resolve(size); err == nil {
 			s.meters.readers.Add(1)
-			return &reader{f: f, ctx: ctx, at: offset, end: offset + length, length: length, whole: size}, nil
+			return &reader{f: f, ctx: ctx, at: offset, end: offset + length, length: length, whole: size, joined: joined}, nil
 		}
 	}
 	f.release(client)
@@ -109,7 +114,7 @@ func (s *Service) sized(ctx context.Context, f *fill, repo registry.Name, target
 		default: // it was another upstream that failed, or has no such blob
 		}
 		f.release(client)
-		if f, err = s.follow(ctx, f.digest, repo, targets, -1, client); err != nil {
+		if f, _, err = s.follow(ctx, f.digest, repo, targets, -1, client); err != nil {
 			return nil, 0, err
 		}
 		size, err = f.sized(ctx)

@@ -109,6 +109,7 @@ type ruleState struct {
 	hits    atomic.Int64
 	misses  atomic.Int64
 	pruned  atomic.Int64
+	saved   atomic.Int64  // bytes that clients got without being fetched for them
 	forward chan struct{} // something is to be passed on
 	told    chan struct{} // something is to be copied
 	tryNow  atomic.Bool   // what has failed, too

@@ -39,7 +39,7 @@ func (s *server) GetMirrors(ctx context.Context, _ *apiv1.GetMirrorsRequest) (*a
 			Name: r.Name, Urls: r.URLs, OnDemand: r.OnDemand, Push: string(r.Push), Paused: r.Paused, Running: r.Running, Down: r.Down,
 			LastError: r.LastError, Done: r.Done, Total: r.Total, Requests: r.Requests, Bytes: r.Bytes, Speed: r.Speed, Rate: r.Rate,
 			MonthBytes: r.MonthBytes, MonthLimit: r.MonthLimit, PullsLeft: r.Budget, Hits: r.Hits, Misses: r.Misses, Waits: r.Waits,
-			Prune: r.Prune, Pruned: r.Pruned,
+			Prune: r.Prune, Pruned: r.Pruned, Saved: r.Saved,
 		}
 		if r.LastRun > 0 {
 			x.LastRun = timestamp(r.LastRun)

@@ -4169,7 +4169,9 @@ type MirrorRule struct {
 	// What becomes of tags that are gone upstream: empty for nothing, "on" or "dry-run".
 	Prune string `protobuf:"bytes,22,opt,name=prune,proto3" json:"prune,omitempty"`
 	// Tags that were removed for that since the start.
-	Pruned        int64 `protobuf:"varint,23,opt,name=pruned,proto3" json:"pruned,omitempty"`
+	Pruned int64 `protobuf:"varint,23,opt,name=pruned,proto3" json:"pruned,omitempty"`
+	// Bytes of blobs that clients got without being fetched for them, since the start.
+	Saved         int64 `protobuf:"varint,24,opt,name=saved,proto3" json:"saved,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4361,6 +4363,13 @@ func (x *MirrorRule) GetPrune() string {
 func (x *MirrorRule) GetPruned() int64 {
 	if x != nil {
 		return x.Pruned
+	}
+	return 0
+}
+
+func (x *MirrorRule) GetSaved() int64 {
+	if x != nil {
+		return x.Saved
 	}
 	return 0
 }
@@ -4743,7 +4752,7 @@ func (*TriggerMirrorResponse) Descriptor() ([]byte, []int) {
 // PauseMirrorRequest names a rule.
 type PauseMirrorRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its name.
+	// Its name, or * for all rules.
 	Rule string `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
 	// true to stop it, false or absent to let it go on.
 	Paused        bool `protobuf:"varint,2,opt,name=paused,proto3" json:"paused,omitempty"`
@@ -11476,7 +11485,7 @@ const file_berth_api_v1_api_proto_rawDesc = "" +
 	"\x11GetMirrorsRequest\"y\n" +
 	"\x12GetMirrorsResponse\x12.\n" +
 	"\x05rules\x18\x01 \x03(\v2\x18.berth.api.v1.MirrorRuleR\x05rules\x123\n" +
-	"\afetches\x18\x02 \x03(\v2\x19.berth.api.v1.MirrorFetchR\afetches\"\xd8\x04\n" +
+	"\afetches\x18\x02 \x03(\v2\x19.berth.api.v1.MirrorFetchR\afetches\"\xee\x04\n" +
 	"\n" +
 	"MirrorRule\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -11506,7 +11515,8 @@ const file_berth_api_v1_api_proto_rawDesc = "" +
 	"\x06misses\x18\x14 \x01(\x03R\x06misses\x12\x14\n" +
 	"\x05waits\x18\x15 \x01(\tR\x05waits\x12\x14\n" +
 	"\x05prune\x18\x16 \x01(\tR\x05prune\x12\x16\n" +
-	"\x06pruned\x18\x17 \x01(\x03R\x06pruned\"\xa7\x02\n" +
+	"\x06pruned\x18\x17 \x01(\x03R\x06pruned\x12\x14\n" +
+	"\x05saved\x18\x18 \x01(\x03R\x05saved\"\xa7\x02\n" +
 	"\vMirrorFetch\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x1e\n" +
 	"\n" +

@@ -259,7 +259,7 @@ type RegistryServiceClient interface {
 	TestMirror(ctx context.Context, in *TestMirrorRequest, opts ...grpc.CallOption) (*TestMirrorResponse, error)
 	// TriggerMirror starts the scheduled copies of a rule now.
 	TriggerMirror(ctx context.Context, in *TriggerMirrorRequest, opts ...grpc.CallOption) (*TriggerMirrorResponse, error)
-	// PauseMirror stops a rule from asking its upstream, or lets it again.
+	// PauseMirror stops a rule, or all, from asking its upstream, or lets it again.
 	PauseMirror(ctx context.Context, in *PauseMirrorRequest, opts ...grpc.CallOption) (*PauseMirrorResponse, error)
 	// ListForwards lists pushes that are to be passed on to other registries, and what
 	// became of those that were, the latest of each tag.
@@ -1226,7 +1226,7 @@ type RegistryServiceServer interface {
 	TestMirror(context.Context, *TestMirrorRequest) (*TestMirrorResponse, error)
 	// TriggerMirror starts the scheduled copies of a rule now.
 	TriggerMirror(context.Context, *TriggerMirrorRequest) (*TriggerMirrorResponse, error)
-	// PauseMirror stops a rule from asking its upstream, or lets it again.
+	// PauseMirror stops a rule, or all, from asking its upstream, or lets it again.
 	PauseMirror(context.Context, *PauseMirrorRequest) (*PauseMirrorResponse, error)
 	// ListForwards lists pushes that are to be passed on to other registries, and what
 	// became of those that were, the latest of each tag.

@@ -855,6 +855,144 @@ func (x *AnnounceResponse) GetReceipt() string {
 	return ""
 }
 
+// ServedRequest says what clients got.
+type ServedRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By repository, at most 1,000.
+	Served        []*ServedBytes `protobuf:"bytes,1,rep,name=served,proto3" json:"served,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServedRequest) Reset() {
+	*x = ServedRequest{}
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServedRequest) ProtoMessage() {}
+
+func (x *ServedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServedRequest.ProtoReflect.Descriptor instead.
+func (*ServedRequest) Descriptor() ([]byte, []int) {
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ServedRequest) GetServed() []*ServedBytes {
+	if x != nil {
+		return x.Served
+	}
+	return nil
+}
+
+// ServedBytes are of one repository.
+type ServedBytes struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Bytes of blobs.
+	Bytes         int64 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServedBytes) Reset() {
+	*x = ServedBytes{}
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServedBytes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServedBytes) ProtoMessage() {}
+
+func (x *ServedBytes) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServedBytes.ProtoReflect.Descriptor instead.
+func (*ServedBytes) Descriptor() ([]byte, []int) {
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ServedBytes) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *ServedBytes) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+// ServedResponse says that it is counted.
+type ServedResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServedResponse) Reset() {
+	*x = ServedResponse{}
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServedResponse) ProtoMessage() {}
+
+func (x *ServedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServedResponse.ProtoReflect.Descriptor instead.
+func (*ServedResponse) Descriptor() ([]byte, []int) {
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{16}
+}
+
 // SettleRequest says what became of a push.
 type SettleRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -868,7 +1006,7 @@ type SettleRequest struct {
 
 func (x *SettleRequest) Reset() {
 	*x = SettleRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[14]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -880,7 +1018,7 @@ func (x *SettleRequest) String() string {
 func (*SettleRequest) ProtoMessage() {}
 
 func (x *SettleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[14]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -893,7 +1031,7 @@ func (x *SettleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleRequest.ProtoReflect.Descriptor instead.
 func (*SettleRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{14}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SettleRequest) GetReceipt() string {
@@ -919,7 +1057,7 @@ type SettleResponse struct {
 
 func (x *SettleResponse) Reset() {
 	*x = SettleResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[15]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -931,7 +1069,7 @@ func (x *SettleResponse) String() string {
 func (*SettleResponse) ProtoMessage() {}
 
 func (x *SettleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[15]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -944,7 +1082,7 @@ func (x *SettleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleResponse.ProtoReflect.Descriptor instead.
 func (*SettleResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{15}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{18}
 }
 
 // ListForwardsRequest asks for a part of the list.
@@ -966,7 +1104,7 @@ type ListForwardsRequest struct {
 
 func (x *ListForwardsRequest) Reset() {
 	*x = ListForwardsRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[16]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -978,7 +1116,7 @@ func (x *ListForwardsRequest) String() string {
 func (*ListForwardsRequest) ProtoMessage() {}
 
 func (x *ListForwardsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[16]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -991,7 +1129,7 @@ func (x *ListForwardsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListForwardsRequest.ProtoReflect.Descriptor instead.
 func (*ListForwardsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{16}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListForwardsRequest) GetRule() string {
@@ -1040,7 +1178,7 @@ type ListForwardsResponse struct {
 
 func (x *ListForwardsResponse) Reset() {
 	*x = ListForwardsResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[17]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1190,7 @@ func (x *ListForwardsResponse) String() string {
 func (*ListForwardsResponse) ProtoMessage() {}
 
 func (x *ListForwardsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[17]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1203,7 @@ func (x *ListForwardsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListForwardsResponse.ProtoReflect.Descriptor instead.
 func (*ListForwardsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{17}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListForwardsResponse) GetForwards() []*Forward {
@@ -1110,7 +1248,7 @@ type Forward struct {
 
 func (x *Forward) Reset() {
 	*x = Forward{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[18]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1122,7 +1260,7 @@ func (x *Forward) String() string {
 func (*Forward) ProtoMessage() {}
 
 func (x *Forward) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[18]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1135,7 +1273,7 @@ func (x *Forward) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Forward.ProtoReflect.Descriptor instead.
 func (*Forward) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{18}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Forward) GetNumber() int64 {
@@ -1240,7 +1378,7 @@ type DropForwardRequest struct {
 
 func (x *DropForwardRequest) Reset() {
 	*x = DropForwardRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[19]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1252,7 +1390,7 @@ func (x *DropForwardRequest) String() string {
 func (*DropForwardRequest) ProtoMessage() {}
 
 func (x *DropForwardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[19]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1265,7 +1403,7 @@ func (x *DropForwardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropForwardRequest.ProtoReflect.Descriptor instead.
 func (*DropForwardRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{19}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DropForwardRequest) GetNumber() int64 {
@@ -1284,7 +1422,7 @@ type DropForwardResponse struct {
 
 func (x *DropForwardResponse) Reset() {
 	*x = DropForwardResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[20]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1296,7 +1434,7 @@ func (x *DropForwardResponse) String() string {
 func (*DropForwardResponse) ProtoMessage() {}
 
 func (x *DropForwardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[20]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1309,7 +1447,7 @@ func (x *DropForwardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropForwardResponse.ProtoReflect.Descriptor instead.
 func (*DropForwardResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{20}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{23}
 }
 
 // ReforwardRequest names a rule.
@@ -1323,7 +1461,7 @@ type ReforwardRequest struct {
 
 func (x *ReforwardRequest) Reset() {
 	*x = ReforwardRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[21]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +1473,7 @@ func (x *ReforwardRequest) String() string {
 func (*ReforwardRequest) ProtoMessage() {}
 
 func (x *ReforwardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[21]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +1486,7 @@ func (x *ReforwardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReforwardRequest.ProtoReflect.Descriptor instead.
 func (*ReforwardRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{21}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ReforwardRequest) GetRule() string {
@@ -1367,7 +1505,7 @@ type ReforwardResponse struct {
 
 func (x *ReforwardResponse) Reset() {
 	*x = ReforwardResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[22]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1379,7 +1517,7 @@ func (x *ReforwardResponse) String() string {
 func (*ReforwardResponse) ProtoMessage() {}
 
 func (x *ReforwardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[22]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1392,7 +1530,7 @@ func (x *ReforwardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReforwardResponse.ProtoReflect.Descriptor instead.
 func (*ReforwardResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{22}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{25}
 }
 
 // ClaimRequest names a repository.
@@ -1408,7 +1546,7 @@ type ClaimRequest struct {
 
 func (x *ClaimRequest) Reset() {
 	*x = ClaimRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[23]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1420,7 +1558,7 @@ func (x *ClaimRequest) String() string {
 func (*ClaimRequest) ProtoMessage() {}
 
 func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[23]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1433,7 +1571,7 @@ func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRequest.ProtoReflect.Descriptor instead.
 func (*ClaimRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{23}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ClaimRequest) GetActor() *v1.Actor {
@@ -1459,7 +1597,7 @@ type ClaimResponse struct {
 
 func (x *ClaimResponse) Reset() {
 	*x = ClaimResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[24]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1471,7 +1609,7 @@ func (x *ClaimResponse) String() string {
 func (*ClaimResponse) ProtoMessage() {}
 
 func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[24]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1484,7 +1622,7 @@ func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimResponse.ProtoReflect.Descriptor instead.
 func (*ClaimResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{24}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{27}
 }
 
 // ListRulesRequest asks for all rules.
@@ -1496,7 +1634,7 @@ type ListRulesRequest struct {
 
 func (x *ListRulesRequest) Reset() {
 	*x = ListRulesRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[25]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1508,7 +1646,7 @@ func (x *ListRulesRequest) String() string {
 func (*ListRulesRequest) ProtoMessage() {}
 
 func (x *ListRulesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[25]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1521,7 +1659,7 @@ func (x *ListRulesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRulesRequest.ProtoReflect.Descriptor instead.
 func (*ListRulesRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{25}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{28}
 }
 
 // ListRulesResponse lists them in the order they are looked at.
@@ -1535,7 +1673,7 @@ type ListRulesResponse struct {
 
 func (x *ListRulesResponse) Reset() {
 	*x = ListRulesResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[26]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1547,7 +1685,7 @@ func (x *ListRulesResponse) String() string {
 func (*ListRulesResponse) ProtoMessage() {}
 
 func (x *ListRulesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[26]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1560,7 +1698,7 @@ func (x *ListRulesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRulesResponse.ProtoReflect.Descriptor instead.
 func (*ListRulesResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{26}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListRulesResponse) GetRules() []*Rule {
@@ -1622,14 +1760,16 @@ type Rule struct {
 	// What becomes of tags that are gone upstream: empty for nothing, on or dry-run.
 	Prune string `protobuf:"bytes,24,opt,name=prune,proto3" json:"prune,omitempty"`
 	// Tags that were removed for that since the start.
-	Pruned        int64 `protobuf:"varint,25,opt,name=pruned,proto3" json:"pruned,omitempty"`
+	Pruned int64 `protobuf:"varint,25,opt,name=pruned,proto3" json:"pruned,omitempty"`
+	// Bytes of blobs that clients got without being fetched for them, since the start.
+	Saved         int64 `protobuf:"varint,26,opt,name=saved,proto3" json:"saved,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[27]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1641,7 +1781,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[27]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1654,7 +1794,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{27}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Rule) GetName() string {
@@ -1832,6 +1972,13 @@ func (x *Rule) GetPruned() int64 {
 	return 0
 }
 
+func (x *Rule) GetSaved() int64 {
+	if x != nil {
+		return x.Saved
+	}
+	return 0
+}
+
 // ListFillsRequest asks for all blobs that are being fetched.
 type ListFillsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1841,7 +1988,7 @@ type ListFillsRequest struct {
 
 func (x *ListFillsRequest) Reset() {
 	*x = ListFillsRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[28]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1853,7 +2000,7 @@ func (x *ListFillsRequest) String() string {
 func (*ListFillsRequest) ProtoMessage() {}
 
 func (x *ListFillsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[28]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1866,7 +2013,7 @@ func (x *ListFillsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFillsRequest.ProtoReflect.Descriptor instead.
 func (*ListFillsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{28}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{31}
 }
 
 // ListFillsResponse lists them, ordered by digest.
@@ -1880,7 +2027,7 @@ type ListFillsResponse struct {
 
 func (x *ListFillsResponse) Reset() {
 	*x = ListFillsResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[29]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1892,7 +2039,7 @@ func (x *ListFillsResponse) String() string {
 func (*ListFillsResponse) ProtoMessage() {}
 
 func (x *ListFillsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[29]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1905,7 +2052,7 @@ func (x *ListFillsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFillsResponse.ProtoReflect.Descriptor instead.
 func (*ListFillsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{29}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListFillsResponse) GetFills() []*Fill {
@@ -1946,7 +2093,7 @@ type Fill struct {
 
 func (x *Fill) Reset() {
 	*x = Fill{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[30]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1958,7 +2105,7 @@ func (x *Fill) String() string {
 func (*Fill) ProtoMessage() {}
 
 func (x *Fill) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[30]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1971,7 +2118,7 @@ func (x *Fill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fill.ProtoReflect.Descriptor instead.
 func (*Fill) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{30}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Fill) GetDigest() string {
@@ -2066,7 +2213,7 @@ type ListPresenceRequest struct {
 
 func (x *ListPresenceRequest) Reset() {
 	*x = ListPresenceRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[31]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2078,7 +2225,7 @@ func (x *ListPresenceRequest) String() string {
 func (*ListPresenceRequest) ProtoMessage() {}
 
 func (x *ListPresenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[31]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2091,7 +2238,7 @@ func (x *ListPresenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPresenceRequest.ProtoReflect.Descriptor instead.
 func (*ListPresenceRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{31}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListPresenceRequest) GetRepository() string {
@@ -2128,7 +2275,7 @@ type ListPresenceResponse struct {
 
 func (x *ListPresenceResponse) Reset() {
 	*x = ListPresenceResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[32]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2140,7 +2287,7 @@ func (x *ListPresenceResponse) String() string {
 func (*ListPresenceResponse) ProtoMessage() {}
 
 func (x *ListPresenceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[32]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2153,7 +2300,7 @@ func (x *ListPresenceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPresenceResponse.ProtoReflect.Descriptor instead.
 func (*ListPresenceResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{32}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListPresenceResponse) GetTags() []*TagPresence {
@@ -2191,7 +2338,7 @@ type TagPresence struct {
 
 func (x *TagPresence) Reset() {
 	*x = TagPresence{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[33]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2203,7 +2350,7 @@ func (x *TagPresence) String() string {
 func (*TagPresence) ProtoMessage() {}
 
 func (x *TagPresence) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[33]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2216,7 +2363,7 @@ func (x *TagPresence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagPresence.ProtoReflect.Descriptor instead.
 func (*TagPresence) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{33}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *TagPresence) GetTag() string {
@@ -2280,7 +2427,7 @@ type PlatformPresence struct {
 
 func (x *PlatformPresence) Reset() {
 	*x = PlatformPresence{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[34]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2292,7 +2439,7 @@ func (x *PlatformPresence) String() string {
 func (*PlatformPresence) ProtoMessage() {}
 
 func (x *PlatformPresence) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[34]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2305,7 +2452,7 @@ func (x *PlatformPresence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlatformPresence.ProtoReflect.Descriptor instead.
 func (*PlatformPresence) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{34}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PlatformPresence) GetPlatform() string {
@@ -2354,7 +2501,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[35]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2366,7 +2513,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[35]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2379,7 +2526,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{35}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ExplainRequest) GetRepository() string {
@@ -2400,7 +2547,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[36]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2412,7 +2559,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[36]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2425,7 +2572,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{36}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ExplainResponse) GetLines() []string {
@@ -2446,7 +2593,7 @@ type ExamineRequest struct {
 
 func (x *ExamineRequest) Reset() {
 	*x = ExamineRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[37]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2458,7 +2605,7 @@ func (x *ExamineRequest) String() string {
 func (*ExamineRequest) ProtoMessage() {}
 
 func (x *ExamineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[37]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2471,7 +2618,7 @@ func (x *ExamineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExamineRequest.ProtoReflect.Descriptor instead.
 func (*ExamineRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{37}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ExamineRequest) GetRule() string {
@@ -2492,7 +2639,7 @@ type ExamineResponse struct {
 
 func (x *ExamineResponse) Reset() {
 	*x = ExamineResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[38]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2504,7 +2651,7 @@ func (x *ExamineResponse) String() string {
 func (*ExamineResponse) ProtoMessage() {}
 
 func (x *ExamineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[38]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2517,7 +2664,7 @@ func (x *ExamineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExamineResponse.ProtoReflect.Descriptor instead.
 func (*ExamineResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{38}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ExamineResponse) GetSteps() []*Step {
@@ -2542,7 +2689,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[39]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2554,7 +2701,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[39]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2567,7 +2714,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{39}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Step) GetStep() string {
@@ -2602,7 +2749,7 @@ type TriggerRequest struct {
 
 func (x *TriggerRequest) Reset() {
 	*x = TriggerRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[40]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2614,7 +2761,7 @@ func (x *TriggerRequest) String() string {
 func (*TriggerRequest) ProtoMessage() {}
 
 func (x *TriggerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[40]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2627,7 +2774,7 @@ func (x *TriggerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TriggerRequest.ProtoReflect.Descriptor instead.
 func (*TriggerRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{40}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *TriggerRequest) GetRule() string {
@@ -2646,7 +2793,7 @@ type TriggerResponse struct {
 
 func (x *TriggerResponse) Reset() {
 	*x = TriggerResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[41]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2658,7 +2805,7 @@ func (x *TriggerResponse) String() string {
 func (*TriggerResponse) ProtoMessage() {}
 
 func (x *TriggerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[41]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2671,13 +2818,13 @@ func (x *TriggerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TriggerResponse.ProtoReflect.Descriptor instead.
 func (*TriggerResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{41}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{44}
 }
 
 // PauseRequest names a rule.
 type PauseRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its name.
+	// Its name, or * for all rules.
 	Rule string `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
 	// Stop, or go on.
 	Paused        bool `protobuf:"varint,2,opt,name=paused,proto3" json:"paused,omitempty"`
@@ -2687,7 +2834,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[42]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2699,7 +2846,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[42]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2712,7 +2859,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{42}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *PauseRequest) GetRule() string {
@@ -2738,7 +2885,7 @@ type PauseResponse struct {
 
 func (x *PauseResponse) Reset() {
 	*x = PauseResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[43]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2750,7 +2897,7 @@ func (x *PauseResponse) String() string {
 func (*PauseResponse) ProtoMessage() {}
 
 func (x *PauseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[43]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2763,7 +2910,7 @@ func (x *PauseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
 func (*PauseResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{43}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{46}
 }
 
 // ForgetRequest names a repository.
@@ -2777,7 +2924,7 @@ type ForgetRequest struct {
 
 func (x *ForgetRequest) Reset() {
 	*x = ForgetRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[44]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2789,7 +2936,7 @@ func (x *ForgetRequest) String() string {
 func (*ForgetRequest) ProtoMessage() {}
 
 func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[44]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2802,7 +2949,7 @@ func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
 func (*ForgetRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{44}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ForgetRequest) GetRepository() string {
@@ -2821,7 +2968,7 @@ type ForgetResponse struct {
 
 func (x *ForgetResponse) Reset() {
 	*x = ForgetResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[45]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2833,7 +2980,7 @@ func (x *ForgetResponse) String() string {
 func (*ForgetResponse) ProtoMessage() {}
 
 func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[45]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2846,7 +2993,7 @@ func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetResponse.ProtoReflect.Descriptor instead.
 func (*ForgetResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{45}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{48}
 }
 
 // CheckRequest asks whether the service can work.
@@ -2858,7 +3005,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[46]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2870,7 +3017,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[46]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2883,7 +3030,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{46}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{49}
 }
 
 // CheckResponse says that it can.
@@ -2895,7 +3042,7 @@ type CheckResponse struct {
 
 func (x *CheckResponse) Reset() {
 	*x = CheckResponse{}
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[47]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2907,7 +3054,7 @@ func (x *CheckResponse) String() string {
 func (*CheckResponse) ProtoMessage() {}
 
 func (x *CheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[47]
+	mi := &file_berth_syncer_v1_syncer_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2920,7 +3067,7 @@ func (x *CheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
 func (*CheckResponse) Descriptor() ([]byte, []int) {
-	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{47}
+	return file_berth_syncer_v1_syncer_proto_rawDescGZIP(), []int{50}
 }
 
 var File_berth_syncer_v1_syncer_proto protoreflect.FileDescriptor
@@ -2992,7 +3139,15 @@ const file_berth_syncer_v1_syncer_proto_rawDesc = "" +
 	"\x03via\x18\x05 \x01(\tR\x03via\x12\x1a\n" +
 	"\bdeletion\x18\x06 \x01(\bR\bdeletion\",\n" +
 	"\x10AnnounceResponse\x12\x18\n" +
-	"\areceipt\x18\x01 \x01(\tR\areceipt\"A\n" +
+	"\areceipt\x18\x01 \x01(\tR\areceipt\"E\n" +
+	"\rServedRequest\x124\n" +
+	"\x06served\x18\x01 \x03(\v2\x1c.berth.syncer.v1.ServedBytesR\x06served\"C\n" +
+	"\vServedBytes\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"\x10\n" +
+	"\x0eServedResponse\"A\n" +
 	"\rSettleRequest\x12\x18\n" +
 	"\areceipt\x18\x01 \x01(\tR\areceipt\x12\x16\n" +
 	"\x06stored\x18\x02 \x01(\bR\x06stored\"\x10\n" +
@@ -3039,7 +3194,7 @@ const file_berth_syncer_v1_syncer_proto_rawDesc = "" +
 	"\rClaimResponse\"\x12\n" +
 	"\x10ListRulesRequest\"@\n" +
 	"\x11ListRulesResponse\x12+\n" +
-	"\x05rules\x18\x01 \x03(\v2\x15.berth.syncer.v1.RuleR\x05rules\"\xeb\x04\n" +
+	"\x05rules\x18\x01 \x03(\v2\x15.berth.syncer.v1.RuleR\x05rules\"\x81\x05\n" +
 	"\x04Rule\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04urls\x18\x02 \x03(\tR\x04urls\x12\x1b\n" +
@@ -3070,7 +3225,8 @@ const file_berth_syncer_v1_syncer_proto_rawDesc = "" +
 	"\x04hits\x18\x16 \x01(\x03R\x04hits\x12\x16\n" +
 	"\x06misses\x18\x17 \x01(\x03R\x06misses\x12\x14\n" +
 	"\x05prune\x18\x18 \x01(\tR\x05prune\x12\x16\n" +
-	"\x06pruned\x18\x19 \x01(\x03R\x06pruned\"\x12\n" +
+	"\x06pruned\x18\x19 \x01(\x03R\x06pruned\x12\x14\n" +
+	"\x05saved\x18\x1a \x01(\x03R\x05saved\"\x12\n" +
 	"\x10ListFillsRequest\"@\n" +
 	"\x11ListFillsResponse\x12+\n" +
 	"\x05fills\x18\x01 \x03(\v2\x15.berth.syncer.v1.FillR\x05fills\"\x8c\x02\n" +
@@ -3138,13 +3294,14 @@ const file_berth_syncer_v1_syncer_proto_rawDesc = "" +
 	"repository\"\x10\n" +
 	"\x0eForgetResponse\"\x0e\n" +
 	"\fCheckRequest\"\x0f\n" +
-	"\rCheckResponse2\xae\r\n" +
+	"\rCheckResponse2\xf9\r\n" +
 	"\vSyncService\x12F\n" +
 	"\x05Route\x12\x1d.berth.syncer.v1.RouteRequest\x1a\x1e.berth.syncer.v1.RouteResponse\x12L\n" +
 	"\aResolve\x12\x1f.berth.syncer.v1.ResolveRequest\x1a .berth.syncer.v1.ResolveResponse\x12O\n" +
 	"\bStatBlob\x12 .berth.syncer.v1.StatBlobRequest\x1a!.berth.syncer.v1.StatBlobResponse\x12Q\n" +
 	"\bOpenBlob\x12 .berth.syncer.v1.OpenBlobRequest\x1a!.berth.syncer.v1.OpenBlobResponse0\x01\x12a\n" +
 	"\x0eFetchReferrers\x12&.berth.syncer.v1.FetchReferrersRequest\x1a'.berth.syncer.v1.FetchReferrersResponse\x12I\n" +
+	"\x06Served\x12\x1e.berth.syncer.v1.ServedRequest\x1a\x1f.berth.syncer.v1.ServedResponse\x12I\n" +
 	"\x06Covers\x12\x1e.berth.syncer.v1.CoversRequest\x1a\x1f.berth.syncer.v1.CoversResponse\x12F\n" +
 	"\x05Claim\x12\x1d.berth.syncer.v1.ClaimRequest\x1a\x1e.berth.syncer.v1.ClaimResponse\x12O\n" +
 	"\bAnnounce\x12 .berth.syncer.v1.AnnounceRequest\x1a!.berth.syncer.v1.AnnounceResponse\x12I\n" +
@@ -3175,7 +3332,7 @@ func file_berth_syncer_v1_syncer_proto_rawDescGZIP() []byte {
 	return file_berth_syncer_v1_syncer_proto_rawDescData
 }
 
-var file_berth_syncer_v1_syncer_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_berth_syncer_v1_syncer_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_berth_syncer_v1_syncer_proto_goTypes = []any{
 	(*RouteRequest)(nil),           // 0: berth.syncer.v1.RouteRequest
 	(*RouteResponse)(nil),          // 1: berth.syncer.v1.RouteResponse
@@ -3191,102 +3348,108 @@ var file_berth_syncer_v1_syncer_proto_goTypes = []any{
 	(*CoversResponse)(nil),         // 11: berth.syncer.v1.CoversResponse
 	(*AnnounceRequest)(nil),        // 12: berth.syncer.v1.AnnounceRequest
 	(*AnnounceResponse)(nil),       // 13: berth.syncer.v1.AnnounceResponse
-	(*SettleRequest)(nil),          // 14: berth.syncer.v1.SettleRequest
-	(*SettleResponse)(nil),         // 15: berth.syncer.v1.SettleResponse
-	(*ListForwardsRequest)(nil),    // 16: berth.syncer.v1.ListForwardsRequest
-	(*ListForwardsResponse)(nil),   // 17: berth.syncer.v1.ListForwardsResponse
-	(*Forward)(nil),                // 18: berth.syncer.v1.Forward
-	(*DropForwardRequest)(nil),     // 19: berth.syncer.v1.DropForwardRequest
-	(*DropForwardResponse)(nil),    // 20: berth.syncer.v1.DropForwardResponse
-	(*ReforwardRequest)(nil),       // 21: berth.syncer.v1.ReforwardRequest
-	(*ReforwardResponse)(nil),      // 22: berth.syncer.v1.ReforwardResponse
-	(*ClaimRequest)(nil),           // 23: berth.syncer.v1.ClaimRequest
-	(*ClaimResponse)(nil),          // 24: berth.syncer.v1.ClaimResponse
-	(*ListRulesRequest)(nil),       // 25: berth.syncer.v1.ListRulesRequest
-	(*ListRulesResponse)(nil),      // 26: berth.syncer.v1.ListRulesResponse
-	(*Rule)(nil),                   // 27: berth.syncer.v1.Rule
-	(*ListFillsRequest)(nil),       // 28: berth.syncer.v1.ListFillsRequest
-	(*ListFillsResponse)(nil),      // 29: berth.syncer.v1.ListFillsResponse
-	(*Fill)(nil),                   // 30: berth.syncer.v1.Fill
-	(*ListPresenceRequest)(nil),    // 31: berth.syncer.v1.ListPresenceRequest
-	(*ListPresenceResponse)(nil),   // 32: berth.syncer.v1.ListPresenceResponse
-	(*TagPresence)(nil),            // 33: berth.syncer.v1.TagPresence
-	(*PlatformPresence)(nil),       // 34: berth.syncer.v1.PlatformPresence
-	(*ExplainRequest)(nil),         // 35: berth.syncer.v1.ExplainRequest
-	(*ExplainResponse)(nil),        // 36: berth.syncer.v1.ExplainResponse
-	(*ExamineRequest)(nil),         // 37: berth.syncer.v1.ExamineRequest
-	(*ExamineResponse)(nil),        // 38: berth.syncer.v1.ExamineResponse
-	(*Step)(nil),                   // 39: berth.syncer.v1.Step
-	(*TriggerRequest)(nil),         // 40: berth.syncer.v1.TriggerRequest
-	(*TriggerResponse)(nil),        // 41: berth.syncer.v1.TriggerResponse
-	(*PauseRequest)(nil),           // 42: berth.syncer.v1.PauseRequest
-	(*PauseResponse)(nil),          // 43: berth.syncer.v1.PauseResponse
-	(*ForgetRequest)(nil),          // 44: berth.syncer.v1.ForgetRequest
-	(*ForgetResponse)(nil),         // 45: berth.syncer.v1.ForgetResponse
-	(*CheckRequest)(nil),           // 46: berth.syncer.v1.CheckRequest
-	(*CheckResponse)(nil),          // 47: berth.syncer.v1.CheckResponse
-	(*v1.Actor)(nil),               // 48: berth.metadata.v1.Actor
+	(*ServedRequest)(nil),          // 14: berth.syncer.v1.ServedRequest
+	(*ServedBytes)(nil),            // 15: berth.syncer.v1.ServedBytes
+	(*ServedResponse)(nil),         // 16: berth.syncer.v1.ServedResponse
+	(*SettleRequest)(nil),          // 17: berth.syncer.v1.SettleRequest
+	(*SettleResponse)(nil),         // 18: berth.syncer.v1.SettleResponse
+	(*ListForwardsRequest)(nil),    // 19: berth.syncer.v1.ListForwardsRequest
+	(*ListForwardsResponse)(nil),   // 20: berth.syncer.v1.ListForwardsResponse
+	(*Forward)(nil),                // 21: berth.syncer.v1.Forward
+	(*DropForwardRequest)(nil),     // 22: berth.syncer.v1.DropForwardRequest
+	(*DropForwardResponse)(nil),    // 23: berth.syncer.v1.DropForwardResponse
+	(*ReforwardRequest)(nil),       // 24: berth.syncer.v1.ReforwardRequest
+	(*ReforwardResponse)(nil),      // 25: berth.syncer.v1.ReforwardResponse
+	(*ClaimRequest)(nil),           // 26: berth.syncer.v1.ClaimRequest
+	(*ClaimResponse)(nil),          // 27: berth.syncer.v1.ClaimResponse
+	(*ListRulesRequest)(nil),       // 28: berth.syncer.v1.ListRulesRequest
+	(*ListRulesResponse)(nil),      // 29: berth.syncer.v1.ListRulesResponse
+	(*Rule)(nil),                   // 30: berth.syncer.v1.Rule
+	(*ListFillsRequest)(nil),       // 31: berth.syncer.v1.ListFillsRequest
+	(*ListFillsResponse)(nil),      // 32: berth.syncer.v1.ListFillsResponse
+	(*Fill)(nil),                   // 33: berth.syncer.v1.Fill
+	(*ListPresenceRequest)(nil),    // 34: berth.syncer.v1.ListPresenceRequest
+	(*ListPresenceResponse)(nil),   // 35: berth.syncer.v1.ListPresenceResponse
+	(*TagPresence)(nil),            // 36: berth.syncer.v1.TagPresence
+	(*PlatformPresence)(nil),       // 37: berth.syncer.v1.PlatformPresence
+	(*ExplainRequest)(nil),         // 38: berth.syncer.v1.ExplainRequest
+	(*ExplainResponse)(nil),        // 39: berth.syncer.v1.ExplainResponse
+	(*ExamineRequest)(nil),         // 40: berth.syncer.v1.ExamineRequest
+	(*ExamineResponse)(nil),        // 41: berth.syncer.v1.ExamineResponse
+	(*Step)(nil),                   // 42: berth.syncer.v1.Step
+	(*TriggerRequest)(nil),         // 43: berth.syncer.v1.TriggerRequest
+	(*TriggerResponse)(nil),        // 44: berth.syncer.v1.TriggerResponse
+	(*PauseRequest)(nil),           // 45: berth.syncer.v1.PauseRequest
+	(*PauseResponse)(nil),          // 46: berth.syncer.v1.PauseResponse
+	(*ForgetRequest)(nil),          // 47: berth.syncer.v1.ForgetRequest
+	(*ForgetResponse)(nil),         // 48: berth.syncer.v1.ForgetResponse
+	(*CheckRequest)(nil),           // 49: berth.syncer.v1.CheckRequest
+	(*CheckResponse)(nil),          // 50: berth.syncer.v1.CheckResponse
+	(*v1.Actor)(nil),               // 51: berth.metadata.v1.Actor
 }
 var file_berth_syncer_v1_syncer_proto_depIdxs = []int32{
-	48, // 0: berth.syncer.v1.ResolveRequest.actor:type_name -> berth.metadata.v1.Actor
-	48, // 1: berth.syncer.v1.StatBlobRequest.actor:type_name -> berth.metadata.v1.Actor
-	48, // 2: berth.syncer.v1.OpenBlobRequest.actor:type_name -> berth.metadata.v1.Actor
-	48, // 3: berth.syncer.v1.FetchReferrersRequest.actor:type_name -> berth.metadata.v1.Actor
-	48, // 4: berth.syncer.v1.AnnounceRequest.actor:type_name -> berth.metadata.v1.Actor
-	18, // 5: berth.syncer.v1.ListForwardsResponse.forwards:type_name -> berth.syncer.v1.Forward
-	48, // 6: berth.syncer.v1.ClaimRequest.actor:type_name -> berth.metadata.v1.Actor
-	27, // 7: berth.syncer.v1.ListRulesResponse.rules:type_name -> berth.syncer.v1.Rule
-	30, // 8: berth.syncer.v1.ListFillsResponse.fills:type_name -> berth.syncer.v1.Fill
-	33, // 9: berth.syncer.v1.ListPresenceResponse.tags:type_name -> berth.syncer.v1.TagPresence
-	34, // 10: berth.syncer.v1.TagPresence.platforms:type_name -> berth.syncer.v1.PlatformPresence
-	39, // 11: berth.syncer.v1.ExamineResponse.steps:type_name -> berth.syncer.v1.Step
-	0,  // 12: berth.syncer.v1.SyncService.Route:input_type -> berth.syncer.v1.RouteRequest
-	2,  // 13: berth.syncer.v1.SyncService.Resolve:input_type -> berth.syncer.v1.ResolveRequest
-	4,  // 14: berth.syncer.v1.SyncService.StatBlob:input_type -> berth.syncer.v1.StatBlobRequest
-	6,  // 15: berth.syncer.v1.SyncService.OpenBlob:input_type -> berth.syncer.v1.OpenBlobRequest
-	8,  // 16: berth.syncer.v1.SyncService.FetchReferrers:input_type -> berth.syncer.v1.FetchReferrersRequest
-	10, // 17: berth.syncer.v1.SyncService.Covers:input_type -> berth.syncer.v1.CoversRequest
-	23, // 18: berth.syncer.v1.SyncService.Claim:input_type -> berth.syncer.v1.ClaimRequest
-	12, // 19: berth.syncer.v1.SyncService.Announce:input_type -> berth.syncer.v1.AnnounceRequest
-	14, // 20: berth.syncer.v1.SyncService.Settle:input_type -> berth.syncer.v1.SettleRequest
-	16, // 21: berth.syncer.v1.SyncService.ListForwards:input_type -> berth.syncer.v1.ListForwardsRequest
-	21, // 22: berth.syncer.v1.SyncService.Reforward:input_type -> berth.syncer.v1.ReforwardRequest
-	19, // 23: berth.syncer.v1.SyncService.DropForward:input_type -> berth.syncer.v1.DropForwardRequest
-	25, // 24: berth.syncer.v1.SyncService.ListRules:input_type -> berth.syncer.v1.ListRulesRequest
-	28, // 25: berth.syncer.v1.SyncService.ListFills:input_type -> berth.syncer.v1.ListFillsRequest
-	31, // 26: berth.syncer.v1.SyncService.ListPresence:input_type -> berth.syncer.v1.ListPresenceRequest
-	35, // 27: berth.syncer.v1.SyncService.Explain:input_type -> berth.syncer.v1.ExplainRequest
-	37, // 28: berth.syncer.v1.SyncService.Examine:input_type -> berth.syncer.v1.ExamineRequest
-	40, // 29: berth.syncer.v1.SyncService.Trigger:input_type -> berth.syncer.v1.TriggerRequest
-	42, // 30: berth.syncer.v1.SyncService.Pause:input_type -> berth.syncer.v1.PauseRequest
-	44, // 31: berth.syncer.v1.SyncService.Forget:input_type -> berth.syncer.v1.ForgetRequest
-	46, // 32: berth.syncer.v1.SyncService.Check:input_type -> berth.syncer.v1.CheckRequest
-	1,  // 33: berth.syncer.v1.SyncService.Route:output_type -> berth.syncer.v1.RouteResponse
-	3,  // 34: berth.syncer.v1.SyncService.Resolve:output_type -> berth.syncer.v1.ResolveResponse
-	5,  // 35: berth.syncer.v1.SyncService.StatBlob:output_type -> berth.syncer.v1.StatBlobResponse
-	7,  // 36: berth.syncer.v1.SyncService.OpenBlob:output_type -> berth.syncer.v1.OpenBlobResponse
-	9,  // 37: berth.syncer.v1.SyncService.FetchReferrers:output_type -> berth.syncer.v1.FetchReferrersResponse
-	11, // 38: berth.syncer.v1.SyncService.Covers:output_type -> berth.syncer.v1.CoversResponse
-	24, // 39: berth.syncer.v1.SyncService.Claim:output_type -> berth.syncer.v1.ClaimResponse
-	13, // 40: berth.syncer.v1.SyncService.Announce:output_type -> berth.syncer.v1.AnnounceResponse
-	15, // 41: berth.syncer.v1.SyncService.Settle:output_type -> berth.syncer.v1.SettleResponse
-	17, // 42: berth.syncer.v1.SyncService.ListForwards:output_type -> berth.syncer.v1.ListForwardsResponse
-	22, // 43: berth.syncer.v1.SyncService.Reforward:output_type -> berth.syncer.v1.ReforwardResponse
-	20, // 44: berth.syncer.v1.SyncService.DropForward:output_type -> berth.syncer.v1.DropForwardResponse
-	26, // 45: berth.syncer.v1.SyncService.ListRules:output_type -> berth.syncer.v1.ListRulesResponse
-	29, // 46: berth.syncer.v1.SyncService.ListFills:output_type -> berth.syncer.v1.ListFillsResponse
-	32, // 47: berth.syncer.v1.SyncService.ListPresence:output_type -> berth.syncer.v1.ListPresenceResponse
-	36, // 48: berth.syncer.v1.SyncService.Explain:output_type -> berth.syncer.v1.ExplainResponse
-	38, // 49: berth.syncer.v1.SyncService.Examine:output_type -> berth.syncer.v1.ExamineResponse
-	41, // 50: berth.syncer.v1.SyncService.Trigger:output_type -> berth.syncer.v1.TriggerResponse
-	43, // 51: berth.syncer.v1.SyncService.Pause:output_type -> berth.syncer.v1.PauseResponse
-	45, // 52: berth.syncer.v1.SyncService.Forget:output_type -> berth.syncer.v1.ForgetResponse
-	47, // 53: berth.syncer.v1.SyncService.Check:output_type -> berth.syncer.v1.CheckResponse
-	33, // [33:54] is the sub-list for method output_type
-	12, // [12:33] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	51, // 0: berth.syncer.v1.ResolveRequest.actor:type_name -> berth.metadata.v1.Actor
+	51, // 1: berth.syncer.v1.StatBlobRequest.actor:type_name -> berth.metadata.v1.Actor
+	51, // 2: berth.syncer.v1.OpenBlobRequest.actor:type_name -> berth.metadata.v1.Actor
+	51, // 3: berth.syncer.v1.FetchReferrersRequest.actor:type_name -> berth.metadata.v1.Actor
+	51, // 4: berth.syncer.v1.AnnounceRequest.actor:type_name -> berth.metadata.v1.Actor
+	15, // 5: berth.syncer.v1.ServedRequest.served:type_name -> berth.syncer.v1.ServedBytes
+	21, // 6: berth.syncer.v1.ListForwardsResponse.forwards:type_name -> berth.syncer.v1.Forward
+	51, // 7: berth.syncer.v1.ClaimRequest.actor:type_name -> berth.metadata.v1.Actor
+	30, // 8: berth.syncer.v1.ListRulesResponse.rules:type_name -> berth.syncer.v1.Rule
+	33, // 9: berth.syncer.v1.ListFillsResponse.fills:type_name -> berth.syncer.v1.Fill
+	36, // 10: berth.syncer.v1.ListPresenceResponse.tags:type_name -> berth.syncer.v1.TagPresence
+	37, // 11: berth.syncer.v1.TagPresence.platforms:type_name -> berth.syncer.v1.PlatformPresence
+	42, // 12: berth.syncer.v1.ExamineResponse.steps:type_name -> berth.syncer.v1.Step
+	0,  // 13: berth.syncer.v1.SyncService.Route:input_type -> berth.syncer.v1.RouteRequest
+	2,  // 14: berth.syncer.v1.SyncService.Resolve:input_type -> berth.syncer.v1.ResolveRequest
+	4,  // 15: berth.syncer.v1.SyncService.StatBlob:input_type -> berth.syncer.v1.StatBlobRequest
+	6,  // 16: berth.syncer.v1.SyncService.OpenBlob:input_type -> berth.syncer.v1.OpenBlobRequest
+	8,  // 17: berth.syncer.v1.SyncService.FetchReferrers:input_type -> berth.syncer.v1.FetchReferrersRequest
+	14, // 18: berth.syncer.v1.SyncService.Served:input_type -> berth.syncer.v1.ServedRequest
+	10, // 19: berth.syncer.v1.SyncService.Covers:input_type -> berth.syncer.v1.CoversRequest
+	26, // 20: berth.syncer.v1.SyncService.Claim:input_type -> berth.syncer.v1.ClaimRequest
+	12, // 21: berth.syncer.v1.SyncService.Announce:input_type -> berth.syncer.v1.AnnounceRequest
+	17, // 22: berth.syncer.v1.SyncService.Settle:input_type -> berth.syncer.v1.SettleRequest
+	19, // 23: berth.syncer.v1.SyncService.ListForwards:input_type -> berth.syncer.v1.ListForwardsRequest
+	24, // 24: berth.syncer.v1.SyncService.Reforward:input_type -> berth.syncer.v1.ReforwardRequest
+	22, // 25: berth.syncer.v1.SyncService.DropForward:input_type -> berth.syncer.v1.DropForwardRequest
+	28, // 26: berth.syncer.v1.SyncService.ListRules:input_type -> berth.syncer.v1.ListRulesRequest
+	31, // 27: berth.syncer.v1.SyncService.ListFills:input_type -> berth.syncer.v1.ListFillsRequest
+	34, // 28: berth.syncer.v1.SyncService.ListPresence:input_type -> berth.syncer.v1.ListPresenceRequest
+	38, // 29: berth.syncer.v1.SyncService.Explain:input_type -> berth.syncer.v1.ExplainRequest
+	40, // 30: berth.syncer.v1.SyncService.Examine:input_type -> berth.syncer.v1.ExamineRequest
+	43, // 31: berth.syncer.v1.SyncService.Trigger:input_type -> berth.syncer.v1.TriggerRequest
+	45, // 32: berth.syncer.v1.SyncService.Pause:input_type -> berth.syncer.v1.PauseRequest
+	47, // 33: berth.syncer.v1.SyncService.Forget:input_type -> berth.syncer.v1.ForgetRequest
+	49, // 34: berth.syncer.v1.SyncService.Check:input_type -> berth.syncer.v1.CheckRequest
+	1,  // 35: berth.syncer.v1.SyncService.Route:output_type -> berth.syncer.v1.RouteResponse
+	3,  // 36: berth.syncer.v1.SyncService.Resolve:output_type -> berth.syncer.v1.ResolveResponse
+	5,  // 37: berth.syncer.v1.SyncService.StatBlob:output_type -> berth.syncer.v1.StatBlobResponse
+	7,  // 38: berth.syncer.v1.SyncService.OpenBlob:output_type -> berth.syncer.v1.OpenBlobResponse
+	9,  // 39: berth.syncer.v1.SyncService.FetchReferrers:output_type -> berth.syncer.v1.FetchReferrersResponse
+	16, // 40: berth.syncer.v1.SyncService.Served:output_type -> berth.syncer.v1.ServedResponse
+	11, // 41: berth.syncer.v1.SyncService.Covers:output_type -> berth.syncer.v1.CoversResponse
+	27, // 42: berth.syncer.v1.SyncService.Claim:output_type -> berth.syncer.v1.ClaimResponse
+	13, // 43: berth.syncer.v1.SyncService.Announce:output_type -> berth.syncer.v1.AnnounceResponse
+	18, // 44: berth.syncer.v1.SyncService.Settle:output_type -> berth.syncer.v1.SettleResponse
+	20, // 45: berth.syncer.v1.SyncService.ListForwards:output_type -> berth.syncer.v1.ListForwardsResponse
+	25, // 46: berth.syncer.v1.SyncService.Reforward:output_type -> berth.syncer.v1.ReforwardResponse
+	23, // 47: berth.syncer.v1.SyncService.DropForward:output_type -> berth.syncer.v1.DropForwardResponse
+	29, // 48: berth.syncer.v1.SyncService.ListRules:output_type -> berth.syncer.v1.ListRulesResponse
+	32, // 49: berth.syncer.v1.SyncService.ListFills:output_type -> berth.syncer.v1.ListFillsResponse
+	35, // 50: berth.syncer.v1.SyncService.ListPresence:output_type -> berth.syncer.v1.ListPresenceResponse
+	39, // 51: berth.syncer.v1.SyncService.Explain:output_type -> berth.syncer.v1.ExplainResponse
+	41, // 52: berth.syncer.v1.SyncService.Examine:output_type -> berth.syncer.v1.ExamineResponse
+	44, // 53: berth.syncer.v1.SyncService.Trigger:output_type -> berth.syncer.v1.TriggerResponse
+	46, // 54: berth.syncer.v1.SyncService.Pause:output_type -> berth.syncer.v1.PauseResponse
+	48, // 55: berth.syncer.v1.SyncService.Forget:output_type -> berth.syncer.v1.ForgetResponse
+	50, // 56: berth.syncer.v1.SyncService.Check:output_type -> berth.syncer.v1.CheckResponse
+	35, // [35:57] is the sub-list for method output_type
+	13, // [13:35] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_berth_syncer_v1_syncer_proto_init() }
@@ -3300,7 +3463,7 @@ func file_berth_syncer_v1_syncer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_syncer_v1_syncer_proto_rawDesc), len(file_berth_syncer_v1_syncer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   48,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

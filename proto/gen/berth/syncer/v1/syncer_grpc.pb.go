@@ -24,6 +24,7 @@ const (
 	SyncService_StatBlob_FullMethodName       = "/berth.syncer.v1.SyncService/StatBlob"
 	SyncService_OpenBlob_FullMethodName       = "/berth.syncer.v1.SyncService/OpenBlob"
 	SyncService_FetchReferrers_FullMethodName = "/berth.syncer.v1.SyncService/FetchReferrers"
+	SyncService_Served_FullMethodName         = "/berth.syncer.v1.SyncService/Served"
 	SyncService_Covers_FullMethodName         = "/berth.syncer.v1.SyncService/Covers"
 	SyncService_Claim_FullMethodName          = "/berth.syncer.v1.SyncService/Claim"
 	SyncService_Announce_FullMethodName       = "/berth.syncer.v1.SyncService/Announce"
@@ -62,6 +63,8 @@ type SyncServiceClient interface {
 	OpenBlob(ctx context.Context, in *OpenBlobRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[OpenBlobResponse], error)
 	// FetchReferrers brings the manifests that refer to one into the catalog.
 	FetchReferrers(ctx context.Context, in *FetchReferrersRequest, opts ...grpc.CallOption) (*FetchReferrersResponse, error)
+	// Served tells of bytes that clients got because they are here.
+	Served(ctx context.Context, in *ServedRequest, opts ...grpc.CallOption) (*ServedResponse, error)
 	// Covers says whether a rule covers a repository, and what a push there means.
 	Covers(ctx context.Context, in *CoversRequest, opts ...grpc.CallOption) (*CoversResponse, error)
 	// Claim notes that a repository is pushed to: nothing is fetched into it then.
@@ -89,7 +92,7 @@ type SyncServiceClient interface {
 	Examine(ctx context.Context, in *ExamineRequest, opts ...grpc.CallOption) (*ExamineResponse, error)
 	// Trigger starts what the schedule of a rule does, now.
 	Trigger(ctx context.Context, in *TriggerRequest, opts ...grpc.CallOption) (*TriggerResponse, error)
-	// Pause stops a rule from asking its upstream, or lets it again.
+	// Pause stops a rule, or all, from asking its upstream, or lets it again.
 	Pause(ctx context.Context, in *PauseRequest, opts ...grpc.CallOption) (*PauseResponse, error)
 	// Forget drops what is remembered of a repository. What is stored stays.
 	Forget(ctx context.Context, in *ForgetRequest, opts ...grpc.CallOption) (*ForgetResponse, error)
@@ -158,6 +161,16 @@ func (c *syncServiceClient) FetchReferrers(ctx context.Context, in *FetchReferre
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(FetchReferrersResponse)
 	err := c.cc.Invoke(ctx, SyncService_FetchReferrers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *syncServiceClient) Served(ctx context.Context, in *ServedRequest, opts ...grpc.CallOption) (*ServedResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ServedResponse)
+	err := c.cc.Invoke(ctx, SyncService_Served_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -344,6 +357,8 @@ type SyncServiceServer interface {
 	OpenBlob(*OpenBlobRequest, grpc.ServerStreamingServer[OpenBlobResponse]) error
 	// FetchReferrers brings the manifests that refer to one into the catalog.
 	FetchReferrers(context.Context, *FetchReferrersRequest) (*FetchReferrersResponse, error)
+	// Served tells of bytes that clients got because they are here.
+	Served(context.Context, *ServedRequest) (*ServedResponse, error)
 	// Covers says whether a rule covers a repository, and what a push there means.
 	Covers(context.Context, *CoversRequest) (*CoversResponse, error)
 	// Claim notes that a repository is pushed to: nothing is fetched into it then.
@@ -371,7 +386,7 @@ type SyncServiceServer interface {
 	Examine(context.Context, *ExamineRequest) (*ExamineResponse, error)
 	// Trigger starts what the schedule of a rule does, now.
 	Trigger(context.Context, *TriggerRequest) (*TriggerResponse, error)
-	// Pause stops a rule from asking its upstream, or lets it again.
+	// Pause stops a rule, or all, from asking its upstream, or lets it again.
 	Pause(context.Context, *PauseRequest) (*PauseResponse, error)
 	// Forget drops what is remembered of a repository. What is stored stays.
 	Forget(context.Context, *ForgetRequest) (*ForgetResponse, error)
@@ -401,6 +416,9 @@ func (UnimplementedSyncServiceServer) OpenBlob(*OpenBlobRequest, grpc.ServerStre
 }
 func (UnimplementedSyncServiceServer) FetchReferrers(context.Context, *FetchReferrersRequest) (*FetchReferrersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method FetchReferrers not implemented")
+}
+func (UnimplementedSyncServiceServer) Served(context.Context, *ServedRequest) (*ServedResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Served not implemented")
 }
 func (UnimplementedSyncServiceServer) Covers(context.Context, *CoversRequest) (*CoversResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Covers not implemented")
@@ -550,6 +568,24 @@ func _SyncService_FetchReferrers_Handler(srv interface{}, ctx context.Context, d
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(SyncServiceServer).FetchReferrers(ctx, req.(*FetchReferrersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SyncService_Served_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ServedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SyncServiceServer).Served(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SyncService_Served_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SyncServiceServer).Served(ctx, req.(*ServedRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -864,6 +900,10 @@ var SyncService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "FetchReferrers",
 			Handler:    _SyncService_FetchReferrers_Handler,
+		},
+		{
+			MethodName: "Served",
+			Handler:    _SyncService_Served_Handler,
 		},
 		{
 			MethodName: "Covers",
