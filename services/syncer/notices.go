@@ -97,46 +97,69 @@ func (s *Service) noticeWait(next time.Time) time.Duration {
 	return wait
 }
 
-// workNotice copies a tag that was told of. The error is that of the database, or that
-// ctx has ended: what the upstream does wrong is noted.
+// workNotice does for a tag that was told of what its upstream says of it now: events may
+// come again, and late. The error is that of the database, or that ctx has ended: what the
+// upstream does wrong is noted.
 func (s *Service) workNotice(ctx context.Context, r *Rule, n notice, pins pins) error {
 	t, ok := r.targetOf(n.remote)
 	if !ok || t.content != nil && !t.content.wants(string(n.tag)) { // the rule is another by now
 		return s.store.endNotice(ctx, n)
 	}
-	if n.removed {
-		return s.workRemoval(ctx, r, t, n)
+	claimed, err := s.isClaimed(ctx, t.repo)
+	if err == nil && claimed {
+		s.log.Info("a mirrored repository is left alone: it was pushed to here", "repository", t.repo)
+		return s.store.endNotice(ctx, n)
 	}
-	err := s.mayCopy(ctx, r)
+	var missing bool
 	if err == nil {
-		var claimed bool
-		if claimed, err = s.isClaimed(ctx, t.repo); err == nil && claimed {
-			s.log.Info("a mirrored repository is left alone: it was pushed to here", "repository", t.repo)
-			return s.store.endNotice(ctx, n)
-		}
-	}
-	if err == nil {
-		err = s.copyTag(ctx, t, n.tag, pins.match(t.repo, n.tag))
+		missing, err = s.copyNoticed(ctx, t, n, pins.match(t.repo, n.tag))
 	}
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case missing:
+		return s.workRemoval(ctx, r, t, n)
 	case err == nil:
 		s.meters.copied.Inc()
-		if r.Prune.On { // should it go again, that is another grace
-			if err := s.store.dropGone(ctx, r.Name, t.repo, n.tag); err != nil {
-				return err
-			}
-		}
-		return s.store.endNotice(ctx, n)
 	case errors.Is(err, errUnsigned), errors.Is(err, errHeld), errors.Is(err, errPushed):
 		s.meters.skipped.Inc()
-		return s.store.endNotice(ctx, n)
-	case errors.Is(err, registry.ErrManifestUnknown), errors.Is(err, registry.ErrNameUnknown): // it is gone again
-		return s.store.endNotice(ctx, n)
+	case unknown(err): // it is gone again, or something that belongs to it
+	default:
+		s.meters.copyFailed.Inc()
+		return s.noticeFailed(ctx, r, t, n, err)
 	}
-	s.meters.copyFailed.Inc()
-	return s.noticeFailed(ctx, r, t, n, err)
+	if r.Prune.On { // should it go again, that is another grace
+		if err := s.store.dropGone(ctx, r.Name, t.repo, n.tag); err != nil {
+			return err
+		}
+	}
+	return s.store.endNotice(ctx, n)
+}
+
+// copyNoticed copies a tag that was told of, or reports that its upstream does not have it.
+func (s *Service) copyNoticed(ctx context.Context, t target, n notice, pinned bool) (missing bool, err error) {
+	if n.removed {
+		if missing, err := t.lacksTag(ctx, n.tag); err != nil || missing {
+			return missing, err
+		}
+	}
+	if err := s.mayCopy(ctx, t.rule); err != nil {
+		return false, err
+	}
+	err = s.copyTag(ctx, t, n.tag, pinned)
+	if !t.rule.Prune.On || !unknown(err) || errors.Is(err, errPushed) {
+		return false, err
+	}
+	missing, asked := t.lacksTag(ctx, n.tag)
+	if asked != nil {
+		return false, asked
+	}
+	return missing, err
+}
+
+// unknown reports whether an upstream has said that it does not have something.
+func unknown(err error) bool {
+	return errors.Is(err, registry.ErrManifestUnknown) || errors.Is(err, registry.ErrNameUnknown)
 }
 
 // noticeFailed has a tag tried again later, or gives it up.
@@ -149,8 +172,8 @@ func (s *Service) noticeFailed(ctx context.Context, r *Rule, t target, n notice,
 	return s.store.putOff(ctx, n, s.now().Add(min(noticeAgain<<min(n.attempts, 16), noticeAgainLast)))
 }
 
-// workRemoval removes a tag that its upstream says was removed there, after the rule's
-// grace, unless the upstream has it by then.
+// workRemoval removes a tag that its upstream does not have, after the rule's grace, unless
+// the upstream has it by then.
 func (s *Service) workRemoval(ctx context.Context, r *Rule, t target, n notice) error {
 	next, err := s.pruneTold(ctx, t, n.tag)
 	switch {

@@ -9,6 +9,24 @@ import (
 	"github.com/berth-registry/berth/services/syncer"
 )
 
+// goneSince waits until Explain names these tags of repository a as gone, and no others.
+func (w *world) goneSince(t *testing.T, names ...string) {
+	t.Helper()
+	waitFor(t, "it is said that they are gone: "+strings.Join(names, ", "), func() bool {
+		lines, err := w.Explain(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.Join(lines, "\n")
+		for _, name := range names {
+			if !strings.Contains(text, name+" is gone since ") {
+				return false
+			}
+		}
+		return strings.Count(text, " is gone since ") == len(names)
+	})
+}
+
 // TestNoticesOfRemovals: a tag that its upstream says was removed, and that it does not
 // have, goes here after the grace; what it has all the same stays, and so does what was
 // pushed here, and what came back meanwhile.
@@ -28,19 +46,7 @@ func TestNoticesOfRemovals(t *testing.T) {
 	}
 	goneSince := func(names ...string) {
 		t.Helper()
-		waitFor(t, "it is said when they go", func() bool {
-			lines, err := w.Explain(ctx, "a")
-			if err != nil {
-				t.Fatal(err)
-			}
-			text := strings.Join(lines, "\n")
-			for _, name := range names {
-				if !strings.Contains(text, name+" is gone since ") {
-					return false
-				}
-			}
-			return strings.Count(text, " is gone since ") == len(names)
-		})
+		w.goneSince(t, names...)
 	}
 	graceEnds := func(left int) {
 		t.Helper()
@@ -56,17 +62,17 @@ func TestNoticesOfRemovals(t *testing.T) {
 	for _, tag := range []string{"v1", "v2", "v3"} {
 		w.toldThat(t, registry.ImageDeleted, "a", tag)
 	}
-	goneSince("v1", "v2", "v3")
+	goneSince("v1", "v3") // the upstream has v2 all the same
 	w.wantTags(t, "within the grace", "a", "v1", "v2", "v3")
 	up.image(t, "a", "v3", []byte("three"))
 	w.told(t, "a", "v3")
-	goneSince("v1", "v2")
+	goneSince("v1")
 	graceEnds(2)
 	w.wantTags(t, "after the grace", "a", "v2", "v3")
 	if _, err := w.catalog.Manifest(ctx, nobody, "a", registry.ManifestQuery{Ref: registry.Reference{Digest: one}}); err != nil {
 		t.Errorf("its manifest: %v", err)
 	}
-	goneSince() // the upstream has v2 all the same
+	goneSince()
 
 	up.gone("a", "v3") // another time, with a grace of its own
 	own := pushTag(t, w, "b", "v1", "pushed here")
@@ -101,4 +107,83 @@ func TestNoticesOfRemovalsDryRun(t *testing.T) {
 	w.told(t, "a", "none")
 	waitFor(t, "what was told of first is done", func() bool { return up.asked("HEAD /v2/a/manifests/none") > 0 })
 	w.wantTags(t, "a dry run", "a", "v1")
+}
+
+// TestNoticesInAnyOrder: what was told of a tag, in whichever order it comes and however
+// often, the tag becomes here what it is upstream.
+func TestNoticesInAnyOrder(t *testing.T) {
+	up := newHostile(t)
+	old, _ := up.image(t, "a", "v1", []byte("one"))
+	two, _ := up.image(t, "a", "v2", []byte("two"))
+	r := telling(t, up)
+	r.Prune = syncer.Prune{On: true, Grace: time.Hour}
+	w := open(t, r)
+	w.told(t, "a", "v1")
+	w.told(t, "a", "v2")
+	w.comes(t, "a", "v1", old)
+	w.comes(t, "a", "v2", two)
+	pause := func(on bool) {
+		t.Helper()
+		if err := w.Pause(t.Context(), w.Names()[0], on); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pause(true)
+	again, _ := up.image(t, "a", "v1", []byte("again"))
+	up.gone("a", "v2")
+	for _, tag := range []string{"v1", "v2"} { // v1 was removed and set again, v2 set and removed
+		w.told(t, "a", tag)
+	}
+	w.toldThat(t, registry.ImageDeleted, "a", "v1")
+	pause(false)
+	w.comes(t, "a", "v1", again)
+	w.goneSince(t, "v2")
+	w.later.Add(int64(61 * time.Minute))
+	w.told(t, "a", "none") // whoever works looks again
+	waitFor(t, "v2 goes after the grace", func() bool {
+		tags, err := w.catalog.Tags(t.Context(), nobody, "a", registry.Page[registry.Tag]{Limit: 10})
+		return err == nil && len(tags.Items) == 1
+	})
+	w.wantTags(t, "after the grace", "a", "v1")
+}
+
+// TestNoticesOfHeldTags: a tag that came back, but is not followed, is not gone: should it
+// be removed again, that is another grace.
+func TestNoticesOfHeldTags(t *testing.T) {
+	up := newHostile(t)
+	d, _ := up.image(t, "a", "v1.0.0", []byte("one"))
+	r := telling(t, up)
+	r.Moves, r.Prune = syncer.MovesVersions, syncer.Prune{On: true, Grace: time.Hour}
+	w := open(t, r)
+	w.told(t, "a", "v1.0.0")
+	w.comes(t, "a", "v1.0.0", d)
+	up.gone("a", "v1.0.0")
+	w.toldThat(t, registry.ImageDeleted, "a", "v1.0.0")
+	w.goneSince(t, "v1.0.0")
+	up.image(t, "a", "v1.0.0", []byte("another"))
+	w.told(t, "a", "v1.0.0")
+	w.goneSince(t)
+	if is := w.pointsTo(t, "a", "v1.0.0"); is != d {
+		t.Errorf("it is %s", is)
+	}
+}
+
+// TestNoticesOfClaimedRepositories: a repository that was pushed to is left alone.
+func TestNoticesOfClaimedRepositories(t *testing.T) {
+	up := newHostile(t)
+	d, _ := up.image(t, "a", "v1", []byte("one"))
+	up.image(t, "b", "v1", []byte("b"))
+	r := telling(t, up)
+	r.Prune = syncer.Prune{On: true}
+	w := open(t, r)
+	w.told(t, "a", "v1")
+	w.comes(t, "a", "v1", d)
+	if err := w.Claim(t.Context(), registry.Actor{ID: "eve"}, "a"); err != nil {
+		t.Fatal(err)
+	}
+	up.gone("a", "v1")
+	w.toldThat(t, registry.ImageDeleted, "a", "v1")
+	w.told(t, "b", "v1")
+	w.linked(t, "b", registry.SHA256.FromString("b")) // what was told of first is done
+	w.wantTags(t, "claimed", "a", "v1")
 }

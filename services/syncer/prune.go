@@ -72,7 +72,7 @@ func (s *Service) prune(ctx context.Context, t target, listed map[string]bool) e
 	return nil
 }
 
-// pruneTold does so with one tag, which its upstream says was removed. It returns when
+// pruneTold does so with one tag, which its upstream says it does not have. It returns when
 // the grace ends, the zero time if there is nothing left to do.
 func (s *Service) pruneTold(ctx context.Context, t target, tag registry.Tag) (next time.Time, err error) {
 	if !t.rule.Prune.On {
@@ -129,31 +129,40 @@ func (s *Service) mirrored(ctx context.Context, t target, want func(registry.Tag
 	}
 }
 
+// lacksTag reports whether the upstream itself, and no mirror of it, says that it has no
+// such tag.
+func (t target) lacksTag(ctx context.Context, tag registry.Tag) (bool, error) {
+	_, err := t.rule.Hosts[0].HeadManifest(ctx, t.remote, registry.Reference{Tag: tag})
+	if errors.Is(err, registry.ErrManifestUnknown) {
+		return true, nil
+	}
+	return false, err
+}
+
 // pruneTag removes a tag, if no upstream that the repository is fetched from has it.
 func (s *Service) pruneTag(ctx context.Context, t target, tag registry.Tag, d registry.Digest) error {
 	if owed, err := s.owes(ctx, t.repo, tag); err != nil || owed {
 		return err
 	}
-	_, err := t.rule.Hosts[0].HeadManifest(ctx, t.remote, registry.Reference{Tag: tag})
-	switch {
-	case err == nil: // its list is not all it has
-		return s.store.dropGone(ctx, t.rule.Name, t.repo, tag)
-	case !errors.Is(err, registry.ErrManifestUnknown):
+	switch missing, err := t.lacksTag(ctx, tag); {
+	case err != nil:
 		return err
+	case !missing: // its list is not all it has
+		return s.store.dropGone(ctx, t.rule.Name, t.repo, tag)
 	}
 	for _, other := range s.targets(t.repo) {
 		if other.rule == t.rule || !other.rule.pulls() {
 			continue
 		}
-		if _, err := other.rule.Hosts[0].HeadManifest(ctx, other.remote, registry.Reference{Tag: tag}); !errors.Is(err, registry.ErrManifestUnknown) {
-			return nil // it has it, or can't be asked
+		if missing, err := other.lacksTag(ctx, tag); err != nil || !missing {
+			return nil //nolint:nilerr // it has it, or can't be asked
 		}
 	}
 	if t.rule.Prune.DryRun {
 		s.log.Info("a mirrored tag is gone upstream and would be removed", "rule", t.rule.Name, "repository", t.repo, "tag", tag, "digest", d)
 		return nil
 	}
-	err = s.catalog.UntagCached(ctx, installation, t.repo, tag, d)
+	err := s.catalog.UntagCached(ctx, installation, t.repo, tag, d)
 	switch {
 	case errors.Is(err, registry.ErrDenied), errors.Is(err, registry.ErrUnsupported): // immutable, or in maintenance
 		s.log.Info("a mirrored tag is gone upstream and stays", "rule", t.rule.Name, "repository", t.repo, "tag", tag, "error", err)
