@@ -207,6 +207,11 @@ RANDOM_STEPS ?= 1000000
 prove-random: ## RANDOM_STEPS (1 M) random requests have the same answers from memory, from disk and over gRPC; RANDOM_SEED repeats a run
 	RANDOM_STEPS=$(RANDOM_STEPS) go test -count=1 -timeout 600m -v -run '^TestG20' ./allinone | grep -v -e '--- PASS' -e '=== '
 
+SIM_SEEDS ?= 200
+.PHONY: prove-simulation
+prove-simulation: ## SIM_SEEDS (200) simulated systems: services over a network that stalls and breaks, killed and started again, for hours of a clock of their own; SIM_SEED repeats a run
+	SIM_SEEDS=$(SIM_SEEDS) go test -count=1 -timeout 120m -v -run '^TestG19' ./allinone | grep -v -e '--- PASS' -e '=== '
+
 FILLS ?= 500
 .PHONY: prove-disk-full
 prove-disk-full: ## A small file system is filled to a random byte FILLS (500) times: 507, reads and deletions go on, nothing is damaged (root)

@@ -34,7 +34,7 @@ func Loop(t testing.TB, size int64) string {
 	}
 	// As any file system for data alone: no blocks that only root may use.
 	for _, command := range [][]string{{"mkfs.ext4", "-q", "-m", "0", file}, {"mount", "-o", "loop", file, dir}} {
-		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
+		if out, err := exec.CommandContext(t.Context(), command[0], command[1:]...).CombinedOutput(); err != nil {
 			t.Skipf("NOT RUN: a file system can't be made: %s: %v: %s", command[0], err, out)
 		}
 	}
