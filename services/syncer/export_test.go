@@ -3,6 +3,8 @@ package syncer
 import (
 	"context"
 	"time"
+
+	"github.com/berth-registry/berth/registry"
 )
 
 // Tidy does what is done each minute.
@@ -62,4 +64,9 @@ func (s *Service) Copy(ctx context.Context) error { return s.copyRule(ctx, s.rul
 func (s *Service) WorkNotices(ctx context.Context) error {
 	_, err := s.workNotices(ctx, s.rules()[0])
 	return err
+}
+
+// Owes reports whether a tag is owed to an upstream, as far as who fetches it knows.
+func (s *Service) Owes(ctx context.Context, repo registry.Name, tag registry.Tag) (bool, error) {
+	return s.owes(ctx, repo, tag)
 }

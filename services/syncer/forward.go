@@ -157,6 +157,8 @@ func (s *Service) Announce(ctx context.Context, a registry.Actor, repo registry.
 
 // announce adds rows, and counts what they owe.
 func (s *Service) announce(ctx context.Context, rows []forwardRow) (int64, error) {
+	s.counting.RLock()
+	defer s.counting.RUnlock()
 	for _, r := range rows {
 		s.owe(r.repo, r.tag, 1)
 	}
@@ -177,6 +179,17 @@ func (s *Service) Settle(ctx context.Context, receipt string, stored bool) error
 	if err != nil || err2 != nil || n < 1 || n > registry.MaxTagsPerPut*int64(len(s.rules())+1) {
 		return registry.ErrParameterInvalid.With("not the receipt of an announced push")
 	}
+	if err := s.settle(ctx, first, n, stored); err != nil {
+		return err
+	}
+	s.wakeForwards()
+	return nil
+}
+
+// settle says of n announced rows whether there was a push, and counts what they owe.
+func (s *Service) settle(ctx context.Context, first, n int64, stored bool) error {
+	s.counting.RLock()
+	defer s.counting.RUnlock()
 	var gone []forwardRow
 	if !stored {
 		rows, err := s.store.forwardsOf(ctx, registry.ForwardQuery{After: first - 1, Limit: int(n), Open: true})
@@ -191,7 +204,6 @@ func (s *Service) Settle(ctx context.Context, receipt string, stored bool) error
 	for _, r := range gone {
 		s.owe(r.repo, r.tag, -1)
 	}
-	s.wakeForwards()
 	return nil
 }
 
@@ -264,7 +276,7 @@ func (s *Service) forward(held context.Context, r *Rule, row forwardRow) (over b
 		}
 		return false
 	}
-	was, failed := s.store.endForward(held, row, s.now())
+	was, failed := s.end(held, row)
 	if failed != nil {
 		s.log.Warn("that a push was passed on could not be noted: it is looked at again", "repository", row.repo, "tag", row.tag, "error", failed)
 		return false
@@ -272,7 +284,6 @@ func (s *Service) forward(held context.Context, r *Rule, row forwardRow) (over b
 	if !was { // somebody has given it up meanwhile
 		return true
 	}
-	s.owe(row.repo, row.tag, -1)
 	s.meters.forwarded(row.state).Inc()
 	if row.state != registry.ForwardDelivered {
 		s.log.Warn("a push is not passed on", "rule", r.Name, "repository", row.repo, "tag", row.tag, "digest", row.digest, "state", row.state, "error", err)
@@ -283,6 +294,16 @@ func (s *Service) forward(held context.Context, r *Rule, row forwardRow) (over b
 		}
 	}
 	return true
+}
+
+// end notes how a push ended, see endForward, and counts what its tag owes.
+func (s *Service) end(ctx context.Context, row forwardRow) (was bool, err error) {
+	s.counting.RLock()
+	defer s.counting.RUnlock()
+	if was, err = s.store.endForward(ctx, row, s.now()); was && err == nil {
+		s.owe(row.repo, row.tag, -1)
+	}
+	return was, err
 }
 
 // endedError is why a push will not be passed on.

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/registry"
-	"github.com/berth-registry/berth/services/syncer/upstream"
 )
 
 // breaking is a transport whose uploads break off. It keeps the bodies: a transport may
@@ -34,22 +33,9 @@ func (b *breaking) RoundTrip(r *http.Request) (*http.Response, error) {
 // attempt, and nothing else: who reads on finds no bytes of another place.
 func TestUploadBreaksOff(t *testing.T) {
 	transport := &breaking{make(chan io.ReadCloser, 100)}
-	r := at(t, "http://registry.example.com")
-	h, err := upstream.New(upstream.Options{URL: "http://registry.example.com", Transport: transport, Now: clock})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Hosts, r.Push, r.OnDemand = []*upstream.Host{h}, registry.PushForward, false
-	w := open(t, r)
+	w := open(t, forwarding(t, transport))
 	ctx := t.Context()
-	d := w.pushImage(t, "a", "v1", "layer")
-	receipt, err := w.Announce(ctx, nobody, "a", registry.AnnouncedPush{Tags: []registry.Tag{"v1"}, Digest: d})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Settle(ctx, receipt, true); err != nil {
-		t.Fatal(err)
-	}
+	w.announced(t, "a", "v1", w.pushImage(t, "a", "v1", "layer"))
 	var body io.ReadCloser
 	select {
 	case body = <-transport.bodies:

@@ -41,11 +41,13 @@ func (s *Service) Reforward(ctx context.Context, name string) error {
 	if !r.forwards() {
 		return registry.ErrUnsupported.With("rule %s forwards nothing", name)
 	}
-	if err := s.store.retryForwards(ctx, name, s.now()); err != nil {
+	err = s.store.retryForwards(ctx, name, s.now())
+	counted := s.countOwed(ctx)
+	if err != nil {
 		return fmt.Errorf("letting pushes wait again: %w", err)
 	}
-	if err := s.countOwed(ctx); err != nil {
-		return err
+	if counted != nil {
+		return counted
 	}
 	r.Hosts[0].TryNow()
 	r.state.tryNow.Store(true)
@@ -53,9 +55,12 @@ func (s *Service) Reforward(ctx context.Context, name string) error {
 	return nil
 }
 
-// countOwed counts anew which tags have something to be passed on.
+// countOwed counts anew which tags have something to be passed on, also when whoever has
+// changed that has gone meanwhile.
 func (s *Service) countOwed(ctx context.Context) error {
-	owed, err := s.store.owed(ctx)
+	s.counting.Lock()
+	defer s.counting.Unlock()
+	owed, err := s.store.owed(context.WithoutCancel(ctx))
 	if err != nil {
 		return fmt.Errorf("reading the pushes that are passed on: %w", err)
 	}
@@ -94,10 +99,12 @@ func (s *Service) attempt(ctx context.Context, seq int64) (within context.Contex
 // DropForward implements [registry.Forwarding].
 func (s *Service) DropForward(ctx context.Context, number int64) error {
 	found, err := s.store.dropForward(ctx, number, s.now())
-	if err != nil {
+	counted := s.countOwed(ctx)
+	defer s.wakeForwards()
+	switch {
+	case err != nil:
 		return fmt.Errorf("giving up a push: %w", err)
-	}
-	if !found {
+	case !found:
 		return registry.ErrNameUnknown.With("no push has the number %d", number)
 	}
 	s.mu.Lock()
@@ -111,9 +118,5 @@ func (s *Service) DropForward(ctx context.Context, number int64) error {
 			return ctx.Err()
 		}
 	}
-	if err := s.countOwed(ctx); err != nil {
-		return err
-	}
-	s.wakeForwards()
-	return nil
+	return counted
 }

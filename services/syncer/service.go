@@ -83,6 +83,8 @@ type Service struct {
 	stop context.CancelFunc
 	work sync.WaitGroup
 
+	counting sync.RWMutex // is taken before mu; rows of forwards and owed change together while it is held for reading
+
 	mu        sync.Mutex // guards all below
 	closed    bool
 	fills     map[registry.Digest]*fill
