@@ -44,9 +44,13 @@ func (s *Service) MayForward(ctx context.Context) (held context.Context, done fu
 	return s.mayRun(ctx, s.rules()[0], forwards(s.rules()[0]))
 }
 
-// NextForward reports whether the first rule has something to pass on now.
-func (s *Service) NextForward(ctx context.Context) (bool, error) {
-	q := &queue{s: s, r: s.rules()[0]}
+// NextForward reports whether the first rule has something to pass on now, of other
+// repositories than those that are busy.
+func (s *Service) NextForward(ctx context.Context, busy ...registry.Name) (bool, error) {
+	q := &queue{s: s, r: s.rules()[0], busy: make(map[registry.Name]bool)}
+	for _, repo := range busy {
+		q.busy[repo] = true
+	}
 	_, ok, _, err := q.next(ctx)
 	return ok, err
 }

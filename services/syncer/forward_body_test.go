@@ -35,7 +35,7 @@ func TestUploadBreaksOff(t *testing.T) {
 	transport := &breaking{make(chan io.ReadCloser, 100)}
 	w := open(t, forwarding(t, transport))
 	ctx := t.Context()
-	w.announced(t, "a", "v1", w.pushImage(t, "a", "v1", "layer"))
+	w.announced(t, "a", w.pushImage(t, "a", "v1", "layer"), "v1")
 	var body io.ReadCloser
 	select {
 	case body = <-transport.bodies:

@@ -52,9 +52,9 @@ func (w *world) owes(t *testing.T, repo registry.Name, tag registry.Tag) bool {
 }
 
 // announced announces a push that is stored.
-func (w *world) announced(t *testing.T, repo registry.Name, tag registry.Tag, d registry.Digest) {
+func (w *world) announced(t *testing.T, repo registry.Name, d registry.Digest, tags ...registry.Tag) {
 	t.Helper()
-	receipt, err := w.Announce(t.Context(), nobody, repo, registry.AnnouncedPush{Tags: []registry.Tag{tag}, Digest: d})
+	receipt, err := w.Announce(t.Context(), nobody, repo, registry.AnnouncedPush{Tags: tags, Digest: d})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestGivenUpByWhoLeaves(t *testing.T) {
 	transport := &deaf{breaking{make(chan io.ReadCloser, 100)}, make(chan struct{})}
 	w := open(t, forwarding(t, transport))
 	t.Cleanup(func() { close(transport.release) }) // before w is closed
-	w.announced(t, "a", "v1", w.pushImage(t, "a", "v1", "layer"))
+	w.announced(t, "a", w.pushImage(t, "a", "v1", "layer"), "v1")
 	select {
 	case <-transport.bodies:
 	case <-time.After(time.Minute):
@@ -122,7 +122,7 @@ func TestOwedIsCountedMeanwhile(t *testing.T) {
 	}()
 	for i := range 200 {
 		name := registry.Tag(fmt.Sprint("v", i))
-		w.announced(t, "a", name, registry.SHA256.FromString(string(name)))
+		w.announced(t, "a", registry.SHA256.FromString(string(name)), name)
 		if !w.owes(t, "a", name) {
 			t.Errorf("push %d is not owed", i)
 			break

@@ -154,7 +154,7 @@ func (q *queue) next(ctx context.Context) (row forwardRow, ok bool, at time.Time
 		}
 	}
 	for after, limit := int64(0), 16; ; limit = min(4*limit, maxForwardPage) {
-		rows, err := q.s.store.openForwards(ctx, q.r.Name, after, limit)
+		rows, err := q.s.store.openForwards(ctx, q.r.Name, after, q.busy, limit)
 		if err != nil {
 			return row, false, at, err
 		}
@@ -168,7 +168,6 @@ func (q *queue) next(ctx context.Context) (row forwardRow, ok bool, at time.Time
 			}
 			p, age := q.pauses[l], clock.Sub(row.since)
 			switch {
-			case q.busy[row.repo]:
 			case now.Before(p.until):
 				later(p.until)
 			// Somebody is storing it. It may be younger than nothing: announced since clock was
@@ -183,7 +182,7 @@ func (q *queue) next(ctx context.Context) (row forwardRow, ok bool, at time.Time
 			break
 		}
 	}
-	if len(seen) == 0 {
+	if len(seen)+len(q.busy) == 0 {
 		clear(q.pauses)
 	}
 	return row, false, at, nil

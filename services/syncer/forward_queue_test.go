@@ -1,6 +1,9 @@
 package syncer_test
 
 import (
+	"fmt"
+	"io"
+	"slices"
 	"testing"
 	"time"
 
@@ -31,4 +34,35 @@ func TestAnnouncedPushIsLeftAlone(t *testing.T) {
 			t.Errorf("%v after it was announced: looked for %v, %v; want %v", test.age, got, err, test.want)
 		}
 	}
+}
+
+// TestBusyRepositoryIsNotRead: while something of a repository is passed on, what waits
+// behind it costs next to nothing, however much it is; what waits for others goes on.
+func TestBusyRepositoryIsNotRead(t *testing.T) {
+	w := open(t, forwarding(t, &breaking{make(chan io.ReadCloser, 100)}))
+	ctx := t.Context()
+	if err := w.Pause(ctx, w.Names()[0], true); err != nil {
+		t.Fatal(err)
+	}
+	const most = 1000
+	var tags []registry.Tag
+	for i := range most {
+		tags = append(tags, registry.Tag(fmt.Sprint("v", i)))
+	}
+	for some := range slices.Chunk(tags, registry.MaxTagsPerPut) {
+		w.announced(t, "a", registry.SHA256.FromString("x"), some...)
+	}
+	next := func(want bool, busy ...registry.Name) {
+		t.Helper()
+		if got, err := w.NextForward(ctx, busy...); err != nil || got != want {
+			t.Errorf("busy %v: something is next: %v, %v", busy, got, err)
+		}
+	}
+	next(true)
+	next(true, "b", "c")
+	if n := testing.AllocsPerRun(5, func() { next(false, "b", "a", "c") }); n > most {
+		t.Errorf("%.0f allocations for %d pushes that wait", n, most)
+	}
+	w.announced(t, "d", registry.SHA256.FromString("y"), "v1")
+	next(true, "a")
 }

@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/berth-registry/berth/registry"
@@ -101,9 +103,17 @@ func scanForward(row interface{ Scan(...any) error }) (r forwardRow, err error) 
 	return r, err
 }
 
-// openForwards lists what a rule has to pass on, from the first one behind after on.
-func (s store) openForwards(ctx context.Context, rule string, after int64, limit int) ([]forwardRow, error) {
-	return s.forwards(ctx, `WHERE rule = $1 AND seq > $2 AND `+sqlOpen+` ORDER BY seq LIMIT $3`, rule, after, limit)
+// openForwards lists what a rule has to pass on, from the first one behind after on, but
+// for those of repositories that are busy: they may have a hundred thousand.
+func (s store) openForwards(ctx context.Context, rule string, after int64, busy map[registry.Name]bool, limit int) ([]forwardRow, error) {
+	where, args := `WHERE rule = $1 AND seq > $2 AND `+sqlOpen, []any{rule, after, limit}
+	if len(busy) > 0 {
+		where += ` AND repo NOT IN (` + sqldb.Placeholders(len(args)+1, len(busy)) + `)`
+		for _, repo := range slices.Sorted(maps.Keys(busy)) {
+			args = append(args, string(repo))
+		}
+	}
+	return s.forwards(ctx, where+` ORDER BY seq LIMIT $3`, args...)
 }
 
 // forwardsOf lists rows.
