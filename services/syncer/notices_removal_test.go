@@ -1,11 +1,13 @@
 package syncer_test
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/sqldb"
 	"github.com/berth-registry/berth/services/syncer"
 )
 
@@ -186,4 +188,36 @@ func TestNoticesOfClaimedRepositories(t *testing.T) {
 	w.told(t, "b", "v1")
 	w.linked(t, "b", registry.SHA256.FromString("b")) // what was told of first is done
 	w.wantTags(t, "claimed", "a", "v1")
+}
+
+// TestNoticesInTheirGrace: however many tags an upstream has removed, what it tells of
+// while they are in their grace is copied; but what is to be looked at now is bounded.
+func TestNoticesInTheirGrace(t *testing.T) {
+	up := newHostile(t)
+	d, _ := up.image(t, "a", "v1", []byte("one"))
+	r := telling(t, up)
+	r.Prune = syncer.Prune{On: true, Grace: 24 * time.Hour}
+	w := open(t, r)
+	const most = 100_000
+	due := func(at time.Time) {
+		t.Helper()
+		if err := w.db.Write(t.Context(), func(tx *sqldb.Tx) error {
+			if err := tx.Lock(sqldb.Lock{Name: "notices"}); err != nil {
+				return err
+			}
+			_, err := tx.Exec(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1)
+				INSERT INTO notices (rule, remote, tag, number, since, due, attempts, removed) SELECT 'none', 'a', 't' || i, 1, $2, $2, 0, 1 FROM n WHERE true
+				ON CONFLICT (rule, remote, tag) DO UPDATE SET due = excluded.due`, most, at.UnixMicro())
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	due(clock().Add(24 * time.Hour))
+	w.told(t, "a", "v1")
+	w.comes(t, "a", "v1", d)
+	due(clock())
+	if code := w.tell(event(noticeSecret, clock(), registry.ImageUpdated, `{"name":"a","reference":"v1"}`)); code != http.StatusServiceUnavailable {
+		t.Errorf("another one: %d", code)
+	}
 }

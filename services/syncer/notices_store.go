@@ -21,7 +21,7 @@ type notice struct {
 	removed  bool // it was removed there
 }
 
-// maxNotices is how many tags may wait to be looked at, of all rules together.
+// maxNotices is how many tags may wait to be looked at soon, of all rules together.
 const maxNotices = 100_000
 
 func noticeLock() sqldb.Lock { return sqldb.Lock{Name: "notices"} }
@@ -33,7 +33,8 @@ func (s store) addNotices(ctx context.Context, all []notice, now time.Time) erro
 			return err
 		}
 		var waiting int64
-		if err := tx.QueryRow(`SELECT COUNT(*) FROM notices`).Scan(&waiting); err != nil {
+		// Removed ones in their grace are no more than there are tags here.
+		if err := tx.QueryRow(`SELECT COUNT(*) FROM notices WHERE due <= $1`, now.Add(noticeAgainLast).UnixMicro()).Scan(&waiting); err != nil {
 			return err
 		}
 		if waiting+int64(len(all)) > maxNotices {
