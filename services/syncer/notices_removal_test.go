@@ -1,12 +1,16 @@
 package syncer_test
 
 import (
+	"context"
+	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/memory"
 	"github.com/berth-registry/berth/registry/sqldb"
 	"github.com/berth-registry/berth/services/syncer"
 )
@@ -219,5 +223,51 @@ func TestNoticesInTheirGrace(t *testing.T) {
 	due(clock())
 	if code := w.tell(event(noticeSecret, clock(), registry.ImageUpdated, `{"name":"a","reference":"v1"}`)); code != http.StatusServiceUnavailable {
 		t.Errorf("another one: %d", code)
+	}
+}
+
+// listing is a catalog that counts the cached manifests which it tells of.
+type listing struct {
+	*memory.Catalog
+	told atomic.Int64
+}
+
+func (l *listing) CachedManifests(ctx context.Context, a registry.Actor, repo registry.Name, p registry.Page[registry.Digest]) (registry.List[registry.CachedManifest], error) {
+	list, err := l.Catalog.CachedManifests(ctx, a, repo, p)
+	l.told.Add(int64(len(list.Items)))
+	return list, err
+}
+
+// TestNoticesOfLargeRepositories: a tag that was removed costs no look at all others of its
+// repository.
+func TestNoticesOfLargeRepositories(t *testing.T) {
+	up := newHostile(t)
+	const tags = 40
+	r := telling(t, up)
+	r.Prune = syncer.Prune{On: true}
+	w := &world{blobs: memory.NewBlobs(), catalog: memory.NewCatalog(memory.CatalogOptions{}), root: t.TempDir(), later: &skew}
+	skew.Store(0)
+	all := &listing{Catalog: w.catalog}
+	w.front = func(*memory.Catalog) syncer.Catalog { return all }
+	w.start(t, r)
+	for i := range tags {
+		up.image(t, "a", itoa(i), []byte(itoa(i)))
+		w.told(t, "a", itoa(i))
+	}
+	left := func(n int) {
+		t.Helper()
+		waitFor(t, fmt.Sprint(n, " tags"), func() bool {
+			list, err := w.catalog.Tags(t.Context(), nobody, "a", registry.Page[registry.Tag]{Limit: 2 * tags})
+			return err == nil && len(list.Items) == n
+		})
+	}
+	left(tags)
+	for i := range tags {
+		up.gone("a", itoa(i))
+		w.toldThat(t, registry.ImageDeleted, "a", itoa(i))
+	}
+	left(0)
+	if n := all.told.Load(); n > 2*tags {
+		t.Errorf("%d manifests were listed for %d tags", n, tags)
 	}
 }

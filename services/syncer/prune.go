@@ -47,7 +47,7 @@ func (s *Service) prune(ctx context.Context, t target, listed map[string]bool) e
 	if !t.rule.Prune.On {
 		return nil
 	}
-	missing, err := s.mirrored(ctx, t, func(tag registry.Tag) bool { return !listed[string(tag)] })
+	missing, err := s.mirroredWithout(ctx, t, listed)
 	if err != nil {
 		return fmt.Errorf("reading what was mirrored: %w", err)
 	}
@@ -78,12 +78,11 @@ func (s *Service) pruneTold(ctx context.Context, t target, tag registry.Tag) (ne
 	if !t.rule.Prune.On {
 		return next, nil
 	}
-	here, err := s.mirrored(ctx, t, func(has registry.Tag) bool { return has == tag })
+	d, err := s.mirrored(ctx, t, tag)
 	if err != nil {
 		return next, fmt.Errorf("reading what was mirrored: %w", err)
 	}
-	d, ok := here[tag]
-	if !ok {
+	if d == "" {
 		return next, nil
 	}
 	since, err := s.store.noteGoneTag(ctx, t.rule.Name, t.repo, tag, d, s.now())
@@ -99,15 +98,56 @@ func (s *Service) pruneTold(ctx context.Context, t target, tag registry.Tag) (ne
 	return next, nil
 }
 
-// mirrored returns the tags that were fetched by a rule and that want names, but for
-// pinned ones.
-func (s *Service) mirrored(ctx context.Context, t target, want func(registry.Tag) bool) (map[registry.Tag]registry.Digest, error) {
-	found := make(map[registry.Tag]registry.Digest)
+// mirrored returns what a tag is that was fetched by a rule, "" if it was not, or is
+// pinned.
+func (s *Service) mirrored(ctx context.Context, t target, tag registry.Tag) (registry.Digest, error) {
+	is, err := s.catalog.Manifest(ctx, installation, t.repo, registry.ManifestQuery{Ref: registry.Reference{Tag: tag}, NoBytes: true})
+	if gone(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	// The repository may have a hundred thousand.
+	list, err := s.catalog.CachedManifests(ctx, installation, t.repo, registry.Page[registry.Digest]{After: before(is.Digest), Limit: 1})
+	if err != nil && !gone(err) {
+		return "", err
+	}
+	for _, m := range list.Items {
+		if m.Digest == is.Digest && m.Pinned == "" && m.Upstream == t.origin().Upstream {
+			return m.Digest, nil
+		}
+	}
+	return "", nil
+}
+
+// before returns the digest that is right before another in order, "" if none is.
+func before(d registry.Digest) registry.Digest {
+	text := []byte(d)
+	for i := len(text) - 1; text[i] != ':'; i-- {
+		switch text[i] {
+		case '0':
+			text[i] = 'f'
+			continue
+		case 'a':
+			text[i] = '9'
+		default:
+			text[i]--
+		}
+		return registry.Digest(text)
+	}
+	return ""
+}
+
+// mirroredWithout returns the tags that were fetched by a rule and that are not listed,
+// but for pinned ones.
+func (s *Service) mirroredWithout(ctx context.Context, t target, listed map[string]bool) (map[registry.Tag]registry.Digest, error) {
+	missing := make(map[registry.Tag]registry.Digest)
 	from := t.origin().Upstream
 	for page := (registry.Page[registry.Digest]{Limit: registry.MaxPage}); ; {
 		list, err := s.catalog.CachedManifests(ctx, installation, t.repo, page)
 		if errors.Is(err, registry.ErrNameUnknown) {
-			return found, nil
+			return missing, nil
 		}
 		if err != nil {
 			return nil, err
@@ -118,13 +158,13 @@ func (s *Service) mirrored(ctx context.Context, t target, want func(registry.Tag
 				continue
 			}
 			for _, tag := range m.Tags {
-				if want(tag) && len(found) < maxGone {
-					found[tag] = m.Digest
+				if !listed[string(tag)] && len(missing) < maxGone {
+					missing[tag] = m.Digest
 				}
 			}
 		}
 		if !list.More || len(list.Items) == 0 {
-			return found, nil
+			return missing, nil
 		}
 	}
 }
