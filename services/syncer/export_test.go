@@ -74,3 +74,19 @@ func (s *Service) WorkNotices(ctx context.Context) error {
 func (s *Service) Owes(ctx context.Context, repo registry.Name, tag registry.Tag) (bool, error) {
 	return s.owes(ctx, repo, tag)
 }
+
+// NextAfter reports whether something is to be passed on at once after the first push has
+// failed and then was done something with.
+func (s *Service) NextAfter(ctx context.Context, then func(number int64) error) (bool, error) {
+	q := &queue{s: s, r: s.rules()[0], pauses: make(map[lane]pause)}
+	row, ok, _, err := q.next(ctx)
+	if !ok || err != nil {
+		return false, err
+	}
+	q.note(attempt{row: row})
+	if err := then(row.seq); err != nil {
+		return false, err
+	}
+	_, ok, _, err = q.next(ctx)
+	return ok, err
+}

@@ -36,6 +36,7 @@ func laneOf(r forwardRow) lane {
 
 // pause is the time until the next attempt.
 type pause struct {
+	seq   int64 // of the push whose attempt has failed: another one may be first by now
 	until time.Time
 	last  time.Duration
 }
@@ -168,7 +169,7 @@ func (q *queue) next(ctx context.Context) (row forwardRow, ok bool, at time.Time
 			}
 			p, age := q.pauses[l], clock.Sub(row.since)
 			switch {
-			case now.Before(p.until):
+			case p.seq == row.seq && now.Before(p.until):
 				later(p.until)
 			// Somebody is storing it. It may be younger than nothing: announced since clock was
 			// read, or by a clock that is ahead of ours.
@@ -198,7 +199,11 @@ func (q *queue) note(a attempt) {
 		return
 	}
 	now := time.Now()
-	q.pauses[l] = q.pauses[l].longer(now)
+	p := q.pauses[l]
+	if p.seq != a.row.seq {
+		p = pause{seq: a.row.seq}
+	}
+	q.pauses[l] = p.longer(now)
 	if q.failures++; q.failures >= failuresMost {
 		q.rest = q.rest.longer(now)
 	}

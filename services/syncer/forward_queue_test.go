@@ -66,3 +66,22 @@ func TestBusyRepositoryIsNotRead(t *testing.T) {
 	w.announced(t, "d", registry.SHA256.FromString("y"), "v1")
 	next(true, "a")
 }
+
+// TestBehindOneGivenUp: what is behind a push that has failed waits until that is tried
+// again, and not at all once it was given up.
+func TestBehindOneGivenUp(t *testing.T) {
+	w := open(t, forwarding(t, &breaking{make(chan io.ReadCloser, 100)}))
+	ctx := t.Context()
+	if err := w.Pause(ctx, w.Names()[0], true); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"one", "two"} {
+		w.announced(t, "a", registry.SHA256.FromString(text), "v1")
+	}
+	if ok, err := w.NextAfter(ctx, func(int64) error { return nil }); err != nil || ok {
+		t.Errorf("one that has failed: something is next: %v, %v", ok, err)
+	}
+	if ok, err := w.NextAfter(ctx, func(number int64) error { return w.DropForward(ctx, number) }); err != nil || !ok {
+		t.Errorf("one that was given up: something is next: %v, %v", ok, err)
+	}
+}
