@@ -27,7 +27,10 @@ import (
 const (
 	// maxNotice is how many bytes an event has at most: it may hold a manifest, as JSON.
 	maxNotice = 6 << 20
-	// noticesAtOnce is how many events are read at a time, each in memory.
+	// smallNotice is how many bytes an event may have without a place among those that
+	// are large: most have. So nobody who sends slowly holds up others than those.
+	smallNotice = 64 << 10
+	// noticesAtOnce is how many large events are read at a time, each in memory.
 	noticesAtOnce = 4
 	// noticeConns is how many connections there are at a time.
 	noticeConns = 64
@@ -48,15 +51,7 @@ func (s *Service) Notices() http.Handler {
 			http.Error(w, "events are posted here", http.StatusMethodNotAllowed)
 			return
 		}
-		select {
-		case slots <- struct{}{}:
-			defer func() { <-slots }()
-		default:
-			w.Header().Set("Retry-After", "1")
-			http.Error(w, "too many events at a time", http.StatusServiceUnavailable)
-			return
-		}
-		status, text := s.notice(w, r)
+		status, text := s.notice(w, r, slots)
 		if status == http.StatusNoContent {
 			w.WriteHeader(status)
 			return
@@ -65,8 +60,21 @@ func (s *Service) Notices() http.Handler {
 	})
 }
 
-func (s *Service) notice(w http.ResponseWriter, r *http.Request) (status int, text string) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxNotice))
+func (s *Service) notice(w http.ResponseWriter, r *http.Request, slots chan struct{}) (status int, text string) {
+	from := http.MaxBytesReader(w, r.Body, maxNotice)
+	body, err := io.ReadAll(io.LimitReader(from, smallNotice))
+	if err == nil && len(body) == smallNotice {
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+		default:
+			w.Header().Set("Retry-After", "1")
+			return http.StatusServiceUnavailable, "too many large events at a time"
+		}
+		var rest []byte
+		rest, err = io.ReadAll(from)
+		body = append(body, rest...)
+	}
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):

@@ -6,11 +6,13 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -157,6 +159,46 @@ func TestNoticesOfNobody(t *testing.T) {
 	w.linked(t, "a", registry.SHA256.FromString("one"))
 	if n := other.asked(""); n != 0 {
 		t.Errorf("%d requests to the upstream of a rule that takes no notices", n)
+	}
+}
+
+// TestNoticesBesideSlowOnes: who sends large events slowly, signed by nobody, holds up
+// other large ones only.
+func TestNoticesBesideSlowOnes(t *testing.T) {
+	up := newHostile(t)
+	up.image(t, "a", "v1", []byte("one"))
+	w := open(t, telling(t, up))
+	h := w.Notices()
+	post := func(r *http.Request) int {
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, r)
+		return rec.Code
+	}
+	var slow sync.WaitGroup
+	var pipes []*io.PipeWriter
+	for range 4 {
+		r, pipe := io.Pipe()
+		pipes = append(pipes, pipe)
+		slow.Go(func() { post(httptest.NewRequest(http.MethodPost, "/", r)) })
+		if _, err := pipe.Write(make([]byte, 64<<10+1)); err != nil { // its last byte is read by who has a place
+			t.Fatal(err)
+		}
+	}
+	body := `{"name":"a","reference":"v1"}`
+	if code := post(event(noticeSecret, clock(), registry.ImageUpdated, body)); code != http.StatusNoContent {
+		t.Errorf("a small event: %d", code)
+	}
+	large := event(noticeSecret, clock(), registry.ImageUpdated, body+strings.Repeat(" ", 64<<10))
+	if code := post(large); code != http.StatusServiceUnavailable {
+		t.Errorf("a fifth large one: %d", code)
+	}
+	for _, pipe := range pipes {
+		pipe.Close()
+	}
+	slow.Wait()
+	large = event(noticeSecret, clock(), registry.ImageUpdated, body+strings.Repeat(" ", 64<<10))
+	if code := post(large); code != http.StatusNoContent {
+		t.Errorf("a large one when they have ended: %d", code)
 	}
 }
 
