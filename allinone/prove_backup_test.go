@@ -18,6 +18,10 @@ import (
 	"github.com/berth-registry/berth/services/blobstore/s3/s3test"
 )
 
+// loadRest is how long each writer of a load rests between two operations, which leaves
+// something of the machine to the backup: else the store grows faster than it is copied.
+const loadRest = 25 * time.Millisecond
+
 // load changes a store until it is stopped.
 type load struct {
 	stop  context.CancelFunc
@@ -44,7 +48,7 @@ func startLoad(t *testing.T, l *live, seed uint64) *load {
 				w.mu.Lock()
 				w.ops++
 				w.mu.Unlock()
-				time.Sleep(5 * time.Millisecond) // leave something of the machine to the backup
+				time.Sleep(loadRest)
 			}
 		})
 	}
@@ -63,6 +67,7 @@ func startLoad(t *testing.T, l *live, seed uint64) *load {
 			w.mu.Lock()
 			w.moves = append(w.moves, m.Digest)
 			w.mu.Unlock()
+			time.Sleep(loadRest)
 		}
 	})
 	return w
@@ -95,49 +100,47 @@ func TestG22Backup(t *testing.T) {
 			if i == 2 {
 				target = s3Target(t)
 			}
-			w := startLoad(t, l, seed)
-			defer w.end()
 			for n := range rounds {
-				waitFor(t, func() bool { moves, _ := w.done(); return moves >= 3*(n+1) })
-				first, opsBefore := w.done()
-				out, err := runBerth(t, "backup", "create", file, "--to", target)
-				if err != nil {
-					t.Fatalf("backup create: %v\n%s", err, out)
-				}
-				last, opsAfter := w.done()
-				if opsAfter == opsBefore {
-					t.Errorf("backup %d: nothing was done meanwhile: it proves nothing", n)
-				}
-				if out, err := runBerth(t, "fsck", "--online", file); err != nil {
-					t.Errorf("fsck of the store under load: %v\n%s", err, out)
-				}
-				if out, err := runBerth(t, "backup", "verify", "--from", target, "--read-data"); err != nil {
-					t.Errorf("backup verify: %v\n%s", err, out)
-				}
-				restored := restoreElsewhere(t, i, target)
-				var got registry.Digest
-				r := serveStore(t, restored)
-				m, err := r.catalog.Manifest(t.Context(), prover, "moments", registry.ManifestQuery{Ref: registry.Reference{Tag: "now"}, NoBytes: true})
-				if err != nil {
-					t.Fatal(err)
-				}
-				got = m.Digest
-				r.stop()
-				w.mu.Lock()
-				at := -1
-				for j := first - 1; j < min(last+1, len(w.moves)); j++ {
-					if w.moves[j] == got {
-						at = j
-					}
-				}
-				w.mu.Unlock()
-				if at < 0 {
-					t.Errorf("backup %d has the tag at %s, which it was at no time between the moves %d and %d", n, got, first, last)
-				}
-				t.Logf("backup %d: %d operations and %d moves meanwhile, it is of move %d", n, opsAfter-opsBefore, last-first, at)
+				backUpUnderLoad(t, l, file, target, seed+uint64(n), func() string { return restoreElsewhere(t, i, target) })
 			}
 		})
 	}
+}
+
+// backUpUnderLoad makes a backup of a store that is used, and restores it when that has
+// ended: else the store would grow by more from one backup to the next.
+func backUpUnderLoad(t *testing.T, l *live, file, target string, seed uint64, restore func() string) {
+	t.Helper()
+	w := startLoad(t, l, seed)
+	defer w.end()
+	waitFor(t, func() bool { moves, _ := w.done(); return moves >= 3 })
+	first, opsBefore := w.done()
+	out, err := runBerth(t, "backup", "create", file, "--to", target)
+	if err != nil {
+		t.Fatalf("backup create: %v\n%s", err, out)
+	}
+	last, opsAfter := w.done()
+	if opsAfter == opsBefore {
+		t.Error("nothing was done meanwhile: it proves nothing")
+	}
+	if out, err := runBerth(t, "fsck", "--online", file); err != nil {
+		t.Errorf("fsck of the store under load: %v\n%s", err, out)
+	}
+	w.end()
+	if out, err := runBerth(t, "backup", "verify", "--from", target, "--read-data"); err != nil {
+		t.Errorf("backup verify: %v\n%s", err, out)
+	}
+	r := serveStore(t, restore())
+	m, err := r.catalog.Manifest(t.Context(), prover, "moments", registry.ManifestQuery{Ref: registry.Reference{Tag: "now"}, NoBytes: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.stop()
+	at := slices.Index(w.moves[first-1:min(last+1, len(w.moves))], m.Digest)
+	if at < 0 {
+		t.Errorf("a backup has the tag at %s, which it was at no time between the moves %d and %d", m.Digest, first, last)
+	}
+	t.Logf("%d operations and %d moves meanwhile, it is of move %d", opsAfter-opsBefore, last-first, first+at)
 }
 
 func s3Target(t *testing.T) string {
