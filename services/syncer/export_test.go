@@ -1,7 +1,9 @@
 package syncer
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"time"
 
 	"github.com/berth-registry/berth/registry"
@@ -53,6 +55,17 @@ func (s *Service) NextForward(ctx context.Context, busy ...registry.Name) (bool,
 	}
 	_, ok, _, err := q.next(ctx)
 	return ok, err
+}
+
+// BeginNext reports whether an attempt begins for what [Service.NextForward] finds.
+func (s *Service) BeginNext(ctx context.Context) (bool, error) {
+	q := &queue{s: s, r: s.rules()[0], busy: make(map[registry.Name]bool), ended: make(chan attempt, 1)}
+	row, ok, _, err := q.next(ctx)
+	if !ok || err != nil {
+		return false, cmp.Or(err, errors.New("void: nothing is next"))
+	}
+	q.begin(ctx, row)
+	return len(q.busy) > 0, nil
 }
 
 // Rights returns how many rights a holder has in the database.

@@ -80,10 +80,7 @@ func (s *Service) forwardAll(ctx context.Context, r *Rule) {
 		compare = ticker.C
 	}
 	for ctx.Err() == nil {
-		var at time.Time // of the next look; zero: when something happens
-		if !r.state.paused.Load() {
-			at = q.start(ctx)
-		}
+		at := q.start(ctx) // of the next look; zero: when something happens
 		if poll := time.Now().Add(refreshEvery); s.shared && (at.IsZero() || poll.Before(at)) {
 			at = poll // who takes a push elsewhere does not wake us
 		}
@@ -114,7 +111,7 @@ func (s *Service) forwardAll(ctx context.Context, r *Rule) {
 // start begins as many attempts as may be made at a time, and returns when the next one
 // is due, zero if nothing is.
 func (q *queue) start(ctx context.Context) time.Time {
-	for {
+	for !q.r.state.paused.Load() {
 		most := forwardsAtOnce
 		if q.failures >= failuresMost {
 			most = 1
@@ -135,9 +132,19 @@ func (q *queue) start(ctx context.Context) time.Time {
 		if !ok {
 			return at
 		}
-		q.busy[row.repo] = true
-		go func() { q.ended <- attempt{row, q.s.forward(ctx, q.r, row)} }()
+		q.begin(ctx, row)
 	}
+	return time.Time{}
+}
+
+// begin makes an attempt, unless the rule was paused before row was read: it may have
+// been pushed after that.
+func (q *queue) begin(ctx context.Context, row forwardRow) {
+	if q.r.state.paused.Load() {
+		return
+	}
+	q.busy[row.repo] = true
+	go func() { q.ended <- attempt{row, q.s.forward(ctx, q.r, row)} }()
 }
 
 // next returns the first push that may be passed on now: none of its lane is before it,

@@ -85,3 +85,17 @@ func TestBehindOneGivenUp(t *testing.T) {
 		t.Errorf("one that was given up: something is next: %v, %v", ok, err)
 	}
 }
+
+// TestPausedAfterALook: what was pushed after its rule was paused is not passed on,
+// though a look for it had begun before.
+func TestPausedAfterALook(t *testing.T) {
+	w := open(t, forwarding(t, &breaking{make(chan io.ReadCloser, 100)}))
+	ctx := t.Context()
+	if err := w.Pause(ctx, w.Names()[0], true); err != nil {
+		t.Fatal(err)
+	}
+	w.announced(t, "a", registry.SHA256.FromString("one"), "v1")
+	if began, err := w.BeginNext(ctx); began || err != nil {
+		t.Errorf("what was pushed to a paused rule is passed on: %v, %v", began, err)
+	}
+}
