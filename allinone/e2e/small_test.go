@@ -21,7 +21,8 @@ import (
 // TestG23SmallMachine starts the program where it may open 100 files and has no
 // directory for temporary ones, and lets 64 clients push and pull for SMALL_SECONDS
 // (5). What can't be done now is refused cleanly or not accepted at all; what was
-// acknowledged is there, and afterwards everything works as before.
+// acknowledged is there, and afterwards uploads that were refused can be cancelled, and
+// everything works as before.
 func TestG23SmallMachine(t *testing.T) {
 	script := filepath.Join(t.TempDir(), "berth")
 	text := fmt.Sprintf("#!/bin/sh\nulimit -n 100\nexport TMPDIR=/nonexistent\nexec %s \"$@\"\n", Program(t, "berth"))
@@ -44,6 +45,11 @@ func TestG23SmallMachine(t *testing.T) {
 		t.Error("nothing was done")
 	}
 	calm := &http.Client{Timeout: 30 * time.Second}
+	for _, at := range l.left {
+		if err := cancelUpload(calm, at); err != nil {
+			t.Errorf("an upload that was refused can't be cancelled: %v", err)
+		}
+	}
 	if _, err := l.push(calm, []byte("afterwards")); err != nil {
 		t.Errorf("after all clients have gone: %v", err)
 	}
@@ -69,6 +75,7 @@ type smallLoad struct {
 	stored  map[string]bool
 	refused map[string]int // how often, by the answer
 	bad     []error
+	left    []string // uploads that were refused and could not be cancelled
 }
 
 func (l *smallLoad) client(i int) {
@@ -138,13 +145,35 @@ func (l *smallLoad) push(client *http.Client, content []byte) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if resp, err = client.Do(req); err != nil {
-		return "", err
+	if resp, err = client.Do(req); err == nil {
+		err = drain(resp, http.StatusCreated)
 	}
-	if err := drain(resp, http.StatusCreated); err != nil {
-		return "", err
+	if err == nil {
+		return d, nil
 	}
-	return d, nil
+	// One client may leave 1,000 uploads open (http.openUploads).
+	if cancelUpload(client, at.String()) != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.left = append(l.left, at.String())
+	}
+	return "", err
+}
+
+// cancelUpload ends an upload, which may have ended already.
+func cancelUpload(client *http.Client, at string) error {
+	req, err := http.NewRequest(http.MethodDelete, at, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	if err = drain(resp, http.StatusNoContent); err == answered(http.StatusNotFound) {
+		return nil
+	}
+	return err
 }
 
 func (l *smallLoad) pull(client *http.Client, d string) error {
