@@ -32,14 +32,15 @@ overlay() {
 
 # one PATCH: prints what became of it, and fails if it was not found.
 one() {
-	local patch=$1 log=$work/log name mistake module by args
+	local patch=$1 log=$work/log name mistake module with by args
 	name=$(basename "$patch" .patch)
 	mistake=$(sed -n 's/^# Mistake: //p' "$patch")
 	read -r -a args <<<"$(sed -n 's/^# Found by: go test //p' "$patch")"
 	module=$(sed -n 's/^# In module: //p' "$patch") # one that is not in go.work
+	with=$(sed -n 's/^# With: //p' "$patch")        # a variable
 	if ! overlay "$patch" 2>"$log"; then
 		printf 'NO LONGER FITS  %-30s %s\n%s\n' "$name" "$mistake" "$(cat "$log")"
-	elif ${module:+env GOWORK=off} go ${module:+-C "$module"} test -vet=off -count=1 -timeout 5m -overlay "$work/overlay.json" "${args[@]}" >"$log" 2>&1; then
+	elif env ${module:+GOWORK=off} ${with:+"$with"} go ${module:+-C "$module"} test -vet=off -count=1 -timeout 5m -overlay "$work/overlay.json" "${args[@]}" >"$log" 2>&1; then
 		printf 'NOT FOUND       %-30s %s\n' "$name" "$mistake"
 	elif by=$(sed -nE 's/^--- FAIL: ([A-Za-z0-9_]+).*/\1/p' "$log" | sort -u | tr '\n' ' ') && [ -n "$by" ]; then
 		printf 'found           %-30s %s By %s\n' "$name" "$mistake" "$by"
