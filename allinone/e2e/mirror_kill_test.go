@@ -115,12 +115,16 @@ func TestMirrorKill(t *testing.T) {
 	})
 	client := &http.Client{Timeout: time.Minute}
 	defer client.CloseIdleConnections()
-	// A gateway serves before it has reached the syncer.
-	first, content := u.add()
-	awaitBlob(t, client, s.URL()+"/v2/far/away/blobs/"+string(first), content)
+	// A gateway serves before it has reached the syncer, and may need 5 s to reach one
+	// that is back.
+	reached := func() {
+		first, content := u.add()
+		awaitBlob(t, client, s.URL()+"/v2/far/away/blobs/"+string(first), content)
+	}
 	victims := []string{"syncer", "gateway", "blobstore"}
 	hit, broken := 0, 0
 	for n := range kills {
+		reached()
 		victim := victims[n%len(victims)]
 		p := s.of(victim)[0]
 		d, content := u.add()

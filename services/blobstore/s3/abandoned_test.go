@@ -2,9 +2,12 @@ package s3_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -96,5 +99,96 @@ func TestCommitOfAnAbandonedUpload(t *testing.T) {
 				t.Error("the slow commit of an upload that was given up succeeded")
 			}
 		})
+	}
+}
+
+// deaf lets no request through from the first that matches on.
+type deaf struct {
+	match func(*http.Request) bool
+	gone  atomic.Bool
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (d *deaf) RoundTrip(r *http.Request) (*http.Response, error) {
+	if d.match(r) {
+		d.gone.Store(true)
+	}
+	if d.gone.Load() {
+		return nil, errors.New("the machine has ended")
+	}
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+func writesState(r *http.Request) bool {
+	return r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/state")
+}
+
+func completes(r *http.Request) bool {
+	return r.Method == http.MethodPost && r.URL.Query().Has("uploadId")
+}
+
+// TestCommitWhoseCallerLeft: when a caller leaves in the middle of a commit, what is left
+// to do is done: else an upload would be left that can't be continued.
+func TestCommitWhoseCallerLeft(t *testing.T) {
+	for name, held := range map[string]func(*http.Request) bool{"completing": completes, "noting": writesState} {
+		t.Run(name, func(t *testing.T) {
+			drivers := map[registry.Pool]config.Driver{"": s3test.Start(t).Driver(newRoot())}
+			other := openStoreWith(t, drivers, s3.Options{})
+			all := noise(9<<20, 3)
+			u, err := other.Start(t.Context(), "", "")
+			if err == nil {
+				u, err = other.Append(t.Context(), u, bytes.NewReader(all))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			g := newGate(held)
+			s := openStoreWith(t, drivers, s3.Options{Transport: g})
+			ctx, leave := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() {
+				_, err := s.Commit(ctx, u, nil, registry.SHA256.FromBytes(all))
+				ended <- err
+			}()
+			<-g.hit
+			leave()
+			close(g.open)
+			if err := <-ended; err != nil {
+				t.Errorf("the commit: %v", err)
+			}
+			for f, err := range other.CheckUploads(t.Context()) {
+				t.Errorf("finding %+v, error %v", f, err)
+			}
+			again, err := other.Commit(t.Context(), u, nil, registry.SHA256.FromBytes(all))
+			if err != nil || again.Size != int64(len(all)) {
+				t.Errorf("the commit again: %+v, %v", again, err)
+			}
+		})
+	}
+}
+
+// TestCommitThatEndsInTheMiddle: when the process ends after the parts have become one
+// object, the upload is no damage: a commit finds the object.
+func TestCommitThatEndsInTheMiddle(t *testing.T) {
+	drivers := map[registry.Pool]config.Driver{"": s3test.Start(t).Driver(newRoot())}
+	other := openStoreWith(t, drivers, s3.Options{})
+	all := noise(9<<20, 4)
+	u, err := other.Start(t.Context(), "", "")
+	if err == nil {
+		u, err = other.Append(t.Context(), u, bytes.NewReader(all))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := openStoreWith(t, drivers, s3.Options{Transport: &deaf{match: writesState}})
+	want := registry.SHA256.FromBytes(all)
+	if _, err := s.Commit(t.Context(), u, nil, want); err == nil {
+		t.Fatal("void: it was committed")
+	}
+	for f, err := range other.CheckUploads(t.Context()) {
+		t.Errorf("finding %+v, error %v", f, err)
+	}
+	if again, err := other.Commit(t.Context(), u, nil, want); err != nil || again.Size != int64(len(all)) {
+		t.Errorf("the commit again: %+v, %v", again, err)
 	}
 }

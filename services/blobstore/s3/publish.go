@@ -15,7 +15,8 @@ import (
 // Publish implements [blobstore.UploadFile]. Bytes come first, then the name of
 // an anonymous object, then the state: what ends in between is either the
 // upload as it was, and a copy that nobody was told of and that the sweep
-// finds, or the copy.
+// finds, or the copy. When ctx ends no bytes are sent any more, but what is left
+// to do is done: an upload whose parts are one object can't be continued.
 func (u *upload) Publish(ctx context.Context, d registry.Digest, sums blobstore.Sums) (registry.Locator, error) {
 	u.inUse.RLock()
 	defer u.inUse.RUnlock()
@@ -30,16 +31,19 @@ func (u *upload) Publish(ctx context.Context, d registry.Digest, sums blobstore.
 	}
 	size := u.size()
 	var o object
+	sending := ctx
+	ctx, cancel := outlive(ctx, saveLimit)
+	defer cancel()
 	switch {
 	case u.sealed:
 		o = u.multi.object
 	case many:
-		o, err = u.putParts(ctx, d)
+		o, err = u.putParts(sending, ctx, d)
 	default:
-		o, err = u.putWhole(ctx, d)
+		o, err = u.putWhole(sending, d)
 	}
 	if err == nil && many && o.kind == named && u.multi.digest != d {
-		o, err = u.move(ctx, d)
+		o, err = u.move(sending, d)
 	}
 	if err != nil {
 		return "", err
@@ -95,16 +99,29 @@ func (u *upload) putWhole(ctx context.Context, d registry.Digest) (object, error
 	return o, err
 }
 
-// putParts completes the multipart upload.
-func (u *upload) putParts(ctx context.Context, d registry.Digest) (object, error) {
+// putParts completes the multipart upload, within finish.
+func (u *upload) putParts(ctx, finish context.Context, d registry.Digest) (object, error) {
 	etags, err := u.sendLast(ctx)
 	if err == nil {
-		err = u.driver.client.complete(ctx, u.multi.key(u.driver), u.multi.id, etags)
+		err = u.driver.client.complete(finish, u.multi.key(u.driver), u.multi.id, etags)
 	}
 	if err != nil {
 		err = u.completed(ctx, u.multi.key(u.driver), d, err)
 	}
 	return u.multi.object, err
+}
+
+// outlive returns a context that ends some time after ctx.
+func outlive(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(d, cancel)
+		context.AfterFunc(longer, func() { timer.Stop() })
+	})
+	return longer, func() {
+		stop()
+		cancel()
+	}
 }
 
 // sendLast sends what does not fill a part and returns the ETags of all parts.

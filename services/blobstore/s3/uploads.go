@@ -159,8 +159,17 @@ func (d *Driver) CheckUpload(ctx context.Context, id registry.UploadID) (string,
 		return "", nil
 	}
 	o, _ := parseLocator(rec.Object)
-	sizes, err := d.client.partSizes(ctx, d.keys.data(o, rec.Digest), rec.Multipart)
+	key := d.keys.data(o, rec.Digest)
+	sizes, err := d.client.partSizes(ctx, key, rec.Multipart)
 	if isNone(err) {
+		// A commit that did not end has made them one object: another one finds it.
+		h, err := d.client.head(ctx, key)
+		if err != nil && !isNone(err) {
+			return "", err
+		}
+		if err == nil && h.size >= rec.Offset {
+			return "", nil
+		}
 		return fmt.Sprintf("its state counts %d parts, and there are none", len(rec.Parts)), nil
 	}
 	if err != nil {
