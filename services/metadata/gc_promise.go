@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/sqldb"
@@ -14,7 +15,7 @@ const (
 	sqlPromise  = `
 		UPDATE reviews SET lease = $4, due = CASE WHEN due > $4 THEN due ELSE $4 END
 		WHERE repo_id = $1 AND digest = $2 AND kind = $3 AND lease < $4`
-	sqlNoReview = `DELETE FROM reviews WHERE repo_id = $1 AND digest = $2 AND kind = $3`
+	sqlNoReview = `DELETE FROM reviews WHERE repo_id = $1 AND digest = $2 AND kind = $3 AND due <= $4`
 )
 
 // keep makes good what an answer says: that content is there and can be used for
@@ -64,9 +65,15 @@ func (c *Catalog) renew(tx *sqldb.Tx, repo registry.Name, digest []byte, kind in
 	if err != nil {
 		return err
 	}
-	is, needs := sqlHasLink, []string{sqlIsReferenced}
+	type need struct {
+		query string
+		until int64 // a review that is due later stays
+	}
+	// A manifest that goes, which refers to this one, does not give it all of the undo
+	// window anew; a tag that goes does.
+	is, needs := sqlHasLink, []need{{sqlIsReferenced, promised}}
 	if kind == reviewManifest {
-		is, needs = sqlHasManifest, []string{sqlIsReferenced, sqlIsTagged}
+		is, needs = sqlHasManifest, []need{{sqlIsTagged, math.MaxInt64}, {sqlIsReferenced, promised}}
 	}
 	if there, err := exists(tx.QueryRow(is, id, digest)); err != nil {
 		return err
@@ -74,12 +81,15 @@ func (c *Catalog) renew(tx *sqldb.Tx, repo registry.Name, digest []byte, kind in
 		return errGone
 	}
 	for _, q := range needs {
-		needed, err := exists(tx.QueryRow(q, id, digest))
+		needed, err := exists(tx.QueryRow(q.query, id, digest))
 		if err != nil {
 			return err
 		}
 		if needed {
-			return tx.Queue(sqlNoReview, id, digest, kind)
+			if err := tx.Queue(sqlNoReview, id, digest, kind, q.until); err != nil {
+				return err
+			}
+			break
 		}
 	}
 	if err := tx.Queue(sqlPromise, id, digest, kind, promised); err != nil {

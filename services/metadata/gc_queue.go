@@ -86,7 +86,9 @@ func (c *Catalog) reviewAround(tx *sqldb.Tx, id int64, digest []byte, p registry
 	return nil
 }
 
-// sqlNoReviews takes what a new manifest refers to out of the queue.
+// sqlNoReviews takes what a manifest, $3, refers to out of the queue, and itself if it
+// is among that. What is due later than $2, the end of a promise, stays: somebody may
+// undo until then what needed it before, and the manifest may go earlier.
 func sqlNoReviews(n int) string {
-	return "DELETE FROM reviews WHERE repo_id = $1 AND digest IN (" + sqldb.Placeholders(2, n) + ") AND kind IN (1, 2)"
+	return "DELETE FROM reviews WHERE repo_id = $1 AND digest IN (" + sqldb.Placeholders(4, n) + ") AND kind IN (1, 2) AND (due <= $2 OR digest = $3)"
 }

@@ -199,6 +199,8 @@ func (p *put) apply(tx *sqldb.Tx) error {
 // settle takes what the manifest needs, and the manifest if it has a tag, out of
 // the queue of reviews; or else puts it there.
 func (p *put) settle(tx *sqldb.Tx, f *found) error {
+	pool := p.c.poolOf(p.repo)
+	promised := p.c.promise(pool)
 	var needed []any
 	if !f.manifest {
 		for _, r := range p.refs {
@@ -208,13 +210,12 @@ func (p *put) settle(tx *sqldb.Tx, f *found) error {
 	if len(p.tags) > 0 {
 		needed = append(needed, p.digest)
 	} else {
-		pool, promised := p.c.poolOf(p.repo), p.c.promise(p.c.poolOf(p.repo))
 		if err := p.c.review(tx, f.repo, p.digest, reviewManifest, pool, promised, promised); err != nil {
 			return err
 		}
 	}
 	return sqldb.Padded(needed, func(part []any) error {
-		return tx.Queue(sqlNoReviews(len(part)), append([]any{f.repo}, part...)...)
+		return tx.Queue(sqlNoReviews(len(part)), append([]any{f.repo, promised, p.digest}, part...)...)
 	})
 }
 

@@ -241,7 +241,7 @@ func (u *undelete) restore(tx *sqldb.Tx, id int64, digest []byte) ([]registry.Ta
 		u.c.tell(tx, ManifestStored, id, u.actor, digest),
 		u.c.review(tx, id, digest, reviewManifest, u.pool, promised, promised),
 		sqldb.Padded(refs, func(part []any) error {
-			return tx.Queue(sqlNoReviews(len(part)), append([]any{id}, part...)...)
+			return tx.Queue(sqlNoReviews(len(part)), append([]any{id, promised, digest}, part...)...)
 		}),
 		u.c.claim(tx, id, u.pool, refs), // somebody wants it, whoever has fetched it
 		forget(tx, id, digest),
