@@ -39,6 +39,10 @@ const (
 			AND (SELECT 1 FROM trash g WHERE g.repo_id = r.id LIMIT 1) IS NULL
 			AND (SELECT 1 FROM reviews v WHERE v.repo_id = r.id AND v.digest = $3 AND v.kind = 4 LIMIT 1) IS NULL
 		FROM repositories r WHERE r.name > $1 ORDER BY r.name LIMIT $2`
+	// A deleted repository always has something to be done.
+	sqlSweepGone = `
+		SELECT g.name, g.id, (SELECT 1 FROM reviews v WHERE v.repo_id = g.id AND v.digest = $3 AND v.kind = 4 LIMIT 1) IS NULL
+		FROM deleted_repositories g WHERE g.id > $1 ORDER BY g.id LIMIT $2`
 
 	// Reviews from a time when the clock was far ahead.
 	sqlTooLate = `
@@ -117,7 +121,7 @@ func (c *Catalog) endSweep(ctx context.Context, name string) error {
 
 // sweep queues reviews of all that should have one.
 func (c *Catalog) sweep(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{c.sweepLate, c.sweepManifests, c.sweepLinks, c.sweepBlobs, c.sweepRepositories} {
+	for _, step := range []func(context.Context) error{c.sweepLate, c.sweepManifests, c.sweepLinks, c.sweepBlobs, c.sweepRepositories, c.sweepGone} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -180,6 +184,18 @@ func (c *Catalog) sweepBlobs(ctx context.Context) error {
 func (c *Catalog) sweepRepositories(ctx context.Context) error {
 	last := due{}
 	return c.sweepPages(ctx, sqlSweepRepos, func() []any { return []any{string(last.repo), sweepPage, noDigest} },
+		func(rows *sqldb.Rows) (swept, error) {
+			s := swept{due: due{kind: reviewRepository, packed: noDigest}}
+			err := rows.Scan(&s.repo, &s.repoID, &s.missing)
+			s.pool = c.poolOf(s.repo)
+			last = s.due
+			return s, err
+		})
+}
+
+func (c *Catalog) sweepGone(ctx context.Context) error {
+	last := due{}
+	return c.sweepPages(ctx, sqlSweepGone, func() []any { return []any{last.repoID, sweepPage, noDigest} },
 		func(rows *sqldb.Rows) (swept, error) {
 			s := swept{due: due{kind: reviewRepository, packed: noDigest}}
 			err := rows.Scan(&s.repo, &s.repoID, &s.missing)

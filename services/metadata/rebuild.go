@@ -174,6 +174,8 @@ func (r *rebuild) segments() error {
 // be removed may be referred to by what was replayed.
 var forgotten = []string{
 	`DELETE FROM garbage`, `DELETE FROM reviews`, `DELETE FROM strays`, `DELETE FROM sweeps`,
+	// Whoever opens the catalog counts anew.
+	`DELETE FROM quota_content`, `DELETE FROM quota_repositories`, `DELETE FROM quotas`,
 	// The journal does not say what of it somebody has pushed since.
 	`DELETE FROM cached_manifests`, `UPDATE blobs SET cached = 0 WHERE cached <> 0`,
 	`UPDATE blobs SET state = 0, epoch = epoch + 1`,

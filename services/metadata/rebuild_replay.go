@@ -72,8 +72,8 @@ func (r *rebuild) apply(tx *sqldb.Tx, e record) error {
 		}
 	}
 	switch e.Kind {
-	case RepositoryMade:
-		return nil
+	case RepositoryMade: // or brought back
+		return execAll(tx, step{sqlForgetGone, []any{e.RepoID}})
 	case RepositoryDeleted:
 		return deleteRepository(tx, e.RepoID)
 	case ManifestStored:
