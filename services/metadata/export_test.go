@@ -71,6 +71,12 @@ func SweepStrays(ctx context.Context, c *Catalog) error { return c.sweepStrays(c
 // RetainAll applies the retention policies to all repositories.
 func (c *Catalog) RetainAll(ctx context.Context) error { return c.retainAll(ctx) }
 
+// Retain applies the retention policies to a repository that had an identity when it
+// was listed.
+func Retain(ctx context.Context, c *Catalog, id int64, repo registry.Name) (registry.RetentionReport, error) {
+	return c.retain(ctx, id, repo)
+}
+
 // WriteJournal writes the journal as is done every ten seconds.
 func WriteJournal(t *testing.T, c *Catalog) {
 	t.Helper()

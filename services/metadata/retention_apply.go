@@ -3,6 +3,7 @@ package metadata
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
@@ -108,7 +109,7 @@ func (c *Catalog) retain(ctx context.Context, id int64, repo registry.Name) (reg
 		return report, nil
 	}
 	for part := range slices.Chunk(gone, retentionBatch) {
-		n, err := c.removeTags(ctx, repo, part)
+		n, err := c.removeTags(ctx, id, repo, part)
 		report.Deleted += n
 		report.Kept += int64(len(part)) - n
 		if err != nil {
@@ -119,8 +120,9 @@ func (c *Catalog) retain(ctx context.Context, id int64, repo registry.Name) (reg
 }
 
 // removeTags removes those of the tags that still point where they did, and
-// returns how many.
-func (c *Catalog) removeTags(ctx context.Context, repo registry.Name, all []registry.RetentionDecision) (n int64, err error) {
+// returns how many. None does if the repository was deleted since, whether or not
+// there is one of its name.
+func (c *Catalog) removeTags(ctx context.Context, listed int64, repo registry.Name, all []registry.RetentionDecision) (n int64, err error) {
 	locks := []sqldb.Lock{usesRepo(repo)}
 	tags := make([]registry.Tag, len(all))
 	for i, d := range all {
@@ -133,6 +135,9 @@ func (c *Catalog) removeTags(ctx context.Context, repo registry.Name, all []regi
 			return err
 		}
 		id, err := repoID(tx, repo)
+		if errors.Is(err, registry.ErrNameUnknown) || err == nil && id != listed {
+			return nil
+		}
 		if err != nil {
 			return err
 		}

@@ -183,6 +183,35 @@ func testRetentionLeavesAlone(t *testing.T, at newPlace) {
 	}
 }
 
+// A run that has listed a repository which is deleted then goes on, and does not take
+// the tags of one that is pushed anew by the same name for the old ones.
+func TestRetentionOfADeletedRepository(t *testing.T) { onEach(t, testRetentionOfADeletedRepository) }
+
+func testRetentionOfADeletedRepository(t *testing.T, at newPlace) {
+	now := newTestTime()
+	s := openStore(t, at(t), metadata.Options{Now: now.Now,
+		Retention: policies(t, `{"policies":[{"repositories":["**"],"keepTags":[{"pushedWithin":"24h"}]}]}`)}, nil)
+	pushImage(t, s, "a", "x", "v1")
+	var id int64
+	if err := s.db.QueryRow(t.Context(), `SELECT id FROM repositories WHERE name = 'a'`).Scan(&id); err != nil {
+		t.Fatal(err)
+	}
+	now.now = now.now.Add(30 * day)
+	if err := s.DeleteRepository(t.Context(), alice, "a"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := metadata.Retain(t.Context(), s.Catalog, id, "a"); err != nil || got.Deleted != 0 {
+		t.Errorf("of a repository that is gone: got %+v (%v), want nothing", got, err)
+	}
+	pushImage(t, s, "a", "x", "v1")
+	if got, err := metadata.Retain(t.Context(), s.Catalog, id, "a"); err != nil || got.Deleted != 0 {
+		t.Errorf("of its successor: got %+v (%v), want nothing", got, err)
+	}
+	if tagged(t, s, "a", "v1") == "" {
+		t.Error("the tag that was pushed just now has gone")
+	}
+}
+
 // A tag that was moved to an old manifest is as young as the move.
 func TestRetentionOfMovedTag(t *testing.T) { onEach(t, testRetentionOfMovedTag) }
 
