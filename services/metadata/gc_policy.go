@@ -38,8 +38,9 @@ const (
 )
 
 // policy returns what holds for a pool.
-func (c *Catalog) policy(p registry.Pool) GC {
-	now := c.policies.Load()
+func (c *Catalog) policy(p registry.Pool) GC { return c.policyOf(c.policies.Load(), p) }
+
+func (c *Catalog) policyOf(now *policies, p registry.Pool) GC {
 	g, ok := now.poolGC[p]
 	if !ok {
 		g = now.gc
@@ -54,6 +55,13 @@ func (c *Catalog) policy(p registry.Pool) GC {
 		g.Interval = defaultInterval
 	}
 	return g
+}
+
+// begins reports whether garbage collection was switched on for a pool less than a lease
+// ago. Before, nobody who was told that content is there was promised anything.
+func (c *Catalog) begins(p registry.Pool) bool {
+	began, ok := c.policies.Load().began[p]
+	return ok && c.now() < began+(c.policy(p).Lease+c.opt.MaxStaleness).Microseconds()
 }
 
 // poolOf returns the pool of a repository.

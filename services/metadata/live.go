@@ -27,12 +27,14 @@ type policies struct {
 	pinned          []pin // by the config file
 	allowSparse     bool
 	allowWrongSizes bool
+	// began is when garbage collection was switched on for pools, while the catalog was open.
+	began map[registry.Pool]int64
 }
 
 // policiesOf returns those of options.
 func (o *Options) policiesOf() (*policies, error) {
 	p := &policies{
-		o.GC, o.PoolGC, o.Retention, o.PoolRetention, o.RetentionEvery, o.Limits, o.Scrub, o.Cache, nil, o.AllowSparse, o.AllowWrongSizes,
+		o.GC, o.PoolGC, o.Retention, o.PoolRetention, o.RetentionEvery, o.Limits, o.Scrub, o.Cache, nil, o.AllowSparse, o.AllowWrongSizes, nil,
 	}
 	if p.retention == nil {
 		p.retention = retention.Default(0)
@@ -68,7 +70,14 @@ func (c *Catalog) setPolicies(next *policies) {
 	next.poolGC, next.poolRetention = withRest(next.poolGC, now.poolGC), withRest(next.poolRetention, now.poolRetention)
 	next.cache.PoolBytes = withRest(next.cache.PoolBytes, now.cache.PoolBytes)
 	others := next.limits.follow(&now.limits)
+	next.began = withRest(nil, now.began)
+	for _, p := range c.pools() {
+		if c.policyOf(now, p).Off && !c.policyOf(next, p).Off {
+			next.began[p] = c.now()
+		}
+	}
 	c.policies.Store(next)
+	c.forgetRows()
 	for _, p := range c.pools() {
 		c.clock.atLeast(c.policy(p).Lease)
 	}
@@ -79,6 +88,15 @@ func (c *Catalog) setPolicies(next *policies) {
 	c.wakeScrub()
 	if others {
 		c.wakeQuotas()
+	}
+}
+
+// forgetRows empties the caches: what they have was promised by other policies.
+func (c *Catalog) forgetRows() {
+	if ch := c.change(); c.rows.on {
+		ch.all = true
+		ch.begin()
+		ch.end()
 	}
 }
 
