@@ -20,6 +20,8 @@ const (
 	sqlNoPulls      = `DELETE FROM pulls WHERE repo_id = $1 AND digest = $2 AND tag = $3`
 	sqlForgetRepo   = `DELETE FROM repositories WHERE id = $1`
 	sqlUsedID       = `INSERT INTO repository_ids (one, last) VALUES (1, $1) ON CONFLICT (one) DO UPDATE SET last = excluded.last WHERE repository_ids.last < excluded.last`
+	sqlForgetLikes  = `DELETE FROM preferences WHERE repo_id = $1`
+	sqlNotCounted   = `DELETE FROM quota_repositories WHERE quota = $1 AND repo_id = $2`
 	sqlForgetGone   = `DELETE FROM deleted_repositories WHERE id = $1`
 	sqlEndGone      = `UPDATE deleted_repositories SET until = 0 WHERE id = $1`
 	sqlDeletedUntil = `SELECT name, until FROM deleted_repositories WHERE id = $1`
@@ -80,10 +82,20 @@ func (c *Catalog) decideRepository(ctx context.Context, d due, sum *Collected) e
 		if err := c.tell(tx, RepositoryDeleted, d.repoID, collectorActor, nil); err != nil {
 			return err
 		}
-		return errors.Join(tx.Queue(sqlForgetRepo, d.repoID), tx.Queue(sqlUsedID, d.repoID))
+		return errors.Join(tx.Queue(sqlForgetRepo, d.repoID), c.endIdentity(tx, d.repoID, name))
 	})
 	if err == nil && gone {
 		sum.Repositories++
+	}
+	return err
+}
+
+// endIdentity removes what is known by the identity of a repository that has nothing
+// any more, and lets no other have it.
+func (c *Catalog) endIdentity(tx *sqldb.Tx, id int64, name registry.Name) error {
+	err := errors.Join(tx.Queue(sqlUsedID, id), tx.Queue(sqlForgetLikes, id))
+	for _, q := range c.limits().quotasOf(name) {
+		err = errors.Join(err, tx.Queue(sqlNotCounted, q.name(), id))
 	}
 	return err
 }
@@ -201,7 +213,7 @@ func (c *Catalog) dismantleSome(tx *sqldb.Tx, name registry.Name, d due, now int
 	}
 	done.Repositories++
 	return errors.Join(
-		tx.Queue(sqlForgetGone, d.repoID), tx.Queue(sqlUsedID, d.repoID),
+		tx.Queue(sqlForgetGone, d.repoID), c.endIdentity(tx, d.repoID, name),
 		tx.Queue(sqlReviewOver, d.repoID, noDigest, reviewRepository, string(d.pool), now))
 }
 
