@@ -53,7 +53,9 @@ func read(src files, verify *Key) ([]bundle, error) {
 	if err := signed.complete(all); err != nil {
 		return nil, err
 	}
-	if len(all) > 0 {
+	// A signature that lists no layout, as an export that found nothing new has, says
+	// nothing of what lies there in another form.
+	if len(all) > 0 || signed.binding {
 		return all, nil
 	}
 	for _, form := range []func(files) (bundle, error){readDocker, readDockerV1} {
