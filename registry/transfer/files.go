@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/berth-registry/berth/registry"
 )
 
 // files are what an archive or a directory holds, by clean, slash-separated name.
@@ -109,8 +111,8 @@ func (d directory) open(name string) (io.ReadCloser, int64, error) {
 
 func (d directory) dirsWith(name string) ([]string, error) {
 	var found []string
-	var walk func(dir string, depth int) error
-	walk = func(dir string, depth int) error {
+	var walk func(dir string, depth int, blobs bool) error
+	walk = func(dir string, depth int, blobs bool) error {
 		f, err := d.root.Open(dir)
 		if err != nil {
 			return err
@@ -127,16 +129,19 @@ func (d directory) dirsWith(name string) ([]string, error) {
 			found = append(found, strings.TrimPrefix(filepath.ToSlash(dir), "."))
 		}
 		for _, e := range entries {
-			if !e.IsDir() || strings.HasPrefix(e.Name(), ".") || has && e.Name() == "blobs" || depth == maxDepth {
+			if !e.IsDir() || strings.HasPrefix(e.Name(), ".") || depth == maxDepth {
 				continue
 			}
-			if err := walk(path.Join(dir, e.Name()), depth+1); err != nil {
+			if blobs && (e.Name() == string(registry.SHA256) || e.Name() == string(registry.SHA512)) {
+				continue // hundreds of thousands of files; beside them may be a repository
+			}
+			if err := walk(path.Join(dir, e.Name()), depth+1, has && e.Name() == "blobs"); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	return found, walk(".", 0)
+	return found, walk(".", 0, false)
 }
 
 // tarArchive is a tar archive that is read where it lies. Links in it are names for

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -125,6 +126,29 @@ func TestS135DirectoryLinks(t *testing.T) {
 			b, _ := io.ReadAll(r)
 			t.Errorf("%s: read %q", name, b)
 		}
+	}
+}
+
+// TestRepositoryNamedBlobs finds the layout of a repository below another one's blobs.
+func TestRepositoryNamedBlobs(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"app", "app/blobs", "app/blobs/x", "app/blobs/sha256/content"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name, "oci-layout"), []byte("{}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d, err := openFiles(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	got, err := d.dirsWith("oci-layout")
+	slices.Sort(got)
+	if want := []string{"app", "app/blobs", "app/blobs/x"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %q, %v, want %q", got, err, want)
 	}
 }
 

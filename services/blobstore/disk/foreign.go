@@ -125,11 +125,12 @@ func (d *Driver) readForeign(ctx context.Context, repo registry.Name, s registry
 // Layouts implements [blobstore.Layouts]. It needs memory for the names of the
 // directories on the way to where it is.
 func (d *Driver) Layouts(ctx context.Context) iter.Seq2[registry.Name, error] {
-	return func(yield func(registry.Name, error) bool) { d.walk(ctx, ".", yield) }
+	return func(yield func(registry.Name, error) bool) { d.walk(ctx, ".", false, yield) }
 }
 
-// walk yields the layouts at and below dir. It returns false if that was enough.
-func (d *Driver) walk(ctx context.Context, dir string, yield func(registry.Name, error) bool) bool {
+// walk yields the layouts at and below dir; blobs says that a layout has its blobs
+// there. It returns false if that was enough.
+func (d *Driver) walk(ctx context.Context, dir string, blobs bool, yield func(registry.Name, error) bool) bool {
 	if err := ctx.Err(); err != nil {
 		return yield("", err)
 	}
@@ -144,10 +145,10 @@ func (d *Driver) walk(ctx context.Context, dir string, yield func(registry.Name,
 		return false
 	}
 	for _, name := range names {
-		if isLayout && name == "blobs" {
-			continue // hundreds of thousands of files, and no repository
+		if blobs && (name == string(registry.SHA256) || name == string(registry.SHA512)) {
+			continue // hundreds of thousands of files; beside them may be a repository
 		}
-		if !d.walk(ctx, filepath.Join(dir, name), yield) {
+		if !d.walk(ctx, filepath.Join(dir, name), isLayout && name == "blobs", yield) {
 			return false
 		}
 	}

@@ -43,7 +43,7 @@ func foreign(repo registry.Name, content string) (registry.Stored, string) {
 func TestLayouts(t *testing.T) {
 	root := t.TempDir()
 	files := map[string]string{"cache.db": "", "lost+found/x": "", "half/index.json": "{}", "half2/oci-layout": "{}"}
-	for _, name := range []string{"a", "a/b", "a/blobs-of-it", "lib/x/alpine", ".hidden", "_trivy", "Upper", "a/.uploads", ".berth/blobs/z"} {
+	for _, name := range []string{"a", "a/b", "a/blobs-of-it", "a/blobs", "a/blobs/c", "lib/x/alpine", ".hidden", "_trivy", "Upper", "a/.uploads", ".berth/blobs/z"} {
 		files[name+"/oci-layout"], files[name+"/index.json"] = "{}", "{}"
 	}
 	plant(t, root, files)
@@ -56,7 +56,7 @@ func TestLayouts(t *testing.T) {
 		got = append(got, string(repo))
 	}
 	slices.Sort(got)
-	if diff := cmp.Diff([]string{"a", "a/b", "a/blobs-of-it", "lib/x/alpine"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"a", "a/b", "a/blobs", "a/blobs-of-it", "a/blobs/c", "lib/x/alpine"}, got); diff != "" {
 		t.Error(diff)
 	}
 	for repo, ok := range map[registry.Name]bool{"a": true, "half": false, "half2": false, "none": false, "a/b/c": false} {
