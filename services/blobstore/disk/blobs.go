@@ -24,11 +24,11 @@ func (d *Driver) Published(ctx context.Context, id registry.UploadID, dgst regis
 		return registry.Stored{}, err
 	}
 	// The process may have ended between rename and sync. The bytes were synced
-	// before.
+	// before. The upload's old name must not come back, see upload.Publish.
 	if _, err := d.shard(dgst); err != nil {
 		return registry.Stored{}, err
 	}
-	if err := d.syncDirs(d.shardPath(dgst)); err != nil {
+	if err := d.syncDirs(d.shardPath(dgst), d.uploads); err != nil {
 		return registry.Stored{}, err
 	}
 	return registry.Stored{Digest: dgst, Size: size, Locator: registry.Locator(id)}, nil

@@ -233,3 +233,108 @@ func (r crashReader) Read([]byte) (int, error) {
 	r.fs.crash()
 	return 0, io.ErrUnexpectedEOF
 }
+
+// TestJournalAgainIsDurable ends the process between the rename of an object and the
+// sync of its directory, or takes the descriptor away that the sync needs: an
+// AppendJournal that is repeated must not answer before that sync.
+func TestJournalAgainIsDurable(t *testing.T) {
+	for name, fault := range map[string]outcome{"the process ends": {crash: true}, "no descriptor": {err: syscall.EMFILE}} {
+		t.Run(name, func(t *testing.T) {
+			fs, root := newFaultFS(), t.TempDir()
+			_, s, err := openOn(t, root, boot1, fs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			content := noise(1000, 1)
+			renamed := false
+			fs.fault = func(_ int, op string) outcome {
+				if renamed = renamed || op == "rename"; renamed && op == "syncDir" {
+					return fault
+				}
+				return outcome{}
+			}
+			if err := s.AppendJournal(t.Context(), "segment.1", content); err == nil {
+				t.Fatal("without the sync: no error")
+			}
+			fs.fault = nil
+			if fault.crash {
+				s.Close()
+				fs.crashed = false
+				if _, s, err = openOn(t, root, boot1, fs); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := s.AppendJournal(t.Context(), "segment.1", content); err != nil {
+				t.Fatal(err)
+			}
+			left := fs.powerLoss(t, root)
+			s.Close()
+			_, s, err = openOn(t, left, boot2, system{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if got, err := s.ReadJournal(t.Context(), "segment.1"); err != nil || !bytes.Equal(got, content) {
+				t.Errorf("after loss of power: %d bytes, %v", len(got), err)
+			}
+		})
+	}
+}
+
+// TestCommitAgainEndsTheUpload ends the process between the rename and the sync of the
+// directories: once a repeated Commit has answered the upload does not come back after
+// loss of power, or what is written to it would be written to the blob.
+func TestCommitAgainEndsTheUpload(t *testing.T) {
+	fs, root := newFaultFS(), t.TempDir()
+	_, s, err := openOn(t, root, boot1, fs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := noise(1000, 1)
+	want := registry.SHA256.FromBytes(data)
+	u, err := s.Start(t.Context(), "", "")
+	if err == nil {
+		u, err = s.Append(t.Context(), u, bytes.NewReader(data))
+	}
+	if err == nil {
+		err = s.Close() // makes the upload's name durable
+	}
+	if err == nil {
+		_, s, err = openOn(t, root, boot1, fs)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	renamed := false
+	fs.fault = func(_ int, op string) outcome {
+		renamed = renamed || op == "rename"
+		return outcome{crash: renamed && op == "syncDir"}
+	}
+	if _, err := s.Commit(t.Context(), u, nil, want); err == nil {
+		t.Fatal("Commit in a process that ends: no error")
+	}
+	s.Close()
+
+	fs.fault, fs.crashed = nil, false
+	_, s, err = openOn(t, root, boot1, fs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, err := s.Commit(t.Context(), u, nil, want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := fs.powerLoss(t, root)
+	s.Close()
+	_, s, err = openOn(t, left, boot2, system{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.Verify(t.Context(), stored, 0); err != nil {
+		t.Errorf("after loss of power: %v", err)
+	}
+	if now, err := s.Status(t.Context(), u); !errors.Is(err, registry.ErrUploadUnknown) {
+		t.Errorf("the upload is back: %+v, %v", now, err)
+	}
+}
