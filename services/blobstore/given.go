@@ -29,23 +29,35 @@ func (s *Store) take(ctx context.Context, p *pool, ses *session, given *registry
 	if !taker.Take(given.File.Name(), given.Len) {
 		return false, nil
 	}
+	err := s.hashTaken(ctx, ses, given.Len)
+	if err != nil {
+		// All bytes are in the session all the same: what is written next goes behind
+		// them. They are hashed when that is asked for again.
+		ses.offset.Store(given.Len)
+		ses.hash = hashes{}
+	}
+	return true, err
+}
+
+// hashTaken hashes the size bytes that a session has taken.
+func (s *Store) hashTaken(ctx context.Context, ses *session, size int64) error {
 	r, err := ses.file.Reader(ctx)
 	if err != nil {
-		return true, fmt.Errorf("reading upload %s: %w", ses.id, err)
+		return fmt.Errorf("reading upload %s: %w", ses.id, err)
 	}
 	defer r.Close()
 	buf := s.buffers.small.get()
 	defer s.buffers.small.put(buf)
-	for ses.offset.Load() < given.Len {
+	for ses.offset.Load() < size {
 		if err := ctx.Err(); err != nil {
-			return true, err
+			return err
 		}
-		n, err := io.ReadAtLeast(r, (*buf)[:min(int64(len(*buf)), given.Len-ses.offset.Load())], 1)
+		n, err := io.ReadAtLeast(r, (*buf)[:min(int64(len(*buf)), size-ses.offset.Load())], 1)
 		ses.hash.write((*buf)[:n])
 		ses.offset.Add(int64(n))
 		if err != nil {
-			return true, fmt.Errorf("reading upload %s: %w", ses.id, registry.CutOff(err))
+			return fmt.Errorf("reading upload %s: %w", ses.id, registry.CutOff(err))
 		}
 	}
-	return true, nil
+	return nil
 }

@@ -2,6 +2,7 @@ package disk
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -74,6 +75,55 @@ func TestGivenFile(t *testing.T) {
 				t.Errorf("the store has %d bytes, %v", len(got), err)
 			}
 		})
+	}
+}
+
+// endsAfter is a context that ends when it has been asked so often whether it has.
+type endsAfter struct {
+	context.Context
+	asks int
+}
+
+func (c *endsAfter) Err() error {
+	if c.asks--; c.asks < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestGivenFileAndAGivenUpCommit ends a commit while the bytes of a file that was given
+// away are hashed: they are the session's, and it goes on behind all of them.
+func TestGivenFileAndAGivenUpCommit(t *testing.T) {
+	content := bytes.Repeat([]byte("0123456789abcdef"), 300_000)
+	root := t.TempDir()
+	_, s, err := openOn(t, root, boot1, system{})
+	must(t, err)
+	defer s.Close()
+	file := filepath.Join(root, "given")
+	must(t, os.WriteFile(file, content, 0o600))
+	f, err := os.Open(file)
+	must(t, err)
+	defer f.Close()
+	u, err := s.Start(t.Context(), "", registry.SHA256)
+	must(t, err)
+	_, err = s.Commit(&endsAfter{t.Context(), 10}, u, registry.NewGivenFile(f, int64(len(content))), registry.SHA256.FromBytes(content))
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("Commit: %v", err)
+	}
+	if _, err := os.Lstat(file); !os.IsNotExist(err) {
+		t.Fatalf("the file was not taken: %v", err)
+	}
+	u, err = s.Status(t.Context(), u)
+	must(t, err)
+	rest := append(bytes.Clone(content[u.Offset:]), "and more"...)
+	u, err = s.Append(t.Context(), u, bytes.NewReader(rest))
+	must(t, err)
+	whole := append(bytes.Clone(content), "and more"...)
+	stored, err := s.Commit(t.Context(), u, nil, registry.SHA256.FromBytes(whole))
+	must(t, err)
+	must(t, s.Verify(t.Context(), stored, 0))
+	if got, err := io.ReadAll(io.NewSectionReader(f, 0, int64(len(content)))); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("who has it open reads %d bytes, %v", len(got), err)
 	}
 }
 
