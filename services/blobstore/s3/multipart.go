@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -45,11 +47,14 @@ func (c *client) part(ctx context.Context, key, upload string, number int, p []b
 	return *out.ETag, nil
 }
 
+// escaped makes a key for a header, which the SDK does not escape, of one for a query.
+var escaped = strings.NewReplacer("+", "%20", "%2F", "/")
+
 // copyPart makes n bytes from offset on of an object a part of another.
 func (c *client) copyPart(ctx context.Context, from, key, upload string, number int, offset, n int64) (string, error) {
 	out, err := c.api.UploadPartCopy(ctx, &s3.UploadPartCopyInput{
 		Bucket: &c.bucket, Key: &key, UploadId: &upload, PartNumber: aws.Int32(int32(number)),
-		CopySource:      aws.String(c.bucket + "/" + from),
+		CopySource:      aws.String(escaped.Replace(url.QueryEscape(c.bucket + "/" + from))),
 		CopySourceRange: aws.String(fmt.Sprintf("bytes=%d-%d", offset, offset+n-1)),
 	})
 	if err == nil && (out.CopyPartResult == nil || aws.ToString(out.CopyPartResult.ETag) == "") {

@@ -13,7 +13,15 @@ import (
 // TestAnotherDigest commits uploads of several parts by digests that were not
 // expected when their first parts went out.
 func TestAnotherDigest(t *testing.T) {
-	r := openReplicas(t, 2, map[registry.Pool]config.Driver{"": s3test.Start(t).Driver(newRoot())})
+	srv := s3test.Start(t)
+	for _, root := range []string{newRoot(), newRoot() + "/a +b%41ü&?#x"} {
+		t.Run(root, func(t *testing.T) {
+			anotherDigest(t, openReplicas(t, 2, map[registry.Pool]config.Driver{"": srv.Driver(root)}))
+		})
+	}
+}
+
+func anotherDigest(t *testing.T, r *replicas) {
 	data := noise(2*partSize+100, 1)
 	right := registry.SHA256.FromBytes(data)
 	start := func() registry.Upload {
