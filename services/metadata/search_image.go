@@ -18,7 +18,9 @@ import (
 )
 
 const (
-	sqlImageManifest = `SELECT media_type, pushed, payload FROM manifests WHERE repo_id = $1 AND digest = $2`
+	// A deleted repository keeps its manifests: nobody finds them.
+	sqlImageManifest = `
+		SELECT m.media_type, m.pushed, m.payload FROM manifests m JOIN repositories r ON r.id = m.repo_id WHERE m.repo_id = $1 AND m.digest = $2`
 	sqlImageConfig   = `SELECT b.pool, b.size, b.locator, b.inline FROM links l JOIN blobs b ON b.pool = l.pool AND b.digest = l.digest WHERE l.repo_id = $1 AND l.digest = $2`
 	sqlImageChildren = `
 		SELECT i.created, i.platforms FROM manifest_references f JOIN images i ON i.repo_id = f.repo_id AND i.digest = f.digest
