@@ -261,7 +261,7 @@ func (r *takingRepo) flush() error {
 		return nil
 	}
 	err := r.c.db.WriteLow(r.ctx, func(tx *sqldb.Tx) error {
-		if err := tx.Lock(usesRepo(r.repo)); err != nil {
+		if err := tx.Lock(append([]sqldb.Lock{usesRepo(r.repo)}, r.c.limits().quotaLocks(r.repo)...)...); err != nil {
 			return err
 		}
 		for _, m := range all {
