@@ -46,7 +46,7 @@ func failed(ctx context.Context, doing string, err error) error {
 		return errors.Join(errNoUpload, cause)
 	case "InvalidPart", "InvalidPartOrder", "EntityTooSmall":
 		return errors.Join(errBadPart, cause)
-	case "PreconditionFailed", "ConditionalRequestConflict":
+	case "PreconditionFailed":
 		return errors.Join(errChanged, cause)
 	case "QuotaExceeded", "XMinioStorageFull", "EntityTooLarge":
 		return registry.ErrStorageFull.Because(cause)
@@ -73,6 +73,13 @@ func unsupported(err error) bool {
 	}
 	resp, ok := errors.AsType[*awshttp.ResponseError](err)
 	return ok && resp.HTTPStatusCode() == http.StatusNotImplemented
+}
+
+// conflicting reports whether a request was refused because another one for the same
+// key is under way. That may be an earlier attempt of the same one.
+func conflicting(err error) bool {
+	api, ok := errors.AsType[smithy.APIError](err)
+	return ok && (api.ErrorCode() == "ConditionalRequestConflict" || api.ErrorCode() == "OperationAborted")
 }
 
 // expired reports whether a server does not take credentials any more that were

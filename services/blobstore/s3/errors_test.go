@@ -42,7 +42,8 @@ func TestFailed(t *testing.T) {
 		{answer(400, "EntityTooSmall"), errBadPart},
 		{answer(412, "PreconditionFailed"), errChanged},
 		{answer(412, ""), errChanged},
-		{answer(409, "ConditionalRequestConflict"), errChanged},
+		{answer(409, "ConditionalRequestConflict"), registry.ErrUnavailable}, // nobody knows who was first
+		{answer(409, "OperationAborted"), registry.ErrUnavailable},
 		{answer(403, "QuotaExceeded"), registry.ErrStorageFull},
 		{answer(507, "XMinioStorageFull"), registry.ErrStorageFull},
 		{answer(507, ""), registry.ErrStorageFull},

@@ -32,7 +32,7 @@ func newRetryer(credentials aws.CredentialsProvider) aws.Retryer {
 			return backoff(attempt), nil
 		})
 		o.Retryables = append(o.Retryables, retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
-			if errors.Is(err, errAnswer) || errors.Is(err, errStalled) || errors.Is(err, io.ErrUnexpectedEOF) {
+			if errors.Is(err, errAnswer) || errors.Is(err, errStalled) || errors.Is(err, io.ErrUnexpectedEOF) || conflicting(err) {
 				return aws.TrueTernary
 			}
 			if cache, ok := credentials.(*aws.CredentialsCache); ok && expired(err) {
