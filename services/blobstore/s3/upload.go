@@ -110,11 +110,12 @@ func (u *upload) room(ctx context.Context) error {
 		defer u.mu.Unlock()
 		return u.err
 	}
-	if u.fill == partSize {
-		if len(u.parts) == maxParts-1 {
-			defer u.mu.Unlock()
-			return registry.ErrTooLarge.With("a blob in an object store has at most %d bytes", int64(maxParts)*partSize)
-		}
+	full := u.fill == partSize
+	if len(u.parts) >= maxParts || full && len(u.parts) == maxParts-1 {
+		defer u.mu.Unlock()
+		return registry.ErrTooLarge.With("a blob in an object store has at most %d bytes", int64(maxParts)*partSize)
+	}
+	if full {
 		u.ship()
 	}
 	buf, fill := u.buf, u.fill
