@@ -143,7 +143,12 @@ func (d *Driver) drop(ctx context.Context, rec record) error {
 		}
 	}
 	// It may have been completed by a call that did not end well. Then nobody
-	// was told of the object.
+	// was told of the object. The checksums of one that has a name are found by that.
+	if o.kind == named {
+		if err := unknownIsGone(d.client.remove(ctx, d.keys.sums(o, rec.Digest))); err != nil {
+			return err
+		}
+	}
 	return unknownIsGone(d.client.remove(ctx, key))
 }
 
