@@ -6,7 +6,7 @@ func httpKeys() []Key {
 		{Path: "http.address", Type: String, Default: "127.0.0.1", Doc: "Host name or IP address to listen on, or unix:PATH for a socket of mode 0600. The default is reachable from this machine only."},
 		{Path: "http.port", Type: String, Default: "8080", Doc: "Port number or service name; \"0\" or \"\" is any free port, which the log names. Not for sockets."},
 		{Path: "http.compat", Type: Strings, Values: []string{Docker}, Doc: "Foreign image types that may be pushed. Absent: Docker's too. Present without docker2s2: OCI only."},
-		{Path: "http.readTimeout", Type: Duration, Default: "1m", Doc: "How long a client may send nothing in the middle of a request; 0 or less is for ever. The whole transfer has no limit."},
+		{Path: "http.readTimeout", Type: Duration, Default: "1m", Doc: "How long a client may send nothing in the middle of a request; 0 or less is for ever. The whole transfer has no limit, but the body of a login, a search or a request to the REST API has to come within this time."},
 		{Path: "http.writeTimeout", Type: Duration, Default: "1m", Doc: "How long a client may accept nothing of an answer; 0 or less is for ever. The whole transfer has no limit."},
 		{Path: "http.uploadsPerClient", Type: Int, Default: "1000", Doc: "How many requests with a body one client may be sending at a time; more get 429. A client is a user, an IPv4 address or an IPv6 network of 64 bits; all that comes through one proxy without credentials is one. 0 is no limit."},
 		{Path: "http.openUploads", Type: Int, Default: "1000", Doc: "How many uploads one client may have begun and neither finished nor cancelled, over all gateways; more get 429. Uploads that nobody touches end after a day. 0 is no limit."},

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ type body struct {
 	chunked bool // the request has chunked transfer coding
 	control *http.ResponseController
 	idle    time.Duration
+	small   bool // all of it has to come within idle
 	renewed time.Time
 	want    int64 // bytes that must come, -1 if any number may
 	got     int64
@@ -34,6 +36,24 @@ func (x *exchange) open(idle time.Duration, want int64) *body {
 		x.body.control = http.NewResponseController(x.w)
 	}
 	return &x.body
+}
+
+// handOver returns x's request for who answers it in the gateway's place, with ctx. Bodies
+// that are read there are small, and some are read before it is known who sends them: all
+// of one has to come within the idle time, or a byte now and then would keep a connection
+// for days.
+func (x *exchange) handOver(ctx context.Context) *http.Request {
+	r := x.r.WithContext(ctx)
+	if r.ContentLength == 0 {
+		return r
+	}
+	b := x.open(x.settings.ReadIdle, -1)
+	b.small = true
+	r.Body = struct {
+		io.Reader
+		io.Closer
+	}{b, x.r.Body}
+	return r
 }
 
 // Read implements io.Reader.
@@ -57,6 +77,8 @@ func (b *body) Read(p []byte) (int, error) {
 		b.done = true
 		b.release()
 		return n, io.EOF
+	case errors.Is(err, os.ErrDeadlineExceeded) && b.small:
+		err = registry.ErrStalled.With("the body has not come within %v", b.idle).Because(err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		err = registry.ErrStalled.With("no byte arrived for %v: what came before is kept, go on from there", b.idle).Because(err)
 	case err != nil && b.chunked && misframed(err):
@@ -75,6 +97,9 @@ func (b *body) Read(p []byte) (int, error) {
 // reads many times a second.
 func (b *body) renew() {
 	if b.control == nil {
+		return
+	}
+	if b.small && !b.renewed.IsZero() {
 		return
 	}
 	if now := time.Now(); now.Sub(b.renewed) >= b.idle/32 {

@@ -202,6 +202,11 @@ func (g *Gateway) handle(x *exchange) error {
 			if x.actor, err = g.authenticate(x); err != nil {
 				return err
 			}
+			leave, err := g.sending(x)
+			if err != nil {
+				return err
+			}
+			defer leave()
 			return g.passOn(x)
 		}
 		x.resource, pathErr = noResource, registry.ErrEndpointUnknown
@@ -253,13 +258,11 @@ func (g *Gateway) handle(x *exchange) error {
 		}
 		defer leave()
 	}
-	if x.r.ContentLength != 0 && !x.reading() {
-		leave, err := g.clients.enter(clientOf(x.actor, x.r.RemoteAddr))
-		if err != nil {
-			return err
-		}
-		defer leave()
+	leave, err := g.sending(x)
+	if err != nil {
+		return err
 	}
+	defer leave()
 	if err := g.narrow(x); err != nil {
 		return err
 	}
@@ -269,6 +272,14 @@ func (g *Gateway) handle(x *exchange) error {
 		}
 	}
 	return h(g, x)
+}
+
+// sending takes a place for the body of a request, if it has one to read; leave is due.
+func (g *Gateway) sending(x *exchange) (leave func(), err error) {
+	if x.r.ContentLength == 0 || x.reading() {
+		return func() {}, nil
+	}
+	return g.clients.enter(clientOf(x.actor, x.r.RemoteAddr))
 }
 
 // common sets the headers that all answers have.

@@ -41,13 +41,18 @@ func (g *Gateway) identify(x *exchange) error {
 			return err
 		}
 	}
+	leave, err := g.sending(x)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	w := &restWriter{x: x}
 	ctx := identity.WithEvents(x.context(), func(e identity.Event) { x.events = append(x.events, e) })
-	err = who.Serve(w, x.r.WithContext(ctx), x.actor, func(r *http.Request) (registry.Actor, error) {
+	err = who.Serve(w, x.handOver(ctx), x.actor, func(r *http.Request) (registry.Actor, error) {
 		return chain.Authenticate(r, auth.Wants{Open: true})
 	})
 	if err == nil {
 		err = w.err
 	}
-	return err
+	return x.body.cause(err)
 }

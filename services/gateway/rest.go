@@ -14,7 +14,7 @@ func (g *Gateway) passOn(x *exchange) error {
 	if x.known {
 		ctx = registry.WithActor(ctx, x.actor)
 	}
-	g.rest.ServeHTTP(w, x.r.WithContext(ctx))
+	g.rest.ServeHTTP(w, x.handOver(ctx))
 	if !x.reading() {
 		g.recent.changed("")
 	}

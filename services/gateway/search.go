@@ -15,7 +15,7 @@ func (g *Gateway) searchFor(x *exchange) error {
 		return registry.ErrEndpointUnknown.With("there is no search here: the config file has no extensions.search")
 	}
 	w := &restWriter{x: x}
-	g.search.ServeHTTP(w, x.r.WithContext(registry.WithActor(x.context(), x.actor)))
+	g.search.ServeHTTP(w, x.handOver(registry.WithActor(x.context(), x.actor)))
 	return w.err
 }
 

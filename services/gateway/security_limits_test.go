@@ -16,6 +16,7 @@ import (
 	"unicode"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/services/gateway/identity"
 )
 
 // TestS100PageSizes: a large n is cut (see TestHugeNIsCut), what is no number is
@@ -126,6 +127,96 @@ func TestS108StalledManifest(t *testing.T) {
 			t.Errorf("got %v, %v", res, err)
 		}
 	})
+}
+
+// smallBodies are the paths whose bodies are read by somebody else than the gateway:
+// search, the identity service, and the REST API.
+var smallBodies = []string{"/v2/_zot/ext/search", "/zot/auth/token", "/zot/auth/apikey", "/zot/auth/device/token", "/api/v1/access/reviews"}
+
+// servesSmallBodies gives the world what reads them.
+func (w *world) servesSmallBodies(t *testing.T) {
+	w.withIdentity(t, identity.Options{}, "alice")
+	reads := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.ReadAll(r.Body); err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+	})
+	w.deps.REST, w.deps.Search = reads, reads
+}
+
+// postSmallBody begins a request with a body of 100 bytes and returns the answer.
+func (p *pipes) postSmallBody(c net.Conn, path string) (*http.Response, error) {
+	login, _ := strings.CutPrefix(basic("alice", "alice")[0], "Authorization: ")
+	go fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\n{", path, login)
+	return http.ReadResponse(bufio.NewReader(c), nil)
+}
+
+// TestS108StalledSmallBodies: a client that stops in the middle of one is cut off like
+// any other, and so is one that sends a byte now and then: these bodies are small, and
+// some of them are read for who has not logged in.
+func TestS108StalledSmallBodies(t *testing.T) {
+	for _, path := range smallBodies {
+		for name, every := range map[string]time.Duration{"silent": 0, "a byte every 30 seconds": 30 * time.Second} {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				w.servesSmallBodies(t)
+				p := w.servePipes(t)
+				c := p.dial()
+				began := time.Now()
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					for every > 0 && time.Since(began) < time.Hour {
+						time.Sleep(every) // fake: this is a bubble
+						if _, err := io.WriteString(c, " "); err != nil {
+							return
+						}
+					}
+				}()
+				time.AfterFunc(time.Hour, func() { c.Close() })
+				res, err := p.postSmallBody(c, path)
+				if err != nil || res.StatusCode < 400 || !res.Close {
+					t.Errorf("%s, %s: got %v, %v", path, name, res, err)
+				}
+				if took := time.Since(began); took < 55*time.Second || took > 70*time.Second {
+					t.Errorf("%s, %s: answered after %v, want a minute", path, name, took)
+				}
+				c.Close()
+				<-done
+			})
+		}
+	}
+}
+
+// TestS108SmallBodiesPerClient: they take places of http.uploadsPerClient, too.
+func TestS108SmallBodiesPerClient(t *testing.T) {
+	for _, path := range smallBodies {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			w.cfg.UploadsPerClient = 1
+			w.servesSmallBodies(t)
+			p := w.servePipes(t)
+			c := p.dial()
+			time.AfterFunc(time.Hour, func() { c.Close() })
+			first := make(chan *http.Response, 1)
+			go func() {
+				res, _ := p.postSmallBody(c, path)
+				first <- res
+			}()
+			synctest.Wait()
+			second := p.dial()
+			time.AfterFunc(time.Hour, func() { second.Close() })
+			res, err := p.postSmallBody(second, path)
+			if err != nil || res.StatusCode != http.StatusTooManyRequests {
+				t.Errorf("%s: one more: got %v, %v", path, res, err)
+			}
+			second.Close()
+			if res := <-first; res == nil || res.StatusCode == http.StatusTooManyRequests {
+				t.Errorf("%s: the first: got %v", path, res)
+			}
+			c.Close()
+		})
+	}
 }
 
 // TestS130RepositoryNames: each is refused before anything is asked or stored.
