@@ -95,17 +95,37 @@ func (x *exchange) tags() ([]registry.Tag, error) {
 	return tags, nil
 }
 
+// usualManifest is the size up to which a manifest is read before it is known whether the
+// client may push: nearly all are smaller, and the catalog is asked once.
+const usualManifest = 64 << 10
+
 // readManifest reads the body, of which no more than one byte above the limit is
-// ever in memory, and none if Content-Length is above it.
+// ever in memory, and none if Content-Length is above it. A large one is not read for
+// who may not push, whatever the tag: what many such clients send would be in memory
+// at a time.
 func (g *Gateway) readManifest(x *exchange) ([]byte, error) {
 	tooLarge := registry.ErrTooLarge.With("manifest is larger than %d bytes", registry.MaxManifest)
 	if x.r.ContentLength > registry.MaxManifest {
 		return nil, tooLarge
 	}
+	if n := x.r.ContentLength; n < 0 || n > usualManifest {
+		who := x.actor
+		who.Request = nil // conditions are for the push itself
+		may, err := g.catalog.Allowed(x.context(), who, x.repo, registry.ActCreate|registry.ActUpdate)
+		switch {
+		case err != nil:
+			return nil, doing("asking who may push", err)
+		case may == registry.NoActions:
+			if _, err := g.catalog.Admit(x.context(), x.actor, x.repo); err != nil { // which says why
+				return nil, doing("refusing a large manifest", err)
+			}
+			return nil, x.actor.Refusal("")
+		}
+	}
 	b := x.open(x.settings.ReadIdle, -1)
 	var buf bytes.Buffer
 	if n := x.r.ContentLength; n > 0 {
-		buf.Grow(int(min(n, 64<<10)) + bytes.MinRead) // more when it has come
+		buf.Grow(int(min(n, usualManifest)) + bytes.MinRead) // more when it has come
 	}
 	_, err := buf.ReadFrom(&io.LimitedReader{R: b, N: registry.MaxManifest + 1})
 	switch {

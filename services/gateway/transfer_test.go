@@ -206,6 +206,26 @@ func TestP20RefusedBeforeTheBody(t *testing.T) {
 	}
 }
 
+// TestP20LargeManifests: who may not push is told so before a large manifest is sent,
+// which would be in memory by then. Whether a tag may be moved or made is found out later.
+func TestP20LargeManifests(t *testing.T) {
+	url := matrixWorld(t).serve(t)
+	for role, want := range map[string]int{"": 401, "stranger": 403, "reader": 403, "owner/elsewhere": 403, "creator": 100, "owner": 100} {
+		for _, length := range []string{"Content-Length: 1000000", "Transfer-Encoding: chunked"} {
+			c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintf(c, "PUT /v2/a/secret/manifests/t HTTP/1.1\r\nHost: x\r\nX-Test: %s\r\nContent-Type: %s\r\n%s\r\nExpect: 100-continue\r\n\r\n", role, registry.TypeManifest, length)
+			line, err := bufio.NewReader(c).ReadString('\n')
+			if err != nil || !strings.HasPrefix(line, fmt.Sprintf("HTTP/1.1 %d", want)) {
+				t.Errorf("%q, %s: got %q, %v; want %d", role, length, line, err, want)
+			}
+			c.Close()
+		}
+	}
+}
+
 // TestP17OverlappingWrites writes to a session while another request does.
 func TestP17OverlappingWrites(t *testing.T) {
 	url := newWorld().serve(t)
