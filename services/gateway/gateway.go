@@ -193,8 +193,8 @@ func (g *Gateway) handle(x *exchange) error {
 	}
 	var pathErr error
 	x.route, pathErr = parsePath(path)
-	if x.resource == noResource && x.settings.Metrics != "" && path == x.settings.Metrics {
-		x.resource, pathErr = metricsPage, nil
+	if to := x.settings.Metrics; to != "" && x.r.URL.Path == to && (x.resource == noResource || x.resource == restAPI || x.resource == identityPath) {
+		x.resource, pathErr = metricsPage, nil // the operator's word, wherever it is
 	}
 	if x.resource == restAPI {
 		if g.rest != nil {
@@ -202,7 +202,7 @@ func (g *Gateway) handle(x *exchange) error {
 			if x.actor, err = g.authenticate(x); err != nil {
 				return err
 			}
-			leave, err := g.sending(x)
+			leave, err := g.takePlace(x)
 			if err != nil {
 				return err
 			}
@@ -251,14 +251,7 @@ func (g *Gateway) handle(x *exchange) error {
 			return err
 		}
 	}
-	if g.active.most.Load() > 0 {
-		leave, err := g.active.enter(clientOf(x.actor, x.r.RemoteAddr))
-		if err != nil {
-			return err
-		}
-		defer leave()
-	}
-	leave, err := g.sending(x)
+	leave, err := g.takePlace(x)
 	if err != nil {
 		return err
 	}
@@ -274,12 +267,24 @@ func (g *Gateway) handle(x *exchange) error {
 	return h(g, x)
 }
 
-// sending takes a place for the body of a request, if it has one to read; leave is due.
-func (g *Gateway) sending(x *exchange) (leave func(), err error) {
-	if x.r.ContentLength == 0 || x.reading() {
-		return func() {}, nil
+// takePlace counts a request among those of its client, and among those with a body if
+// it has one to read; leave is due.
+func (g *Gateway) takePlace(x *exchange) (leave func(), err error) {
+	at := func() {}
+	if g.active.most.Load() > 0 {
+		if at, err = g.active.enter(clientOf(x.actor, x.r.RemoteAddr)); err != nil {
+			return nil, err
+		}
 	}
-	return g.clients.enter(clientOf(x.actor, x.r.RemoteAddr))
+	if x.r.ContentLength == 0 || x.reading() {
+		return at, nil
+	}
+	sending, err := g.clients.enter(clientOf(x.actor, x.r.RemoteAddr))
+	if err != nil {
+		at()
+		return nil, err
+	}
+	return func() { sending(); at() }, nil
 }
 
 // common sets the headers that all answers have.

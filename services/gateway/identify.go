@@ -41,7 +41,7 @@ func (g *Gateway) identify(x *exchange) error {
 			return err
 		}
 	}
-	leave, err := g.sending(x)
+	leave, err := g.takePlace(x)
 	if err != nil {
 		return err
 	}

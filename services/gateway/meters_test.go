@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/metrics"
+	"github.com/berth-registry/berth/services/gateway/identity"
 )
 
 // scraped returns the series of a text by name and labels.
@@ -103,6 +105,20 @@ func TestMetricsOnlyWhenAsked(t *testing.T) {
 	do(t, "GET", url+"/metrics", nil).want(t, 404)
 	do(t, "GET", url+"/internal/prometheus", nil).want(t, 200)
 	do(t, "POST", url+"/internal/prometheus", nil).want(t, 405)
+}
+
+// TestMetricsWhereTheFileSays: also below paths that have an owner, and with characters
+// that a URL has escaped.
+func TestMetricsWhereTheFileSays(t *testing.T) {
+	for path, escaped := range map[string]string{"/api/v1/metrics": "", "/zot/auth/metrics": "", "/my metrics": "/my%20metrics"} {
+		w := newWorld()
+		w.withIdentity(t, identity.Options{}, "alice")
+		w.deps.REST, w.cfg.Metrics, w.deps.Metrics = echo, path, metrics.New()
+		got := do(t, "GET", w.serve(t)+cmp.Or(escaped, path), nil, basic("alice", "alice")...).want(t, 200)
+		if !strings.Contains(got.body, "zot_http_requests_total") && !strings.Contains(got.body, "# TYPE") {
+			t.Errorf("%s: got %.100s", path, got.body)
+		}
+	}
 }
 
 // TestMetricsOfBrokenAnswers counts what no status shows.

@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,7 +32,10 @@ func ratesOf(h config.HTTP) Rates {
 	}
 	r := Rates{All: h.Ratelimit.Rate, Concurrent: h.Ratelimit.Concurrent, Methods: map[string]int{}}
 	for _, m := range h.Ratelimit.Methods {
-		r.Methods[m.Method] = m.Rate
+		method := strings.ToUpper(m.Method) // clients write it so
+		if rate, twice := r.Methods[method]; !twice || rate <= 0 || m.Rate > 0 && m.Rate < rate {
+			r.Methods[method] = m.Rate
+		}
 	}
 	return r
 }

@@ -13,7 +13,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/config"
 )
 
 // TestRates counts requests in three seconds of a clock that stands still in each.
@@ -69,6 +72,18 @@ func TestRatesAreBounded(t *testing.T) {
 	}
 	if n := len(l.buckets); n > maxBuckets {
 		t.Errorf("%d clients are remembered", n)
+	}
+}
+
+// TestRatesOf: a method is one however it is written, and of two limits both hold.
+func TestRatesOf(t *testing.T) {
+	got := ratesOf(config.HTTP{Ratelimit: &config.Ratelimit{Rate: 9, Methods: []config.MethodLimit{
+		{Method: "get", Rate: 1}, {Method: "PUT", Rate: 2}, {Method: "Put", Rate: 7}, {Method: "DELETE", Rate: 8}, {Method: "DELETE", Rate: 3},
+		{Method: "POST", Rate: 4}, {Method: "POST", Rate: 0},
+	}}})
+	want := Rates{All: 9, Methods: map[string]int{"GET": 1, "PUT": 2, "DELETE": 3, "POST": 4}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -188,34 +188,44 @@ func TestS108StalledSmallBodies(t *testing.T) {
 	}
 }
 
-// TestS108SmallBodiesPerClient: they take places of http.uploadsPerClient, too.
+// TestS108SmallBodiesPerClient: they take places of http.uploadsPerClient, and of
+// http.ratelimit.concurrent, too, and give them back.
 func TestS108SmallBodiesPerClient(t *testing.T) {
 	for _, path := range smallBodies {
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld()
-			w.cfg.UploadsPerClient = 1
-			w.servesSmallBodies(t)
-			p := w.servePipes(t)
-			c := p.dial()
-			time.AfterFunc(time.Hour, func() { c.Close() })
-			first := make(chan *http.Response, 1)
-			go func() {
-				res, _ := p.postSmallBody(c, path)
-				first <- res
-			}()
-			synctest.Wait()
-			second := p.dial()
-			time.AfterFunc(time.Hour, func() { second.Close() })
-			res, err := p.postSmallBody(second, path)
-			if err != nil || res.StatusCode != http.StatusTooManyRequests {
-				t.Errorf("%s: one more: got %v, %v", path, res, err)
-			}
-			second.Close()
-			if res := <-first; res == nil || res.StatusCode == http.StatusTooManyRequests {
-				t.Errorf("%s: the first: got %v", path, res)
-			}
-			c.Close()
-		})
+		for name, limit := range map[string]func(*Config){
+			"uploadsPerClient": func(c *Config) { c.UploadsPerClient = 1 },
+			"concurrent":       func(c *Config) { c.Rates.Concurrent = 1 },
+		} {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				limit(&w.cfg)
+				w.servesSmallBodies(t)
+				p := w.servePipes(t)
+				ask := func() (*http.Response, error) {
+					c := p.dial()
+					end := time.AfterFunc(time.Hour, func() { c.Close() })
+					defer end.Stop()
+					defer c.Close()
+					return p.postSmallBody(c, path)
+				}
+				first := make(chan *http.Response, 1)
+				go func() {
+					res, _ := ask()
+					first <- res
+				}()
+				synctest.Wait()
+				if res, err := ask(); err != nil || res.StatusCode != http.StatusTooManyRequests {
+					t.Errorf("%s, %s: one more: got %v, %v", path, name, res, err)
+				}
+				if res := <-first; res == nil || res.StatusCode == http.StatusTooManyRequests {
+					t.Errorf("%s, %s: the first: got %v", path, name, res)
+				}
+				synctest.Wait()
+				if res, err := ask(); err != nil || res.StatusCode == http.StatusTooManyRequests {
+					t.Errorf("%s, %s: after that: got %v, %v", path, name, res, err)
+				}
+			})
+		}
 	}
 }
 
