@@ -34,7 +34,11 @@ func (g *Gateway) audit(x *exchange, err error) {
 	if action == "" || failedLogin(x) {
 		return // a login that failed has an event already
 	}
-	g.auditor.record(x.event(now, x.actor.ID, action, object, resultOf(x, err)), x)
+	result := resultOf(x, err)
+	if x.known && x.actor.ID == "" && result != "ok" && !g.recorded(&g.strangers, x, now) {
+		return
+	}
+	g.auditor.record(x.event(now, x.actor.ID, action, object, result), x)
 }
 
 // event returns an event about the request.
@@ -102,6 +106,13 @@ func (g *Gateway) login(x *exchange, action string, now time.Time) {
 	if action == "login.failed" {
 		result = registry.Unauthorized.OCI()
 		actor, _, _ = x.r.BasicAuth()
+		bound := &g.guesses
+		if actor == "" { // no password, but a token that somebody made up
+			bound = &g.strangers
+		}
+		if !g.recorded(bound, x, now) {
+			return
+		}
 	} else if !g.auditor.first(actor, x.r.RemoteAddr, now) {
 		return
 	}
@@ -151,6 +162,7 @@ func auditOf(x *exchange) (action, object string) {
 		default:
 			return "blob.put", x.pushed("digest")
 		}
+	case searchAPI: // by POST, too, it only reads
 	default:
 		if !x.reading() && x.r.Method != http.MethodOptions {
 			return strings.ToLower(x.r.Method), x.r.URL.Path

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,9 +16,13 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/access"
 	"github.com/berth-registry/berth/registry/auditlog"
 	"github.com/berth-registry/berth/registry/memory"
+	"github.com/berth-registry/berth/services/gateway/identity"
 )
 
 // auditWorld is a gateway whose users are what X-User says; "wrong" is refused.
@@ -82,6 +88,7 @@ func TestS147Audit(t *testing.T) {
 		{"POST", "/api/v1/maintenance", "alice", "api.post /api/v1/maintenance ok"},
 		{"DELETE", "/api/v1/repositories/a", "alice", "api.delete /api/v1/repositories/a ok"},
 		{"GET", "/livez", "", ""},
+		{"POST", "/v2/_zot/ext/search", "alice", ""},
 	} {
 		body := strings.NewReader("x")
 		if test.method == "GET" || strings.HasSuffix(test.path, "uploads/") || test.method == "DELETE" {
@@ -134,6 +141,77 @@ func TestAuditIsBounded(t *testing.T) {
 	}
 }
 
+// TestAuditOfStrangers: who has not shown who they are can't fill the log by requests
+// that are refused, by wrong credentials or by tokens for nobody. What is left out is
+// counted. What users do is there, however often, and what nobody in particular may do.
+func TestAuditOfStrangers(t *testing.T) {
+	rules, err := access.Compile(&registry.AccessRules{Repositories: map[string]registry.RepositoryRules{
+		"open/**": {AnonymousPolicy: []string{"read", "create"}},
+	}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blob := "/blobs/uploads/?digest=" + registry.SHA256.FromString("").String()
+	for name, test := range map[string]struct {
+		method, path, user, authorization string
+		most                              int
+		event                             string
+	}{
+		"no credentials":   {"POST", "/v2/a/blobs/uploads/", "", "", strangersEach, "blob.put a UNAUTHORIZED"},
+		"no rights":        {"DELETE", "/api/v1/x", "", "", strangersEach, "api.delete /api/v1/x HTTP_403"},
+		"a made-up token":  {"GET", "/v2/a/tags/list", "wrong", "Bearer x", strangersEach, "login.failed bearer UNAUTHORIZED"},
+		"no password":      {"GET", "/v2/a/tags/list", "wrong", "Basic x", strangersEach, "login.failed basic UNAUTHORIZED"},
+		"a wrong password": {"GET", "/v2/a/tags/list", "wrong", "Basic YWxpY2U6eA==", guessesEach, "login.failed basic UNAUTHORIZED"},
+		"token for nobody": {"GET", "/zot/auth/token", "", "", strangersEach, "token.issue  ok"},
+		"no name":          {"PUT", "/v2/A/manifests/t", "", "", strangersEach, "manifest.put  NAME_INVALID"},
+		"a false login":    {"GET", "/zot/auth/callback/x", "", "", strangersEach, "login x UNAUTHORIZED"},
+		"allowed":          {"POST", "/v2/open/a" + blob, "", "", 0, "blob.put open/a@" + registry.SHA256.FromString("").String() + " ok"},
+		"a user":           {"DELETE", "/v2/a/manifests/t", "bob", "", 0, "manifest.delete a:t DENIED"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w, out := auditWorld()
+			w.deps.Catalog = memory.NewCatalog(memory.CatalogOptions{Access: rules})
+			w.deps.REST = http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusForbidden) })
+			w.deps.Identity = identity.New(identity.Options{Catalog: w.deps.Catalog, Audience: "berth.test", Providers: []identity.Provider{{Name: "x", GitHub: true}}})
+			t.Cleanup(func() { _ = w.deps.Identity.Close() })
+			g := w.gateway(t)
+			ask := func(times int) (count map[string]int) {
+				for range times {
+					r := httptest.NewRequest(test.method, test.path, nil)
+					r.Header.Set("X-User", test.user)
+					if test.authorization != "" {
+						r.Header.Set("Authorization", test.authorization)
+					}
+					g.ServeHTTP(httptest.NewRecorder(), r)
+				}
+				count = map[string]int{}
+				for _, e := range events(t, out) {
+					if what := e["event"].(string); what != "login" || e["subject"] == "anonymous" || e["subject"] == "" {
+						count[strings.Join([]string{what, e["target"].(string), e["result"].(string)}, " ")]++
+					}
+				}
+				return count
+			}
+			const times = guessesEach + 50
+			want := map[string]int{test.event: times}
+			if test.most > 0 {
+				want[test.event] = test.most
+			}
+			if diff := cmp.Diff(want, ask(times)); diff != "" {
+				t.Errorf("%s: -want +got\n%s", name, diff)
+			}
+			time.Sleep(time.Minute) // fake: this is a bubble
+			want = map[string]int{test.event: 1}
+			if test.most > 0 {
+				want[fmt.Sprintf("unrecorded %d more of who has not shown who they are TOOMANYREQUESTS", times-test.most)] = 1
+			}
+			if diff := cmp.Diff(want, ask(1)); diff != "" {
+				t.Errorf("%s: a minute later: -want +got\n%s", name, diff)
+			}
+		})
+	}
+}
+
 // sick is a catalog that refuses events for a while.
 type sick struct {
 	registry.Catalog
@@ -157,6 +235,7 @@ func TestS147AuditReachesTheCatalog(t *testing.T) {
 		g := w.gateway(t)
 		ask := func() {
 			r, _ := http.NewRequest("DELETE", "/v2/a/manifests/t", nil)
+			r.Header.Set("X-User", "alice")
 			g.ServeHTTP(&discard{h: http.Header{}}, r)
 		}
 		stored := func() int {

@@ -94,6 +94,7 @@ type Gateway struct {
 	sample    sample // of log lines
 	auditor   auditor
 	strangers strangers
+	guesses   strangers
 	pulls     *pulls
 	ids       *tracing.IDs
 	tracer    *tracing.Tracer
@@ -138,6 +139,8 @@ func New(cfg Config, d Deps, log *slog.Logger) (*Gateway, error) {
 	g.active.init(0, "has", "http.ratelimit.concurrent")
 	g.rates.now = time.Now
 	g.SetRates(cfg.Rates)
+	g.strangers.init(strangersEach, strangersAll)
+	g.guesses.init(guessesEach, guessesAll)
 	g.auditor.init(d.Catalog, d.Audit, d.Metrics, log)
 	g.sample.report = func(left int64) {
 		g.log.Warn("more requests failed in a second than are logged", "logged", maxFailuresLogged, "left out", left)

@@ -12,8 +12,16 @@ import (
 // auditIdentity records what was done with credentials.
 func (g *Gateway) auditIdentity(x *exchange, now time.Time) {
 	for _, e := range x.events {
-		if e.Kind == "token.relay" && !g.relayed(x, now, e.User, e.Err) {
-			continue
+		switch {
+		case e.Err == nil && e.User != "":
+		case e.Kind == "login.failed":
+			if !g.recorded(&g.guesses, x, now) {
+				continue
+			}
+		case e.User == "" || e.Kind == "token.relay": // who fails there only says who they are
+			if !g.recorded(&g.strangers, x, now) {
+				continue
+			}
 		}
 		result := "ok"
 		if e.Err != nil {

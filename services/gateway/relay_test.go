@@ -92,6 +92,7 @@ func TestTokenRelay(t *testing.T) {
 // knows are all there, and the next minute begins anew.
 func TestRelayedGuessesAreBounded(t *testing.T) {
 	var s strangers
+	s.init(strangersEach, strangersAll)
 	at := time.Date(2026, 11, 30, 12, 0, 1, 0, time.UTC)
 	recorded := 0
 	for i := range 10_000 {

@@ -122,11 +122,11 @@ func (s *Service) callback(w http.ResponseWriter, r *http.Request, name string) 
 // failedLogin logs why, and tells the user no more than that it did not work,
 // unless the account itself is why, or the provider is away.
 func (s *Service) failedLogin(r *http.Request, provider, user string, err error) error {
-	s.event(r, "login", user, provider, err)
-	if errors.Is(err, registry.ErrDenied) || errors.Is(err, registry.ErrUnavailable) || errors.Is(err, registry.ErrTooManyRequests) {
-		return err
+	if !errors.Is(err, registry.ErrDenied) && !errors.Is(err, registry.ErrUnavailable) && !errors.Is(err, registry.ErrTooManyRequests) {
+		err = registry.ErrUnauthorized.With("the login did not work").Because(err)
 	}
-	return registry.ErrUnauthorized.With("the login did not work").Because(err)
+	s.event(r, "login", user, provider, err)
+	return err
 }
 
 // mayFollow reports whether a browser may be sent to next: a path of this host, or
