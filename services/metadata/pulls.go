@@ -27,13 +27,15 @@ const (
 // pullsBatch is how many entries one transaction counts.
 const pullsBatch = 100
 
-// CountPulls adds to the statistics of manifests.
+// CountPulls adds to the statistics of manifests. None is later than now: a gateway whose
+// clock is ahead would keep what was pulled for as long.
 func (c *Catalog) CountPulls(ctx context.Context, pulls []registry.Pull) error {
 	if len(pulls) > registry.MaxPulls {
 		return registry.ErrTooLarge.With("at most %d entries at a time", registry.MaxPulls)
 	}
 	// In one order, so that two reports never wait for each other's rows.
 	pulls = slices.Clone(pulls)
+	now := c.now()
 	slices.SortFunc(pulls, func(a, b registry.Pull) int {
 		return cmp.Or(cmp.Compare(a.Repository, b.Repository), cmp.Compare(a.Digest, b.Digest), cmp.Compare(a.Tag, b.Tag))
 	})
@@ -47,10 +49,10 @@ func (c *Catalog) CountPulls(ctx context.Context, pulls []registry.Pull) error {
 				if err != nil {
 					return err
 				}
-				if err := tx.Queue(sqlCountPull, string(p.Repository), digest, string(p.Tag), p.Actor, p.At, p.Count); err != nil {
+				if err := tx.Queue(sqlCountPull, string(p.Repository), digest, string(p.Tag), p.Actor, min(p.At, now), p.Count); err != nil {
 					return err
 				}
-				if err := tx.Queue(sqlTouchCached, string(p.Repository), digest, p.At); err != nil {
+				if err := tx.Queue(sqlTouchCached, string(p.Repository), digest, min(p.At, now)); err != nil {
 					return err
 				}
 			}
