@@ -13,6 +13,8 @@ import (
 
 	"google.golang.org/grpc"
 
+	scannerv1 "github.com/berth-registry/berth/proto/gen/berth/scanner/v1"
+	syncerv1 "github.com/berth-registry/berth/proto/gen/berth/syncer/v1"
 	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/daemon"
 )
@@ -31,7 +33,7 @@ const maxUnixPath = 107
 var ErrNoControl = errors.New("no process serves this store")
 
 // ControlUnit returns a unit that serves the ports of the store at root, and m and
-// s unless they are nil. The
+// s; calls to one that is nil are [registry.ErrUnsupported]. The
 // process owns the store: a socket that is there already is of one that died.
 func ControlUnit(ctx context.Context, root string, b registry.Blobs, c registry.Catalog, m registry.Mirror, s registry.Scans, o ServerOptions) (daemon.Unit, error) {
 	o.Security, o.owned = nil, true
@@ -51,14 +53,35 @@ func ControlUnit(ctx context.Context, root string, b registry.Blobs, c registry.
 	ServeCatalog(srv, c)
 	if m != nil {
 		ServeMirror(srv, m, c)
+	} else {
+		refuse(srv, &syncerv1.SyncService_ServiceDesc, registry.ErrUnsupported.With("this process mirrors no other registries: its config file has no extensions.sync, or a syncer does it"))
 	}
 	if s != nil {
 		ServeScans(srv, s, c)
+	} else {
+		refuse(srv, &scannerv1.ScanService_ServiceDesc, registry.ErrUnsupported.With("this process scans no images: its config file has no extensions.search.cve, or a scanner does it"))
 	}
 	l = newRemoving(l, filepath.Join(root, controlSocket))
 	u := Unit("control socket", l, srv, c)
 	u.Abandon = l.Close
 	return u, nil
+}
+
+// refuse serves a service all of whose calls fail with why.
+func refuse(srv *grpc.Server, service *grpc.ServiceDesc, why error) {
+	d := grpc.ServiceDesc{ServiceName: service.ServiceName, HandlerType: (*any)(nil), Metadata: service.Metadata}
+	failure := toStatus(why).Err()
+	for _, m := range service.Methods {
+		m.Handler = func(any, context.Context, func(any) error, grpc.UnaryServerInterceptor) (any, error) {
+			return nil, failure
+		}
+		d.Methods = append(d.Methods, m)
+	}
+	for _, m := range service.Streams {
+		m.Handler = func(any, grpc.ServerStream) error { return why }
+		d.Streams = append(d.Streams, m)
+	}
+	srv.RegisterService(&d, nil)
 }
 
 // removing is a listener that removes its socket by its true name: the one it

@@ -8,6 +8,11 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/memory"
 )
 
@@ -69,6 +74,33 @@ func TestS137ControlSocket(t *testing.T) {
 				t.Errorf("the socket stays: %v", err)
 			}
 		})
+	}
+}
+
+// TestControlWithoutMirrorAndScans: who asks for what the process does not do is told
+// that, and by which key it would. Other calls that there are not stay what they were.
+func TestControlWithoutMirrorAndScans(t *testing.T) {
+	root := t.TempDir()
+	if err := os.Mkdir(filepath.Join(root, ".berth"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	serveControl(t, root)
+	c, err := DialControl(t.Context(), root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, mirrorErr := c.Mirror.MirrorRules(t.Context())
+	_, scansErr := c.Scans.ScanStatus(t.Context(), "a", registry.SHA256.FromString("x"))
+	for key, err := range map[string]error{"extensions.sync": mirrorErr, "extensions.search.cve": scansErr} {
+		if !errors.Is(err, registry.ErrUnsupported) || !strings.Contains(err.Error(), key) {
+			t.Errorf("got %v, want that %s is missing", err, key)
+		}
+	}
+	if err := c.conn.Invoke(t.Context(), "/berth.other.v1.OtherService/Do", &emptypb.Empty{}, &emptypb.Empty{}); status.Code(err) != codes.Unimplemented {
+		t.Errorf("another service: %v", err)
+	} else if _, ours := failureOf(status.Convert(err)); ours {
+		t.Errorf("another service has words of ours: %v", err)
 	}
 }
 
