@@ -81,8 +81,11 @@ func open(root string, o Options, fs fsys) (*Driver, error) {
 	}
 	d.blobs, d.uploads = d.home+"/blobs", d.home+"/uploads"
 	names := []string{d.home, root} // directories that may have got new names
-	if _, err := os.Stat(root); errors.Is(err, os.ErrNotExist) {
-		names = append(names, filepath.Dir(root))
+	for dir := root; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			break
+		}
+		names = append(names, filepath.Dir(dir))
 	}
 	if err := os.MkdirAll(root, dirMode); err != nil {
 		return nil, err
