@@ -130,10 +130,10 @@ func (c *client) list(ctx context.Context, prefix, after string, limit int) ([]l
 	if after != "" {
 		in.StartAfter = &after
 	}
-	out, err := c.api.ListObjectsV2(ctx, in)
-	// An answer with no body looks like an empty list.
-	if err == nil && aws.ToString(out.Name) == "" {
-		err = fmt.Errorf("%w: a list without its name", errAnswer)
+	out, err := c.page(ctx, in)
+	for err == nil && len(out.Contents) == 0 && aws.ToBool(out.IsTruncated) && aws.ToString(out.NextContinuationToken) != "" {
+		in.ContinuationToken = out.NextContinuationToken // an empty page is not the end
+		out, err = c.page(ctx, in)
 	}
 	if err != nil {
 		return nil, false, failed(ctx, "listing "+prefix, err)
@@ -143,6 +143,16 @@ func (c *client) list(ctx context.Context, prefix, after string, limit int) ([]l
 		all[i] = listed{key: aws.ToString(o.Key), size: aws.ToInt64(o.Size), modified: aws.ToTime(o.LastModified)}
 	}
 	return all, aws.ToBool(out.IsTruncated), nil
+}
+
+// page asks for one page of a list.
+func (c *client) page(ctx context.Context, in *s3.ListObjectsV2Input) (*s3.ListObjectsV2Output, error) {
+	out, err := c.api.ListObjectsV2(ctx, in)
+	// An answer with no body looks like an empty list.
+	if err == nil && aws.ToString(out.Name) == "" {
+		err = fmt.Errorf("%w: a list without its name", errAnswer)
+	}
+	return out, err
 }
 
 // check returns an error if the bucket can't be reached.
