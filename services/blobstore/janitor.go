@@ -39,13 +39,15 @@ func (s *Store) sweep(ctx context.Context) {
 	}
 }
 
-// expire removes the sessions that were last touched before notAfter.
+// expire removes the sessions that were last touched before notAfter. One that can't be
+// removed keeps no other; the first of these is the error.
 func (p *pool) expire(ctx context.Context, notAfter time.Time) error {
 	if d, ok := p.driver.(Sweeper); ok {
 		return d.Sweep(ctx, notAfter)
 	}
 	pause := time.NewTimer(0)
 	defer pause.Stop()
+	var failed error
 	for u, err := range p.driver.Uploads(ctx) {
 		if err != nil {
 			return fmt.Errorf("listing uploads: %w", err)
@@ -59,11 +61,11 @@ func (p *pool) expire(ctx context.Context, notAfter time.Time) error {
 		case <-pause.C:
 			pause.Reset(sweepPause)
 		}
-		if err := p.expireOne(ctx, u.ID, notAfter); err != nil {
-			return fmt.Errorf("removing upload %s: %w", u.ID, err)
+		if err := p.expireOne(ctx, u.ID, notAfter); err != nil && failed == nil {
+			failed = fmt.Errorf("removing upload %s: %w", u.ID, err)
 		}
 	}
-	return nil
+	return failed
 }
 
 // expireOne removes session id unless it is in use or was touched since.

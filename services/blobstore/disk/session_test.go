@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -216,6 +217,45 @@ func TestUntouchedSessionsGo(t *testing.T) {
 		entries, err := os.ReadDir(d.uploads)
 		if err != nil || len(entries) != 1 {
 			t.Errorf("%d files are left, %v; want one", len(entries), err)
+		}
+	})
+}
+
+// TestOneUploadThatStays can't remove the first of the sessions that expired: the others
+// go all the same.
+func TestOneUploadThatStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := newFaultFS()
+		d, s := clockStore(t, fs)
+		defer s.Close()
+		for range 3 {
+			if _, err := s.Start(t.Context(), "", ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		failed := false
+		fs.fault = func(_ int, op string) outcome {
+			if op == "remove" && !failed {
+				failed = true
+				return outcome{err: syscall.EIO}
+			}
+			return outcome{}
+		}
+		left := func() int {
+			synctest.Wait()
+			entries, err := os.ReadDir(d.uploads)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(entries)
+		}
+		time.Sleep(24*time.Hour + 30*time.Minute)
+		if n := left(); n != 1 || !failed {
+			t.Errorf("%d uploads are left, one of which can't be removed", n)
+		}
+		time.Sleep(time.Hour)
+		if n := left(); n != 0 {
+			t.Errorf("%d uploads are left an hour later", n)
 		}
 	})
 }
