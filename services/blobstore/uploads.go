@@ -219,6 +219,11 @@ func (s *Store) commit(ctx context.Context, p *pool, ses *session, last io.Reade
 			return registry.Stored{}, s.keep(ses, before, err)
 		}
 	}
+	// A sync that failed has taken the error with it that the last one would
+	// have returned.
+	if err := p.settled(ses); err != nil {
+		return registry.Stored{}, err
+	}
 	size := ses.offset.Load()
 	got, err := s.digest(ctx, ses, want.Algorithm())
 	if err == nil && got != want {
@@ -226,11 +231,6 @@ func (s *Store) commit(ctx context.Context, p *pool, ses *session, last io.Reade
 	}
 	if err != nil {
 		return registry.Stored{}, s.keep(ses, before, err)
-	}
-	// A sync that failed has taken the error with it that the last one would
-	// have returned.
-	if err := p.settled(ses); err != nil {
-		return registry.Stored{}, err
 	}
 	if err := p.writable(); err != nil {
 		return registry.Stored{}, s.keep(ses, before, err)

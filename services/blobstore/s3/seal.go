@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/services/blobstore"
 )
 
 // verify returns [registry.ErrDigestInvalid] unless the object's bytes, size of
@@ -41,6 +42,14 @@ func (u *upload) Reader(ctx context.Context) (io.ReadCloser, error) {
 			return io.NopCloser(bytes.NewReader(nil)), nil
 		}
 		return io.NopCloser(bytes.NewReader((*u.buf)[:u.fill])), nil
+	}
+	u.mu.Lock()
+	known := u.known
+	u.mu.Unlock()
+	if !known { // or nothing finds the object if the process ends before it has a name
+		if err := u.save(ctx, blobstore.State{Offset: u.size()}); err != nil {
+			return nil, err
+		}
 	}
 	etags, err := u.sendLast(ctx)
 	if err == nil {
