@@ -45,10 +45,7 @@ func (g *Gateway) blobGet(x *exchange) error {
 	}
 	var parts []registry.Range
 	if rh := x.header("Range"); rh != "" && x.r.Method == http.MethodGet && ifRange(x.header("If-Range"), tag) {
-		if parts, err = parseRange(rh, size); err != nil {
-			if errors.Is(err, registry.ErrRangeInvalid) {
-				x.set("Content-Range", "bytes */"+strconv.FormatInt(size, 10))
-			}
+		if parts, err = x.parseRange(rh, size); err != nil {
 			return err
 		}
 	}
@@ -97,6 +94,16 @@ func (g *Gateway) blobGet(x *exchange) error {
 		g.report(x, b, false)
 	}
 	return doing("sending a blob", err)
+}
+
+// parseRange is the function of that name. It has a client that asks for what is behind the
+// end told how much there is (RFC 9110 §15.5.17).
+func (x *exchange) parseRange(header string, size int64) ([]registry.Range, error) {
+	parts, err := parseRange(header, size)
+	if errors.Is(err, registry.ErrRangeInvalid) {
+		x.set("Content-Range", "bytes */"+strconv.FormatInt(size, 10))
+	}
+	return parts, err
 }
 
 // findBlob asks where a blob is. HEAD is often asked before a push, which counts

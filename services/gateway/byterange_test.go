@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/memory"
 )
 
 func TestP70ParseRange(t *testing.T) {
@@ -179,4 +180,32 @@ func FuzzContentRange(f *testing.F) {
 			t.Fatalf("%q is %q, which is %d, %d, %v", header, again, o, l, err)
 		}
 	})
+}
+
+// TestRangesOfMirroredBlobs: a client that asks for what is behind the end of a blob is
+// told its size also where the blob is fetched for it.
+func TestRangesOfMirroredBlobs(t *testing.T) {
+	catalog, blobs := memory.NewCatalog(memory.CatalogOptions{}), memory.NewBlobs()
+	up := newWorld()
+	up.deps.Catalog, up.deps.Blobs = catalog, blobs
+	d := pushBlob(t, up.serve(t), "a", "0123456789")
+	w := newWorld()
+	here, ok := w.deps.Catalog.(*memory.Catalog)
+	bytes, ok2 := w.deps.Blobs.(*memory.Blobs)
+	if !ok || !ok2 {
+		t.Fatal("the world has other ports")
+	}
+	m, err := memory.NewMirror(memory.MirrorOptions{Blobs: bytes, Catalog: here, Upstream: catalog, UpstreamBlobs: blobs, Rule: registry.MirrorRule{Name: "up", Scope: []string{"**"}, OnDemand: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.deps.Mirror = m
+	url := w.serve(t) + "/v2/a/blobs/" + d.String()
+	got := do(t, "GET", url, nil, "Range: bytes=10-").want(t, 416)
+	if got.header.Get("Content-Range") != "bytes */10" {
+		t.Errorf("behind the end: %v", got.header)
+	}
+	if got := do(t, "GET", url, nil, "Range: bytes=2-3").want(t, 206); got.header.Get("Content-Range") != "bytes 2-3/10" || got.body != "23" {
+		t.Errorf("a part: %v %q", got.header, got.body)
+	}
 }

@@ -104,7 +104,7 @@ func (g *Gateway) mirroredBlob(x *exchange, missing error) error {
 		}
 	}
 	if ranged {
-		parts, err := parseRange(rh, size)
+		parts, err := x.parseRange(rh, size)
 		if err != nil {
 			return err
 		}
