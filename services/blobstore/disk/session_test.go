@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -226,6 +227,13 @@ func TestUntouchedSessionsGo(t *testing.T) {
 func TestOneUploadThatStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fs := newFaultFS()
+		var armed, failed atomic.Bool
+		fs.fault = func(_ int, op string) outcome {
+			if op == "remove" && armed.Load() && !failed.Swap(true) {
+				return outcome{err: syscall.EIO}
+			}
+			return outcome{}
+		}
 		d, s := clockStore(t, fs)
 		defer s.Close()
 		for range 3 {
@@ -233,14 +241,7 @@ func TestOneUploadThatStays(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		failed := false
-		fs.fault = func(_ int, op string) outcome {
-			if op == "remove" && !failed {
-				failed = true
-				return outcome{err: syscall.EIO}
-			}
-			return outcome{}
-		}
+		armed.Store(true)
 		left := func() int {
 			synctest.Wait()
 			entries, err := os.ReadDir(d.uploads)
@@ -250,7 +251,7 @@ func TestOneUploadThatStays(t *testing.T) {
 			return len(entries)
 		}
 		time.Sleep(24*time.Hour + 30*time.Minute)
-		if n := left(); n != 1 || !failed {
+		if n := left(); n != 1 || !failed.Load() {
 			t.Errorf("%d uploads are left, one of which can't be removed", n)
 		}
 		time.Sleep(time.Hour)
