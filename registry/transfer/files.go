@@ -132,7 +132,7 @@ func (d directory) dirsWith(name string) ([]string, error) {
 			if !e.IsDir() || strings.HasPrefix(e.Name(), ".") || depth == maxDepth {
 				continue
 			}
-			if blobs && (e.Name() == string(registry.SHA256) || e.Name() == string(registry.SHA512)) {
+			if _, err := registry.ParseAlgorithm(e.Name()); blobs && err == nil {
 				continue // hundreds of thousands of files; beside them may be a repository
 			}
 			if err := walk(path.Join(dir, e.Name()), depth+1, has && e.Name() == "blobs"); err != nil {

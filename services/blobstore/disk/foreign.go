@@ -145,7 +145,7 @@ func (d *Driver) walk(ctx context.Context, dir string, blobs bool, yield func(re
 		return false
 	}
 	for _, name := range names {
-		if blobs && (name == string(registry.SHA256) || name == string(registry.SHA512)) {
+		if _, err := registry.ParseAlgorithm(name); blobs && err == nil {
 			continue // hundreds of thousands of files; beside them may be a repository
 		}
 		if !d.walk(ctx, filepath.Join(dir, name), isLayout && name == "blobs", yield) {
