@@ -135,13 +135,7 @@ func TestCommitWhoseCallerLeft(t *testing.T) {
 			drivers := map[registry.Pool]config.Driver{"": s3test.Start(t).Driver(newRoot())}
 			other := openStoreWith(t, drivers, s3.Options{})
 			all := noise(9<<20, 3)
-			u, err := other.Start(t.Context(), "", "")
-			if err == nil {
-				u, err = other.Append(t.Context(), u, bytes.NewReader(all))
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
+			u := appended(t, other, all)
 			g := newGate(held)
 			s := openStoreWith(t, drivers, s3.Options{Transport: g})
 			ctx, leave := context.WithCancel(t.Context())
@@ -156,13 +150,7 @@ func TestCommitWhoseCallerLeft(t *testing.T) {
 			if err := <-ended; err != nil {
 				t.Errorf("the commit: %v", err)
 			}
-			for f, err := range other.CheckUploads(t.Context()) {
-				t.Errorf("finding %+v, error %v", f, err)
-			}
-			again, err := other.Commit(t.Context(), u, nil, registry.SHA256.FromBytes(all))
-			if err != nil || again.Size != int64(len(all)) {
-				t.Errorf("the commit again: %+v, %v", again, err)
-			}
+			checkCommittable(t, other, u, all)
 		})
 	}
 }
@@ -173,22 +161,36 @@ func TestCommitThatEndsInTheMiddle(t *testing.T) {
 	drivers := map[registry.Pool]config.Driver{"": s3test.Start(t).Driver(newRoot())}
 	other := openStoreWith(t, drivers, s3.Options{})
 	all := noise(9<<20, 4)
-	u, err := other.Start(t.Context(), "", "")
+	u := appended(t, other, all)
+	s := openStoreWith(t, drivers, s3.Options{Transport: &deaf{match: writesState}})
+	if _, err := s.Commit(t.Context(), u, nil, registry.SHA256.FromBytes(all)); err == nil {
+		t.Fatal("void: it was committed")
+	}
+	checkCommittable(t, other, u, all)
+}
+
+// appended returns an upload of content.
+func appended(t *testing.T, s *store, content []byte) registry.Upload {
+	t.Helper()
+	u, err := s.Start(t.Context(), "", "")
 	if err == nil {
-		u, err = other.Append(t.Context(), u, bytes.NewReader(all))
+		u, err = s.Append(t.Context(), u, bytes.NewReader(content))
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := openStoreWith(t, drivers, s3.Options{Transport: &deaf{match: writesState}})
-	want := registry.SHA256.FromBytes(all)
-	if _, err := s.Commit(t.Context(), u, nil, want); err == nil {
-		t.Fatal("void: it was committed")
-	}
-	for f, err := range other.CheckUploads(t.Context()) {
+	return u
+}
+
+// checkCommittable checks that no upload is damaged, and that one of content is committed
+// by whoever asks for that again.
+func checkCommittable(t *testing.T, s *store, u registry.Upload, content []byte) {
+	t.Helper()
+	for f, err := range s.CheckUploads(t.Context()) {
 		t.Errorf("finding %+v, error %v", f, err)
 	}
-	if again, err := other.Commit(t.Context(), u, nil, want); err != nil || again.Size != int64(len(all)) {
+	again, err := s.Commit(t.Context(), u, nil, registry.SHA256.FromBytes(content))
+	if err != nil || again.Size != int64(len(content)) {
 		t.Errorf("the commit again: %+v, %v", again, err)
 	}
 }
