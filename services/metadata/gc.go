@@ -169,8 +169,7 @@ func rest(ctx context.Context, d time.Duration) error {
 func (c *Catalog) collectSome(ctx context.Context, asked bool, batch int) (Collected, error) {
 	var sum Collected
 	for _, p := range c.pools() {
-		g := c.policy(p)
-		if g.Off || c.begins(p) || !asked && !g.open(c.opt.Now()) {
+		if !c.collects(p) || !asked && !c.policy(p).open(c.opt.Now()) {
 			continue
 		}
 		due, err := c.dueReviews(ctx, p, batch)
@@ -231,7 +230,7 @@ func (c *Catalog) dueReviews(ctx context.Context, p registry.Pool, batch int) ([
 func (c *Catalog) untilReview(ctx context.Context) (time.Duration, error) {
 	wait := time.Minute
 	for _, p := range c.pools() {
-		if g := c.policy(p); g.Off || c.begins(p) || !g.open(c.opt.Now()) {
+		if !c.collects(p) || !c.policy(p).open(c.opt.Now()) {
 			continue
 		}
 		var next *int64

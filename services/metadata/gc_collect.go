@@ -35,7 +35,7 @@ func (c *Catalog) Collect(ctx context.Context, a registry.Actor) (registry.Colle
 		Reviews: done.Reviews, Manifests: done.Manifests, Links: done.Links, Blobs: done.Blobs, Repositories: done.Repositories, Bytes: done.Bytes,
 	}
 	for _, p := range c.pools() {
-		if c.policy(p).Off || c.begins(p) {
+		if !c.collects(p) {
 			continue
 		}
 		var next *int64

@@ -57,11 +57,14 @@ func (c *Catalog) policyOf(now *policies, p registry.Pool) GC {
 	return g
 }
 
-// begins reports whether garbage collection was switched on for a pool less than a lease
-// ago. Before, nobody who was told that content is there was promised anything.
-func (c *Catalog) begins(p registry.Pool) bool {
-	began, ok := c.policies.Load().began[p]
-	return ok && c.now() < began+(c.policy(p).Lease+c.opt.MaxStaleness).Microseconds()
+// collects reports whether garbage is collected in a pool. It is not until a lease after
+// that was switched on: before, nobody who was told that content is there was promised
+// anything.
+func (c *Catalog) collects(p registry.Pool) bool {
+	now := c.policies.Load()
+	g := c.policyOf(now, p)
+	began, later := now.began[p]
+	return !g.Off && (!later || c.now() >= began+(g.Lease+c.opt.MaxStaleness).Microseconds())
 }
 
 // poolOf returns the pool of a repository.
