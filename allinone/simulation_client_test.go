@@ -282,24 +282,34 @@ func (c *simClient) blob(repo string, b []byte) bool {
 	return c.do(http.MethodPost, repo+"/blobs/uploads/?digest="+d, "application/octet-stream", c.body(b)).Code == http.StatusCreated
 }
 
-// chunks pushes a blob in chunks, and goes on where an upload is after trouble.
+// chunks pushes a blob in chunks, and goes on where an upload is after trouble. The
+// range of an upload is "0-0" for nothing and for one byte: the chunk that comes after
+// such an answer says where it belongs, and is refused if it is the one byte.
 func (c *simClient) chunks(repo string, b []byte, d string) bool {
 	started := c.do(http.MethodPost, repo+"/blobs/uploads/", "", nil)
 	at := started.Header().Get("Location")
 	if started.Code != http.StatusAccepted || at == "" {
 		return false
 	}
-	sent, most := 0, 0
+	sent, most, unsure := 0, 0, false
 	for range 12 {
 		if sent == len(b) {
 			break
 		}
 		n := min(1+c.rand.IntN(len(b)), len(b)-sent)
 		most = max(most, sent+n)
-		got := c.do(http.MethodPatch, at, "application/octet-stream", c.body(b[sent:sent+n]))
-		if got.Code == http.StatusAccepted {
-			sent += n
+		var place []string
+		if unsure {
+			place = []string{fmt.Sprintf("0-%d", n-1)}
+		}
+		got := c.do(http.MethodPatch, at, "application/octet-stream", c.body(b[sent:sent+n]), place...)
+		switch {
+		case got.Code == http.StatusAccepted:
+			sent, unsure = sent+n, false
 			at = got.Header().Get("Location")
+			continue
+		case got.Code == http.StatusRequestedRangeNotSatisfiable && unsure:
+			sent, unsure = 1, false
 			continue
 		}
 		got = c.do(http.MethodGet, at, "", nil)
@@ -317,7 +327,7 @@ func (c *simClient) chunks(repo string, b []byte, d string) bool {
 			c.s.t.Errorf("SIM_SEED=%d: an upload has %d bytes of %d that were sent", c.seed, to, most)
 			return false
 		}
-		sent = to
+		sent, unsure = to, to == 0
 	}
 	if sent < len(b) {
 		return false
@@ -357,7 +367,7 @@ type simBreak struct{}
 func (simBreak) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
 // do makes a request. Its Code is 0 if there was no answer.
-func (c *simClient) do(method, target, contentType string, body io.Reader) *httptest.ResponseRecorder {
+func (c *simClient) do(method, target, contentType string, body io.Reader, contentRange ...string) *httptest.ResponseRecorder {
 	c.requests++
 	w := httptest.NewRecorder()
 	front := c.s.front.Load()
@@ -372,6 +382,7 @@ func (c *simClient) do(method, target, contentType string, body io.Reader) *http
 		if contentType != "" {
 			r.Header.Set("Content-Type", contentType)
 		}
+		r.Header["Content-Range"] = contentRange
 		func() {
 			defer func() {
 				if e := recover(); e != nil && e != http.ErrAbortHandler {
