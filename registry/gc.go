@@ -37,6 +37,7 @@ type Deleted struct {
 	Cursor Cursor // where a page behind it begins
 	Repo   Name
 	Digest Digest // of the manifest, "" if it is the whole repository
+	Tag    Tag    // if only this tag of it was deleted; "" if it was the manifest
 	Tags   []Tag  // that were removed with the manifest
 	Size   int64  // bytes of the manifest
 	Actor  string // Actor.ID of who deleted it

@@ -35,14 +35,17 @@ func deleted(ctx context.Context, c *call) error {
 			}
 			p.After = d.Cursor
 			name := string(d.Repo)
-			if d.Digest != "" {
+			switch {
+			case d.Tag != "":
+				name += ":" + string(d.Tag)
+			case d.Digest != "":
 				name += "@" + d.Digest.String()
 			}
 			tags := make([]string, len(d.Tags))
 			for i, t := range d.Tags {
 				tags[i] = string(t)
 			}
-			c.out.row(map[string]any{"repository": d.Repo, "digest": d.Digest, "tags": tags, "size": d.Size, "actor": d.Actor, "deleted": at(d.At), "until": at(d.Until)},
+			c.out.row(map[string]any{"repository": d.Repo, "digest": d.Digest, "tag": d.Tag, "tags": tags, "size": d.Size, "actor": d.Actor, "deleted": at(d.At), "until": at(d.Until)},
 				at(d.At), at(d.Until), orDash(d.Actor), name, orDash(strings.Join(tags, ",")))
 		}
 		if !list.More || len(list.Items) == 0 {

@@ -84,6 +84,14 @@ func (c *Catalog) Deleted(ctx context.Context, a registry.Actor, repo registry.N
 				Repo: name, Digest: d, Tags: m.tags, Size: int64(len(m.bytes)), Actor: m.actor, At: m.at, Until: m.at + undoWindow.Microseconds(),
 			}
 		}
+		for t, h := range r.history {
+			if n := len(h); r.tags[t] == "" && n > 1 && r.manifests[h[n-2].Digest] != nil {
+				all[registry.Cursor("3 "+string(name)+" "+string(t))] = registry.Deleted{
+					Repo: name, Digest: h[n-2].Digest, Tag: t, Size: int64(len(r.manifests[h[n-2].Digest].bytes)),
+					Actor: h[n-1].Actor, At: h[n-1].At, Until: h[n-1].At + undoWindow.Microseconds(),
+				}
+			}
+		}
 	}
 	some := page(slices.Collect(maps.Keys(all)), p)
 	list := registry.List[registry.Deleted]{More: some.More}

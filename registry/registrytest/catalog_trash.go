@@ -160,13 +160,20 @@ func testUndeleteTag(t *testing.T, b CatalogBackend) {
 		t.Errorf("Undelete of a tag that never was: got error %v", err)
 	}
 	must(t, "DeleteTag", c.DeleteTag(ctx, alice, "a", "x", registry.Condition{}))
+	size := int64(len(c.get(t, "a", registry.Reference{Digest: d}).Bytes))
+	c.checkDeleted(t, "a", registry.Deleted{Repo: "a", Digest: d, Tag: "x", Size: size, Actor: "alice"})
+	c.checkDeleted(t, "", registry.Deleted{Repo: "a", Digest: d, Tag: "x", Size: size, Actor: "alice"})
+	c.checkDeleted(t, "b")
 	must(t, "Undelete", undelete("x"))
 	c.checkTag(t, "a", "x", d)
+	c.checkDeleted(t, "a")
 	// With its manifest, but not with the other tags of that.
 	must(t, "DeleteManifest", c.deleteManifest(t, d))
+	c.checkDeleted(t, "a", registry.Deleted{Repo: "a", Digest: d, Tags: []registry.Tag{"x", "y"}, Size: size, Actor: "alice"})
 	must(t, "Undelete", undelete("x"))
 	c.checkTag(t, "a", "x", d)
 	c.checkTag(t, "a", "y", "")
+	c.checkDeleted(t, "a", registry.Deleted{Repo: "a", Digest: d, Tag: "y", Size: size, Actor: "alice"})
 }
 
 func testUndeleteIndexWithChildren(t *testing.T, b CatalogBackend) {
@@ -239,6 +246,12 @@ func testDeletedPages(t *testing.T, b CatalogBackend) {
 	}
 	c.image(t, "c", "4")
 	must(t, "DeleteRepository", c.DeleteRepository(ctx, alice, "c"))
+	tags := map[registry.Tag]bool{}
+	for _, tag := range []registry.Tag{"x", "y", "z"} {
+		tags[tag] = true
+		c.image(t, "d", "5", tag)
+		must(t, "DeleteTag", c.DeleteTag(ctx, alice, "d", tag, registry.Condition{}))
+	}
 	repos := 0
 	for after, more := registry.Cursor(""), true; more; {
 		list, err := c.Deleted(ctx, alice, "", registry.Page[registry.Cursor]{After: after, Limit: 2})
@@ -247,17 +260,22 @@ func testDeletedPages(t *testing.T, b CatalogBackend) {
 			t.Fatalf("a page of 2 has %d entries", len(list.Items))
 		}
 		for _, d := range list.Items {
-			if after = d.Cursor; d.Digest == "" {
+			after = d.Cursor
+			switch {
+			case d.Digest == "":
 				repos++
-			} else if !want[d.Digest] {
-				t.Errorf("%s is listed twice, or was not deleted", d.Digest)
+			case d.Tag != "" && !tags[d.Tag], d.Tag == "" && !want[d.Digest]:
+				t.Errorf("%s %s is listed twice, or was not deleted", d.Digest, d.Tag)
+			case d.Tag != "":
+				delete(tags, d.Tag)
+			default:
+				delete(want, d.Digest)
 			}
-			delete(want, d.Digest)
 		}
 		more = list.More
 	}
-	if len(want) > 0 || repos != 1 {
-		t.Errorf("%d manifests are not listed, and %d repositories, want 0 and 1", len(want), repos)
+	if len(want)+len(tags) > 0 || repos != 1 {
+		t.Errorf("%d manifests and %d tags are not listed, and %d repositories, want 0, 0 and 1", len(want), len(tags), repos)
 	}
 }
 

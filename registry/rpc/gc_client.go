@@ -26,7 +26,7 @@ func (c *catalog) Deleted(ctx context.Context, a registry.Actor, repo registry.N
 	for _, d := range resp.GetItems() {
 		list.Items = append(list.Items, registry.Deleted{
 			Cursor: registry.Cursor(d.GetCursor()), Repo: registry.Name(d.GetRepository()), Digest: registry.Digest(d.GetDigest()),
-			Tags: fromStrings[registry.Tag](d.GetTags()), Size: d.GetSize(), Actor: d.GetActorId(), At: d.GetAtUs(), Until: d.GetUntilUs(),
+			Tag: registry.Tag(d.GetTag()), Tags: fromStrings[registry.Tag](d.GetTags()), Size: d.GetSize(), Actor: d.GetActorId(), At: d.GetAtUs(), Until: d.GetUntilUs(),
 		})
 	}
 	return list, err

@@ -37,7 +37,7 @@ func (s *collectorServer) ListDeleted(ctx context.Context, req *metadatav1.ListD
 	all, more := fitted(list, func(d registry.Deleted) *metadatav1.DeletedItem {
 		return &metadatav1.DeletedItem{
 			Cursor: text(string(d.Cursor)), Repository: text(string(d.Repo)), Digest: text(d.Digest.String()),
-			Tags: toStrings(d.Tags), Size: d.Size, ActorId: text(d.Actor), AtUs: d.At, UntilUs: d.Until,
+			Tag: text(string(d.Tag)), Tags: toStrings(d.Tags), Size: d.Size, ActorId: text(d.Actor), AtUs: d.At, UntilUs: d.Until,
 		}
 	})
 	return &metadatav1.ListDeletedResponse{Items: all, More: more}, nil

@@ -84,7 +84,7 @@ func (s *server) ListDeleted(ctx context.Context, req *apiv1.ListDeletedRequest)
 	resp := &apiv1.ListDeletedResponse{Items: make([]*apiv1.Deleted, len(list.Items))}
 	for i, d := range list.Items {
 		resp.Items[i] = &apiv1.Deleted{
-			Repository: string(d.Repo), Digest: d.Digest.String(), Size: d.Size, Actor: d.Actor, Time: timestamp(d.At), Until: timestamp(d.Until),
+			Repository: string(d.Repo), Digest: d.Digest.String(), Tag: string(d.Tag), Size: d.Size, Actor: d.Actor, Time: timestamp(d.At), Until: timestamp(d.Until),
 		}
 		for _, t := range d.Tags {
 			resp.Items[i].Tags = append(resp.Items[i].Tags, string(t))

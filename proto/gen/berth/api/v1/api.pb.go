@@ -3687,7 +3687,9 @@ type Deleted struct {
 	// When.
 	Time *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=time,proto3" json:"time,omitempty"`
 	// Until when it can be brought back.
-	Until         *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=until,proto3" json:"until,omitempty"`
+	Until *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=until,proto3" json:"until,omitempty"`
+	// The tag, if only that was deleted and not its manifest.
+	Tag           string `protobuf:"bytes,8,opt,name=tag,proto3" json:"tag,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3769,6 +3771,13 @@ func (x *Deleted) GetUntil() *timestamppb.Timestamp {
 		return x.Until
 	}
 	return nil
+}
+
+func (x *Deleted) GetTag() string {
+	if x != nil {
+		return x.Tag
+	}
+	return ""
 }
 
 // PurgeRequest gives up what was deleted.
@@ -11455,7 +11464,7 @@ const file_berth_api_v1_api_proto_rawDesc = "" +
 	"\x06_limit\"V\n" +
 	"\x13ListDeletedResponse\x12+\n" +
 	"\x05items\x18\x01 \x03(\v2\x15.berth.api.v1.DeletedR\x05items\x12\x12\n" +
-	"\x04next\x18\x02 \x01(\tR\x04next\"\xe1\x01\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"\xf3\x01\n" +
 	"\aDeleted\x12\x1e\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\tR\n" +
@@ -11465,7 +11474,8 @@ const file_berth_api_v1_api_proto_rawDesc = "" +
 	"\x04size\x18\x04 \x01(\x03R\x04size\x12\x14\n" +
 	"\x05actor\x18\x05 \x01(\tR\x05actor\x12.\n" +
 	"\x04time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x120\n" +
-	"\x05until\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05until\".\n" +
+	"\x05until\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x10\n" +
+	"\x03tag\x18\b \x01(\tR\x03tag\".\n" +
 	"\fPurgeRequest\x12\x1e\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\tR\n" +

@@ -234,7 +234,7 @@ func (x *ListDeletedResponse) GetMore() bool {
 	return false
 }
 
-// DeletedItem is a manifest or a repository that was deleted.
+// DeletedItem is a tag, a manifest or a repository that was deleted.
 type DeletedItem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Where a page behind it begins.
@@ -252,7 +252,9 @@ type DeletedItem struct {
 	// When, in microseconds since 1970.
 	AtUs int64 `protobuf:"varint,7,opt,name=at_us,json=atUs,proto3" json:"at_us,omitempty"`
 	// From then on it can't be restored, in microseconds since 1970.
-	UntilUs       int64 `protobuf:"varint,8,opt,name=until_us,json=untilUs,proto3" json:"until_us,omitempty"`
+	UntilUs int64 `protobuf:"varint,8,opt,name=until_us,json=untilUs,proto3" json:"until_us,omitempty"`
+	// The tag, if only that was deleted and not its manifest.
+	Tag           string `protobuf:"bytes,9,opt,name=tag,proto3" json:"tag,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -341,6 +343,13 @@ func (x *DeletedItem) GetUntilUs() int64 {
 		return x.UntilUs
 	}
 	return 0
+}
+
+func (x *DeletedItem) GetTag() string {
+	if x != nil {
+		return x.Tag
+	}
+	return ""
 }
 
 // UndeleteRequest asks to bring something back.
@@ -930,7 +939,7 @@ const file_berth_metadata_v1_gc_proto_rawDesc = "" +
 	"\x04page\x18\x03 \x01(\v2\x17.berth.metadata.v1.PageR\x04page\"_\n" +
 	"\x13ListDeletedResponse\x124\n" +
 	"\x05items\x18\x01 \x03(\v2\x1e.berth.metadata.v1.DeletedItemR\x05items\x12\x12\n" +
-	"\x04more\x18\x02 \x01(\bR\x04more\"\xd0\x01\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"\xe2\x01\n" +
 	"\vDeletedItem\x12\x16\n" +
 	"\x06cursor\x18\x01 \x01(\tR\x06cursor\x12\x1e\n" +
 	"\n" +
@@ -941,7 +950,8 @@ const file_berth_metadata_v1_gc_proto_rawDesc = "" +
 	"\x04size\x18\x05 \x01(\x03R\x04size\x12\x19\n" +
 	"\bactor_id\x18\x06 \x01(\tR\aactorId\x12\x13\n" +
 	"\x05at_us\x18\a \x01(\x03R\x04atUs\x12\x19\n" +
-	"\buntil_us\x18\b \x01(\x03R\auntilUs\"\x9d\x01\n" +
+	"\buntil_us\x18\b \x01(\x03R\auntilUs\x12\x10\n" +
+	"\x03tag\x18\t \x01(\tR\x03tag\"\x9d\x01\n" +
 	"\x0fUndeleteRequest\x12.\n" +
 	"\x05actor\x18\x01 \x01(\v2\x18.berth.metadata.v1.ActorR\x05actor\x12\x1e\n" +
 	"\n" +
