@@ -222,16 +222,13 @@ func listDeletedOf(ctx context.Context, c *storeCall, repo registry.Name) error 
 		}
 		for _, d := range list.Items {
 			p.After = d.Cursor
-			what, tags := string(d.Repo), make([]string, len(d.Tags))
-			if d.Digest != "" {
-				what += "@" + d.Digest.String()
-			}
+			tags := make([]string, len(d.Tags))
 			for i, t := range d.Tags {
 				tags[i] = string(t)
 			}
 			c.out.row(map[string]any{
-				"repository": d.Repo, "digest": d.Digest, "tags": tags, "size": d.Size, "actor": d.Actor, "deleted": instant(d.At), "until": instant(d.Until),
-			}, moment(d.At), moment(d.Until), orDash(d.Actor), what, orDash(strings.Join(tags, " ")))
+				"repository": d.Repo, "digest": d.Digest, "tag": d.Tag, "tags": tags, "size": d.Size, "actor": d.Actor, "deleted": instant(d.At), "until": instant(d.Until),
+			}, moment(d.At), moment(d.Until), orDash(d.Actor), d.Subject(), orDash(strings.Join(tags, " ")))
 		}
 		if !list.More {
 			return nil

@@ -30,7 +30,7 @@ func TestDeleteAndUndeleteCommands(t *testing.T) {
 	has(run(0, "delete", file, byDigest), byDigest+" deleted")
 	has(run(0, "delete", file, "team/app:v1"), "deleted")
 	run(1, "delete", file, "team/app:v1")
-	has(run(0, "undelete", "--list", file), byDigest+" v2")
+	has(run(0, "undelete", "--list", file), byDigest+" v2", "team/app:v1 -")
 	has(run(0, "gc", "--dry-run", file), "manifest team/app "+digests["v1"], "no tag points to it")
 	has(run(0, "undelete", file, byDigest, "team/app:v1"), byDigest+" restored", "team/app:v1 restored")
 	run(1, "undelete", file, byDigest)

@@ -45,6 +45,18 @@ type Deleted struct {
 	Until  int64  // from then on it can't be restored
 }
 
+// Subject returns what was deleted as the commands name it: a repository, its :tag,
+// or its @digest.
+func (d Deleted) Subject() string {
+	switch {
+	case d.Tag != "":
+		return string(d.Repo) + ":" + string(d.Tag)
+	case d.Digest != "":
+		return string(d.Repo) + "@" + d.Digest.String()
+	}
+	return string(d.Repo)
+}
+
 // Collector is the part of [Catalog] that removes what nothing needs. It works
 // all the time, by itself; these are for whoever does not want to wait or wants to
 // know. They are for administrators.

@@ -34,19 +34,12 @@ func deleted(ctx context.Context, c *call) error {
 				return nil
 			}
 			p.After = d.Cursor
-			name := string(d.Repo)
-			switch {
-			case d.Tag != "":
-				name += ":" + string(d.Tag)
-			case d.Digest != "":
-				name += "@" + d.Digest.String()
-			}
 			tags := make([]string, len(d.Tags))
 			for i, t := range d.Tags {
 				tags[i] = string(t)
 			}
 			c.out.row(map[string]any{"repository": d.Repo, "digest": d.Digest, "tag": d.Tag, "tags": tags, "size": d.Size, "actor": d.Actor, "deleted": at(d.At), "until": at(d.Until)},
-				at(d.At), at(d.Until), orDash(d.Actor), name, orDash(strings.Join(tags, ",")))
+				at(d.At), at(d.Until), orDash(d.Actor), d.Subject(), orDash(strings.Join(tags, ",")))
 		}
 		if !list.More || len(list.Items) == 0 {
 			return nil
