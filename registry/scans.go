@@ -98,7 +98,7 @@ func (f SBOMFormat) MediaType() string {
 // ScanControl is the part of [Scans] for people.
 type ScanControl interface {
 	// ScanNow queues an image before all others, also one that is scanned, and one
-	// whose scan has failed.
+	// whose scan has failed. What was found before holds until then.
 	ScanNow(ctx context.Context, repo Name, d Digest) error
 
 	// ScanQueue tells what is scanned now, what waits, and how the scanner is.
@@ -142,6 +142,12 @@ type ScanStatus struct {
 	Packages int64 `json:"packages"`
 	// OS as in "debian 12.5"; "" if it has none.
 	OS string `json:"os,omitempty"`
+}
+
+// Known reports whether Counts are those of a scan, the last one: also while the image
+// waits for another, or is being scanned again.
+func (s ScanStatus) Known() bool {
+	return s.DB != "" && (s.State == ScanDone || s.State == ScanQueued || s.State == ScanRunning)
 }
 
 // Severity of a vulnerability, from 0, unknown, to 4.

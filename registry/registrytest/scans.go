@@ -31,6 +31,7 @@ func Scans(t *testing.T, b ScansBackend) {
 	runAll(t, b.Cannot, []test[Scanned]{
 		{"asking queues", scanAskingQueues},
 		{"states and counts", scanStates},
+		{"scanned again", scanAgain},
 		{"findings", scanFindings},
 		{"difference", scanDiff},
 		{"affected images", scanAffected},
@@ -86,6 +87,30 @@ func scanStates(t *testing.T, s Scanned) {
 	must(t, "ScanStatus", err)
 	if d := cmp.Diff(want[1], one); d != "" {
 		t.Errorf("a failed scan (-want +got):\n%s", d)
+	}
+}
+
+// scanAgain: what is known of an image holds until its next scan has ended.
+func scanAgain(t *testing.T, s Scanned) {
+	d := scanDigest("a")
+	s.Put(registry.ScanStatus{Digest: d, State: registry.ScanDone, DB: "7", At: 5}, scanFinding("CVE-1", 4, ""))
+	must(t, "ScanNow", s.ScanNow(t.Context(), "r", d))
+	one, err := s.ScanStatus(t.Context(), "r", d)
+	must(t, "ScanStatus", err)
+	all, err := s.ScanStatuses(t.Context(), []registry.Digest{d})
+	must(t, "ScanStatuses", err)
+	for _, st := range append(all, one) {
+		if st.State != registry.ScanQueued || !st.Known() || st.DB != "7" || st.Counts.Max() != "CRITICAL" {
+			t.Errorf("while it waits: %+v", st)
+		}
+	}
+	page, err := s.Findings(t.Context(), d, registry.FindingQuery{})
+	if err != nil || page.Total != 1 {
+		t.Errorf("findings while it waits: %+v, %v", page, err)
+	}
+	of, err := s.AffectedOf(t.Context(), "CVE-1", []registry.Digest{d})
+	if err != nil || len(of) != 1 || of[0] != registry.IsAffected {
+		t.Errorf("affected while it waits: %v, %v", of, err)
 	}
 }
 

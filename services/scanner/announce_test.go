@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/services/scanner"
 	"github.com/berth-registry/berth/services/scanner/vulndb/vulndbtest"
 )
 
@@ -71,5 +72,26 @@ func TestAnnounce(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{none}, s.announced(t, clean, 1)); diff != "" {
 		t.Errorf("a newer database finds the same:\n%s", diff)
+	}
+}
+
+// TestOtherOptions: when images are looked up again because other options count, what was
+// known of them holds until then, and nobody is told of what has stayed the same.
+func TestOtherOptions(t *testing.T) {
+	s := newStore(t, onSQLite, nil)
+	db := s.load(t, database(t))
+	image := s.image(t, "r", "", layer(t, file("etc/os-release", debianRelease), file("var/lib/dpkg/status", openssl)))
+	s.wait(t, "r", image.Digest)
+	told := s.announced(t, image, 1)
+	for _, st := range scanner.RenewOtherwise(t, s.Service, image.Digest) {
+		if !st.Known() || st.Counts[registry.SeverityHigh] != 1 {
+			t.Errorf("before it is looked up again: %+v", st)
+		}
+	}
+	if st := s.wait(t, "r", image.Digest); st.DB != db.Version {
+		t.Errorf("after that: %+v", st)
+	}
+	if diff := cmp.Diff(told, s.announced(t, image, 1)); diff != "" {
+		t.Errorf("nothing else was found:\n%s", diff)
 	}
 }

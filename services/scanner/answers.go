@@ -30,11 +30,14 @@ func (s *Service) ScanStatus(ctx context.Context, repo registry.Name, d registry
 	if ok && (st.State != registry.ScanQueued || st.Reason != "") {
 		return st, nil
 	}
+	if !ok {
+		st = registry.ScanStatus{Digest: d, State: registry.ScanQueued}
+	}
 	if err := s.store.hasten(ctx, job{repo: repo, digest: d}, rankAsked, s.now(), false); err != nil {
 		return registry.ScanStatus{}, fmt.Errorf("queueing an image: %w", err)
 	}
 	poke(s.wake)
-	return registry.ScanStatus{Digest: d, State: registry.ScanQueued}, nil
+	return st, nil
 }
 
 // ScanStatuses implements [registry.ScanReports].
@@ -106,7 +109,7 @@ func (s *Service) AffectedOf(ctx context.Context, id string, images []registry.D
 	all := make([]registry.Affection, len(images))
 	for i, d := range images {
 		switch {
-		case states[d].State != registry.ScanDone:
+		case states[d].State != registry.ScanDone && !states[d].Known():
 		case has[d]:
 			all[i] = registry.IsAffected
 		default:

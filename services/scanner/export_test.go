@@ -39,6 +39,21 @@ func Renew(t testing.TB, s *Service) {
 	}
 }
 
+// RenewOtherwise looks all images up again as if other options counted, and returns what
+// they are before that.
+func RenewOtherwise(t testing.TB, s *Service, images ...registry.Digest) []registry.ScanStatus {
+	t.Helper()
+	if err := s.store.outdate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	all, err := s.ScanStatuses(t.Context(), images)
+	if err != nil {
+		t.Fatal(err)
+	}
+	Renew(t, s)
+	return all
+}
+
 // MarkRunning makes an image one that is being scanned.
 func MarkRunning(t testing.TB, s *Service, d registry.Digest) {
 	t.Helper()

@@ -40,10 +40,14 @@ func (s store) stale(ctx context.Context, db string, limit int) ([]staleImage, e
 	return all, rows.Err()
 }
 
+// outdated is the version of the database of images that are to be looked up again in the
+// same. It is one: until then what they have is known.
+const outdated = "outdated"
+
 // outdate has all images that were looked up count as looked up in an older database.
 func (s store) outdate(ctx context.Context) error {
 	return s.write(ctx, func(tx *sqldb.Tx) error {
-		_, err := tx.Exec(`UPDATE images SET db = '' WHERE state = $1 AND db <> '' AND found IS NOT NULL`, string(registry.ScanDone))
+		_, err := tx.Exec(`UPDATE images SET db = $2 WHERE state = $1 AND db <> '' AND found IS NOT NULL`, string(registry.ScanDone), outdated)
 		return err
 	})
 }
@@ -118,7 +122,7 @@ func (s store) statuses(ctx context.Context, images []registry.Digest) (map[regi
 }
 
 // indexStatus returns the status of an index: done when all its images are that can
-// be.
+// be, and of a database if all of these were looked up in one.
 func (s store) indexStatus(ctx context.Context, d registry.Digest) (registry.ScanStatus, error) {
 	st := registry.ScanStatus{Digest: d, State: registry.ScanUnsupported, Reason: "none of its images can be scanned"}
 	rows, err := s.db.Query(ctx, `SELECT `+statusColumns+` FROM images WHERE digest IN (SELECT child FROM children WHERE parent = $1)`, string(d))
@@ -127,11 +131,13 @@ func (s store) indexStatus(ctx context.Context, d registry.Digest) (registry.Sca
 	}
 	defer rows.Close()
 	order := map[registry.ScanState]int{registry.ScanUnsupported: 0, registry.ScanDone: 1, registry.ScanFailed: 2, registry.ScanQueued: 3, registry.ScanRunning: 4}
+	unknown := false // of an image at least
 	for rows.Next() {
 		c, err := scanRow(rows)
 		if err != nil {
 			return st, err
 		}
+		unknown = unknown || c.State != registry.ScanUnsupported && c.DB == ""
 		if order[c.State] > order[st.State] {
 			st.State, st.Reason = c.State, c.Reason
 		}
@@ -144,6 +150,9 @@ func (s store) indexStatus(ctx context.Context, d registry.Digest) (registry.Sca
 	}
 	if err := rows.Err(); err != nil {
 		return st, err
+	}
+	if unknown {
+		st.DB = ""
 	}
 	found, err := s.findings(ctx, []registry.Digest{d})
 	for _, f := range found {

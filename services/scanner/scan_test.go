@@ -138,3 +138,23 @@ func TestPrograms(t *testing.T) {
 		t.Errorf("found %q, want %q", found, want)
 	}
 }
+
+// TestIndexHalfKnown: of an index nothing is known as long as an image of it is not looked
+// up in a database, whatever the others have.
+func TestIndexHalfKnown(t *testing.T) {
+	s := newStore(t, onSQLite, nil)
+	known := s.image(t, "r", "", layer(t, file("a", "1")))
+	other := s.image(t, "r", "", layer(t, file("b", "2")))
+	index := s.manifest(t, "r", "i", registry.TypeIndex, map[string]any{"schemaVersion": 2, "mediaType": registry.TypeIndex, "manifests": []registry.Descriptor{known, other}})
+	s.wait(t, "r", index.Digest)
+	for _, test := range []struct {
+		name  string
+		image registry.Descriptor
+		db    string
+	}{{"one", known, ""}, {"both", other, "7"}} {
+		scanner.Put(t, s.Service, registry.ScanStatus{Digest: test.image.Digest, State: registry.ScanDone, DB: "7"}, []registry.ScanFinding{{ID: "CVE-1", Severity: registry.SeverityLow}})
+		if st := s.wait(t, "r", index.Digest); st.State != registry.ScanDone || st.DB != test.db {
+			t.Errorf("%s: %+v", test.name, st)
+		}
+	}
+}

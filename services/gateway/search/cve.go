@@ -170,7 +170,7 @@ func (s *session) look(ctx context.Context, names map[string]bool, images ...*re
 			return err
 		}
 		for _, st := range list {
-			if st.State == registry.ScanDone && st.DB != "" {
+			if st.Known() {
 				s.counts[st.Digest] = st.Counts
 			}
 		}
