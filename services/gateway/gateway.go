@@ -82,6 +82,7 @@ type Gateway struct {
 	log       *slog.Logger
 	keys      keyring
 	manifests manifestCache
+	large     chan struct{} // one for each large manifest that is pushed at the moment
 	recent    recent
 	table     [nResources]methods
 	meters    *meters
@@ -119,6 +120,7 @@ func New(cfg Config, d Deps, log *slog.Logger) (*Gateway, error) {
 		log:      log.With("module", "http", "component", "session"),
 		keys:     keyring{from: d.Catalog},
 		table:    table(),
+		large:    make(chan struct{}, largeManifests),
 		ids:      tracing.NewIDs(),
 		tracer:   d.Traces,
 		mirror:   d.Mirror,

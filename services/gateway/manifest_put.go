@@ -2,9 +2,11 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/berth-registry/berth/registry"
 )
@@ -24,7 +26,12 @@ func (g *Gateway) manifestPut(x *exchange) error {
 	if !x.settings.DockerSchema2 && (mediaType == registry.TypeDockerManifest || mediaType == registry.TypeDockerList) {
 		return registry.ErrMediaTypeUnsupported.With("docker image types are turned off here (http.compat lacks docker2s2): push OCI types, for instance with docker buildx build --output type=image,oci-mediatypes=true")
 	}
-	content, err := g.readManifest(x)
+	leave, err := g.enterManifest(x)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	content, err := readManifest(x)
 	if err != nil {
 		return err
 	}
@@ -99,29 +106,53 @@ func (x *exchange) tags() ([]registry.Tag, error) {
 // client may push: nearly all are smaller, and the catalog is asked once.
 const usualManifest = 64 << 10
 
-// readManifest reads the body, of which no more than one byte above the limit is
-// ever in memory, and none if Content-Length is above it. A large one is not read for
-// who may not push, whatever the tag: what many such clients send would be in memory
-// at a time.
-func (g *Gateway) readManifest(x *exchange) ([]byte, error) {
-	tooLarge := registry.ErrTooLarge.With("manifest is larger than %d bytes", registry.MaxManifest)
-	if x.r.ContentLength > registry.MaxManifest {
-		return nil, tooLarge
+// Of manifests that are larger, or of which nobody said how large they are, so many are in
+// memory at a time, where each takes several times its size while it is looked at. Others
+// wait for so long.
+const (
+	largeManifests = 8
+	largeWait      = 10 * time.Second
+)
+
+// enterManifest waits until the manifest of a request may be read, and returns what to
+// call when it is needed no more. A large one is not read for who may not push, whatever
+// the tag: what many such clients send would be in memory at a time.
+func (g *Gateway) enterManifest(x *exchange) (leave func(), err error) {
+	switch n := x.r.ContentLength; {
+	case n > registry.MaxManifest:
+		return nil, errLargeManifest
+	case n >= 0 && n <= usualManifest:
+		return func() {}, nil
 	}
-	if n := x.r.ContentLength; n < 0 || n > usualManifest {
-		who := x.actor
-		who.Request = nil // conditions are for the push itself
-		may, err := g.catalog.Allowed(x.context(), who, x.repo, registry.ActCreate|registry.ActUpdate)
-		switch {
-		case err != nil:
-			return nil, doing("asking who may push", err)
-		case may == registry.NoActions:
-			if _, err := g.catalog.Admit(x.context(), x.actor, x.repo); err != nil { // which says why
-				return nil, doing("refusing a large manifest", err)
-			}
-			return nil, x.actor.Refusal("")
+	who := x.actor
+	who.Request = nil // conditions are for the push itself
+	may, err := g.catalog.Allowed(x.context(), who, x.repo, registry.ActCreate|registry.ActUpdate)
+	switch {
+	case err != nil:
+		return nil, doing("asking who may push", err)
+	case may == registry.NoActions:
+		if _, err := g.catalog.Admit(x.context(), x.actor, x.repo); err != nil { // which says why
+			return nil, doing("refusing a large manifest", err)
 		}
+		return nil, x.actor.Refusal("")
 	}
+	late := time.NewTimer(largeWait)
+	defer late.Stop()
+	select {
+	case g.large <- struct{}{}:
+		return func() { <-g.large }, nil
+	case <-late.C:
+		return nil, registry.ErrTooManyRequests.With("too many large manifests are being pushed").After(largeWait)
+	case <-x.context().Done():
+		return nil, doing("waiting to read a large manifest", context.Cause(x.context()))
+	}
+}
+
+var errLargeManifest = registry.ErrTooLarge.With("manifest is larger than %d bytes", registry.MaxManifest)
+
+// readManifest reads the body, of which no more than one byte above the limit is
+// ever in memory.
+func readManifest(x *exchange) ([]byte, error) {
 	b := x.open(x.settings.ReadIdle, -1)
 	var buf bytes.Buffer
 	if n := x.r.ContentLength; n > 0 {
@@ -132,7 +163,7 @@ func (g *Gateway) readManifest(x *exchange) ([]byte, error) {
 	case err != nil:
 		return nil, doing("reading a manifest", b.cause(err))
 	case buf.Len() > registry.MaxManifest:
-		return nil, tooLarge
+		return nil, errLargeManifest
 	}
 	return buf.Bytes(), nil
 }

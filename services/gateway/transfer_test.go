@@ -226,6 +226,50 @@ func TestP20LargeManifests(t *testing.T) {
 	}
 }
 
+// TestP20ManyLargeManifests: so many large manifests are in memory and no more. Another
+// waits until one of them is done, but not for long; a usual one does not.
+func TestP20ManyLargeManifests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newWorld().servePipes(t)
+		head, tail := `{"schemaVersion":2,"mediaType":"`+registry.TypeIndex+`","manifests":[],"annotations":{"a":"`, `"}}`
+		begin := func(padding int) net.Conn {
+			c := p.dial()
+			t.Cleanup(func() { c.Close() })
+			go fmt.Fprintf(c, "PUT /v2/a/manifests/t HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", registry.TypeIndex, len(head)+padding+len(tail), head)
+			synctest.Wait()
+			return c
+		}
+		end := func(c net.Conn, padding, want int) {
+			t.Helper()
+			go io.WriteString(c, strings.Repeat("x", padding)+tail)
+			res, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if wait := res.Header.Get("Retry-After"); res.StatusCode != want || (want == 429) != (wait == "10") {
+				t.Errorf("got %d, Retry-After %q; want %d", res.StatusCode, wait, want)
+			}
+		}
+		const large = usualManifest
+		var open []net.Conn
+		for range largeManifests {
+			open = append(open, begin(large))
+		}
+		end(begin(0), 0, 201)
+		began := time.Now()
+		end(begin(large), large, 429)
+		if waited := time.Since(began); waited != largeWait {
+			t.Errorf("refused after %v, want %v", waited, largeWait)
+		}
+		waits := begin(large)
+		end(open[0], large, 201)
+		open[0] = waits
+		for _, c := range open {
+			end(c, large, 201)
+		}
+	})
+}
+
 // TestP17OverlappingWrites writes to a session while another request does.
 func TestP17OverlappingWrites(t *testing.T) {
 	url := newWorld().serve(t)
