@@ -55,6 +55,7 @@ func TestWhatIsWrong(t *testing.T) {
 		{"x.json", `{"storage":{"gcTimeWindow":"25:00-01:00"}}`, "storage.gcTimeWindow: must be a daily time window"},
 		{"x.json", `{"storage":{"gcTimeWindow":"1:00-02:00"}}`, "storage.gcTimeWindow: must be a daily time window"},
 		{"x.json", `{"storage":{"gcTimeWindow":"01:00-01:00"}}`, "storage.gcTimeWindow: begins when it ends"},
+		{"x.json", `{"storage":{"quotas":[{"repositories":["a/**"],"bytes":1},{"repositories":["a/**"],"bytes":2}]}}`, "storage.quotas[1].repositories: are those of another quota"},
 		{"x.json", `{"storage":{"subPaths":{"/a":{"rootDirectory":"/a","gc":true,"gcDelay":"0s"}}}}`, "storage.subPaths./a.gcDelay: must be more than 0"},
 		{"x.json", `{"storage":{"subPaths":{"/a":{}}}}`, "storage.subPaths./a.rootDirectory: needed"},
 		{"x.json", `{"storage":{"subPaths":{"a":{"rootDirectory":"/a"}}}}`, "storage.subPaths.a: must be a slash"},

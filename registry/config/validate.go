@@ -209,6 +209,8 @@ func (ch *checker) limits(s *Storage) {
 	at := place{"storage"}
 	for i, q := range s.Quotas {
 		at := at.with("quotas", i)
+		ch.require(!slices.ContainsFunc(s.Quotas[:i], func(o Quota) bool { return slices.Equal(o.Repositories, q.Repositories) }),
+			at.with("repositories"), "are those of another quota, with which it would share what is counted")
 		ch.globs(q.Repositories, at.with("repositories"))
 		ch.require(q.Bytes > 0, at.with("bytes"), "must be more than 0")
 	}

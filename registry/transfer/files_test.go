@@ -252,3 +252,33 @@ func FuzzReceipt(f *testing.F) {
 		}
 	})
 }
+
+// TestFinishSyncsDirectories: the names of what was exported outlast a power cut, also
+// of what a run before had put.
+func TestFinishSyncsDirectories(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a/blobs/x", "b/y"} {
+		s, err := openSink(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := s.(directorySink)
+		var synced []string
+		syncs := d.syncDir
+		d.syncDir = func(name string) error { synced = append(synced, name); return syncs(name) }
+		if err := errors.Join(d.put(name, 1, strings.NewReader("1")), d.link("l/"+filepath.Base(name), name)); err != nil {
+			t.Fatal(err)
+		}
+		if name == "b/y" {
+			if err := d.finish(); err != nil {
+				t.Fatal(err)
+			}
+			if want := []string{".", "a", "a/blobs", "b", "l"}; !slices.Equal(synced, want) {
+				t.Errorf("synced %v, want %v", synced, want)
+			}
+		}
+		if err := d.close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"syscall"
 )
 
 // sink is where an export goes.
@@ -41,10 +42,26 @@ func openSink(dest string) (sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	return directorySink{root}, nil
+	return directorySink{root, func(name string) error { return syncDir(root.Open(name)) }}, nil
 }
 
-type directorySink struct{ root *os.Root }
+// syncDir syncs and closes a directory that was opened. Not all file systems that exports
+// are carried on can: their names are as durable as they get.
+func syncDir(d *os.File, err error) error {
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
+		err = nil
+	}
+	return errors.Join(err, d.Close())
+}
+
+type directorySink struct {
+	root    *os.Root
+	syncDir func(name string) error // makes the names in a directory durable
+}
 
 func (d directorySink) has(name string, size int64) bool {
 	info, err := d.root.Lstat(name)
@@ -99,8 +116,17 @@ func (d directorySink) link(name, old string) error {
 	return d.put(name, info.Size(), f)
 }
 
-func (d directorySink) finish() error { return nil }
-func (d directorySink) close() error  { return d.root.Close() }
+// finish syncs all directories: also those of a run before, which was broken off.
+func (d directorySink) finish() error {
+	return fs.WalkDir(d.root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
+		if err != nil || !e.IsDir() {
+			return err
+		}
+		return d.syncDir(name)
+	})
+}
+
+func (d directorySink) close() error { return d.root.Close() }
 
 // tarSink writes the same bytes for the same content.
 type tarSink struct {
@@ -132,7 +158,10 @@ func (t *tarSink) finish() error {
 		return err
 	}
 	t.done = true
-	return os.Rename(t.dest+".part", t.dest)
+	if err := os.Rename(t.dest+".part", t.dest); err != nil {
+		return err
+	}
+	return syncDir(os.Open(filepath.Dir(t.dest)))
 }
 
 func (t *tarSink) close() error {

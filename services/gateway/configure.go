@@ -153,7 +153,8 @@ func configOf(c *config.Config, version string) Config {
 		cfg.Host = u.Host
 	}
 	for origin := range strings.SplitSeq(h.AllowOrigin, ",") {
-		if origin = strings.TrimSpace(origin); origin == "*" {
+		// Browsers send none with a slash at its end (RFC 6454 §6.1).
+		if origin = strings.TrimSuffix(strings.TrimSpace(origin), "/"); origin == "*" {
 			cfg.AllowOrigin = nil
 			break
 		} else if origin != "" {

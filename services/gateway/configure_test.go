@@ -19,7 +19,7 @@ func TestConfigured(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(&out, nil))
 	h := config.Defaults().HTTP
 	h.Port, h.Realm, h.Compat = "0", "here", []string{}
-	h.AllowOrigin, h.ExternalURL = "https://a.example, https://b.example", "https://hub.example:8443/x"
+	h.AllowOrigin, h.ExternalURL = "https://a.example, https://b.example/", "https://hub.example:8443/x"
 	w := newWorld()
 	unit, err := Configured(t.Context(), httpOf(h), w.deps, process("v9", log))
 	if err != nil {
