@@ -115,7 +115,7 @@ func TestOutbox(t *testing.T) {
 
 // A dead receiver holds up nothing, and is told all in order when it is well, also by
 // a process that came after a crash.
-func TestOutboxReceiverDead(t *testing.T) {
+func TestS124OutboxReceiverDead(t *testing.T) {
 	onEach(t, func(t *testing.T, at newPlace) {
 		r := newReceiver()
 		s := openStore(t, at(t), metadata.Options{Outbox: metadata.Outbox{Sinks: []metadata.Sink{r}}}, nil)
@@ -148,7 +148,7 @@ func TestOutboxReceiverDead(t *testing.T) {
 }
 
 // What waits is bounded: the oldest goes, and is counted.
-func TestOutboxBounded(t *testing.T) {
+func TestS124OutboxBounded(t *testing.T) {
 	onEach(t, func(t *testing.T, at newPlace) {
 		r := newReceiver()
 		s := openStore(t, at(t), metadata.Options{Outbox: metadata.Outbox{Sinks: []metadata.Sink{r}, Max: 10}}, nil)
