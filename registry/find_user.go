@@ -51,6 +51,16 @@ func OwnedBy(claims map[string]string, owner User, elsewhere bool) map[string]st
 	return claims
 }
 
+// ClaimedBy returns the claims of a credential that was nobody's and is a's from now on:
+// those of a that last, so that it ends with a as all does that a makes, and its own,
+// which a can't change.
+func ClaimedBy(claims map[string]string, a Actor) map[string]string {
+	all := make(map[string]string, len(claims)+len(a.Claims))
+	maps.Copy(all, LastingClaims(a.Claims))
+	maps.Copy(all, claims)
+	return all
+}
+
 // LastingClaims returns the claims that what an actor makes has, too. It returns the
 // same map if that is all of them.
 func LastingClaims(claims map[string]string) map[string]string {

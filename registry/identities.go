@@ -43,7 +43,8 @@ type Identities interface {
 	// [ErrUnauthorized].
 	TakeCredential(ctx context.Context, kind CredentialKind, hash []byte) (Credential, User, error)
 
-	// ClaimCredential makes a the owner of a credential that has none.
+	// ClaimCredential makes a the owner of a credential that has none, which gets the
+	// claims of [ClaimedBy].
 	// [ErrParameterInvalid] if there is none with this identity, or it has an owner.
 	ClaimCredential(ctx context.Context, a Actor, kind CredentialKind, id string) error
 

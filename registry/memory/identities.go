@@ -212,7 +212,7 @@ func (c *Catalog) ClaimCredential(ctx context.Context, a registry.Actor, kind re
 	defer c.mu.Unlock()
 	for _, x := range c.who.credentials {
 		if x.Kind == kind && x.ID == id && x.Owner == "" && !x.Expired(time.Now()) {
-			x.Owner = a.ID
+			x.Owner, x.Claims = a.ID, registry.ClaimedBy(x.Claims, a)
 			return nil
 		}
 	}

@@ -204,19 +204,24 @@ func testCredentialTakenOnce(t *testing.T, b CatalogBackend) {
 
 func testCredentialClaimedOnce(t *testing.T, b CatalogBackend) {
 	c := b.open(t, CatalogOptions{})
-	must(t, "AddCredential", c.AddCredential(t.Context(), registry.Actor{}, registry.Credential{Kind: registry.DeviceCode, ID: "AB", Expires: time.Now().Add(time.Hour).UnixMicro()}, hashOf("d")))
+	must(t, "AddCredential", c.AddCredential(t.Context(), registry.Actor{}, registry.Credential{Kind: registry.DeviceCode, ID: "AB", Claims: map[string]string{"life": "60"}, Expires: time.Now().Add(time.Hour).UnixMicro()}, hashOf("d")))
 	got, u, err := c.UseCredential(t.Context(), registry.DeviceCode, hashOf("d"))
 	must(t, "UseCredential", err)
 	if got.Owner != "" || u.ID != "" {
 		t.Errorf("a code nobody has claimed is %+v's", u)
 	}
 	wantErr(t, "ClaimCredential of nobody", c.ClaimCredential(t.Context(), registry.Actor{}, registry.DeviceCode, "AB"), registry.ErrParameterInvalid)
-	must(t, "ClaimCredential", c.ClaimCredential(t.Context(), alice, registry.DeviceCode, "AB"))
+	owner := alice
+	owner.Claims = map[string]string{registry.ClaimVia: "htpasswd", registry.ClaimBy: "session", "life": "1000000"}
+	must(t, "ClaimCredential", c.ClaimCredential(t.Context(), owner, registry.DeviceCode, "AB"))
 	wantErr(t, "ClaimCredential again", c.ClaimCredential(t.Context(), registry.Actor{ID: "eve"}, registry.DeviceCode, "AB"), registry.ErrParameterInvalid)
 	got, _, err = c.TakeCredential(t.Context(), registry.DeviceCode, hashOf("d"))
 	must(t, "TakeCredential", err)
 	if got.Owner != alice.ID {
 		t.Errorf("the code is %q's, want %q's", got.Owner, alice.ID)
+	}
+	if diff := cmp.Diff(map[string]string{registry.ClaimVia: "htpasswd", "life": "60"}, got.Claims); diff != "" {
+		t.Errorf("claims of the code (-want +got):\n%s", diff)
 	}
 }
 

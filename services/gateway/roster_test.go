@@ -49,7 +49,7 @@ func (r *roster) Authenticate(ctx context.Context, q *auth.Request) (registry.Ac
 // got by a device code, tokens, and refresh tokens. Others stay.
 func TestRemovedUserIsOut(t *testing.T) {
 	w := newWorld()
-	w.withIdentity(t, identity.Options{})
+	w.withIdentity(t, identity.Options{Providers: []identity.Provider{{Name: "corp"}}}) // without any there are no device codes
 	users := &roster{passwords: passwords{"alice", "bob"}}
 	s := w.deps.Identity
 	w.deps.Auth = auth.New(auth.Options{
@@ -72,7 +72,7 @@ func TestRemovedUserIsOut(t *testing.T) {
 		refresh = jsonText(t, a.body, "refresh_token")
 		scope := "registry:catalog:*"
 		return [][]string{
-			basic(user, key.APIKey), basic(user, second.APIKey), basic(user, third.APIKey), session,
+			basic(user, key.APIKey), basic(user, second.APIKey), basic(user, third.APIKey), session, basic(user, keyByDevice(t, at, session)),
 			bearer(askToken(t, at, basic(user, user), scope).Token), bearer(askToken(t, at, basic(user, key.APIKey), scope).Token),
 		}, refresh
 	}
@@ -113,6 +113,21 @@ func TestRemovedUserIsOut(t *testing.T) {
 	for _, h := range bob {
 		do(t, "GET", at+"/v2/", nil, h...).want(t, 503)
 	}
+}
+
+// keyByDevice returns the API key of a program whose user agrees in a session.
+func keyByDevice(t *testing.T, at string, session []string) string {
+	t.Helper()
+	const form = "Content-Type: application/x-www-form-urlencoded"
+	begun := do(t, "POST", at+"/zot/auth/device", nil, form).want(t, 200).body
+	code := jsonText(t, begun, "user_code")
+	page := do(t, "GET", at+"/zot/auth/device?user_code="+code, nil, session...).want(t, 200).body
+	_, csrf, _ := strings.Cut(page, `name="csrf" value="`)
+	csrf, _, _ = strings.Cut(csrf, `"`)
+	agreed := url.Values{"user_code": {code}, "csrf": {csrf}}
+	do(t, "POST", at+"/zot/auth/device/approve", strings.NewReader(agreed.Encode()), append([]string{form}, session...)...).want(t, 200)
+	asked := url.Values{"device_code": {jsonText(t, begun, "device_code")}}
+	return jsonText(t, do(t, "POST", at+"/zot/auth/device/token", strings.NewReader(asked.Encode()), form).want(t, 200).body, "access_token")
 }
 
 // TestMethodIsGone: credentials of the users of a method end when it is taken out of the

@@ -21,7 +21,8 @@ const (
 	sqlTakenHash         = `SELECT COUNT(*) FROM credentials WHERE hash = $1`
 	sqlDropCredential    = `DELETE FROM credentials WHERE hash = $1`
 	sqlDropOwned         = `DELETE FROM credentials WHERE kind = $1 AND id = $2 AND owner = $3`
-	sqlClaimCredential   = `UPDATE credentials SET owner = $3 WHERE kind = $1 AND id = $2 AND owner = '' AND (expires = 0 OR expires > $4)`
+	sqlUnclaimed         = `SELECT kind, id, owner, label, scopes, claims, agent, created, expires, used, hash FROM credentials WHERE kind = $1 AND id = $2 AND owner = '' AND (expires = 0 OR expires > $3)`
+	sqlClaimCredential   = `UPDATE credentials SET owner = $2, claims = $3 WHERE hash = $1`
 	sqlUsedCredential    = `UPDATE credentials SET used = $2 WHERE hash = $1 AND used < $2`
 	sqlExpireCredentials = `DELETE FROM credentials WHERE hash IN (SELECT hash FROM credentials WHERE expires > 0 AND kind <> 'key' AND expires < $1 ORDER BY expires LIMIT 100)`
 	maxHash              = 64
@@ -241,11 +242,14 @@ func (c *Catalog) ClaimCredential(ctx context.Context, a registry.Actor, kind re
 		if err := tx.Lock(identities()); err != nil {
 			return err
 		}
-		n, err := tx.Exec(sqlClaimCredential, string(kind), id, a.ID, c.now())
-		if err == nil && n == 0 {
-			err = registry.ErrParameterInvalid.With("nobody waits with this code")
+		var x knownCredential
+		if err := tx.Run(sqldb.Statement{Text: sqlUnclaimed, Args: []any{string(kind), id, c.now()}, Row: x.scan}); err != nil {
+			return err
 		}
-		return err
+		if !x.found {
+			return registry.ErrParameterInvalid.With("nobody waits with this code")
+		}
+		return tx.Queue(sqlClaimCredential, x.hash, a.ID, asJSON(registry.ClaimedBy(x.Claims, a)))
 	})
 }
 

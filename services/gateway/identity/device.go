@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"html"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -203,7 +204,9 @@ func (s *Service) deviceToken(w http.ResponseWriter, r *http.Request) error {
 	if c.Label != "" {
 		label = c.Label
 	}
-	a := registry.Actor{ID: c.Owner, Groups: u.Groups}
+	claims := maps.Clone(c.Claims)
+	delete(claims, claimLife)
+	a := registry.Actor{ID: c.Owner, Groups: u.Groups, Claims: claims}
 	key, text, err := s.newKey(r.Context(), a, registry.Credential{
 		Label: label, Scopes: c.Scopes, Expires: s.trust.now().Add(time.Duration(life) * time.Second).UnixMicro(),
 	}, c.Agent)
