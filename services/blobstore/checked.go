@@ -7,7 +7,7 @@ import (
 	"hash"
 	"hash/crc32"
 	"io"
-	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/berth-registry/berth/registry"
@@ -33,15 +33,15 @@ type checked struct {
 	next   int64     // where in the blob the next byte to hand on is
 	size   int64     // bytes of the content
 	ready  int64     // bytes from next on that are good
-	buf    []byte    // the chunk that next is in, if inner is not in place
+	buf    *[]byte   // has the chunk that next is in, if inner is not in place; nil: there is none
 	failed error     // why there is no more
 
-	give     func() // gives back the right to hold a chunk
-	giveOnce sync.Once
+	holding atomic.Bool // has the right to hold a chunk
 }
 
 // maxHeldChunks is how many streams may hold a chunk in memory at a time: 64 MiB
-// at most. Others wait. It does not concern what is on a local disk.
+// at most. Others wait until one of them has handed its chunk on, so that clients which
+// are slow share what there is. It does not concern what is on a local disk.
 const maxHeldChunks = 64
 
 // openChecked opens n bytes from offset on of b, to be checked.
@@ -61,7 +61,7 @@ func (s *Store) openChecked(ctx context.Context, p *pool, b registry.Stored, off
 	}
 	c := &checked{
 		store: s, pool: p, ctx: ctx, blob: b, sums: sums, size: n,
-		at: offset - offset%ChunkSize, next: offset, end: offset + n, give: func() {},
+		at: offset - offset%ChunkSize, next: offset, end: offset + n,
 	}
 	if sums == nil {
 		c.at, c.hash, c.made = 0, newHash(b.Digest.Algorithm()), new(summer)
@@ -92,14 +92,31 @@ func (c *checked) open() error {
 		}
 	}
 	c.inner = inner
+	return nil
+}
+
+// hold waits until a chunk may be in memory.
+func (c *checked) hold() error {
+	if c.buf != nil {
+		return nil
+	}
 	select {
 	case c.store.held <- struct{}{}:
-		c.give = func() { <-c.store.held }
+		c.holding.Store(true)
 	case <-c.ctx.Done():
-		inner.Close()
 		return c.ctx.Err()
 	}
+	c.buf = c.store.buffers.large.get()
 	return nil
+}
+
+// letGo gives the right to hold a chunk back. It reports whether there was one.
+func (c *checked) letGo() bool {
+	if !c.holding.CompareAndSwap(true, false) {
+		return false
+	}
+	<-c.store.held
+	return true
 }
 
 // upTo returns where in the blob the last chunk to look at ends.
@@ -115,7 +132,7 @@ func (c *checked) Size() int64 { return c.size }
 
 // Close implements [registry.Content].
 func (c *checked) Close() error {
-	c.giveOnce.Do(c.give)
+	c.letGo() // the buffer is not given back: it may be on its way out at the moment
 	return c.inner.Close()
 }
 
@@ -126,7 +143,9 @@ func (c *checked) look() error {
 		if c.next == c.end {
 			return io.EOF
 		}
-		c.failed = c.lookAt(min(ChunkSize, c.blob.Size-c.at))
+		if c.failed = c.lookAt(min(ChunkSize, c.blob.Size-c.at)); c.failed != nil {
+			c.letGo()
+		}
 	}
 	return c.failed
 }
@@ -167,13 +186,13 @@ func (c *checked) lookAt(n int64) error {
 // unless they can be read again.
 func (c *checked) chunk(n int64, add func([]byte)) error {
 	if c.place == nil {
-		if c.buf == nil {
-			c.buf = make([]byte, min(ChunkSize, c.upTo()-c.at))
+		if err := c.hold(); err != nil {
+			return err
 		}
-		c.buf = c.buf[:n]
-		_, err := io.ReadFull(c.inner, c.buf)
+		buf := (*c.buf)[:n]
+		_, err := io.ReadFull(c.inner, buf)
 		if err == nil {
-			add(c.buf)
+			add(buf)
 		}
 		return err
 	}
@@ -195,12 +214,19 @@ func (c *checked) chunk(n int64, add func([]byte)) error {
 // held returns the ready bytes that are in memory.
 func (c *checked) held() []byte {
 	from := c.next % ChunkSize
-	return c.buf[from : from+c.ready]
+	return (*c.buf)[from : from+c.ready]
 }
 
+// took notes that n bytes were handed on.
 func (c *checked) took(n int64) {
 	c.next += n
-	c.ready -= n
+	if c.ready -= n; c.ready > 0 || c.buf == nil {
+		return
+	}
+	if c.letGo() {
+		c.store.buffers.large.put(c.buf)
+	}
+	c.buf = nil
 }
 
 // Read implements [registry.Content].
