@@ -357,3 +357,36 @@ func TestS004StagedOfOthers(t *testing.T) {
 		}
 	}
 }
+
+// TestMounted: a blob that another repository has is taken from there once the upstream
+// has said that it has it. That is no failure: no mirror of it is asked, and people are
+// told of none.
+func TestMounted(t *testing.T) {
+	up, mirror := newHostile(t), newHostile(t)
+	layer := random(1000)
+	for _, repo := range []string{"a", "b"} {
+		up.image(t, repo, "v1", layer)
+	}
+	mirror.image(t, "b", "v1", layer)
+	blob := registry.SHA256.FromBytes(layer)
+	r := at(t, up.URL)
+	r.Hosts = append(r.Hosts, at(t, mirror.URL).Hosts...)
+	w := open(t, r)
+	for _, repo := range []registry.Name{"a", "b"} {
+		c, err := w.Open(t.Context(), nobody, repo, blob, registry.Whole)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := drainBody(t, c); err != nil || !bytes.Equal(got, layer) {
+			t.Errorf("%s: %d bytes, %v", repo, len(got), err)
+		}
+		w.linked(t, repo, blob)
+		w.fetches(t, "nothing is fetched", func(fills []registry.Fill) bool { return len(fills) == 0 })
+	}
+	if n := mirror.asked(""); n != 0 {
+		t.Errorf("%d requests to a mirror", n)
+	}
+	if rules, err := w.MirrorRules(t.Context()); err != nil || rules[0].LastError != "" {
+		t.Errorf("the rule: %+v, %v", rules, err)
+	}
+}

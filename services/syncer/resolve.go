@@ -267,7 +267,7 @@ func (s *Service) each(targets []target, f func(t target, h *upstream.Host) erro
 				unknown = err
 				break // a mirror has no more than its original
 			}
-			if errors.Is(err, context.Canceled) || errors.Is(err, errUnsigned) || errors.Is(err, errPushed) || errors.Is(err, errHeld) {
+			if errors.Is(err, errMounted) || errors.Is(err, context.Canceled) || errors.Is(err, errUnsigned) || errors.Is(err, errPushed) || errors.Is(err, errHeld) {
 				return err
 			}
 			t.rule.note(err)
