@@ -7,7 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/memory"
 	"github.com/berth-registry/berth/services/syncer"
 )
 
@@ -218,5 +221,41 @@ func TestS096Claimed(t *testing.T) {
 	}
 	if _, err := w.Resolve(ctx, nobody, "a", tag("v1"), ""); err != nil {
 		t.Errorf("after Forget: %v", err)
+	}
+}
+
+// TestS096PushedDuringCopies: copies of a schedule that have begun put nothing into a
+// repository that was pushed to since, and leave that to be no failure; those of others go on.
+func TestS096PushedDuringCopies(t *testing.T) {
+	up := newHostile(t)
+	for _, repo := range []string{"a", "b"} {
+		up.image(t, repo, "v1", random(10))
+		up.image(t, repo, "v2", random(20))
+	}
+	r := at(t, up.URL, syncer.Content{Prefix: "a"}, syncer.Content{Prefix: "b"})
+	r.OnDemand, r.Interval = false, time.Hour
+	w := &world{blobs: memory.NewBlobs(), catalog: memory.NewCatalog(memory.CatalogOptions{}), root: t.TempDir(), later: &skew}
+	skew.Store(0)
+	up.set(func() {
+		up.answer = func(_ http.ResponseWriter, r *http.Request) bool {
+			if strings.HasSuffix(r.URL.Path, "/a/manifests/v1") {
+				pushTag(t, w, "a", "ours", "ours")
+				if err := w.Claim(t.Context(), nobody, "a"); err != nil {
+					t.Error(err)
+				}
+			}
+			return false
+		}
+	})
+	w.start(t, r)
+	done := finished(t, w, 0)
+	if done.LastError != "" {
+		t.Errorf("the copy: %+v", done)
+	}
+	for repo, want := range map[registry.Name][]registry.Tag{"a": {"ours"}, "b": {"v1", "v2"}} {
+		tags, err := w.catalog.Tags(t.Context(), nobody, repo, registry.Page[registry.Tag]{Limit: 10})
+		if diff := cmp.Diff(want, tags.Items); err != nil || diff != "" {
+			t.Errorf("tags of %s: %v\n%s", repo, err, diff)
+		}
 	}
 }

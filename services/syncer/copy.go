@@ -37,6 +37,9 @@ func (c *copying) tag(ctx context.Context, tag registry.Tag) error {
 	if owed, err := c.s.owes(ctx, c.t.repo, tag); err != nil || owed {
 		return err // what is upstream is older
 	}
+	if err := c.mayPut(ctx); err != nil {
+		return err
+	}
 	// HEAD counts as no pull, and tells what is left.
 	d, err := c.h.HeadManifest(ctx, c.t.remote, registry.Reference{Tag: tag})
 	if err != nil {
@@ -144,10 +147,23 @@ func (c *copying) tree(ctx context.Context, m registry.Manifest, tag registry.Ta
 	return nil
 }
 
+// mayPut is errPushed if somebody has pushed into the repository since it was chosen to be
+// copied into.
+func (c *copying) mayPut(ctx context.Context) error {
+	claimed, err := c.s.isClaimed(ctx, c.t.repo)
+	if err == nil && claimed {
+		err = registry.ErrNameUnknown.Because(errPushed)
+	}
+	return err
+}
+
 // put stores a manifest, and sets a tag unless it is "".
 func (c *copying) put(ctx context.Context, m registry.Manifest, tag registry.Tag) error {
 	if tag == "" {
 		return c.s.put(ctx, c.t, m, "", registry.Condition{})
+	}
+	if err := c.mayPut(ctx); err != nil { // a copy may take hours
+		return err
 	}
 	now, err := c.s.catalog.Manifest(ctx, installation, c.t.repo, registry.ManifestQuery{Ref: registry.Reference{Tag: tag}, NoBytes: true})
 	if err != nil && !errors.Is(err, registry.ErrManifestUnknown) && !errors.Is(err, registry.ErrNameUnknown) {

@@ -173,7 +173,7 @@ func (s *Service) copyAll(ctx context.Context, r *Rule) error {
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.Is(err, errUnsigned), errors.Is(err, errHeld):
+		case errors.Is(err, errUnsigned), errors.Is(err, errHeld), errors.Is(err, errPushed):
 			s.meters.skipped.Inc()
 		case err != nil:
 			s.meters.copyFailed.Inc()
