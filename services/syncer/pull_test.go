@@ -281,3 +281,42 @@ func TestResume(t *testing.T) {
 		t.Errorf("void: %d connections only", n)
 	}
 }
+
+// TestResumeCopy: what has come of a blob for a schedule is gone on with after a restart,
+// too, though no client can ask for it.
+func TestResumeCopy(t *testing.T) {
+	up := newHostile(t)
+	layer := random(1 << 20)
+	up.image(t, "a", "v1", layer)
+	var sent atomic.Int64
+	var restarted atomic.Bool
+	up.set(func() {
+		up.cut = func(d registry.Digest, left int) int {
+			switch {
+			case d != registry.SHA256.FromBytes(layer):
+				return left
+			case !restarted.Load():
+				left = max(0, left-len(layer)/2)
+			}
+			sent.Add(int64(left))
+			return left
+		}
+	})
+	rule := func() *syncer.Rule {
+		r := at(t, up.URL, syncer.Content{Prefix: "a"})
+		r.OnDemand, r.Interval = false, time.Hour
+		return r
+	}
+	w := open(t, rule())
+	w.fetches(t, "half of it has come", func(fills []registry.Fill) bool {
+		return len(fills) == 1 && fills[0].Size == int64(len(layer)) && fills[0].Have == fills[0].Size/2
+	})
+	w.close()
+	restarted.Store(true)
+	w.start(t, rule())
+	finished(t, w, 0)
+	w.linked(t, "a", registry.SHA256.FromBytes(layer))
+	if n := sent.Load(); n != int64(len(layer)) {
+		t.Errorf("%d bytes were sent for %d", n, len(layer))
+	}
+}

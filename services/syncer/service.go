@@ -220,7 +220,7 @@ func (s *Service) resume(ctx context.Context) error {
 			continue
 		}
 		targets := s.onDemand(row.repo)
-		if len(targets) == 0 || s.now().Sub(row.since) > abandoned {
+		if len(s.targets(row.repo)) == 0 || s.now().Sub(row.since) > abandoned {
 			if err := s.store.endFill(ctx, row.digest, s.holder); err != nil {
 				return fmt.Errorf("giving up a fetch: %w", err)
 			}
@@ -230,7 +230,7 @@ func (s *Service) resume(ctx context.Context) error {
 		s.mu.Lock()
 		busy := len(s.fills) >= s.most
 		s.mu.Unlock()
-		if busy { // the rest waits for who asks for it
+		if busy || len(targets) == 0 { // it waits for who asks for it, or the next copy
 			continue
 		}
 		f, _, err := s.startFill(row.digest, row.repo, targets, row.size, row.since, true, copier)
