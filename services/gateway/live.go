@@ -87,10 +87,11 @@ type admission struct {
 }
 
 // newAdmission opens what a new configuration asks for. The identity service stays the
-// same one unless its keys have changed.
+// same one unless its keys have changed; one that is not there may be needed now, because
+// of any method.
 func (g *Gateway) newAdmission(ctx context.Context, next *config.Config, d Deps, p daemon.Process) (a *admission, err error) {
 	a = &admission{who: g.who.Load()}
-	if slices.ContainsFunc(config.Changed(p.Live.Current(), next), touchesIdentity) {
+	if a.who == nil || slices.ContainsFunc(config.Changed(p.Live.Current(), next), touchesIdentity) {
 		if a.who, err = identity.Configured(next, d.Catalog, p); err != nil {
 			return nil, err
 		}

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
+	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/config"
 )
 
@@ -84,6 +85,52 @@ func TestS151LoginsFollowTheFile(t *testing.T) {
 	do(t, "GET", url+"/v2/", nil, basic("alice", key.APIKey)...).want(t, 401)
 	do(t, "POST", url+"/zot/auth/apikey", strings.NewReader(body), alice...).want(t, 404)
 	do(t, "GET", url+"/v2/", nil, alice...).want(t, 200)
+}
+
+// TestS151FirstMethodOfTheFile: the first method of authentication that a file gets while
+// the gateway runs keeps disabled users out, also if the block was there without any.
+func TestS151FirstMethodOfTheFile(t *testing.T) {
+	w := newWorld()
+	hash, err := bcrypt.GenerateFromPassword([]byte("sesame"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "htpasswd")
+	if err := os.WriteFile(file, []byte("alice:"+string(hash)+"\nbob:"+string(hash)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.deps.Catalog.PutUser(t.Context(), registry.Actor{System: true}, registry.User{ID: "alice", Disabled: true}); err != nil {
+		t.Fatal(err)
+	}
+	h := config.Defaults().HTTP
+	h.Port, h.Auth = "0", &config.Auth{}
+	first := httpOf(h)
+	next := *first
+	next.HTTP.Auth = &config.Auth{HTPasswd: &config.HTPasswd{Path: file}}
+	var out logBuffer
+	p := process("", slog.New(slog.NewTextHandler(&out, nil)))
+	p.Live = config.NewLive(first, func() (*config.Config, []config.Warning, error) { c := next; return &c, nil, nil }, w.log, p.Metrics)
+	unit, err := Configured(t.Context(), first, w.deps, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- unit.Run() }()
+	t.Cleanup(func() {
+		if err := unit.Stop(context.Background()); err != nil { // the test's own has ended
+			t.Error(err)
+		}
+		<-done
+	})
+	_, addr, _ := strings.Cut(out.take(), "address=")
+	addr, _, _ = strings.Cut(addr, "\n")
+	do(t, "GET", "http://"+addr+"/v2/", nil, basic("alice", "sesame")...).want(t, 200) // nobody asks
+	if err := p.Live.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	do(t, "GET", "http://"+addr+"/v2/", nil, basic("bob", "sesame")...).want(t, 200)
+	do(t, "GET", "http://"+addr+"/v2/", nil, basic("alice", "sesame")...).want(t, 401)
+	do(t, "GET", "http://"+addr+"/zot/auth/token?scope=registry:catalog:*", nil, basic("bob", "sesame")...).want(t, 200)
 }
 
 // TestS151SettingsFollowTheFile: what else requests go by is that of the file when they

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
+	"github.com/berth-registry/berth/registry"
 	"github.com/berth-registry/berth/registry/certs/certstest"
 	"github.com/berth-registry/berth/registry/config"
 )
@@ -26,6 +27,12 @@ type mutual struct {
 
 func serveMutual(t *testing.T, a *config.Auth) *mutual {
 	t.Helper()
+	return serveMutualWith(t, a, newWorld().deps)
+}
+
+// serveMutualWith is serveMutual on other services.
+func serveMutualWith(t *testing.T, a *config.Auth, deps Deps) *mutual {
+	t.Helper()
 	dir := t.TempDir()
 	m := &mutual{server: certstest.NewAuthority(t, "server"), clients: certstest.NewAuthority(t, "clients"), cacert: filepath.Join(dir, "clients.pem")}
 	f := m.server.Save(t, dir, certstest.Request{Names: []string{"localhost"}})
@@ -33,7 +40,7 @@ func serveMutual(t *testing.T, a *config.Auth) *mutual {
 	h := config.Defaults().HTTP
 	h.Port, h.Auth = "0", a
 	h.TLS = &config.TLS{Cert: f.Cert, Key: f.Key, CACert: m.cacert}
-	m.addr = run(t, h)
+	m.addr = runWith(t, h, deps)
 	return m
 }
 
@@ -92,6 +99,27 @@ func TestS057ClientCertificates(t *testing.T) {
 	} {
 		if got := m.get(m.config(t, test.by, test.r), "", ""); got != test.want {
 			t.Errorf("%s: %d, want %d", name, got, test.want)
+		}
+	}
+}
+
+// TestDisabledUserWithACertificate: a user who is disabled does not come in by a
+// certificate either, also where http.tls.cacert is all that there is of authentication.
+func TestDisabledUserWithACertificate(t *testing.T) {
+	for name, a := range map[string]*config.Auth{
+		"cacert alone":   nil,
+		"an empty block": {},
+		"http.auth.mtls": {MTLS: &config.MTLS{IdentityAttributes: []string{"CommonName"}}},
+	} {
+		deps := newWorld().deps
+		if err := deps.Catalog.PutUser(t.Context(), registry.Actor{System: true}, registry.User{ID: "alice", Disabled: true}); err != nil {
+			t.Fatal(err)
+		}
+		m := serveMutualWith(t, a, deps)
+		for user, want := range map[string]int{"alice": 401, "bob": 200} {
+			if got := m.get(m.config(t, m.clients, certstest.Request{Subject: user}), "", ""); got != want {
+				t.Errorf("%s: %s gets %d, want %d", name, user, got, want)
+			}
 		}
 	}
 }

@@ -23,7 +23,7 @@ const tokenPath = "/zot/auth/token"
 // config file says none: it is never taken from a request.
 func Realm(h config.HTTP) string {
 	switch {
-	case idle(h):
+	case idle(h) || h.Auth.Open(): // who has no certificate has nothing to get a token with
 		return ""
 	case h.Auth.Token != nil && h.Auth.Token.Realm != "":
 		return h.Auth.Token.Realm
@@ -35,8 +35,9 @@ func Realm(h config.HTTP) string {
 
 // idle reports whether there is nothing to do here: no authentication, or tokens of a
 // token server elsewhere. Tokens of OpenID Connect issuers are exchanged for ours.
+// Where users come with certificates alone, disabled ones are kept out.
 func idle(h config.HTTP) bool {
-	return h.Auth.Open() || h.Auth.Bearer != nil && len(h.Auth.Bearer.OIDC) == 0
+	return h.Open() || h.Auth != nil && h.Auth.Bearer != nil && len(h.Auth.Bearer.OIDC) == 0
 }
 
 // Audience is what the registry is called in tokens and challenges.
@@ -62,6 +63,9 @@ func Configured(c *config.Config, catalog registry.Catalog, p daemon.Process) (*
 			return nil, err
 		}
 		return New(Options{Catalog: catalog, Relay: relay, Log: p.Log.With("module", "identity")}), nil
+	}
+	if h.Auth == nil {
+		h.Auth = new(config.Auth)
 	}
 	o := Options{
 		Catalog: catalog, Audience: Audience(h), External: External(h),

@@ -17,6 +17,7 @@ func TestRealmAndAudience(t *testing.T) {
 		realm, audience string
 	}{
 		{"nothing", config.HTTP{}, "", "berth"},
+		{"certificates alone", config.HTTP{ExternalURL: "https://r.test", TLS: &config.TLS{CACert: "x"}}, "", "r.test"},
 		{"passwords", config.HTTP{Auth: &config.Auth{HTPasswd: users}}, "", "berth"},
 		{"externalUrl", config.HTTP{ExternalURL: "https://r.test/", Auth: &config.Auth{HTPasswd: users}}, "https://r.test/zot/auth/token", "r.test"},
 		{"token.realm", config.HTTP{Auth: &config.Auth{HTPasswd: users, Token: &config.Token{Realm: "https://t.test/x"}}}, "https://t.test/x", "t.test"},
