@@ -403,6 +403,23 @@ func TestS040TooManyWrongPasswords(t *testing.T) {
 	if turned < 15 {
 		t.Errorf("of 120 guesses from as many sources %d are turned away", turned)
 	}
+	// To a directory all these are one name.
+	now = now.Add(failureWindow)
+	turned = 0
+	for i := range 120 {
+		user := []byte("carol")
+		for j := range user {
+			if i>>j&1 != 0 {
+				user[j] ^= 'a' ^ 'A'
+			}
+		}
+		if try(fmt.Sprintf("10.1.0.%d", i), " "+string(user), fmt.Sprint("spread", i)) == "TooManyRequests" {
+			turned++
+		}
+	}
+	if turned != 120-failuresPerAccount {
+		t.Errorf("of 120 guesses at one name, in many spellings, %d are turned away", turned)
+	}
 	turned = 0
 	for i := range 220 {
 		if try("10.2.0.1", fmt.Sprint("user", i), "x") == "TooManyRequests" {

@@ -49,7 +49,7 @@ func (f *failures) limits(account, source string) [3]struct {
 	failure
 	most int
 } {
-	account = account[:min(len(account), maxAccount)]
+	account = spelled(account[:min(len(account), maxAccount)])
 	return [3]struct {
 		failure
 		most int
@@ -59,6 +59,10 @@ func (f *failures) limits(account, source string) [3]struct {
 		{failure{source: source}, failuresPerSource},
 	}
 }
+
+// spelled returns what different spellings of a name have in common: directories find a
+// user by all of them, and whoever guesses may not begin anew with each.
+func spelled(account string) string { return strings.ToLower(strings.TrimSpace(account)) }
 
 // check returns [registry.ErrTooManyRequests] if there were too many failures in
 // the last minute.

@@ -1,8 +1,10 @@
 package jwt
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -106,6 +108,45 @@ func TestWorkloadIdentity(t *testing.T) {
 			if a.ID != test.want || err != nil || (verdict == auth.Accepted) != (test.want != "") {
 				t.Errorf("%s: got %q, %v, %v", name, a.ID, verdict, err)
 			}
+		}
+	}
+}
+
+// TestS040TokensAreNoGuesses: wrong passwords of others for the user name that clients send
+// a token with, which is often the same for all, keep no token out.
+func TestS040TokensAreNoGuesses(t *testing.T) {
+	p := newProvider(t, named(t, "1"))
+	w := openWorkload(t, config.BearerOIDC{Issuer: p.URL, Audiences: []string{"hub"}})
+	c := auth.New(auth.Options{Closed: true, Methods: auth.Methods{Basic: []auth.Method{w}}})
+	gone, leave := context.WithCancel(t.Context())
+	leave() // whoever has left does not wait for a 429
+	status := func(source, password string) int {
+		r := httptest.NewRequestWithContext(gone, http.MethodGet, "/v2/", nil)
+		r.RemoteAddr = source
+		r.SetBasicAuth("oauth", password)
+		if _, err := c.Authenticate(r, auth.Wants{}); err != nil {
+			return registry.AsError(err).Code.HTTP()
+		}
+		return 200
+	}
+	first := p.keys[0].token(t, p.claims(nil), nil)
+	if got := status("10.0.0.1:1", first); got != 200 {
+		t.Fatal(got)
+	}
+	for i := range 100 {
+		status(fmt.Sprintf("10.1.0.%d:1", i), "guess")
+	}
+	for name, test := range map[string]struct {
+		password string
+		want     int
+	}{
+		"seen before":    {first, 200},
+		"another":        {p.keys[0].token(t, p.claims(map[string]any{"jti": "another"}), nil), 200},
+		"expired":        {p.keys[0].token(t, p.claims(map[string]any{"exp": 1}), nil), 429},
+		"one more guess": {"guess", 429},
+	} {
+		if got := status("10.0.0.1:1", test.password); got != test.want {
+			t.Errorf("%s: %d, want %d", name, got, test.want)
 		}
 	}
 }
