@@ -111,12 +111,19 @@ func (s *Service) StartSession(w http.ResponseWriter, r *http.Request, a registr
 	return nil
 }
 
-// Login gives zot's web UI a session for the password it sent. An API key or a
-// certificate gets none: a session would go on when they have ended.
+// Login gives zot's web UI a session for the password it sent, unless it has one of that
+// user. An API key or a certificate gets none: a session would go on when they have ended.
 func (s *Service) Login(w http.ResponseWriter, r *http.Request, a registry.Actor) error {
 	_, password, basic := r.BasicAuth()
-	if !basic || strings.HasPrefix(password, keyPrefix) || a.Scope != nil || a.Anonymous() || sessionSecret(r) != "" {
+	if !basic || strings.HasPrefix(password, keyPrefix) || a.Scope != nil || a.Anonymous() {
 		return nil
+	}
+	// The cookie may be of a session that has ended, or of who used the browser before.
+	switch c, _, err := s.session(r); {
+	case err == nil && c.Owner == a.ID:
+		return nil
+	case err != nil && !errors.Is(err, registry.ErrUnauthorized):
+		return err
 	}
 	if _, err := s.o.Catalog.Login(r.Context(), registry.Login{ID: a.ID, Groups: a.Groups}); err != nil {
 		return err
