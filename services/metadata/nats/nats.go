@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"time"
 
 	client "github.com/nats-io/nats.go"
@@ -24,6 +25,7 @@ type sink struct {
 	name    string
 	address string // without credentials
 	timeout time.Duration
+	guard   *outbound.Client
 	options []client.Option
 	conn    *client.Conn // nil if there is none
 }
@@ -57,10 +59,10 @@ func Open(c config.Sink, rules outbound.Rules, p daemon.Process) (metadata.Sink,
 	if err != nil {
 		return nil, err
 	}
-	s := &sink{cfg: c, name: metadata.SinkName("nats", c.Address, c.Channel), address: u.Scheme + "://" + host, timeout: timeout}
+	s := &sink{cfg: c, name: metadata.SinkName("nats", c.Address, c.Channel), address: u.Scheme + "://" + host, timeout: timeout, guard: guard}
 	s.options = []client.Option{
 		client.Name(metadata.EventSource), client.Timeout(timeout), client.NoReconnect(),
-		client.SetCustomDialer(dialer{guard, timeout}),
+		client.SkipHostLookup(), // where it may go depends on the name
 	}
 	if secure {
 		s.options = append(s.options, client.Secure(guard.TLS()))
@@ -81,16 +83,30 @@ func Open(c config.Sink, rules outbound.Rules, p daemon.Process) (metadata.Sink,
 	return s, nil
 }
 
-type dialer struct {
-	guard   *outbound.Client
-	timeout time.Duration
-}
+type dialer func(address string) (net.Conn, error)
 
 // Dial implements [client.CustomDialer].
-func (d dialer) Dial(_, address string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), d.timeout)
-	defer cancel()
-	return d.guard.Dial(ctx, address)
+func (d dialer) Dial(_, address string) (net.Conn, error) { return d(address) }
+
+// connect connects to the server, unless ctx ends before it has answered.
+func (s *sink) connect(ctx context.Context) (*client.Conn, error) {
+	stop := func() bool { return true }
+	dial := dialer(func(address string) (net.Conn, error) {
+		conn, err := s.guard.Dial(ctx, address)
+		if err == nil { // the client knows nothing of ctx, and waits for the server's first words
+			stop = context.AfterFunc(ctx, func() { _ = conn.Close() })
+		}
+		return conn, err
+	})
+	conn, err := client.Connect(s.address, append(slices.Clip(s.options), client.SetCustomDialer(dial))...)
+	stop()
+	if ended := ctx.Err(); ended != nil {
+		if err == nil {
+			conn.Close()
+		}
+		return nil, ended
+	}
+	return conn, err
 }
 
 // Name implements [metadata.Sink].
@@ -111,7 +127,7 @@ func (s *sink) Send(ctx context.Context, e metadata.OutboxEvent) error {
 	defer cancel()
 	if s.conn == nil || !s.conn.IsConnected() {
 		_ = s.Close()
-		conn, err := client.Connect(s.address, s.options...)
+		conn, err := s.connect(ctx)
 		if err != nil {
 			return fmt.Errorf("connecting to NATS: %w", err)
 		}

@@ -1,7 +1,11 @@
 package nats
 
 import (
+	"context"
+	"errors"
+	"io"
 	"log/slog"
+	"net"
 	"net/url"
 	"strconv"
 	"strings"
@@ -125,4 +129,41 @@ func port(t *testing.T, address string) int {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// TestSilentServer: a server that says nothing holds nobody up who stops.
+func TestSilentServer(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s := open(t, config.Sink{Address: "nats://" + l.Addr().String(), Timeout: time.Hour})
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		stop()
+		_, _ = io.Copy(io.Discard, c) // until the client ends it
+	}()
+	if err := s.Send(ctx, metadata.OutboxEvent{ID: "1", Data: []byte("{}")}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestNamedServer: a server that the file names may be on a private address.
+func TestNamedServer(t *testing.T) {
+	srv := serve(t, -1)
+	u, err := url.Parse(srv.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, config.Sink{Address: "nats://berth:hush@localhost:" + u.Port()})
+	if err := s.Send(t.Context(), metadata.OutboxEvent{ID: "1", Data: []byte("{}")}); err != nil {
+		t.Error(err)
+	}
 }
