@@ -226,8 +226,13 @@ func (s *session) identify(ctx context.Context, in map[string]any) (name any, di
 			if digest != "" {
 				return m.Digest.String() == digest
 			}
-			return m.Config != nil && strings.EqualFold(m.Config.OS, textOf(platform, "Os")) && strings.EqualFold(m.Config.Architecture, textOf(platform, "Arch"))
+			return isFor(m, platform, archOf)
 		})
+		if at < 0 && digest == "" { // who names no variant means any
+			at = slices.IndexFunc(all, func(m registry.FoundManifest) bool {
+				return isFor(m, platform, func(c *registry.ImageConfig) string { return c.Architecture })
+			})
+		}
 		if at < 0 && digest != i.Digest.String() {
 			return nil, nil, registry.ErrManifestUnknown.With("can't find image: %.200s:%.128s has none for that digest or platform", repo, tag)
 		}
@@ -235,11 +240,16 @@ func (s *session) identify(ctx context.Context, in map[string]any) (name any, di
 			digests[0] = all[at].Digest
 			o["Digest"] = digests[0].String()
 			if c := all[at].Config; c != nil {
-				o["Platform"] = fields{"Os": c.OS, "Arch": c.Architecture}
+				o["Platform"] = fields{"Os": c.OS, "Arch": archOf(c)}
 			}
 		}
 	}
 	return o, digests, s.scanned(ctx, i.Repository, digests[0])
+}
+
+// isFor reports whether an image is for a platform, by what arch says of its architecture.
+func isFor(m registry.FoundManifest, platform map[string]any, arch func(*registry.ImageConfig) string) bool {
+	return m.Config != nil && strings.EqualFold(m.Config.OS, textOf(platform, "Os")) && strings.EqualFold(arch(m.Config), textOf(platform, "Arch"))
 }
 
 // affected answers ImageListForCVE.

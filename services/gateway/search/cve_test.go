@@ -111,3 +111,26 @@ func TestCVEPermissions(t *testing.T) {
 		}
 	}
 }
+
+// TestCVEVariants: of images for several variants of an architecture, that one is meant
+// whose platform is named as search tells it, and without a variant the first.
+func TestCVEVariants(t *testing.T) {
+	w := newWorld(t, nil)
+	scans := memory.NewScans()
+	w.h.scans = scans
+	var list []registry.Descriptor
+	for _, variant := range []string{"v6", "v7"} {
+		config := w.store(t, "arm", "application/vnd.oci.image.config.v1+json", encode(t, map[string]any{"os": "linux", "architecture": "arm", "variant": variant}))
+		d := w.put(t, "arm", registry.TypeManifest, map[string]any{"config": config, "layers": []any{}})
+		scans.Put(registry.ScanStatus{Digest: d.Digest, State: registry.ScanDone, DB: "1"}, registry.ScanFinding{ID: "CVE-2024-" + variant, Severity: registry.SeverityLow})
+		list = append(list, d)
+	}
+	w.put(t, "arm", registry.TypeIndex, map[string]any{"manifests": list}, "all")
+	none := w.image(t, "none", "amd64", "2024-01-01T00:00:00Z", []string{"x"}, nil, "1")
+	scans.Put(registry.ScanStatus{Digest: none.Digest, State: registry.ScanDone, DB: "1"})
+	w.get(t, alice, `{Image(image:"arm:all"){Manifests{Platform{Arch}}}}`).want(t, "the platforms", `{"Image":{"Manifests":[{"Platform":{"Arch":"arm/v6"}},{"Platform":{"Arch":"arm/v7"}}]}}`)
+	for arch, want := range map[string]string{"arm/v7": "v7", "arm/v6": "v6", "ARM/v7": "v7", "arm": "v6"} {
+		query := `{CVEDiffListForImages(minuend:{Repo:"arm",Tag:"all",Platform:{Os:"linux",Arch:"` + arch + `"}},subtrahend:{Repo:"none",Tag:"1"}){Minuend{Platform{Arch}} CVEList{Id}}}`
+		w.get(t, alice, query).want(t, query, `{"CVEDiffListForImages":{"Minuend":{"Platform":{"Arch":"arm/`+want+`"}},"CVEList":[{"Id":"CVE-2024-`+want+`"}]}}`)
+	}
+}

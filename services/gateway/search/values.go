@@ -162,11 +162,7 @@ func (v manifestValue) field(ctx context.Context, f *request) (any, error) {
 		if v.Config == nil {
 			return fields{"Os": "", "Arch": ""}, nil
 		}
-		arch := v.Config.Architecture
-		if v.Config.Variant != "" {
-			arch += "/" + v.Config.Variant
-		}
-		return fields{"Os": v.Config.OS, "Arch": arch}, nil
+		return fields{"Os": v.Config.OS, "Arch": archOf(v.Config)}, nil
 	case "DownloadCount":
 		return v.Downloads, nil
 	case "LastPullTimestamp":
@@ -189,6 +185,14 @@ func (v manifestValue) field(ctx context.Context, f *request) (any, error) {
 		return v.s.vulnerabilities(v.Digest), nil
 	}
 	return nil, nil
+}
+
+// archOf is an architecture as the schema has it, with its variant.
+func archOf(c *registry.ImageConfig) string {
+	if c.Variant == "" {
+		return c.Architecture
+	}
+	return c.Architecture + "/" + c.Variant
 }
 
 func layerValue(d registry.Descriptor) any {
