@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -22,6 +23,7 @@ import (
 	"time"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/memory"
 )
 
 var (
@@ -405,5 +407,41 @@ func TestLargeKeys(t *testing.T) {
 	}
 	if err := Check(registry.TrustedKey{Tool: registry.ToolNotation, Store: StoreCA, PEM: certPEM(middle)}); err == nil {
 		t.Error("a certificate with a key of a million bits can be uploaded")
+	}
+}
+
+// counting counts the manifests that are read of a catalog.
+type counting struct {
+	*memory.Catalog
+	read int
+}
+
+func (c *counting) Manifest(ctx context.Context, a registry.Actor, repo registry.Name, q registry.ManifestQuery) (registry.Manifest, error) {
+	c.read++
+	return c.Catalog.Manifest(ctx, a, repo, q)
+}
+
+// TestManyReferrers: what calls itself a signature and has none in it costs no more to look
+// at than signatures do.
+func TestManyReferrers(t *testing.T) {
+	c := &counting{Catalog: memory.NewCatalog(memory.CatalogOptions{})}
+	who := registry.Actor{ID: "x", System: true}
+	put := func(text string) registry.Descriptor {
+		t.Helper()
+		d := registry.Descriptor{MediaType: registry.TypeIndex, Digest: registry.SHA256.FromString(text), Size: int64(len(text))}
+		if _, err := c.PutManifest(t.Context(), who, "r", registry.ManifestPut{Digest: d.Digest, MediaType: d.MediaType, Bytes: []byte(text), ByDigest: true}); err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	d := put(`{"schemaVersion":2,"manifests":[]}`)
+	for i := range 3 * maxSignatures {
+		put(fmt.Sprintf(`{"schemaVersion":2,"artifactType":%q,"manifests":[],"annotations":{"n":"%d"},"subject":{"mediaType":%q,"digest":%q,"size":%d}}`,
+			typeNotation, i, d.MediaType, d.Digest, d.Size))
+	}
+	v := Verifier{Catalog: c, Blobs: memory.NewBlobs()}
+	all, err := v.Signatures(t.Context(), who, "r", d.Digest, New(nil))
+	if err != nil || len(all) != 0 || c.read > maxSignatures+2 {
+		t.Errorf("%d manifests were read, %d signatures found, %v", c.read, len(all), err)
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 // Limits of one image: what is beyond them is not looked at, and so not trusted.
 const (
-	maxSignatures = 200
+	maxSignatures = 200     // and as many manifests that have, or should have, some
 	maxEnvelope   = 1 << 20 // bytes
 )
 
@@ -51,16 +51,17 @@ func (v *Verifier) Signatures(ctx context.Context, a registry.Actor, repo regist
 		return nil, fmt.Errorf("reading a signature: %w", err)
 	}
 	p := registry.Page[registry.Digest]{Limit: maxSignatures}
-	for len(s.found) < maxSignatures {
+	for read := 0; read < maxSignatures && len(s.found) < maxSignatures; {
 		list, err := v.Catalog.Referrers(ctx, a, repo, d, "", p)
 		if err != nil {
 			return nil, fmt.Errorf("listing signatures: %w", err)
 		}
 		for _, r := range list.Items {
 			p.After = r.Digest
-			if r.ArtifactType != typeCosignArtifact && r.ArtifactType != typeNotation && !strings.HasPrefix(r.ArtifactType, typeBundlePrefix) || len(s.found) >= maxSignatures {
+			if r.ArtifactType != typeCosignArtifact && r.ArtifactType != typeNotation && !strings.HasPrefix(r.ArtifactType, typeBundlePrefix) || len(s.found) >= maxSignatures || read >= maxSignatures {
 				continue
 			}
+			read++
 			m, err := v.Catalog.Manifest(ctx, a, repo, registry.ManifestQuery{Ref: registry.Reference{Digest: r.Digest}})
 			if errors.Is(err, registry.ErrManifestUnknown) {
 				continue // removed meanwhile
