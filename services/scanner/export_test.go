@@ -86,6 +86,16 @@ func RefuseResults(t testing.TB, s *Service) (allow func()) {
 	return func() { run(`DROP TRIGGER refuse`) }
 }
 
+// RefuseIndexesWithout has SQLite refuse to record an index while an image is not known.
+func RefuseIndexesWithout(t testing.TB, s *Service, image registry.Digest) {
+	t.Helper()
+	err := s.store.exec(t.Context(), `CREATE TRIGGER whole BEFORE UPDATE ON images
+		WHEN NEW.state = 'index' AND NOT EXISTS (SELECT 1 FROM images WHERE digest = '`+string(image)+`') BEGIN SELECT RAISE(ABORT, 'no'); END`)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Damage makes what is known to be in an image unreadable.
 func Damage(t testing.TB, s *Service, d registry.Digest) {
 	t.Helper()

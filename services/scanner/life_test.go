@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -274,5 +275,47 @@ func TestRenewDamaged(t *testing.T) {
 		if st := s.wait(t, "r", d); st.State != registry.ScanDone || st.DB != db.Version || st.Counts.Total() != 1 {
 			t.Errorf("%+v", st)
 		}
+	}
+}
+
+// indexOfIndexes: an index is what the images are that its indexes list, too.
+func indexOfIndexes(t *testing.T, open opener) {
+	t.Helper()
+	s := newStore(t, open, nil)
+	db := s.load(t, database(t))
+	image := s.image(t, "r", "", layer(t, file("etc/os-release", debianRelease), file("var/lib/dpkg/status", openssl)))
+	last := image
+	for range 3 {
+		last = s.manifest(t, "r", "", registry.TypeIndex, map[string]any{"schemaVersion": 2, "mediaType": registry.TypeIndex, "manifests": []any{last}})
+	}
+	outer := last.Digest
+	if st := s.wait(t, "r", outer); st.State != registry.ScanDone || st.DB != db.Version || st.Packages != 1 || st.Counts[registry.SeverityHigh] != 1 {
+		t.Errorf("status: %+v", st)
+	}
+	if got := s.found(t, outer); len(got) != 1 || !strings.HasPrefix(got[0], "CVE-2099-0001 ") {
+		t.Errorf("findings: %q", got)
+	}
+	of, err := s.AffectedOf(t.Context(), "CVE-2099-0001", []registry.Digest{outer, image.Digest})
+	if err != nil || !slices.Equal(of, []registry.Affection{registry.IsAffected, registry.IsAffected}) {
+		t.Errorf("affected: %v, %v", of, err)
+	}
+	list, err := s.AffectedImages(t.Context(), "CVE-2099-0001", registry.Page[registry.Digest]{Limit: 10})
+	if err != nil || len(list.Items) != 4 || !slices.Contains(list.Items, outer) || !slices.IsSorted(list.Items) {
+		t.Errorf("affected: %v, %v", list, err)
+	}
+}
+
+// TestIndexIsWhole: no index counts as one before what it lists waits to be scanned, or it
+// would be known to have nothing.
+func TestIndexIsWhole(t *testing.T) {
+	s := newStore(t, onSQLite, nil)
+	var list []any
+	for _, text := range []string{"1", "2"} {
+		list = append(list, s.image(t, "r", "", layer(t, file("a", text))))
+	}
+	scanner.RefuseIndexesWithout(t, s.Service, list[1].(registry.Descriptor).Digest)
+	index := s.manifest(t, "r", "", registry.TypeIndex, map[string]any{"schemaVersion": 2, "mediaType": registry.TypeIndex, "manifests": list})
+	if st := s.wait(t, "r", index.Digest); st.State != registry.ScanDone {
+		t.Errorf("%+v", st)
 	}
 }

@@ -125,7 +125,7 @@ func (s store) statuses(ctx context.Context, images []registry.Digest) (map[regi
 // be, and of a database if all of these were looked up in one.
 func (s store) indexStatus(ctx context.Context, d registry.Digest) (registry.ScanStatus, error) {
 	st := registry.ScanStatus{Digest: d, State: registry.ScanUnsupported, Reason: "none of its images can be scanned"}
-	rows, err := s.db.Query(ctx, `SELECT `+statusColumns+` FROM images WHERE digest IN (SELECT child FROM children WHERE parent = $1)`, string(d))
+	rows, err := s.db.Query(ctx, `SELECT `+statusColumns+` FROM images WHERE digest IN (`+sqlListed+`) AND state <> $2`, string(d), stateIndex)
 	if err != nil {
 		return st, err
 	}
@@ -167,9 +167,11 @@ func (s store) findings(ctx context.Context, images []registry.Digest) ([]regist
 	var each [][]registry.ScanFinding
 	err := batches(images, func(part []registry.Digest) error {
 		list, args := in(1, part)
-		rows, err := s.db.Query(ctx, `SELECT f.id, f.severity, f.packages, v.title, v.description, v.reference
+		rows, err := s.db.Query(ctx, `WITH RECURSIVE listed (digest) AS (
+				SELECT digest FROM images WHERE digest IN (`+list+`) UNION SELECT c.child FROM listed l JOIN children c ON c.parent = l.digest)
+			SELECT f.id, f.severity, f.packages, v.title, v.description, v.reference
 			FROM findings f JOIN vulnerabilities v ON v.id = f.id
-			WHERE f.image IN (`+list+`) OR f.image IN (SELECT child FROM children WHERE parent IN (`+list+`)) ORDER BY f.image, f.id`, args...)
+			WHERE f.image IN (SELECT digest FROM listed) ORDER BY f.image, f.id`, args...)
 		if err != nil {
 			return err
 		}
@@ -196,9 +198,12 @@ func (s store) findings(ctx context.Context, images []registry.Digest) ([]regist
 
 // affected lists images that have a vulnerability, and the indexes that list them.
 func (s store) affected(ctx context.Context, id string, after registry.Digest, limit int) ([]registry.Digest, error) {
-	rows, err := s.db.Query(ctx, `SELECT image FROM (
+	rows, err := s.db.Query(ctx, `WITH RECURSIVE above (digest) AS (
+			SELECT c.parent FROM findings f JOIN children c ON c.child = f.image WHERE f.id = $1
+			UNION SELECT c.parent FROM above a JOIN children c ON c.child = a.digest)
+		SELECT image FROM (
 			SELECT image FROM findings WHERE id = $1 AND image > $2
-			UNION SELECT c.parent FROM findings f JOIN children c ON c.child = f.image WHERE f.id = $1 AND c.parent > $2) x
+			UNION SELECT digest FROM above WHERE digest > $2) x
 		ORDER BY image LIMIT $3`, id, string(after), limit)
 	if err != nil {
 		return nil, err
@@ -220,8 +225,9 @@ func (s store) affectedOf(ctx context.Context, id string, images []registry.Dige
 	has := make(map[registry.Digest]bool)
 	err := batches(images, func(part []registry.Digest) error {
 		list, args := in(2, part)
-		rows, err := s.db.Query(ctx, `SELECT image FROM findings WHERE id = $1 AND image IN (`+list+`)
-			UNION SELECT c.parent FROM children c JOIN findings f ON f.image = c.child WHERE f.id = $1 AND c.parent IN (`+list+`)`, append([]any{id}, args...)...)
+		rows, err := s.db.Query(ctx, `WITH RECURSIVE listed (root, digest) AS (
+				SELECT digest, digest FROM images WHERE digest IN (`+list+`) UNION SELECT l.root, c.child FROM listed l JOIN children c ON c.parent = l.digest)
+			SELECT DISTINCT l.root FROM listed l JOIN findings f ON f.image = l.digest WHERE f.id = $1`, append([]any{id}, args...)...)
 		if err != nil {
 			return err
 		}

@@ -29,4 +29,5 @@ func TestScansOnPostgres(t *testing.T) {
 		return registrytest.Scanned{Scans: s, Put: s.put}
 	}})
 	t.Run("strange texts", func(t *testing.T) { strangeTexts(t, onPostgres) })
+	t.Run("index of indexes", func(t *testing.T) { indexOfIndexes(t, onPostgres) })
 }

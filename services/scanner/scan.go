@@ -152,21 +152,14 @@ func (s *Service) scan(ctx context.Context, j job) error {
 	return nil
 }
 
-// index records what an index lists, and queues that.
+// index queues what an index lists, and records that: before, it would have nothing in it.
 func (s *Service) index(ctx context.Context, j job, children []registry.Digest) error {
-	jobs := make([]job, len(children))
-	for i, c := range children {
-		jobs[i] = job{repo: j.repo, digest: c}
-	}
-	if err := s.store.index(ctx, j, children, s.now()); err != nil {
-		return err
-	}
-	for _, c := range jobs {
-		if err := s.store.hasten(ctx, c, rankAsked, s.now(), false); err != nil {
+	for _, c := range children {
+		if err := s.store.hasten(ctx, job{repo: j.repo, digest: c}, rankAsked, s.now(), false); err != nil {
 			return err
 		}
 	}
-	return nil
+	return s.store.index(ctx, j, children, s.now())
 }
 
 // errGone is the error of an image that is not in the catalog any more.

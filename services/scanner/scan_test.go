@@ -22,6 +22,7 @@ func TestScansOnSQLite(t *testing.T) {
 		return registrytest.Scanned{Scans: s, Put: s.put}
 	}})
 	t.Run("strange texts", func(t *testing.T) { strangeTexts(t, onSQLite) })
+	t.Run("index of indexes", func(t *testing.T) { indexOfIndexes(t, onSQLite) })
 }
 
 const (

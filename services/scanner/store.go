@@ -94,6 +94,11 @@ type job struct {
 	attempts int
 }
 
+// sqlListed finds what an index lists, and the indexes among that, and so on.
+const sqlListed = `WITH RECURSIVE listed (digest) AS (
+		SELECT child FROM children WHERE parent = $1 UNION SELECT c.child FROM listed l JOIN children c ON c.parent = l.digest)
+	SELECT digest FROM listed`
+
 // add queues images that are not known, and notes that the others were seen.
 func (s store) add(ctx context.Context, jobs []job, rank int, now int64) error {
 	return batches(jobs, func(part []job) error {
@@ -106,7 +111,7 @@ func (s store) add(ctx context.Context, jobs []job, rank int, now int64) error {
 				if err != nil {
 					return err
 				}
-				if _, err := tx.Exec(`UPDATE images SET seen = $2 WHERE digest IN (SELECT child FROM children WHERE parent = $1)`, string(j.digest), now); err != nil {
+				if _, err := tx.Exec(`UPDATE images SET seen = $2 WHERE digest IN (`+sqlListed+`)`, string(j.digest), now); err != nil {
 					return err
 				}
 			}
