@@ -32,6 +32,10 @@ func (s *Service) ScanStatus(ctx context.Context, repo registry.Name, d registry
 	}
 	if !ok {
 		st = registry.ScanStatus{Digest: d, State: registry.ScanQueued}
+	} else if waits, err := s.store.waits(ctx, d, rankAsked, s.now()-day); err != nil {
+		return registry.ScanStatus{}, fmt.Errorf("looking for an image in the queue: %w", err)
+	} else if waits {
+		return st, nil
 	}
 	if err := s.store.hasten(ctx, job{repo: repo, digest: d}, rankAsked, s.now(), false); err != nil {
 		return registry.ScanStatus{}, fmt.Errorf("queueing an image: %w", err)

@@ -96,6 +96,16 @@ func RefuseIndexesWithout(t testing.TB, s *Service, image registry.Digest) {
 	}
 }
 
+// RefuseWrites has SQLite refuse to write anything about images.
+func RefuseWrites(t testing.TB, s *Service) {
+	t.Helper()
+	for _, what := range []string{"INSERT", "UPDATE"} {
+		if err := s.store.exec(t.Context(), `CREATE TRIGGER refuse_`+what+` BEFORE `+what+` ON images BEGIN SELECT RAISE(ABORT, 'no'); END`); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Damage makes what is known to be in an image unreadable.
 func Damage(t testing.TB, s *Service, d registry.Digest) {
 	t.Helper()

@@ -319,3 +319,30 @@ func TestIndexIsWhole(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 }
+
+// TestAskingAgain: who asks again and again about an image that waits, as every pull does
+// that a gate decides about, costs no write each time.
+func TestAskingAgain(t *testing.T) {
+	now := time.Now()
+	s := newStore(t, onSQLite, func(o *scanner.Options) { o.Idle, o.Now = true, func() time.Time { return now } })
+	image := s.image(t, "r", "v1", layer(t, file("a", "1")))
+	scanner.Walk(t, s.Service) // by its tag it waits behind those that somebody asks about
+	ask := func() error {
+		st, err := s.ScanStatus(t.Context(), "r", image.Digest)
+		if err == nil && (st.State != registry.ScanQueued || st.Digest != image.Digest) {
+			t.Errorf("%+v", st)
+		}
+		return err
+	}
+	if err := ask(); err != nil {
+		t.Fatal(err)
+	}
+	scanner.RefuseWrites(t, s.Service)
+	if err := ask(); err != nil {
+		t.Error(err)
+	}
+	now = now.Add(48 * time.Hour)
+	if err := ask(); err == nil {
+		t.Error("nobody notes that it was seen on another day")
+	}
+}

@@ -153,6 +153,15 @@ func (s store) unseen(ctx context.Context, jobs []job, since int64) ([]job, erro
 	return out, err
 }
 
+// waits reports whether an image, or what an index lists, waits no later than by a rank, and
+// was seen since.
+func (s store) waits(ctx context.Context, d registry.Digest, rank int, since int64) (bool, error) {
+	var n int
+	err := s.db.QueryRow(ctx, `SELECT COUNT(*) FROM images WHERE digest = $1 AND (state = $2 AND rank <= $3 OR state = $4) AND seen >= $5`,
+		string(d), string(registry.ScanQueued), rank, stateIndex, since).Scan(&n)
+	return n > 0, err
+}
+
 // hasten queues an image before others; again says also if it was scanned.
 func (s store) hasten(ctx context.Context, j job, rank int, now int64, again bool) error {
 	if err := s.add(ctx, []job{j}, rank, now); err != nil {
