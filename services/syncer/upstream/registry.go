@@ -236,18 +236,36 @@ func (h *Host) nextPage(link, path string) (string, error) {
 	return to.RawQuery, nil
 }
 
-// Referrers returns the manifests whose subject is d. A host that does not know the
-// API has none.
+// Referrers returns the manifests whose subject is d, of all pages of the list. A host that
+// does not know the API has none.
 func (h *Host) Referrers(ctx context.Context, repo string, d registry.Digest) ([]registry.Descriptor, error) {
-	resp, err := h.do(ctx, call{method: http.MethodGet, path: "/v2/" + repo + "/referrers/" + string(d), header: http.Header{"Accept": {registry.TypeIndex}}, repo: repo})
-	if errors.Is(err, registry.ErrManifestUnknown) {
-		return h.referrersTag(ctx, repo, d)
+	path, query := "/v2/"+repo+"/referrers/"+string(d), ""
+	seen, all := make(map[string]bool), []registry.Descriptor(nil)
+	for range maxPages {
+		if seen[query] {
+			return nil, registry.ErrUnavailable.With("the upstream registry %s sends the same page again", h.base.Host)
+		}
+		seen[query] = true
+		resp, err := h.do(ctx, call{method: http.MethodGet, path: path, query: query, header: http.Header{"Accept": {registry.TypeIndex}}, repo: repo})
+		if errors.Is(err, registry.ErrManifestUnknown) && query == "" {
+			return h.referrersTag(ctx, repo, d)
+		}
+		if err != nil {
+			return nil, err
+		}
+		page, err := decodeIndex(io.LimitReader(resp.Body, maxList))
+		drain(resp)
+		if err != nil {
+			return nil, err
+		}
+		if all = append(all, page...); len(all) > registry.MaxDescriptors {
+			return nil, registry.ErrUnavailable.With("the upstream registry sends too many referrers")
+		}
+		if query, err = h.nextPage(resp.Header.Get("Link"), path); err != nil || query == "" {
+			return all, err
+		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	defer drain(resp)
-	return decodeIndex(io.LimitReader(resp.Body, maxList))
+	return nil, registry.ErrUnavailable.With("the upstream registry %s sends pages without end", h.base.Host)
 }
 
 // referrersTag reads the list that clients keep as a tag where the API is missing

@@ -222,6 +222,41 @@ func TestS065Pages(t *testing.T) {
 	}
 }
 
+// TestReferrersPages: a list of referrers goes on where its Link leads, on the same host, and
+// has an end.
+func TestReferrersPages(t *testing.T) {
+	d := registry.SHA256.FromString("subject")
+	list := "/v2/a/referrers/" + string(d)
+	for name, c := range map[string]struct {
+		link func(page int) string
+		want int // referrers, -1 for an error
+	}{
+		"one page": {func(int) string { return "" }, 1},
+		"three": {func(page int) string {
+			return map[bool]string{true: fmt.Sprintf(`<%s?last=%d>; rel="next"`, list, page)}[page < 3]
+		}, 3},
+		"the same":     {func(int) string { return `<` + list + `?last=x>; rel="next"` }, -1},
+		"without end":  {func(page int) string { return fmt.Sprintf(`<%s?last=%d>; rel="next"`, list, page) }, -1},
+		"another host": {func(int) string { return `<https://evil.example` + list + `?last=x>; rel="next"` }, -1},
+	} {
+		n := 0
+		h := host(t, "https://registry.example.com", nil, func(r *http.Request) (int, http.Header, string) {
+			n++
+			if r.URL.Path != list {
+				t.Errorf("%s: asked for %s", name, r.URL.Path)
+			}
+			return 200, http.Header{"Link": {c.link(n)}}, fmt.Sprintf(`{"manifests":[{"digest":%q}]}`, registry.SHA256.FromString(strconv.Itoa(n)))
+		})
+		all, err := h.Referrers(t.Context(), "a", d)
+		if c.want < 0 && !errors.Is(err, registry.ErrUnavailable) || c.want >= 0 && (err != nil || len(all) != c.want) {
+			t.Errorf("%s: %d referrers, %v", name, len(all), err)
+		}
+		if n > maxPages {
+			t.Errorf("%s: %d pages", name, n)
+		}
+	}
+}
+
 // TestS065Endless: a list that does not end is given up before it fills the memory.
 func TestS065Endless(t *testing.T) {
 	page := `{"tags":["a"` + strings.Repeat(`,"a"`, 100_000) + `]}`
