@@ -74,6 +74,11 @@ func New(o Options) (*Host, error) {
 		return nil, errors.New("upstream: a URL is scheme://host[:port][/path]; credentials have keys of their own")
 	}
 	u.Path = strings.TrimSuffix(u.Path, "/")
+	// The registry that everybody calls docker.io has another name, and no path: zot, whose
+	// example has https://docker.io/library, asks that one, too.
+	if u.Scheme == "https" && strings.EqualFold(strings.TrimSuffix(u.Host, ":443"), "docker.io") {
+		u.Host, u.Path = "registry-1.docker.io", ""
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}

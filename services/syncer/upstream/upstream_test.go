@@ -257,6 +257,29 @@ func TestReferrersPages(t *testing.T) {
 	}
 }
 
+// TestHub: docker.io is a name that people and zot's example have for Docker Hub, whose
+// registry has another one.
+func TestHub(t *testing.T) {
+	for url, want := range map[string]string{
+		"https://docker.io":            "https://registry-1.docker.io",
+		"https://docker.io/library":    "https://registry-1.docker.io",
+		"https://Docker.IO:443/":       "https://registry-1.docker.io",
+		"https://registry-1.docker.io": "https://registry-1.docker.io",
+		"https://docker.io.example":    "https://docker.io.example",
+		"http://docker.io:5000":        "http://docker.io:5000",
+	} {
+		h := host(t, url, &Credentials{Username: "user", Password: "secret"}, func(r *http.Request) (int, http.Header, string) {
+			if got := r.URL.Scheme + "://" + r.URL.Host; got != want {
+				t.Errorf("%s: asked %s", url, r.URL)
+			}
+			return 200, nil, ""
+		})
+		if err := h.Ping(t.Context()); err != nil || h.URL() != want {
+			t.Errorf("%s: %s, %v", url, h.URL(), err)
+		}
+	}
+}
+
 // TestS065Endless: a list that does not end is given up before it fills the memory.
 func TestS065Endless(t *testing.T) {
 	page := `{"tags":["a"` + strings.Repeat(`,"a"`, 100_000) + `]}`
