@@ -247,7 +247,15 @@ func (s *Service) route(ctx context.Context, host string, repo registry.Name) (r
 		}
 	}
 	name, err := registry.ParseName(hostInPath(host) + "/" + remote)
-	if err != nil || len(s.targets(name)) == 0 {
+	if err != nil {
+		return "", unknown
+	}
+	all := s.onDemand(name)
+	if len(all) == 0 {
+		all = s.targets(name)
+	}
+	// Another registry of that host, on another port, is not meant.
+	if len(all) == 0 || all[0].rule.Host != host {
 		return "", unknown
 	}
 	return name, nil

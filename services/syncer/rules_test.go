@@ -99,3 +99,32 @@ func TestS069Route(t *testing.T) {
 		t.Errorf("%d requests", n)
 	}
 }
+
+// TestS096Ports: who says which of two registries on one host is meant does not get what the
+// other one has of that name, which the name in the path can't tell from it.
+func TestS096Ports(t *testing.T) {
+	up := newHostile(t)
+	open2 := func(first, second []syncer.Content) *world {
+		a, b := at(t, up.URL, first...), at(t, up.URL, second...)
+		a.Host, b.Host = "registry.example.com:5001", "registry.example.com:5002"
+		return open(t, a, b)
+	}
+	all := []syncer.Content{{Prefix: "**"}}
+	for _, c := range []struct {
+		first, second []syncer.Content
+		ns            string
+		want          registry.Name
+	}{
+		{nil, nil, "registry.example.com:5001", "a"},
+		{nil, nil, "registry.example.com:5002", ""},
+		{all, all, "registry.example.com:5002", ""},
+		{all, []syncer.Content{{Prefix: "**", Destination: "/two"}}, "registry.example.com:5002", ""},
+		{[]syncer.Content{{Prefix: "**", Destination: "/one"}}, []syncer.Content{{Prefix: "**", Destination: "/two"}}, "registry.example.com:5002", "two/a"},
+		{[]syncer.Content{{Prefix: "b"}}, all, "registry.example.com:5002", "a"},
+	} {
+		got, err := open2(c.first, c.second).Route(t.Context(), c.ns, "a")
+		if got != c.want || (err == nil) != (c.want != "") || err != nil && !errors.Is(err, registry.ErrNameUnknown) {
+			t.Errorf("%+v, %+v: Route(%q, a) = %q, %v; want %q", c.first, c.second, c.ns, got, err, c.want)
+		}
+	}
+}
