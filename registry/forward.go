@@ -12,7 +12,8 @@ type Forwarding interface {
 	Announce(ctx context.Context, a Actor, repo Name, p AnnouncedPush) (receipt string, err error)
 
 	// Settle says what became of a push that was announced. Without it the catalog is
-	// asked, after a minute.
+	// asked, after a minute; that a push was stored later counts all the same, unless its
+	// tag was pushed since.
 	Settle(ctx context.Context, receipt string, stored bool) error
 
 	// Forwards lists pushes that are to be passed on, and what became of those that

@@ -14,10 +14,15 @@ import (
 	"github.com/berth-registry/berth/services/syncer"
 )
 
-// pushTag pushes an index of its own into the catalog, as a client or a command does.
-func pushTag(t *testing.T, w *world, repo registry.Name, tag registry.Tag, text string) registry.Digest {
+// text is an index with a text of its own.
+func text(note string) string {
+	return `{"schemaVersion":2,"mediaType":"` + registry.TypeIndex + `","manifests":[],"annotations":{"text":"` + note + `"}}`
+}
+
+// pushTag pushes such an index into the catalog, as a client or a command does.
+func pushTag(t *testing.T, w *world, repo registry.Name, tag registry.Tag, note string) registry.Digest {
 	t.Helper()
-	b := []byte(`{"schemaVersion":2,"mediaType":"` + registry.TypeIndex + `","manifests":[],"annotations":{"text":"` + text + `"}}`)
+	b := []byte(text(note))
 	d := registry.SHA256.FromBytes(b)
 	put := registry.ManifestPut{Digest: d, MediaType: registry.TypeIndex, Bytes: b, Tags: []registry.Tag{tag}}
 	if _, err := w.catalog.PutManifest(t.Context(), nobody, repo, put); err != nil {

@@ -179,32 +179,37 @@ func (s *Service) Settle(ctx context.Context, receipt string, stored bool) error
 	if err != nil || err2 != nil || n < 1 || n > registry.MaxTagsPerPut*int64(len(s.rules())+1) {
 		return registry.ErrParameterInvalid.With("not the receipt of an announced push")
 	}
-	if err := s.settle(ctx, first, n, stored); err != nil {
+	late, err := s.settle(ctx, first, n, stored)
+	if late && err == nil {
+		err = s.countOwed(ctx)
+	}
+	if err != nil {
 		return err
 	}
 	s.wakeForwards()
 	return nil
 }
 
-// settle says of n announced rows whether there was a push, and counts what they owe.
-func (s *Service) settle(ctx context.Context, first, n int64, stored bool) error {
+// settle says of n announced rows whether there was a push, and counts what they owe, but
+// for those that wait again, see late of store.settle.
+func (s *Service) settle(ctx context.Context, first, n int64, stored bool) (late bool, err error) {
 	s.counting.RLock()
 	defer s.counting.RUnlock()
 	var gone []forwardRow
 	if !stored {
 		rows, err := s.store.forwardsOf(ctx, registry.ForwardQuery{After: first - 1, Limit: int(n), Open: true})
 		if err != nil {
-			return fmt.Errorf("reading an announced push: %w", err)
+			return false, fmt.Errorf("reading an announced push: %w", err)
 		}
 		gone = slices.DeleteFunc(rows, func(r forwardRow) bool { return r.seq >= first+n || r.state != registry.ForwardAnnounced })
 	}
-	if err := s.store.settle(ctx, first, n, stored, s.now()); err != nil {
-		return fmt.Errorf("noting what became of a push: %w", err)
+	if late, err = s.store.settle(ctx, first, n, stored, s.now()); err != nil {
+		return false, fmt.Errorf("noting what became of a push: %w", err)
 	}
 	for _, r := range gone {
 		s.owe(r.repo, r.tag, -1)
 	}
-	return nil
+	return late, nil
 }
 
 // wakeForwards tells those who pass on to look.

@@ -49,7 +49,7 @@ func (d *delivery) remove(ctx context.Context) error {
 	if d.row.state == registry.ForwardAnnounced {
 		m, err := d.s.catalog.Manifest(ctx, installation, d.row.repo, registry.ManifestQuery{Ref: ref, NoBytes: true})
 		if err == nil && m.Digest == d.row.digest {
-			return endedError{registry.ForwardDropped, "it was not removed here"}
+			return endedError{registry.ForwardDropped, notRemoved}
 		}
 		if err != nil && !gone(err) {
 			return fmt.Errorf("looking whether it was removed here: %w", err)

@@ -47,6 +47,10 @@ func (d *delivery) deliver(ctx context.Context) error {
 	}
 	d.done = make(map[registry.Digest]bool)
 	m, err := d.manifest(ctx, d.row.digest)
+	if end, ok := errors.AsType[endedError](err); ok && d.row.state == registry.ForwardAnnounced {
+		end.text = notStored
+		return end
+	}
 	if err != nil {
 		return err
 	}
@@ -98,7 +102,7 @@ func (d *delivery) wasStored(ctx context.Context) error {
 	case err != nil && !gone(err):
 		return err
 	case !was:
-		return endedError{registry.ForwardDropped, "the push was not stored"}
+		return endedError{registry.ForwardDropped, notStored}
 	}
 	return nil
 }

@@ -83,13 +83,36 @@ func (s store) announce(ctx context.Context, rows []forwardRow) (first int64, er
 	return first, err
 }
 
-// settle says of n announced rows from first on whether there was a push.
-func (s store) settle(ctx context.Context, first, n int64, stored bool, at time.Time) error {
-	if stored {
-		return s.exec(ctx, "forwards", `UPDATE forwards SET state = 'waiting', changed = $3 WHERE seq >= $1 AND seq < $2 AND state = 'announced'`, first, first+n, at.UnixMicro())
+// The errors of announced rows that were given up because nobody has said in time what
+// became of them, and the catalog knew nothing of it.
+const (
+	notStored  = "the push was not stored"
+	notRemoved = "it was not removed here"
+)
+
+// settle says of n announced rows from first on whether there was a push. late reports
+// whether one that was given up waits again.
+func (s store) settle(ctx context.Context, first, n int64, stored bool, at time.Time) (late bool, err error) {
+	if !stored {
+		return false, s.exec(ctx, "forwards", `DELETE FROM forwards WHERE seq >= $1 AND seq < $2 AND state = 'announced'`, first, first+n)
 	}
-	return s.exec(ctx, "forwards", `DELETE FROM forwards WHERE seq >= $1 AND seq < $2 AND state = 'announced'`, first, first+n)
+	err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := tx.Lock(sqldb.Lock{Name: "forwards"}); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(`UPDATE forwards SET state = 'waiting', changed = $3 WHERE seq >= $1 AND seq < $2 AND state = 'announced'`, first, first+n, at.UnixMicro()); err != nil {
+			return err
+		}
+		again, err := tx.Exec(`UPDATE forwards SET state = 'waiting', error = '', changed = $3 WHERE seq >= $1 AND seq < $2 AND state = 'dropped' AND error IN ($4, $5)
+			AND NOT EXISTS (`+sqlLater+`)`, first, first+n, at.UnixMicro(), notStored, notRemoved)
+		late = again > 0
+		return err
+	})
+	return late, err
 }
+
+// sqlLater finds what came after a row of the same tag.
+const sqlLater = `SELECT 1 FROM forwards f WHERE f.rule = forwards.rule AND f.repo = forwards.repo AND f.tag = forwards.tag AND f.tag <> '' AND f.seq > forwards.seq`
 
 const sqlForward = `SELECT seq, rule, repo, tag, digest, actor, via, state, attempts, error, since, changed, progress, deletion FROM forwards `
 
@@ -213,7 +236,8 @@ func (s store) ofOpen(ctx context.Context, query string, args ...any) (open bool
 
 // endForward notes how a push ended, and forgets the ends of those before it of the
 // same tag. Those by digest are forgotten when they were delivered: nobody looks for
-// them by name. was is false if it had ended before.
+// them by name. was is false if it had ended before, or was stored after it had been
+// looked for.
 func (s store) endForward(ctx context.Context, r forwardRow, at time.Time) (was bool, err error) {
 	err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
 		if err := tx.Lock(sqldb.Lock{Name: "forwards"}); err != nil {
@@ -223,7 +247,11 @@ func (s store) endForward(ctx context.Context, r forwardRow, at time.Time) (was 
 			r.rule, string(r.repo), string(r.tag), r.seq); err != nil {
 			return err
 		}
-		n, err := tx.Exec(`UPDATE forwards SET state = $2, attempts = $3, error = $4, changed = $5, progress = '' WHERE seq = $1 AND `+sqlOpen,
+		open := sqlOpen
+		if r.error == notStored || r.error == notRemoved {
+			open = `state = 'announced'`
+		}
+		n, err := tx.Exec(`UPDATE forwards SET state = $2, attempts = $3, error = $4, changed = $5, progress = '' WHERE seq = $1 AND `+open,
 			r.seq, string(r.state), r.attempts, r.error, at.UnixMicro())
 		was = n > 0
 		return err
@@ -235,7 +263,7 @@ func (s store) endForward(ctx context.Context, r forwardRow, at time.Time) (was 
 // came after it.
 func (s store) retryForwards(ctx context.Context, rule string, at time.Time) error {
 	return s.exec(ctx, "forwards", `UPDATE forwards SET state = 'waiting', changed = $2 WHERE rule = $1 AND state IN ('refused', 'kept')
-		AND NOT EXISTS (SELECT 1 FROM forwards f WHERE f.rule = forwards.rule AND f.repo = forwards.repo AND f.tag = forwards.tag AND f.tag <> '' AND f.seq > forwards.seq)`,
+		AND NOT EXISTS (`+sqlLater+`)`,
 		rule, at.UnixMicro())
 }
 
