@@ -99,8 +99,9 @@ func (c *Content) local(remote string) string {
 	return dest + "/" + name
 }
 
-// remote returns which upstream repository the local name stands for.
-func (c *Content) remote(local string) (string, bool) {
+// remote returns which repository of host the local name stands for. On Docker Hub, where
+// no name has one part, that is one of library/, also if the pattern does not say so.
+func (c *Content) remote(host, local string) (string, bool) {
 	dest := strings.Trim(c.Destination, "/")
 	name := local
 	if dest != "" {
@@ -117,7 +118,8 @@ func (c *Content) remote(local string) (string, bool) {
 			name = c.fixed + "/" + name
 		}
 	}
-	return name, name != "" && c.pattern.Match(name)
+	full := upstream.Complete(host, name)
+	return full, name != "" && (c.pattern.Match(full) || c.pattern.Match(name))
 }
 
 // wants reports whether a scheduled copy takes a tag.
@@ -161,11 +163,11 @@ func (r *Rule) match(local string) (target, bool) {
 	}
 	for i := range r.Content {
 		c := &r.Content[i]
-		if remote, ok := c.remote(local); ok {
+		if remote, ok := c.remote(r.Host, local); ok {
 			return target{r, registry.Name(local), remote, c}, true
 		}
 		if full := upstream.Complete(r.Host, local); full != local {
-			if remote, ok := c.remote(full); ok {
+			if remote, ok := c.remote(r.Host, full); ok {
 				return target{r, registry.Name(local), remote, c}, true
 			}
 		}

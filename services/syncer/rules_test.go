@@ -63,6 +63,33 @@ func TestHostInPath(t *testing.T) {
 	}
 }
 
+// TestHubPatterns: Docker Hub's own images are found without library/, too, when a rule
+// selects by a pattern that a name without it matches as well: nothing there has one part.
+func TestHubPatterns(t *testing.T) {
+	hub := newHostile(t)
+	hub.image(t, "library/nginx", "v1")
+	for _, c := range []struct {
+		content syncer.Content
+		name    registry.Name
+		want    bool
+	}{
+		{syncer.Content{Prefix: "*"}, "nginx", true},
+		{syncer.Content{Prefix: "**"}, "nginx", true},
+		{syncer.Content{Prefix: "library/**"}, "nginx", true},
+		{syncer.Content{Prefix: "**", Destination: "/hub"}, "hub/nginx", true},
+		{syncer.Content{Prefix: "**", Destination: "/hub"}, "hub/library/nginx", true},
+		{syncer.Content{Prefix: "library/**", Destination: "/hub"}, "hub/nginx", true},
+		{syncer.Content{Prefix: "library/**", Destination: "/hub", StripPrefix: true}, "hub/nginx", true},
+		{syncer.Content{Prefix: "other/**"}, "nginx", false},
+	} {
+		r := at(t, hub.URL, c.content)
+		r.Host = "docker.io"
+		if _, err := open(t, r).Resolve(t.Context(), nobody, c.name, tag("v1"), ""); (err == nil) != c.want {
+			t.Errorf("%+v: %s: %v", c.content, c.name, err)
+		}
+	}
+}
+
 // TestS069Route: the look-up of other registries is closed.
 func TestS069Route(t *testing.T) {
 	up := newHostile(t)

@@ -12,6 +12,7 @@ func (r *Rule) scope() []string {
 	if len(r.Content) == 0 {
 		return []string{"**"}
 	}
+	hub := upstream.Complete(r.Host, "x") != "x"
 	all := []string{hostInPath(r.Host) + "/**"}
 	for name := range upstream.Names(r.Host) {
 		all = append(all, name+"/**")
@@ -27,8 +28,11 @@ func (r *Rule) scope() []string {
 			continue
 		}
 		all = append(all, under(dest, prefix))
+		if hub && dest != "" {
+			all = append(all, under(dest, "*"))
+		}
 	}
-	if upstream.Complete(r.Host, "x") != "x" {
+	if hub {
 		all = append(all, "*") // Docker Hub's own images, without library/
 	}
 	return all
