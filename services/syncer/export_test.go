@@ -35,6 +35,10 @@ func (s *Service) Names() (names []string) {
 	return names
 }
 
+// Kicked returns how many copies of the first rule were asked for that nobody has taken
+// note of.
+func (s *Service) Kicked() int { return len(s.rules()[0].state.kick) }
+
 // Contains reports whether t lies in the window.
 func (w *Window) Contains(t time.Time) bool { return w.contains(t) }
 

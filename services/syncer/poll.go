@@ -16,6 +16,9 @@ import (
 // rest is for clients that wait.
 const minBudget = 20
 
+// pausedLook is how often it is looked whether a rule whose copies are due is paused still.
+const pausedLook = 2 * time.Second
+
 // schedule runs a rule's copies until ctx ends.
 func (s *Service) schedule(ctx context.Context, r *Rule) {
 	wait := s.until(r)
@@ -31,8 +34,8 @@ func (s *Service) schedule(ctx context.Context, r *Rule) {
 			timer.Stop()
 			return
 		}
-		if r.state.paused.Load() {
-			wait = r.Interval
+		if r.state.paused.Load() { // they are due all the same
+			wait = min(pausedLook, r.Interval)
 			continue
 		}
 		held, done, mine, err := s.mayRun(ctx, r, copies(r))

@@ -153,6 +153,31 @@ func TestPaused(t *testing.T) {
 	}
 }
 
+// TestTriggeredWhilePaused: copies that were due, or asked for, while their rule was paused
+// are made soon after it is not any more, and not an interval later.
+func TestTriggeredWhilePaused(t *testing.T) {
+	up := newHostile(t)
+	up.image(t, "a", "v1")
+	r := at(t, up.URL, syncer.Content{Prefix: "a"})
+	r.OnDemand, r.Interval = false, time.Hour
+	w := open(t, r)
+	ctx := t.Context()
+	done := finished(t, w, 0)
+	if err := w.Pause(ctx, done.Name, true); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second one finds room when the first was taken note of
+		if err := w.Trigger(ctx, done.Name); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, "it is taken note of", func() bool { return w.Kicked() == 0 })
+	}
+	if err := w.Pause(ctx, done.Name, false); err != nil {
+		t.Fatal(err)
+	}
+	finished(t, w, done.LastRun)
+}
+
 // TestReferrers: who asks for what refers to a mirrored image gets what the upstream
 // has, and not what only its list says.
 func TestReferrers(t *testing.T) {
