@@ -116,7 +116,7 @@ func (c *Catalog) Mount(ctx context.Context, a registry.Actor, repo registry.Nam
 	switch {
 	case from == "":
 		b, err = c.anywhere(a, d)
-	case c.mayRead(a, from):
+	case c.mayReadDigest(a, from, d):
 		b, err = c.repos[from].blob(d)
 	}
 	if err != nil {
@@ -141,10 +141,14 @@ func (c *Catalog) mayRead(a registry.Actor, repo registry.Name) bool {
 	return c.options.Access.Allow(a, repo, registry.Reference{}, registry.ActRead) == nil
 }
 
+func (c *Catalog) mayReadDigest(a registry.Actor, repo registry.Name, d registry.Digest) bool {
+	return c.options.Access.Allow(a, repo, registry.Reference{Digest: d}, registry.ActRead) == nil
+}
+
 // anywhere returns what any repository that a may read knows as d. c.mu must be held.
 func (c *Catalog) anywhere(a registry.Actor, d registry.Digest) (registry.Blob, error) {
 	for name, r := range c.repos {
-		if b, err := r.blob(d); err == nil && c.mayRead(a, name) {
+		if b, err := r.blob(d); err == nil && c.mayReadDigest(a, name, d) {
 			return b, nil
 		}
 	}
@@ -153,7 +157,7 @@ func (c *Catalog) anywhere(a registry.Actor, d registry.Digest) (registry.Blob, 
 
 // Unlink implements [registry.Links].
 func (c *Catalog) Unlink(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest) error {
-	if err := c.options.Access.Allow(a, repo, registry.Reference{}, registry.ActDelete); err != nil {
+	if err := c.options.Access.Allow(a, repo, registry.Reference{Digest: d}, registry.ActDelete); err != nil {
 		return err
 	}
 	if err := c.change(ctx, repo); err != nil {

@@ -16,6 +16,7 @@ func accessTests() []test[CatalogBackend] {
 		{"S002S003S004MountLeaksNothing", testS002MountLeaksNothing},
 		{"S005S006CreateIsNotUpdate", testS005CreateIsNotUpdate},
 		{"ManifestCollision", testManifestCollision},
+		{"S024ConditionsOnBlobs", testS024ConditionsOnBlobs},
 		{"S024RestoredTags", testS024RestoredTags},
 		{"S024DeletedWithOthers", testS024DeletedWithOthers},
 		{"S029Lists", testS029Lists},
@@ -292,6 +293,46 @@ func testS029Lists(t *testing.T, b CatalogBackend) {
 type unprotected struct{}
 
 func (unprotected) Holds(q access.Question) (bool, error) { return q.Ref.Tag != "protected", nil }
+
+// without holds for all digests but one.
+type without struct{ d *registry.Digest }
+
+func (w without) Holds(q access.Question) (bool, error) { return q.Ref.Digest != *w.d, nil }
+
+// testS024ConditionsOnBlobs: who may not read a blob by its digest does not get it by a
+// mount into a repository of his own, and who may not delete it does not.
+func testS024ConditionsOnBlobs(t *testing.T, b CatalogBackend) {
+	var kept registry.Digest
+	rules := &registry.AccessRules{
+		AdminPolicy: &registry.AccessPolicy{Users: []string{"alice"}, Actions: []string{"read", "create", "update", "delete"}},
+		Repositories: map[string]registry.RepositoryRules{
+			"a": {Policies: []registry.AccessPolicy{{
+				Users: []string{"bob"}, Actions: []string{"read", "delete"}, Conditions: []registry.AccessCondition{{Expression: "without"}},
+			}}},
+			"b": {Policies: []registry.AccessPolicy{{Users: []string{"bob"}, Actions: []string{"read", "create"}}}},
+		},
+	}
+	policy, err := access.Compile(rules, func(string) (access.Condition, error) { return without{&kept}, nil })
+	must(t, "Compile", err)
+	c := b.open(t, CatalogOptions{Access: policy})
+	ctx, bob := t.Context(), registry.Actor{ID: "bob"}
+	secret, other := c.link(t, "a", []byte("secret")).Digest, c.link(t, "a", []byte("other")).Digest
+	manifest := c.image(t, "a", "x", "t")
+	for _, kept = range []registry.Digest{secret, manifest} {
+		_, err := c.Blob(ctx, bob, "a", kept)
+		wantErr(t, "Blob", err, registry.ErrDenied)
+		for _, from := range []registry.Name{"a", ""} {
+			_, err := c.Mount(ctx, bob, "b", kept, from)
+			wantErr(t, "Mount from "+string(from), err, registry.ErrBlobUnknown)
+		}
+		wantErr(t, "Unlink", c.Unlink(ctx, bob, "a", kept), registry.ErrDenied)
+	}
+	for _, from := range []registry.Name{"a", ""} {
+		_, err = c.Mount(ctx, bob, "b", other, from)
+		must(t, "Mount of another", err)
+	}
+	must(t, "Unlink of another", c.Unlink(ctx, bob, "a", other))
+}
 
 // testS024RestoredTags: who may not set a tag does not restore it either, by its name
 // or with its manifest.

@@ -15,7 +15,7 @@ func (c *Catalog) Mount(ctx context.Context, a registry.Actor, repo registry.Nam
 	if err := c.allowChange(a, repo, registry.ActCreate); err != nil {
 		return registry.Stored{}, err
 	}
-	if from != "" && c.access.allow(a, from, registry.ActRead) != nil {
+	if from != "" && !c.mayMount(a, from, d) {
 		return registry.Stored{}, registry.ErrBlobUnknown
 	}
 	digest, err := pack(d)
@@ -36,8 +36,14 @@ func (c *Catalog) Mount(ctx context.Context, a registry.Actor, repo registry.Nam
 	return s, nil
 }
 
+// mayMount reports whether a may read d in from: by rules that may ask for the digest, as
+// when it is pulled.
+func (c *Catalog) mayMount(a registry.Actor, from registry.Name, d registry.Digest) bool {
+	return c.access.allowRef(a, from, registry.Reference{Digest: d}, registry.ActRead) == nil
+}
+
 func (c *Catalog) mount(tx *sqldb.Tx, a registry.Actor, repo registry.Name, d registry.Digest, digest []byte, from registry.Name) (registry.Stored, error) {
-	source, err := c.source(tx, a, digest, from)
+	source, err := c.source(tx, a, d, digest, from)
 	if err != nil {
 		return registry.Stored{}, err
 	}
@@ -103,13 +109,13 @@ type source struct {
 }
 
 // source finds d in from, or anywhere a may read if from is "".
-func (c *Catalog) source(tx *sqldb.Tx, a registry.Actor, digest []byte, from registry.Name) (source, error) {
+func (c *Catalog) source(tx *sqldb.Tx, a registry.Actor, d registry.Digest, digest []byte, from registry.Name) (source, error) {
 	queries, args := []string{sqlLinkedIn, sqlManifestIn}, []any{string(from), digest}
 	if from == "" {
 		queries, args = []string{sqlLinkedAnywhere, sqlManifestAnywhere}, []any{digest}
 	}
 	for _, q := range queries {
-		s, found, err := c.firstReadable(tx, a, q, args)
+		s, found, err := c.firstReadable(tx, a, d, q, args)
 		if err != nil {
 			return source{}, fmt.Errorf("looking for content to mount: %w", err)
 		}
@@ -120,7 +126,8 @@ func (c *Catalog) source(tx *sqldb.Tx, a registry.Actor, digest []byte, from reg
 	return source{}, registry.ErrBlobUnknown
 }
 
-func (c *Catalog) firstReadable(tx *sqldb.Tx, a registry.Actor, query string, args []any) (s source, found bool, err error) {
+// firstReadable returns the first that a may read d in.
+func (c *Catalog) firstReadable(tx *sqldb.Tx, a registry.Actor, d registry.Digest, query string, args []any) (s source, found bool, err error) {
 	rows, err := tx.Query(query, args...)
 	if err != nil {
 		return source{}, false, err
@@ -131,7 +138,7 @@ func (c *Catalog) firstReadable(tx *sqldb.Tx, a registry.Actor, query string, ar
 		if err := rows.Scan(&repo, &s.inline); err != nil {
 			return source{}, false, err
 		}
-		if c.access.allow(a, registry.Name(repo), registry.ActRead) == nil {
+		if c.mayMount(a, registry.Name(repo), d) {
 			return s, true, nil
 		}
 	}
