@@ -167,6 +167,11 @@ func (h *Host) fetchToken(ctx context.Context, c call, ch challenge, creds *Cred
 	if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
 		return token{}, nil // the registry's own answer says it all
 	}
+	if resp.StatusCode == http.StatusTooManyRequests {
+		wait := retryAfter(resp.Header, h.now())
+		h.Hold(wait, registry.ErrTooManyRequests)
+		return token{}, registry.ErrTooManyRequests.With("the token server of the upstream registry %s allows no more requests for %v", h.base.Host, wait.Round(time.Second)).After(wait)
+	}
 	if resp.StatusCode != http.StatusOK {
 		return token{}, fmt.Errorf("the token server of the upstream registry answers with status %d", resp.StatusCode)
 	}

@@ -280,6 +280,38 @@ func TestHub(t *testing.T) {
 	}
 }
 
+// TestTokensHeld: a token server that wants fewer requests is told of as one, and left alone
+// for as long as it says: it is not one that fails.
+func TestTokensHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked, status := 0, http.StatusTooManyRequests
+		h := host(t, "https://registry.example.com", nil, func(r *http.Request) (int, http.Header, string) {
+			switch {
+			case r.URL.Path == "/token":
+				asked++
+				return status, http.Header{"Retry-After": {"300"}}, `{"token":"T"}`
+			case r.Header.Get("Authorization") != "":
+				return 200, nil, ""
+			}
+			return 401, http.Header{"Www-Authenticate": {`Bearer realm="https://registry.example.com/token"`}}, ""
+		})
+		for range 10 {
+			err := h.Ping(t.Context())
+			if !errors.Is(err, registry.ErrTooManyRequests) || registry.AsError(err).RetryAfter != 5*time.Minute {
+				t.Fatalf("%v", err)
+			}
+		}
+		if asked != 1 {
+			t.Errorf("it was asked %d times", asked)
+		}
+		status = 200
+		time.Sleep(5*time.Minute + time.Second)
+		if err := h.Ping(t.Context()); err != nil {
+			t.Errorf("after that: %v", err)
+		}
+	})
+}
+
 // TestS065Endless: a list that does not end is given up before it fills the memory.
 func TestS065Endless(t *testing.T) {
 	page := `{"tags":["a"` + strings.Repeat(`,"a"`, 100_000) + `]}`
