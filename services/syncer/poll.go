@@ -197,6 +197,8 @@ func (s *Service) copyAll(ctx context.Context, r *Rule) error {
 // of them, if the rule looks for what is gone and the upstream itself has answered: a
 // mirror of it may lag behind.
 func (s *Service) tagsOf(ctx context.Context, t target) (tags []string, listed map[string]bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, t.rule.Timeout) // bytes may come one by one
+	defer cancel()
 	err = s.each([]target{t}, func(t target, h *upstream.Host) error {
 		tags, listed = nil, nil
 		if t.rule.Prune.On && h == t.rule.Hosts[0] {
@@ -250,6 +252,8 @@ func (s *Service) remotes(ctx context.Context, r *Rule) ([]target, error) {
 	if !list {
 		return all, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, r.Timeout) // bytes may come one by one
+	defer cancel()
 	err := s.each([]target{{rule: r}}, func(_ target, h *upstream.Host) error {
 		return h.Repositories(ctx, func(page []string) error {
 			for _, remote := range page {

@@ -178,6 +178,31 @@ func TestTriggeredWhilePaused(t *testing.T) {
 	finished(t, w, done.LastRun)
 }
 
+// TestEndlessList: an upstream that begins its list of tags, and never ends it, keeps the
+// copies of a rule from going on for as long as those of an image may take, not for ever.
+func TestEndlessList(t *testing.T) {
+	for _, list := range []string{"/v2/_catalog", "/v2/a/tags/list"} {
+		up := newHostile(t)
+		up.image(t, "a", "v1")
+		up.set(func() {
+			up.answer = func(w http.ResponseWriter, r *http.Request) bool {
+				if r.URL.Path != list {
+					return false
+				}
+				w.WriteHeader(http.StatusOK)
+				http.NewResponseController(w).Flush()
+				<-r.Context().Done()
+				return true
+			}
+		})
+		r := at(t, up.URL, syncer.Content{Prefix: "**"})
+		r.OnDemand, r.Interval, r.Timeout = false, time.Hour, 100*time.Millisecond
+		if done := finished(t, open(t, r), 0); done.LastError == "" {
+			t.Errorf("%s: the copy: %+v", list, done)
+		}
+	}
+}
+
 // TestReferrers: who asks for what refers to a mirrored image gets what the upstream
 // has, and not what only its list says.
 func TestReferrers(t *testing.T) {
