@@ -178,7 +178,7 @@ const (
 	sqlNoImage        = `DELETE FROM images WHERE repo_id = $1 AND digest = $2`
 	sqlNoImageConfig  = `DELETE FROM image_configs WHERE repo_id = $1 AND digest = $2`
 	sqlSomeImages     = `SELECT digest FROM images WHERE repo_id = $1 ORDER BY digest LIMIT $2`
-	sqlWaiting        = `SELECT repo_id, digest FROM images WHERE waits = $1 LIMIT 200`
+	sqlWaiting        = `SELECT repo_id, digest FROM images WHERE waits = $1 AND repo_id = $2 LIMIT 200`
 	sqlAnyWaiting     = `SELECT COUNT(*) FROM (SELECT 1 FROM images WHERE waits IS NOT NULL LIMIT 1) w`
 )
 
@@ -208,8 +208,7 @@ func scanImageKey(rows *sqldb.Rows, k *imageKey) error { return rows.Scan(&k.rep
 
 // follow does what events ask for.
 func (x *searchIndex) follow(ctx context.Context, events []Event) error {
-	var stored, gone []imageKey
-	var linked []registry.Digest
+	var stored, gone, linked []imageKey
 	for _, e := range events {
 		k := imageKey{repo: e.RepoID}
 		if e.Digest != "" {
@@ -225,7 +224,7 @@ func (x *searchIndex) follow(ctx context.Context, events []Event) error {
 				return err
 			}
 		case BlobLinked:
-			linked = append(linked, e.Digest)
+			linked = append(linked, k)
 		}
 	}
 	waiting, err := x.waiting(ctx, linked)
@@ -238,8 +237,9 @@ func (x *searchIndex) follow(ctx context.Context, events []Event) error {
 	return x.forget(ctx, gone)
 }
 
-// waiting returns the images whose configs came now.
-func (x *searchIndex) waiting(ctx context.Context, linked []registry.Digest) ([]imageKey, error) {
+// waiting returns the images whose configs came now, to their repository: those of others
+// wait for another event.
+func (x *searchIndex) waiting(ctx context.Context, linked []imageKey) ([]imageKey, error) {
 	var n int
 	if len(linked) == 0 {
 		return nil, nil
@@ -248,8 +248,8 @@ func (x *searchIndex) waiting(ctx context.Context, linked []registry.Digest) ([]
 		return nil, err
 	}
 	var all []imageKey
-	for _, d := range linked {
-		page, err := readPage(ctx, x.c.db, sqlWaiting, []any{packKnown(d)}, scanImageKey)
+	for _, k := range linked {
+		page, err := readPage(ctx, x.c.db, sqlWaiting, []any{[]byte(k.digest), k.repo}, scanImageKey)
 		if err != nil {
 			return nil, fmt.Errorf("looking for images that wait for a config: %w", err)
 		}

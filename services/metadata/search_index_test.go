@@ -111,3 +111,28 @@ func testSearchWaitsForContent(t *testing.T, at newPlace) {
 	linkTo(t, s, "a", config)
 	within(t, "reading a config that came late", func() bool { return ofArch(t, s, "riscv64") == 2 })
 }
+
+// A config that comes to one repository is read for its images, however many others wait
+// for the same.
+func TestSearchWaitsInManyRepositories(t *testing.T) { onEach(t, testSearchWaitsInManyRepositories) }
+
+func testSearchWaitsInManyRepositories(t *testing.T, at newPlace) {
+	blobs := memory.NewBlobs()
+	s := openStore(t, at(t), metadata.Options{Search: true, AllowSparse: true}, blobs)
+	config := storeConfig(t, blobs, "riscv64")
+	const repos = 205 // more than are read at a time
+	var last registry.Name
+	for n := range repos {
+		last = registry.Name("r" + string(tagNumber(n)))
+		put(t, s, last, image(config, nil, "one"))
+	}
+	within(t, "reading manifests", func() bool {
+		var n int
+		if err := s.db.QueryRow(t.Context(), "SELECT COUNT(*) FROM images").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n == repos
+	})
+	linkTo(t, s, last, config)
+	within(t, "reading a config that came late", func() bool { return ofArch(t, s, "riscv64") == 1 })
+}
