@@ -166,10 +166,23 @@ func (g *Gateway) mayForward(ctx context.Context, repo registry.Name) (registry.
 }
 
 // announced stores a manifest by put, or removes one, and sees to it that the push is passed on to
-// other registries if a rule wants that.
+// other registries if a rule wants that. What the catalog is sure to refuse is not announced:
+// it would be written down, and its tags owed, for everybody who asks.
 func (g *Gateway) announced(ctx context.Context, x *exchange, c registry.Coverage, p registry.AnnouncedPush, put func() error) error {
 	if !c.Forward {
 		return put()
+	}
+	want := registry.ActCreate | registry.ActUpdate
+	if p.Deletion {
+		want = registry.ActDelete
+	}
+	who := x.actor
+	who.Request = nil // conditions are for the change itself
+	switch may, err := g.catalog.Allowed(ctx, who, x.repo, want); {
+	case err != nil:
+		return doing("asking who may change a repository", err)
+	case may == registry.NoActions:
+		return put() // which says why
 	}
 	p.Via = x.header(registry.ViaHeader)
 	receipt, err := g.mirror.Announce(ctx, x.actor, x.repo, p)
