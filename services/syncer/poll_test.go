@@ -178,6 +178,26 @@ func TestTriggeredWhilePaused(t *testing.T) {
 	finished(t, w, done.LastRun)
 }
 
+// TestSemver: what counts as a semantic version is what zot takes for one: parts may be
+// missing, and begin with zeros, as those of Ubuntu do.
+func TestSemver(t *testing.T) {
+	up := newHostile(t)
+	want := []registry.Tag{"1", "1.2.3", "1.2.3-rc.1", "2024.01.15", "24.04", "24.04-rc-01", "v1.27"}
+	for _, tag := range append(want, "latest", "1.2.3.4", "1.x", "1.2-a..b", "1-", "vv1", "1.2.3_4") {
+		up.image(t, "a", string(tag))
+	}
+	r := at(t, up.URL, syncer.Content{Prefix: "a", Semver: true})
+	r.OnDemand, r.Interval = false, time.Hour
+	w := open(t, r)
+	if done := finished(t, w, 0); done.LastError != "" {
+		t.Errorf("the copy: %+v", done)
+	}
+	tags, err := w.catalog.Tags(t.Context(), nobody, "a", registry.Page[registry.Tag]{Limit: 100})
+	if diff := cmp.Diff(want, tags.Items); err != nil || diff != "" {
+		t.Errorf("tags: %v\n%s", err, diff)
+	}
+}
+
 // TestEndlessList: an upstream that begins its list of tags, and never ends it, keeps the
 // copies of a rule from going on for as long as those of an image may take, not for ever.
 func TestEndlessList(t *testing.T) {

@@ -129,9 +129,9 @@ func (c *Content) wants(tag string) bool {
 		(!c.Semver || isSemver(tag))
 }
 
-// semver is a semantic version as zot takes it: a leading v and missing parts are
-// allowed.
-var semver = regexp.MustCompile(`^v?(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)){0,2}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$`)
+// semver is a semantic version as zot takes it: a leading v, missing parts and leading
+// zeros are allowed.
+var semver = regexp.MustCompile(`^v?[0-9]+(\.[0-9]+){0,2}(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?$`)
 
 func isSemver(tag string) bool { return semver.MatchString(tag) }
 
