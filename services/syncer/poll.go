@@ -22,9 +22,9 @@ const pausedLook = 2 * time.Second
 // schedule runs a rule's copies until ctx ends.
 func (s *Service) schedule(ctx context.Context, r *Rule) {
 	wait := s.until(r)
-	for attempt := 0; ; {
+	for attempt, asked := 0, false; ; {
 		timer := time.NewTimer(wait)
-		kicked := attempt > 0
+		kicked := attempt > 0 || asked
 		select {
 		case <-timer.C:
 		case <-r.state.kick:
@@ -35,9 +35,10 @@ func (s *Service) schedule(ctx context.Context, r *Rule) {
 			return
 		}
 		if r.state.paused.Load() { // they are due all the same
-			wait = min(pausedLook, r.Interval)
+			wait, asked = min(pausedLook, r.Interval), kicked
 			continue
 		}
+		asked = false
 		held, done, mine, err := s.mayRun(ctx, r, copies(r))
 		if err != nil || !mine {
 			wait = min(leaseTime, r.Interval) // it is looked again whether they are due

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/memory"
 	"github.com/berth-registry/berth/services/syncer"
 )
 
@@ -158,24 +159,31 @@ func TestPaused(t *testing.T) {
 func TestTriggeredWhilePaused(t *testing.T) {
 	up := newHostile(t)
 	up.image(t, "a", "v1")
-	r := at(t, up.URL, syncer.Content{Prefix: "a"})
-	r.OnDemand, r.Interval = false, time.Hour
-	w := open(t, r)
-	ctx := t.Context()
-	done := finished(t, w, 0)
-	if err := w.Pause(ctx, done.Name, true); err != nil {
-		t.Fatal(err)
+	rule := func() *syncer.Rule {
+		r := at(t, up.URL, syncer.Content{Prefix: "a"})
+		r.OnDemand, r.Interval = false, time.Hour
+		return r
 	}
-	for range 2 { // the second one finds room when the first was taken note of
-		if err := w.Trigger(ctx, done.Name); err != nil {
+	for name, w := range map[string]*world{
+		"one":     open(t, rule()),
+		"several": {Service: pair(t, memory.NewCatalog(memory.CatalogOptions{}), rule)[0]},
+	} {
+		ctx := t.Context()
+		done := finished(t, w, 0)
+		if err := w.Pause(ctx, done.Name, true); err != nil {
 			t.Fatal(err)
 		}
-		waitFor(t, "it is taken note of", func() bool { return w.Kicked() == 0 })
+		for range 2 { // the second one finds room when the first was taken note of
+			if err := w.Trigger(ctx, done.Name); err != nil {
+				t.Fatal(err)
+			}
+			waitFor(t, name+": it is taken note of", func() bool { return w.Kicked() == 0 })
+		}
+		if err := w.Pause(ctx, done.Name, false); err != nil {
+			t.Fatal(err)
+		}
+		finished(t, w, done.LastRun)
 	}
-	if err := w.Pause(ctx, done.Name, false); err != nil {
-		t.Fatal(err)
-	}
-	finished(t, w, done.LastRun)
 }
 
 // TestSemver: what counts as a semantic version is what zot takes for one: parts may be
