@@ -69,21 +69,19 @@ func findingQuery(f *request) (registry.FindingQuery, error) {
 	return q, nil
 }
 
-// scanned waits until an image is scanned, as zot's clients expect.
+// scanned waits until an image is scanned, as zot's clients expect. What is known of one
+// that is scanned again will do.
 func (s *session) scanned(ctx context.Context, repo registry.Name, d registry.Digest) error {
 	bounded, cancel := context.WithTimeout(ctx, scanTime)
 	defer cancel()
 	for {
 		st, err := s.h.scans.ScanStatus(ctx, repo, d)
-		if err != nil {
+		if err != nil || st.Known() {
 			return err
 		}
 		switch st.State {
 		case registry.ScanDone:
-			if st.DB == "" {
-				return errNoDB
-			}
-			return nil
+			return errNoDB
 		case registry.ScanFailed, registry.ScanUnsupported:
 			return registry.ErrUnsupported.With("the image can't be scanned: %.300s", st.Reason)
 		}

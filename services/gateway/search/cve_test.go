@@ -134,3 +134,20 @@ func TestCVEVariants(t *testing.T) {
 		w.get(t, alice, query).want(t, query, `{"CVEDiffListForImages":{"Minuend":{"Platform":{"Arch":"arm/`+want+`"}},"CVEList":[{"Id":"CVE-2024-`+want+`"}]}}`)
 	}
 }
+
+// TestCVEScannedAgain: what is known of an image is told while it waits to be scanned again.
+func TestCVEScannedAgain(t *testing.T) {
+	w := newWorld(t, nil).fill(t)
+	scans := memory.NewScans()
+	w.h.scans = scans
+	scans.Put(registry.ScanStatus{Digest: w.ids["base:1"], State: registry.ScanDone, DB: "1"}, registry.ScanFinding{ID: "CVE-1", Severity: registry.SeverityLow})
+	if err := scans.ScanNow(t.Context(), "base", w.ids["base:1"]); err != nil {
+		t.Fatal(err)
+	}
+	for query, want := range map[string]string{
+		`{CVEListForImage(image:"base:1"){CVEList{Id}}}`:              `{"CVEListForImage":{"CVEList":[{"Id":"CVE-1"}]}}`,
+		`{Image(image:"base:1"){Vulnerabilities{MaxSeverity Count}}}`: `{"Image":{"Vulnerabilities":{"MaxSeverity":"LOW","Count":1}}}`,
+	} {
+		w.get(t, alice, query).want(t, query, want)
+	}
+}
