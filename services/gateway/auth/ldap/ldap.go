@@ -154,11 +154,17 @@ func (d *Directory) Has(ctx context.Context, user string) (bool, error) {
 	return has, err
 }
 
+// keyLength is the length of API keys, zot's and ours.
+var keyLength = len(registry.NewSecret(registry.APIKeyPrefix))
+
 // sendable reports whether name and password are what a directory may be asked.
-// Some take a password to end at a NUL, so one of NULs is empty.
+// Some take a password to end at a NUL, so one of NULs is empty. What looks like an API key
+// is none of their passwords: a key that has ended, and is tried again and again, is not
+// shown to a directory, which would lock its owner out.
 func sendable(user, password string) bool {
 	return user != "" && len(user) <= maxUser && !strings.ContainsRune(user, 0) &&
-		password != "" && password[0] != 0 && len(password) <= maxPassword
+		password != "" && password[0] != 0 && len(password) <= maxPassword &&
+		!(strings.HasPrefix(password, registry.APIKeyPrefix) && len(password) == keyLength)
 }
 
 // login asks the directory: one search, one bind.

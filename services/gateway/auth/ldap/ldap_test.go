@@ -207,7 +207,7 @@ func TestS038OneSearchAndOneBind(t *testing.T) {
 func TestS041EmptyPasswordsAreNotSent(t *testing.T) {
 	server := newDirectory(t)
 	d := server.open(t, nil)
-	for _, pair := range [][2]string{{"alice", ""}, {"alice", "\x00"}, {"alice", "\x00\x00right"}, {"", "right"}, {"alice\x00", "right"}, {strings.Repeat("a", 10000), "right"}, {"alice", strings.Repeat("p", 5000)}} {
+	for _, pair := range [][2]string{{"alice", ""}, {"alice", "\x00"}, {"alice", "\x00\x00right"}, {"", "right"}, {"alice\x00", "right"}, {strings.Repeat("a", 10000), "right"}, {"alice", strings.Repeat("p", 5000)}, {"alice", registry.NewSecret(registry.APIKeyPrefix)}} {
 		if a, err := d.try(t, pair[0], pair[1]); err != nil || a.ID != "" {
 			t.Errorf("%.20q: %v, %v", pair, a, err)
 		}
