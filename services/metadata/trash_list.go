@@ -2,12 +2,16 @@ package metadata
 
 import (
 	"context"
+	"database/sql"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
 	"github.com/berth-registry/berth/registry"
+	"github.com/berth-registry/berth/registry/sqldb"
 )
 
 const (
@@ -22,18 +26,11 @@ const (
 		SELECT t.repo_id, t.digest, r.name, t.tags, t.deleted, t.until, t.actor, LENGTH(t.payload)
 		FROM trash t JOIN repositories r ON r.id = t.repo_id
 		WHERE t.repo_id = $1 AND t.digest > $2 AND t.until > $3 ORDER BY t.digest LIMIT $4`
-	// A tag whose last change was its removal, and whose manifest is there. No index
-	// finds them: a migration that makes one would take longer the larger the store is.
-	sqlListUntagged = `
-		SELECT h.repo_id, h.name, r.name, p.digest, h.at, h.actor, m.size
-		FROM tag_history h JOIN repositories r ON r.id = h.repo_id
-		JOIN tag_history p ON p.repo_id = h.repo_id AND p.name = h.name AND p.number = h.number - 1
-		JOIN manifests m ON m.repo_id = h.repo_id AND m.digest = p.digest
-		WHERE h.digest IS NULL AND h.at > $3
-		AND NOT EXISTS (SELECT 1 FROM tag_history n WHERE n.repo_id = h.repo_id AND n.name = h.name AND n.number > h.number)
-		AND `
-	sqlListUntaggedAll = sqlListUntagged + `(h.repo_id, h.name) > ($1, $2) ORDER BY h.repo_id, h.name LIMIT $4`
-	sqlListUntaggedOf  = sqlListUntagged + `h.repo_id = $1 AND h.name > $2 ORDER BY h.name LIMIT $4`
+	sqlListHistory = `
+		SELECT repo_id, name, number, at, actor, digest FROM tag_history
+		WHERE (repo_id, name, number) > ($1, $2, $3) ORDER BY repo_id, name, number LIMIT $4`
+	sqlUntagged = `
+		SELECT r.name, m.size FROM repositories r JOIN manifests m ON m.repo_id = r.id AND m.digest = $2 WHERE r.id = $1`
 )
 
 // Cursors of a list of what was deleted: first those of repositories, then those
@@ -183,50 +180,97 @@ func (c *Catalog) listTrash(ctx context.Context, repo registry.Name, id int64, d
 	return nil
 }
 
-// listUntagged adds deleted tags behind a place, until the list is full.
+// changedTag is an entry of a tag's history.
+type changedTag struct {
+	repo   int64
+	name   registry.Tag
+	number int64
+	at     int64
+	actor  string
+	digest []byte // nil: the tag was removed
+}
+
+func scanChangedTag(rows *sqldb.Rows, x *changedTag) error {
+	return rows.Scan(&x.repo, &x.name, &x.number, &x.at, &x.actor, &x.digest)
+}
+
+// listUntagged adds deleted tags behind a place whose manifests are there, until the list
+// is full. It reads all that has ever been done to tags, a page at a time: an index of what
+// was removed would be made when the store is opened, which must not take longer the
+// larger it is.
 func (c *Catalog) listUntagged(ctx context.Context, repo registry.Name, id int64, t registry.Tag, limit int, list *registry.List[registry.Deleted], add func(registry.Deleted)) error {
-	query := sqlListUntaggedAll
 	if repo != "" {
-		query = sqlListUntaggedOf
 		own, err := c.readRepoID(ctx, repo)
 		if err != nil {
 			return notUnknown(err)
 		}
 		id = own
 	}
-	now, window, longest := c.now(), map[registry.Pool]int64{}, int64(0)
+	u := untagged{c: c, now: c.now(), window: make(map[registry.Pool]int64), add: add}
 	for _, p := range c.pools() {
-		window[p] = c.undoable(p) - now
-		longest = max(longest, window[p])
+		u.window[p] = c.undoable(p) - u.now
+		u.longest = max(u.longest, u.window[p])
 	}
-	for n := limit + 1; n > limit && !list.More; {
-		rows, err := c.db.Query(ctx, query, id, string(t), now-longest, limit+1)
+	at := changedTag{repo: id, name: t}
+	if t != "" {
+		at.number = math.MaxInt64 // behind all that was done to it
+	}
+	var before changedTag // what was done to the tag before at
+	for !list.More {
+		page, err := readPage(ctx, c.db, sqlListHistory, []any{at.repo, string(at.name), at.number, historyPage}, scanChangedTag)
 		if err != nil {
-			return fmt.Errorf("listing deleted tags: %w", err)
+			return fmt.Errorf("reading the history of tags: %w", err)
 		}
-		n = 0
-		for rows.Next() {
-			var d registry.Deleted
-			var digest []byte
-			if err := rows.Scan(&id, &t, &d.Repo, &digest, &d.At, &d.Actor, &d.Size); err != nil {
-				rows.Close()
-				return fmt.Errorf("listing deleted tags: %w", err)
+		for _, x := range page {
+			if x.repo != at.repo || x.name != at.name {
+				if err := u.end(ctx, before, at); err != nil || list.More {
+					return err
+				}
+				at = changedTag{}
 			}
-			n++
-			if d.Digest, err = unpack(digest); err != nil {
-				rows.Close()
-				return err
+			if repo != "" && x.repo != id {
+				return nil
 			}
-			d.Tag, d.Cursor = t, untaggedCursor(id, t)
-			if d.Until = d.At + window[c.poolOf(d.Repo)]; d.Until > now {
-				add(d)
-			}
+			before, at = at, x
 		}
-		err = rows.Err()
-		rows.Close()
-		if err != nil {
-			return fmt.Errorf("listing deleted tags: %w", err)
+		if len(page) < historyPage {
+			return u.end(ctx, before, at)
 		}
+	}
+	return nil
+}
+
+// historyPage is how many entries of the history of tags are read at a time.
+const historyPage = 1000
+
+// untagged finds deleted tags.
+type untagged struct {
+	c       *Catalog
+	now     int64
+	window  map[registry.Pool]int64 // for how long a delete can be undone, in microseconds
+	longest int64
+	add     func(registry.Deleted)
+}
+
+// end adds a tag by the last two entries of its history, if it was deleted and can be
+// brought back.
+func (u *untagged) end(ctx context.Context, before, last changedTag) error {
+	if last.digest != nil || before.digest == nil || last.at <= u.now-u.longest {
+		return nil
+	}
+	d := registry.Deleted{Tag: last.name, Actor: last.actor, At: last.at, Cursor: untaggedCursor(last.repo, last.name)}
+	err := u.c.db.QueryRow(ctx, sqlUntagged, last.repo, before.digest).Scan(&d.Repo, &d.Size)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err == nil {
+		d.Digest, err = unpack(before.digest)
+	}
+	if err != nil {
+		return fmt.Errorf("reading what a deleted tag pointed to: %w", err)
+	}
+	if d.Until = d.At + u.window[u.c.poolOf(d.Repo)]; d.Until > u.now {
+		u.add(d)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package metadata_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -196,5 +197,63 @@ func testPlan(t *testing.T, at newPlace) {
 	}
 	if !k.has(t, "a", new.Digest) || k.has(t, "a", old.Digest) {
 		t.Error("what went is not what was planned")
+	}
+}
+
+// Deleted tags are found wherever their history lies in the pages it is read by, and only
+// those whose last change it was.
+func TestDeletedTagsOfALongHistory(t *testing.T) {
+	s := openStore(t, onSQLite(t), metadata.Options{}, nil)
+	const tags, perPut = 600, 10 // with two changes each, and some with one or three
+	want := map[registry.Tag]bool{}
+	pushImage(t, s, "a", "same", "first") // so that a page ends between the changes of a tag
+	for i := 0; i < tags; i += perPut {
+		var some []registry.Tag
+		for n := range perPut {
+			some = append(some, registry.Tag(fmt.Sprintf("t%04d", i+n)))
+		}
+		m := pushImage(t, s, "a", "same", some...)
+		for n, tag := range some {
+			if n == 3 {
+				continue // it stays
+			}
+			if err := s.DeleteTag(t.Context(), alice, "a", tag, registry.Condition{}); err != nil {
+				t.Fatal(err)
+			}
+			if n == 7 {
+				m.Tags = []registry.Tag{tag}
+				put(t, s, "a", m) // it is back
+				continue
+			}
+			want[tag] = true
+		}
+	}
+	pushImage(t, s, "b", "other", "v1")
+	if err := s.DeleteTag(t.Context(), alice, "b", "v1", registry.Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, repo := range []registry.Name{"a", ""} {
+		got := map[registry.Tag]bool{}
+		for p := (registry.Page[registry.Cursor]{Limit: 70}); ; {
+			list, err := s.Deleted(t.Context(), alice, repo, p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range list.Items {
+				if got[d.Tag] || d.Tag == "" {
+					t.Errorf("%q is listed twice, or is no tag", d.Tag)
+				}
+				got[d.Tag], p.After = true, d.Cursor
+			}
+			if !list.More {
+				break
+			}
+		}
+		if repo == "" {
+			want["v1"] = true
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("deleted tags of %q: -want +got\n%s", repo, diff)
+		}
 	}
 }
