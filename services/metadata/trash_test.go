@@ -203,10 +203,15 @@ func testPlan(t *testing.T, at newPlace) {
 // Deleted tags are found wherever their history lies in the pages it is read by, and only
 // those whose last change it was.
 func TestDeletedTagsOfALongHistory(t *testing.T) {
+	t.Run("a page ends with a tag", func(t *testing.T) { testDeletedTagsOfALongHistory(t) })
+	t.Run("a page ends between the changes of a tag", func(t *testing.T) { testDeletedTagsOfALongHistory(t, "first") })
+}
+
+func testDeletedTagsOfALongHistory(t *testing.T, first ...registry.Tag) {
 	s := openStore(t, onSQLite(t), metadata.Options{}, nil)
 	const tags, perPut = 600, 10 // with two changes each, and some with one or three
 	want := map[registry.Tag]bool{}
-	pushImage(t, s, "a", "same", "first") // so that a page ends between the changes of a tag
+	pushImage(t, s, "a", "same", first...)
 	for i := 0; i < tags; i += perPut {
 		var some []registry.Tag
 		for n := range perPut {
