@@ -237,9 +237,9 @@ func testDeletedTagsOfALongHistory(t *testing.T, first ...registry.Tag) {
 	if err := s.DeleteTag(t.Context(), alice, "b", "v1", registry.Condition{}); err != nil {
 		t.Fatal(err)
 	}
-	for _, repo := range []registry.Name{"a", ""} {
+	for i, repo := range []registry.Name{"a", "a", "", ""} {
 		got := map[registry.Tag]bool{}
-		for p := (registry.Page[registry.Cursor]{Limit: 70}); ; {
+		for p := (registry.Page[registry.Cursor]{Limit: []int{70, 1000}[i%2]}); ; {
 			list, err := s.Deleted(t.Context(), alice, repo, p)
 			if err != nil {
 				t.Fatal(err)
