@@ -367,10 +367,11 @@ googleapis:
 	mkdir -p .googleapis/google/api
 	install -m 644 "$$dir"/third_party/googleapis/google/api/{annotations,http}.proto .googleapis/google/api/
 
-lint: tools googleapis ## golangci-lint (gofmt, vet, staticcheck, import rules, ...), buf lint, shell syntax
+lint: tools googleapis ## golangci-lint (gofmt, vet, staticcheck, import rules, ...), buf lint, shell syntax, whether the mutants fit
 	golangci-lint run $(PKGS)
 	buf lint
 	for s in .ci/run allinone/e2e/*.sh deploy/*.sh deploy/k8s/*.sh; do bash -n $$s; done
+	for p in allinone/e2e/mutants/*.patch; do git apply --check -C1 --recount $$p || exit 1; done
 
 generate: tools googleapis ## Regenerate proto/gen, the OpenAPI document and docs/configuration.md
 	buf generate
