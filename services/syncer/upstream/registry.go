@@ -178,24 +178,13 @@ func (h *Host) Repositories(ctx context.Context, f func([]string) error) error {
 	return h.list(ctx, "/v2/_catalog", "", "repositories", f)
 }
 
-// list reads a list that comes in pages. The next one is on the same host and was
-// not read before.
+// list reads a list that comes in pages.
 func (h *Host) list(ctx context.Context, path, repo, member string, f func([]string) error) error {
-	query := "n=" + pageSize
-	seen, total := make(map[string]bool), 0
-	for range maxPages {
-		if seen[query] {
-			return registry.ErrUnavailable.With("the upstream registry %s sends the same page again", h.base.Host)
-		}
-		seen[query] = true
-		resp, err := h.do(ctx, call{method: http.MethodGet, path: path, query: query, repo: repo})
-		if err != nil {
-			return err
-		}
+	total := 0
+	return h.pages(ctx, call{method: http.MethodGet, path: path, query: "n=" + pageSize, repo: repo}, func(body io.Reader) error {
 		var page map[string]json.RawMessage
-		err = json.NewDecoder(io.LimitReader(resp.Body, maxList)).Decode(&page)
-		drain(resp)
 		var items []string
+		err := json.NewDecoder(body).Decode(&page)
 		if err == nil && len(page[member]) > 0 {
 			err = json.Unmarshal(page[member], &items)
 		}
@@ -205,14 +194,31 @@ func (h *Host) list(ctx context.Context, path, repo, member string, f func([]str
 		if total += len(items); total > maxItems {
 			return registry.ErrUnavailable.With("the upstream registry %s lists more than %d %s", h.base.Host, maxItems, member)
 		}
-		if err := f(items); err != nil {
+		return f(items)
+	})
+}
+
+// pages calls f for the answer to c, and to each page that it leads to. The next one is
+// on the same host and was not read before.
+func (h *Host) pages(ctx context.Context, c call, f func(body io.Reader) error) error {
+	seen := make(map[string]bool)
+	for range maxPages {
+		if seen[c.query] {
+			return registry.ErrUnavailable.With("the upstream registry %s sends the same page again", h.base.Host)
+		}
+		seen[c.query] = true
+		resp, err := h.do(ctx, c)
+		if err != nil {
 			return err
 		}
-		next, err := h.nextPage(resp.Header.Get("Link"), path)
-		if err != nil || next == "" {
+		err = f(io.LimitReader(resp.Body, maxList))
+		drain(resp)
+		if err != nil {
 			return err
 		}
-		query = next
+		if c.query, err = h.nextPage(resp.Header.Get("Link"), c.path); err != nil || c.query == "" {
+			return err
+		}
 	}
 	return registry.ErrUnavailable.With("the upstream registry %s sends pages without end", h.base.Host)
 }
@@ -239,33 +245,24 @@ func (h *Host) nextPage(link, path string) (string, error) {
 // Referrers returns the manifests whose subject is d, of all pages of the list. A host that
 // does not know the API has none.
 func (h *Host) Referrers(ctx context.Context, repo string, d registry.Digest) ([]registry.Descriptor, error) {
-	path, query := "/v2/"+repo+"/referrers/"+string(d), ""
-	seen, all := make(map[string]bool), []registry.Descriptor(nil)
-	for range maxPages {
-		if seen[query] {
-			return nil, registry.ErrUnavailable.With("the upstream registry %s sends the same page again", h.base.Host)
-		}
-		seen[query] = true
-		resp, err := h.do(ctx, call{method: http.MethodGet, path: path, query: query, header: http.Header{"Accept": {registry.TypeIndex}}, repo: repo})
-		if errors.Is(err, registry.ErrManifestUnknown) && query == "" {
-			return h.referrersTag(ctx, repo, d)
-		}
-		if err != nil {
-			return nil, err
-		}
-		page, err := decodeIndex(io.LimitReader(resp.Body, maxList))
-		drain(resp)
-		if err != nil {
-			return nil, err
-		}
+	c := call{method: http.MethodGet, path: "/v2/" + repo + "/referrers/" + string(d), header: http.Header{"Accept": {registry.TypeIndex}}, repo: repo}
+	var all []registry.Descriptor
+	known := false // the API is
+	err := h.pages(ctx, c, func(body io.Reader) error {
+		known = true
+		page, err := decodeIndex(body)
 		if all = append(all, page...); len(all) > registry.MaxDescriptors {
-			return nil, registry.ErrUnavailable.With("the upstream registry sends too many referrers")
+			return registry.ErrUnavailable.With("the upstream registry sends too many referrers")
 		}
-		if query, err = h.nextPage(resp.Header.Get("Link"), path); err != nil || query == "" {
-			return all, err
-		}
+		return err
+	})
+	switch {
+	case errors.Is(err, registry.ErrManifestUnknown) && !known:
+		return h.referrersTag(ctx, repo, d)
+	case err != nil:
+		return nil, err
 	}
-	return nil, registry.ErrUnavailable.With("the upstream registry %s sends pages without end", h.base.Host)
+	return all, nil
 }
 
 // referrersTag reads the list that clients keep as a tag where the API is missing
