@@ -16,29 +16,13 @@ import (
 	"github.com/berth-registry/berth/registry/config"
 )
 
-// TestS151LoginsFollowTheFile: API keys, sessions and tokens come and go with the keys of
-// the file, while the gateway runs. What is known of credentials stays if other keys
-// change, and nothing changes if a file can't be used.
-func TestS151LoginsFollowTheFile(t *testing.T) {
-	w := newWorld()
+// serveLive runs a gateway of a configuration, which reads *next when the returned one is
+// told to reload.
+func (w *world) serveLive(t *testing.T, first, next *config.Config) (url string, live *config.Live) {
+	t.Helper()
 	var out logBuffer
-	w.log = slog.New(slog.NewTextHandler(&out, nil))
-	dir := t.TempDir()
-	hash, err := bcrypt.GenerateFromPassword([]byte("sesame"), bcrypt.MinCost)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(dir, "htpasswd")
-	if err := os.WriteFile(file, []byte("alice:"+string(hash)+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	h := config.Defaults().HTTP
-	h.Port = "0"
-	first := httpOf(h)
-	first.HTTP.Auth = &config.Auth{HTPasswd: &config.HTPasswd{Path: file}}
-	next := *first
-	p := process("", w.log)
-	p.Live = config.NewLive(first, func() (*config.Config, []config.Warning, error) { c := next; return &c, nil, nil }, w.log, p.Metrics)
+	p := process("", slog.New(slog.NewTextHandler(&out, nil)))
+	p.Live = config.NewLive(first, func() (*config.Config, []config.Warning, error) { c := *next; return &c, nil, nil }, w.log, p.Metrics)
 	unit, err := Configured(t.Context(), first, w.deps, p)
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +37,29 @@ func TestS151LoginsFollowTheFile(t *testing.T) {
 	})
 	_, addr, _ := strings.Cut(out.take(), "address=")
 	addr, _, _ = strings.Cut(addr, "\n")
-	url := "http://" + addr
+	return "http://" + addr, p.Live
+}
+
+// TestS151LoginsFollowTheFile: API keys, sessions and tokens come and go with the keys of
+// the file, while the gateway runs. What is known of credentials stays if other keys
+// change, and nothing changes if a file can't be used.
+func TestS151LoginsFollowTheFile(t *testing.T) {
+	w := newWorld()
+	dir := t.TempDir()
+	hash, err := bcrypt.GenerateFromPassword([]byte("sesame"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "htpasswd")
+	if err := os.WriteFile(file, []byte("alice:"+string(hash)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h := config.Defaults().HTTP
+	h.Port = "0"
+	first := httpOf(h)
+	first.HTTP.Auth = &config.Auth{HTPasswd: &config.HTPasswd{Path: file}}
+	next := *first
+	url, live := w.serveLive(t, first, &next)
 	alice := basic("alice", "sesame")
 	const body = `{"label":"k"}`
 
@@ -61,7 +67,7 @@ func TestS151LoginsFollowTheFile(t *testing.T) {
 		a := *next.HTTP.Auth
 		change(&a)
 		next.HTTP.Auth = &a
-		return p.Live.Reload(t.Context())
+		return live.Reload(t.Context())
 	}
 	do(t, "POST", url+"/zot/auth/apikey", strings.NewReader(body), alice...).want(t, 404)
 	if err := reload(func(a *config.Auth) { a.APIKey = true }); err != nil {
@@ -107,30 +113,14 @@ func TestS151FirstMethodOfTheFile(t *testing.T) {
 	first := httpOf(h)
 	next := *first
 	next.HTTP.Auth = &config.Auth{HTPasswd: &config.HTPasswd{Path: file}}
-	var out logBuffer
-	p := process("", slog.New(slog.NewTextHandler(&out, nil)))
-	p.Live = config.NewLive(first, func() (*config.Config, []config.Warning, error) { c := next; return &c, nil, nil }, w.log, p.Metrics)
-	unit, err := Configured(t.Context(), first, w.deps, p)
-	if err != nil {
+	url, live := w.serveLive(t, first, &next)
+	do(t, "GET", url+"/v2/", nil, basic("alice", "sesame")...).want(t, 200) // nobody asks
+	if err := live.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error, 1)
-	go func() { done <- unit.Run() }()
-	t.Cleanup(func() {
-		if err := unit.Stop(context.Background()); err != nil { // the test's own has ended
-			t.Error(err)
-		}
-		<-done
-	})
-	_, addr, _ := strings.Cut(out.take(), "address=")
-	addr, _, _ = strings.Cut(addr, "\n")
-	do(t, "GET", "http://"+addr+"/v2/", nil, basic("alice", "sesame")...).want(t, 200) // nobody asks
-	if err := p.Live.Reload(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	do(t, "GET", "http://"+addr+"/v2/", nil, basic("bob", "sesame")...).want(t, 200)
-	do(t, "GET", "http://"+addr+"/v2/", nil, basic("alice", "sesame")...).want(t, 401)
-	do(t, "GET", "http://"+addr+"/zot/auth/token?scope=registry:catalog:*", nil, basic("bob", "sesame")...).want(t, 200)
+	do(t, "GET", url+"/v2/", nil, basic("bob", "sesame")...).want(t, 200)
+	do(t, "GET", url+"/v2/", nil, basic("alice", "sesame")...).want(t, 401)
+	do(t, "GET", url+"/zot/auth/token?scope=registry:catalog:*", nil, basic("bob", "sesame")...).want(t, 200)
 }
 
 // TestS151SettingsFollowTheFile: what else requests go by is that of the file when they
