@@ -124,13 +124,10 @@ func (g *Gateway) enterManifest(x *exchange) (leave func(), err error) {
 	case n >= 0 && n <= usualManifest:
 		return func() {}, nil
 	}
-	who := x.actor
-	who.Request = nil // conditions are for the push itself
-	may, err := g.catalog.Allowed(x.context(), who, x.repo, registry.ActCreate|registry.ActUpdate)
-	switch {
+	switch may, err := g.mayChange(x.context(), x, registry.ActCreate|registry.ActUpdate); {
 	case err != nil:
-		return nil, doing("asking who may push", err)
-	case may == registry.NoActions:
+		return nil, err
+	case !may:
 		if _, err := g.catalog.Admit(x.context(), x.actor, x.repo); err != nil { // which says why
 			return nil, doing("refusing a large manifest", err)
 		}

@@ -165,6 +165,15 @@ func (g *Gateway) mayForward(ctx context.Context, repo registry.Name) (registry.
 	return c, doing("looking for a mirror rule", err)
 }
 
+// mayChange reports whether who asks may do some of want in the repository, as far as that
+// is known before the change itself is: conditions are for that.
+func (g *Gateway) mayChange(ctx context.Context, x *exchange, want registry.Actions) (bool, error) {
+	who := x.actor
+	who.Request = nil
+	may, err := g.catalog.Allowed(ctx, who, x.repo, want)
+	return may != registry.NoActions, doing("asking who may change a repository", err)
+}
+
 // announced stores a manifest by put, or removes one, and sees to it that the push is passed on to
 // other registries if a rule wants that. What the catalog is sure to refuse is not announced:
 // it would be written down, and its tags owed, for everybody who asks.
@@ -176,12 +185,10 @@ func (g *Gateway) announced(ctx context.Context, x *exchange, c registry.Coverag
 	if p.Deletion {
 		want = registry.ActDelete
 	}
-	who := x.actor
-	who.Request = nil // conditions are for the change itself
-	switch may, err := g.catalog.Allowed(ctx, who, x.repo, want); {
+	switch may, err := g.mayChange(ctx, x, want); {
 	case err != nil:
-		return doing("asking who may change a repository", err)
-	case may == registry.NoActions:
+		return err
+	case !may:
 		return put() // which says why
 	}
 	p.Via = x.header(registry.ViaHeader)
