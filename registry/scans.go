@@ -150,6 +150,10 @@ func (s ScanStatus) Known() bool {
 	return s.DB != "" && (s.State == ScanDone || s.State == ScanQueued || s.State == ScanRunning)
 }
 
+// Scanned reports whether the image was scanned with what it can tell, be it that there
+// was no database to look it up in.
+func (s ScanStatus) Scanned() bool { return s.State == ScanDone || s.Known() }
+
 // Severity of a vulnerability, from 0, unknown, to 4.
 type Severity uint8
 

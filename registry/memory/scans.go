@@ -97,7 +97,7 @@ func (s *Scans) FindingsDiff(ctx context.Context, more, less []registry.Digest, 
 
 func (x scanned) affection(id string) registry.Affection {
 	switch {
-	case x.status.State != registry.ScanDone && !x.status.Known():
+	case !x.status.Scanned():
 		return registry.NotScanned
 	case slices.ContainsFunc(x.findings, func(f registry.ScanFinding) bool { return f.ID == id }):
 		return registry.IsAffected

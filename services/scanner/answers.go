@@ -113,7 +113,7 @@ func (s *Service) AffectedOf(ctx context.Context, id string, images []registry.D
 	all := make([]registry.Affection, len(images))
 	for i, d := range images {
 		switch {
-		case states[d].State != registry.ScanDone && !states[d].Known():
+		case !states[d].Scanned():
 		case has[d]:
 			all[i] = registry.IsAffected
 		default:

@@ -201,7 +201,7 @@ func (g *Gate) apply(ctx context.Context, a registry.Actor, repo registry.Name, 
 		}
 		v.Steps = append(v.Steps, "there is nothing in it that can be scanned")
 		return "", "", nil
-	case s.State != registry.ScanDone && !s.Known():
+	case !s.Scanned():
 		return r.unknown(fmt.Sprintf("it is not scanned (%s)", orNone(string(s.State))))
 	case s.DB == "":
 		return r.unknown("there is no vulnerability database yet")
