@@ -85,10 +85,13 @@ func (c *Catalog) Deleted(ctx context.Context, a registry.Actor, repo registry.N
 			}
 		}
 		for t, h := range r.history {
-			if n := len(h); r.tags[t] == "" && n > 1 && r.manifests[h[n-2].Digest] != nil {
+			if r.tags[t] != "" || len(h) < 2 {
+				continue
+			}
+			was, gone := h[len(h)-2].Digest, h[len(h)-1]
+			if m := r.manifests[was]; m != nil {
 				all[registry.Cursor("3 "+string(name)+" "+string(t))] = registry.Deleted{
-					Repo: name, Digest: h[n-2].Digest, Tag: t, Size: int64(len(r.manifests[h[n-2].Digest].bytes)),
-					Actor: h[n-1].Actor, At: h[n-1].At, Until: h[n-1].At + undoWindow.Microseconds(),
+					Repo: name, Digest: was, Tag: t, Size: int64(len(m.bytes)), Actor: gone.Actor, At: gone.At, Until: gone.At + undoWindow.Microseconds(),
 				}
 			}
 		}

@@ -57,6 +57,14 @@ func (c *Catalog) allowChange(a registry.Actor, repo registry.Name, act registry
 	return c.readOnly(repo)
 }
 
+// allowDelete is the same for the delete of what r names.
+func (c *Catalog) allowDelete(a registry.Actor, repo registry.Name, r registry.Reference) error {
+	if err := c.access.allowRef(a, repo, r, registry.ActDelete); err != nil {
+		return err
+	}
+	return c.readOnly(repo)
+}
+
 // allowGrowth returns an error if nothing may be added to a repository, whoever asks.
 func (c *Catalog) allowGrowth(repo registry.Name) error {
 	if err := c.room(); err != nil {

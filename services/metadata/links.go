@@ -308,10 +308,7 @@ const (
 
 // Unlink makes d unknown in repo.
 func (c *Catalog) Unlink(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest) error {
-	if err := c.access.allowRef(a, repo, registry.Reference{Digest: d}, registry.ActDelete); err != nil {
-		return err
-	}
-	if err := c.readOnly(repo); err != nil {
+	if err := c.allowDelete(a, repo, registry.Reference{Digest: d}); err != nil {
 		return err
 	}
 	digest, err := pack(d)

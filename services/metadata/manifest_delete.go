@@ -23,10 +23,7 @@ const (
 // DeleteManifest removes a manifest under each of its names, and all tags that
 // point to it.
 func (c *Catalog) DeleteManifest(ctx context.Context, a registry.Actor, repo registry.Name, d registry.Digest) error {
-	if err := c.access.allowRef(a, repo, registry.Reference{Digest: d}, registry.ActDelete); err != nil {
-		return err
-	}
-	if err := c.readOnly(repo); err != nil {
+	if err := c.allowDelete(a, repo, registry.Reference{Digest: d}); err != nil {
 		return err
 	}
 	detects := c.access.detectsCollision(a, repo)

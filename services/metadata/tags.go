@@ -107,10 +107,7 @@ func (c *Catalog) DeleteTag(ctx context.Context, a registry.Actor, repo registry
 
 // deleteTag removes a tag that may tells nothing against, given what it points to.
 func (c *Catalog) deleteTag(ctx context.Context, a registry.Actor, repo registry.Name, t registry.Tag, may func(tx *sqldb.Tx, id int64, old []byte) error) error {
-	if err := c.access.allowRef(a, repo, registry.Reference{Tag: t}, registry.ActDelete); err != nil {
-		return err
-	}
-	if err := c.readOnly(repo); err != nil {
+	if err := c.allowDelete(a, repo, registry.Reference{Tag: t}); err != nil {
 		return err
 	}
 	return c.db.Write(ctx, func(tx *sqldb.Tx) error {
